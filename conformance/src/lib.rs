@@ -1,0 +1,1 @@
+//! Cases in raw AMQP 0-9-1 frames, and what runs them against a broker.

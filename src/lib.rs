@@ -1,0 +1,1 @@
+//! Leveret, a message broker that RabbitMQ's clients use unchanged.

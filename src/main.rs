@@ -1,0 +1,3 @@
+//! The `leveret` command.
+
+fn main() {}
