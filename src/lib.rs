@@ -1,1 +1,4 @@
 //! Leveret, a message broker that RabbitMQ's clients use unchanged.
+
+pub mod broker;
+pub mod message;

@@ -1,0 +1,130 @@
+//! The plug-in point of routing: what an exchange type is, and the registry that finds one by name.
+//!
+//! A type owns only its match index. The list of bindings, auto-delete, alternate exchanges and the removal of duplicate
+//! destinations live once, in [`super::Exchange`] and [`crate::broker::routing`].
+
+use super::binding::Binding;
+use crate::message::{FieldTable, Message};
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a message is matched by. One message is routed once for its routing key and once for each of its CC and BCC keys.
+#[derive(Debug)]
+pub struct Envelope<'m> {
+    /// The key to match.
+    pub routing_key: &'m [u8],
+    /// The message, for types that look at its properties or body.
+    pub message: &'m Message,
+    headers: OnceCell<FieldTable>,
+}
+
+impl<'m> Envelope<'m> {
+    /// An envelope for one routing key of a message.
+    pub fn new(routing_key: &'m [u8], message: &'m Message) -> Envelope<'m> {
+        Envelope { routing_key, message, headers: OnceCell::new() }
+    }
+
+    /// The message's headers, decoded at the first call; empty when it has none.
+    pub fn headers(&self) -> &FieldTable {
+        self.headers.get_or_init(|| self.message.headers().unwrap_or_default())
+    }
+}
+
+/// The bindings that a message matched. The same destination may be in it several times.
+#[derive(Debug, Default)]
+pub struct Matches<'a> {
+    bindings: Vec<&'a Arc<Binding>>,
+}
+
+impl<'a> Matches<'a> {
+    /// Adds a binding that matches.
+    pub fn push(&mut self, binding: &'a Arc<Binding>) {
+        self.bindings.push(binding);
+    }
+
+    /// What has matched so far.
+    pub fn bindings(&self) -> &[&'a Arc<Binding>] {
+        &self.bindings
+    }
+}
+
+/// Why a type refuses an exchange's or a binding's arguments: the text goes to the client behind `PRECONDITION_FAILED - `.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
+
+/// How an exchange finds the bindings that a message matches.
+pub trait ExchangeType: Send + Sync {
+    /// Looks at a binding before it is made.
+    ///
+    /// # Errors
+    /// When this type can't use the binding's key or arguments.
+    fn check_binding(&self, binding: &Binding) -> Result<(), Refusal> {
+        let _ = binding;
+        Ok(())
+    }
+
+    /// Takes a new binding into the index. The same binding never comes twice.
+    fn bind(&mut self, binding: &Arc<Binding>);
+
+    /// Takes a binding out of the index again.
+    fn unbind(&mut self, binding: &Binding);
+
+    /// Pushes every binding that matches.
+    fn route<'a>(&'a self, envelope: &Envelope<'_>, matches: &mut Matches<'a>);
+
+    /// Whether a route depends on nothing but the routing key and the bindings, so that it may be remembered.
+    fn routes_by_key_alone(&self) -> bool {
+        false
+    }
+}
+
+/// Makes the index of a new exchange from its arguments.
+pub type Constructor = Arc<dyn Fn(&FieldTable) -> Result<Box<dyn ExchangeType>, Refusal> + Send + Sync>;
+
+/// All types of exchange that this broker knows, by name.
+#[derive(Clone)]
+pub struct ExchangeTypes {
+    by_name: BTreeMap<String, Constructor>,
+}
+
+impl ExchangeTypes {
+    /// A registry without any type.
+    pub fn empty() -> ExchangeTypes {
+        ExchangeTypes { by_name: BTreeMap::new() }
+    }
+
+    /// Adds a type, or replaces the one of that name.
+    pub fn register<F>(&mut self, name: &str, constructor: F)
+    where
+        F: Fn(&FieldTable) -> Result<Box<dyn ExchangeType>, Refusal> + Send + Sync + 'static,
+    {
+        self.by_name.insert(name.to_owned(), Arc::new(constructor));
+    }
+
+    /// Makes the index of a new exchange; `None` when no type has that name.
+    pub fn construct(
+        &self,
+        name: &str,
+        arguments: &FieldTable,
+    ) -> Option<Result<Box<dyn ExchangeType>, Refusal>> {
+        self.by_name.get(name).map(|constructor| constructor(arguments))
+    }
+
+    /// Whether a type has that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// The names of all types, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str)
+    }
+}
+
+impl std::fmt::Debug for ExchangeTypes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.by_name.keys()).finish()
+    }
+}

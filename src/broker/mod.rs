@@ -1,0 +1,3 @@
+//! The core: virtual hosts, exchanges, queues. Synchronous and deterministic; time is handed in, nothing here does I/O.
+
+pub mod exchange;
