@@ -1,4 +1,7 @@
 //! Leveret, a message broker that RabbitMQ's clients use unchanged.
 
 pub mod broker;
+pub mod clock;
 pub mod message;
+pub mod session;
+pub mod store;

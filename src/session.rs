@@ -1,0 +1,152 @@
+//! The contract between a socket and any protocol: bytes in, bytes out, deadlines. `net` drives it, a protocol implements it.
+
+use crate::message::Millis;
+use bytes::{Buf, Bytes, BytesMut};
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+/// What the socket's owner does after a session has been polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Everything there is to send has been given. Read on.
+    Open,
+    /// There is more to send: poll again when some of it has left.
+    More,
+    /// Like `Open`, but nothing may be read from the peer until the session is woken or a deadline passes.
+    Paused,
+    /// The session is over: send what was given, then close the socket.
+    Closed,
+}
+
+/// One peer's conversation in one protocol. Synchronous; the same code runs behind a socket and in a test.
+pub trait Session: Send {
+    /// Takes whatever whole units `input` holds, and leaves an unfinished one in it.
+    fn handle_input(&mut self, input: &mut BytesMut, now: Millis);
+
+    /// Does what is due at `now`.
+    fn handle_timeout(&mut self, now: Millis);
+
+    /// The peer is gone, or the socket failed: gives everything back that the session holds.
+    fn handle_disconnect(&mut self, now: Millis);
+
+    /// The broker is to stop: begins an orderly close.
+    fn handle_shutdown(&mut self, now: Millis);
+
+    /// Puts into `out` what is to be sent, as far as its limit allows.
+    fn poll_transmit(&mut self, out: &mut Transmit, now: Millis) -> Flow;
+
+    /// When to call [`Session::handle_timeout`] next.
+    fn poll_timeout(&self) -> Option<Millis>;
+}
+
+/// Bodies of at least this many bytes are sent from where they lie; smaller ones are cheaper to copy.
+const SHARE_BYTES_MIN: usize = 16 * 1024;
+
+/// Bytes on their way to a socket: small pieces copied together, large ones shared.
+#[derive(Debug, Default)]
+pub struct Transmit {
+    segments: VecDeque<Bytes>,
+    tail: BytesMut,
+    segment_bytes: usize,
+}
+
+impl Transmit {
+    /// Appends a copy.
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.tail.extend_from_slice(bytes);
+    }
+
+    /// Appends without copying when that pays.
+    pub fn put_shared(&mut self, bytes: Bytes) {
+        if bytes.len() < SHARE_BYTES_MIN {
+            self.tail.extend_from_slice(&bytes);
+            return;
+        }
+        self.seal_tail();
+        self.segment_bytes += bytes.len();
+        self.segments.push_back(bytes);
+    }
+
+    /// The copied end of the buffer, for what is encoded in place.
+    pub fn tail(&mut self) -> &mut BytesMut {
+        &mut self.tail
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn len(&self) -> usize {
+        self.segment_bytes + self.tail.len()
+    }
+
+    /// Whether none do.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn seal_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let sealed = self.tail.split().freeze();
+            self.segment_bytes += sealed.len();
+            self.segments.push_back(sealed);
+        }
+    }
+}
+
+impl Buf for Transmit {
+    fn remaining(&self) -> usize {
+        self.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.segments.front().map_or(&self.tail[..], |segment| &segment[..])
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        let tail = std::iter::once(&self.tail[..]).filter(|tail| !tail.is_empty());
+        for (slice, bytes) in
+            slices.iter_mut().zip(self.segments.iter().map(|segment| &segment[..]).chain(tail))
+        {
+            *slice = IoSlice::new(bytes);
+            count += 1;
+        }
+        count
+    }
+
+    fn advance(&mut self, mut count: usize) {
+        while let Some(front) = self.segments.front_mut() {
+            if count == 0 {
+                return;
+            }
+            let step = count.min(front.len());
+            front.advance(step);
+            self.segment_bytes -= step;
+            count -= step;
+            if front.is_empty() {
+                self.segments.pop_front();
+            }
+        }
+        self.tail.advance(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copied_and_shared_bytes_leave_in_order() {
+        let mut out = Transmit::default();
+        out.put(b"ab");
+        out.put_shared(Bytes::from(vec![b'x'; SHARE_BYTES_MIN]));
+        out.put(b"cd");
+        assert_eq!(out.len(), SHARE_BYTES_MIN + 4);
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(out.chunks_vectored(&mut slices), 3);
+        out.advance(3);
+        assert_eq!(out.chunk().len(), SHARE_BYTES_MIN - 1);
+        out.advance(SHARE_BYTES_MIN);
+        assert_eq!(out.chunk(), b"d");
+        out.advance(1);
+        assert!(out.is_empty());
+    }
+}

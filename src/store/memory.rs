@@ -1,0 +1,62 @@
+//! A store that forgets everything when it is dropped: for tests, and for brokers that keep nothing.
+
+use super::{Store, StoreError};
+use crate::message::Lsn;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+
+/// Keeps definitions and records in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    contents: Mutex<Contents>,
+}
+
+#[derive(Debug, Default)]
+struct Contents {
+    definitions: BTreeMap<Bytes, Bytes>,
+    records: BTreeMap<Lsn, Bytes>,
+    last: Lsn,
+}
+
+impl Store for MemoryStore {
+    fn put_definition(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        self.contents.lock().definitions.insert(key, value);
+        Ok(())
+    }
+
+    fn remove_definition(&self, key: &[u8]) -> Result<(), StoreError> {
+        self.contents.lock().definitions.remove(key);
+        Ok(())
+    }
+
+    fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let contents = self.contents.lock();
+        Ok(contents.definitions.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn append(&self, record: &[u8]) -> Result<Lsn, StoreError> {
+        let mut contents = self.contents.lock();
+        contents.last = Lsn(contents.last.0 + 1);
+        let lsn = contents.last;
+        contents.records.insert(lsn, Bytes::copy_from_slice(record));
+        Ok(lsn)
+    }
+
+    fn sync(&self) -> Result<Lsn, StoreError> {
+        Ok(self.contents.lock().last)
+    }
+
+    fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.contents.lock().records.get(&lsn).cloned())
+    }
+
+    fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
+        let mut contents = self.contents.lock();
+        for lsn in lsns {
+            contents.records.remove(lsn);
+        }
+        Ok(())
+    }
+}
