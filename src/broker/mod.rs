@@ -1,3 +1,244 @@
-//! The core: virtual hosts, exchanges, queues. Synchronous and deterministic; time is handed in, nothing here does I/O.
+//! The core: virtual hosts, exchanges, queues. Synchronous and deterministic; time is handed in, nothing here does I/O but
+//! through the store.
+//!
+//! Start reading at [`VirtualHost::publish`] and [`queue::Queue`]; [`Turn`] is what goes along.
 
+pub mod definitions;
+pub mod delivery;
+pub mod error;
 pub mod exchange;
+pub mod queue;
+pub mod routing;
+pub mod timer;
+mod topology;
+pub mod turn;
+pub mod users;
+pub mod vhost;
+
+pub use error::BrokerError;
+pub use turn::Turn;
+pub use vhost::VirtualHost;
+
+use crate::message::{ConnectionId, ConsumerId, Lsn, Millis, Name, QueueId};
+use crate::store::{DurableWaiter, Journal};
+use dashmap::DashMap;
+use definitions::Definition;
+use exchange::ExchangeTypes;
+use queue::{QueueHandle, Window};
+use routing::ReplyConsumer;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use timer::Timer;
+use users::Users;
+
+/// Limits of the core. Those of connections are the protocol's.
+#[derive(Clone, Debug)]
+pub struct BrokerLimits {
+    /// Deliveries of one consumer that may wait for its session.
+    pub window: Window,
+    /// Bytes of direct replies that may wait for a session; what comes beyond is dropped.
+    pub reply_bytes: u64,
+}
+
+impl Default for BrokerLimits {
+    fn default() -> BrokerLimits {
+        BrokerLimits { window: Window { messages: 2048, bytes: 1 << 20 }, reply_bytes: 16 << 20 }
+    }
+}
+
+/// What all vhosts share.
+#[derive(Debug)]
+pub struct Shared {
+    limits: BrokerLimits,
+    exchange_types: ExchangeTypes,
+    journal: Arc<Journal>,
+    timer: Timer,
+    reply_consumers: DashMap<Box<str>, ReplyConsumer>,
+    queue_ids: AtomicU64,
+    consumer_ids: AtomicU64,
+    connection_ids: AtomicU64,
+}
+
+impl Shared {
+    fn next_queue_id(&self) -> QueueId {
+        QueueId(self.queue_ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn reply_consumer(&self, token: &str) -> Option<ReplyConsumer> {
+        self.reply_consumers.get(token).map(|consumer| consumer.clone())
+    }
+
+    fn put(&self, definition: &Definition) -> Result<(), BrokerError> {
+        self.journal
+            .definitions()
+            .put_definition(&definition.key(), &definition.encode())
+            .map_err(store_error)
+    }
+
+    fn remove(&self, definition: &Definition) -> Result<(), BrokerError> {
+        self.journal.definitions().remove_definition(&definition.key()).map_err(store_error)
+    }
+}
+
+fn store_error(error: crate::store::StoreError) -> BrokerError {
+    BrokerError::Store(error.to_string())
+}
+
+/// A broker: everything but the sockets.
+#[derive(Debug)]
+pub struct Broker {
+    shared: Arc<Shared>,
+    vhosts: DashMap<Name, Arc<VirtualHost>>,
+    users: Users,
+}
+
+/// The entry in the table of definitions that counts the broker's starts.
+const STARTS_KEY: &[u8] = b"0starts";
+
+impl Broker {
+    /// A broker above a journal, with what the store remembers.
+    ///
+    /// # Errors
+    /// When the store can't be read, or holds what can't be restored.
+    pub fn open(
+        journal: Arc<Journal>,
+        exchange_types: ExchangeTypes,
+        limits: BrokerLimits,
+        now: Millis,
+    ) -> Result<Broker, BrokerError> {
+        let stored = journal.definitions().definitions().map_err(store_error)?;
+        let starts = stored.iter().find(|(key, _)| key == STARTS_KEY);
+        let starts =
+            starts.and_then(|(_, value)| value[..].try_into().ok()).map_or(0, u64::from_be_bytes) + 1;
+        journal.definitions().put_definition(STARTS_KEY, &starts.to_be_bytes()).map_err(store_error)?;
+        let shared = Arc::new(Shared {
+            limits,
+            exchange_types,
+            journal,
+            timer: Timer::default(),
+            reply_consumers: DashMap::new(),
+            // A queue's id is never used again, not even by a later start.
+            queue_ids: AtomicU64::new(starts << 32),
+            consumer_ids: AtomicU64::new(1),
+            connection_ids: AtomicU64::new(1),
+        });
+        let broker = Broker { shared, vhosts: DashMap::new(), users: Users::default() };
+        let mut turn = Turn::at(now);
+        for (key, value) in &stored {
+            let damaged = |error| BrokerError::Store(format!("a stored definition can't be read: {error}"));
+            if let Some(definition) = Definition::decode(key, value).map_err(damaged)? {
+                broker.restore(definition, &mut turn)?;
+            }
+        }
+        for vhost in broker.vhosts.iter() {
+            vhost.apply_effects(&mut turn);
+        }
+        Ok(broker)
+    }
+
+    fn restore(&self, definition: Definition, turn: &mut Turn) -> Result<(), BrokerError> {
+        let orphan = |vhost: &Name| {
+            BrokerError::Store(format!("the store has an object of the missing vhost '{vhost}'"))
+        };
+        match definition {
+            Definition::VirtualHost(name) => {
+                self.vhosts.insert(name.clone(), Arc::new(VirtualHost::new(name, self.shared.clone())));
+            }
+            Definition::Exchange(exchange) => {
+                let vhost = self.vhost(&exchange.vhost).ok_or_else(|| orphan(&exchange.vhost))?;
+                let exchange = exchange::Exchange::new(exchange, &self.shared.exchange_types)?;
+                vhost.insert_exchange(Arc::new(exchange));
+            }
+            Definition::Queue(name, id, declaration) => {
+                let vhost = self.vhost(&name).ok_or_else(|| orphan(&name))?;
+                let queue = QueueHandle::new(&name, id, declaration, self.shared.limits.window, turn)?;
+                vhost.insert_queue(Arc::new(queue));
+            }
+            Definition::Binding(name, binding) => {
+                let vhost = self.vhost(&name).ok_or_else(|| orphan(&name))?;
+                vhost.bind(binding, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a vhost, unless it is there.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn add_vhost(&self, name: &str) -> Result<Arc<VirtualHost>, BrokerError> {
+        if let Some(vhost) = self.vhost(name) {
+            return Ok(vhost);
+        }
+        let name: Name = name.into();
+        self.shared.put(&Definition::VirtualHost(name.clone()))?;
+        let vhost = Arc::new(VirtualHost::new(name.clone(), self.shared.clone()));
+        self.vhosts.insert(name, vhost.clone());
+        Ok(vhost)
+    }
+
+    /// A vhost, by name.
+    pub fn vhost(&self, name: &str) -> Option<Arc<VirtualHost>> {
+        self.vhosts.get(name).map(|vhost| vhost.clone())
+    }
+
+    /// The users.
+    pub fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// The journal, whose commits somebody has to drive.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.shared.journal
+    }
+
+    /// The core's deadlines.
+    pub fn timer(&self) -> &Timer {
+        &self.shared.timer
+    }
+
+    /// The id of a new connection.
+    pub fn next_connection_id(&self) -> ConnectionId {
+        ConnectionId(self.shared.connection_ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The id of a new consumer.
+    pub fn next_consumer_id(&self) -> ConsumerId {
+        ConsumerId(self.shared.consumer_ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes a direct reply-to consumer known under its token.
+    pub fn add_reply_consumer(&self, token: &str, consumer: ReplyConsumer) {
+        self.shared.reply_consumers.insert(token.into(), consumer);
+    }
+
+    /// Forgets a direct reply-to consumer.
+    pub fn remove_reply_consumer(&self, token: &str) {
+        self.shared.reply_consumers.remove(token);
+    }
+
+    /// Whether somebody waits for replies under that token.
+    pub fn has_reply_consumer(&self, token: &str) -> bool {
+        self.shared.reply_consumers.contains_key(token)
+    }
+
+    /// Ends a turn: hands its changes to the journal and wakes whom it gave something to. Returns the record that the
+    /// changes will be in, if there were any; `waiter` is told when that is durable.
+    pub fn end_turn(&self, turn: &mut Turn, waiter: Option<Arc<dyn DurableWaiter>>) -> Option<Lsn> {
+        debug_assert!(turn.effects.is_empty(), "a vhost applies the effects before the turn ends");
+        let lsn = (!turn.changes.is_empty()).then(|| self.shared.journal.append(&mut turn.changes, waiter));
+        turn.wake_all();
+        lsn
+    }
+
+    /// Does what is due in the core at `now`.
+    pub fn handle_timeout(&self, now: Millis) {
+        let mut turn = Turn::at(now);
+        while let Some(deadline) = self.shared.timer.pop_due(now) {
+            if let Some(vhost) = self.vhost(&deadline.vhost) {
+                vhost.handle_timeout(&deadline.queue, &mut turn);
+            }
+        }
+        self.end_turn(&mut turn, None);
+    }
+}

@@ -29,6 +29,9 @@ pub struct Message {
     routing_key_bytes: u8,
     priority: Option<u8>,
     persistent: bool,
+    has_copies: bool,
+    has_blind_copies: bool,
+    dead_lettered: bool,
 }
 
 impl Message {
@@ -85,6 +88,7 @@ impl Message {
             exchange_bytes: self.exchange_bytes,
             routing_key_bytes: self.routing_key_bytes,
             properties_bytes: self.properties_bytes,
+            dead_lettered: self.dead_lettered,
         };
         (&self.content, shape)
     }
@@ -129,12 +133,33 @@ impl Message {
             .map(|bytes| FieldTable::decode(bytes, usize::MAX).expect("headers were scanned when made"))
     }
 
+    /// Whether it has CC or BCC headers, that is more than one routing key.
+    pub fn has_copies(&self) -> bool {
+        self.has_copies
+    }
+
+    /// Whether it has a BCC header, which consumers don't get to see.
+    pub fn has_blind_copies(&self) -> bool {
+        self.has_blind_copies
+    }
+
+    /// Whether this broker has dead-lettered the message: only then is its x-death header history and not a client's word.
+    pub fn is_dead_lettered(&self) -> bool {
+        self.dead_lettered
+    }
+
     /// The same body with another envelope and other properties.
     pub fn rewritten(&self, exchange: &str, routing_key: &[u8], properties: &Properties) -> Message {
         let mut encoded = Vec::with_capacity(self.properties_bytes as usize + 64);
         properties.encode(&mut encoded);
-        Message::new(exchange, routing_key, &encoded, self.body())
-            .expect("properties that were just encoded are sound")
+        let message = Message::new(exchange, routing_key, &encoded, self.body());
+        let message = message.expect("properties that were just encoded are sound");
+        Message { dead_lettered: self.dead_lettered, ..message }
+    }
+
+    /// The same message, marked as dead-lettered by this broker.
+    pub fn into_dead_letter(self) -> Message {
+        Message { dead_lettered: true, ..self }
     }
 
     fn with_scan(content: Bytes, shape: StoredShape, scan: &PropertyScan<'_>) -> Message {
@@ -146,6 +171,9 @@ impl Message {
             routing_key_bytes: shape.routing_key_bytes,
             priority: scan.priority,
             persistent: scan.delivery_mode == Some(2),
+            has_copies: scan.has_copies,
+            has_blind_copies: scan.has_blind_copies,
+            dead_lettered: shape.dead_lettered,
         }
     }
 
@@ -167,6 +195,8 @@ pub struct StoredShape {
     pub routing_key_bytes: u8,
     /// Bytes of the property flags and list.
     pub properties_bytes: u32,
+    /// See [`Message::is_dead_lettered`].
+    pub dead_lettered: bool,
 }
 
 /// A message whose body is still arriving.
@@ -191,6 +221,7 @@ impl MessageBuffer {
             exchange_bytes: u8::try_from(exchange.len()).expect("an exchange's name is a short string"),
             routing_key_bytes: u8::try_from(routing_key.len()).expect("a routing key is a short string"),
             properties_bytes: u32::try_from(properties.len()).expect("properties come in one frame"),
+            dead_lettered: false,
         };
         MessageBuffer { content, shape }
     }

@@ -8,6 +8,10 @@ use super::table::{FieldTable, ShortStr};
 pub struct PropertyScan<'a> {
     /// The headers table's content, without its length.
     pub headers: Option<&'a [u8]>,
+    /// Whether one of the headers is CC or BCC: more routing keys.
+    pub has_copies: bool,
+    /// Whether one of them is BCC, which is not passed on.
+    pub has_blind_copies: bool,
     /// 2 is persistent.
     pub delivery_mode: Option<u8>,
     /// The message's priority.
@@ -59,7 +63,10 @@ impl<'a> PropertyScan<'a> {
         }
         if has(flag::HEADERS) {
             let table = reader.long_str()?;
-            FieldTable::check(table, depth_max)?;
+            FieldTable::check_names(table, depth_max, |name| {
+                scan.has_blind_copies |= name == b"BCC";
+                scan.has_copies |= name == b"CC" || name == b"BCC";
+            })?;
             scan.headers = Some(table);
         }
         if has(flag::DELIVERY_MODE) {

@@ -287,12 +287,26 @@ impl FieldTable {
     /// # Errors
     /// When the bytes are no table, or nest too deep.
     pub fn check(bytes: &[u8], depth_max: usize) -> Result<(), DecodeError> {
+        FieldTable::check_names(bytes, depth_max, |_| ())
+    }
+
+    /// Like [`FieldTable::check`], and shows the outermost names on the way.
+    pub(super) fn check_names(
+        bytes: &[u8],
+        depth_max: usize,
+        mut name: impl FnMut(&[u8]),
+    ) -> Result<(), DecodeError> {
         let mut reader = Reader::new(bytes);
         while !reader.is_empty() {
-            reader.short_str()?;
+            name(reader.short_str()?);
             check_value(&mut reader, depth_max)?;
         }
         Ok(())
+    }
+
+    /// Orders the fields by name, as RabbitMQ does with tables that it has changed.
+    pub fn sort(&mut self) {
+        self.0.sort_by(|(a, _), (b, _)| a.cmp(b));
     }
 }
 

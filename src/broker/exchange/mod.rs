@@ -1,7 +1,239 @@
-//! Exchanges: the binding list that every type shares, and the types.
+//! Exchanges: what every type shares, that is the definition and the list of bindings. How to match is the type's.
 
 mod binding;
 mod types;
 
 pub use binding::{Binding, Destination};
 pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Refusal};
+
+use super::error::{BrokerError, Resource};
+use super::queue::{inequivalent, same_value};
+use crate::message::{FieldTable, Name, ShortStr, Value};
+use parking_lot::{RwLock, RwLockReadGuard};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What was declared. It never changes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExchangeDefinition {
+    /// Its vhost's name.
+    pub vhost: Name,
+    /// Its name.
+    pub name: Name,
+    /// The name of its type.
+    pub kind: Arc<str>,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Deleted when the last binding that starts from it goes.
+    pub auto_delete: bool,
+    /// Clients can't publish to it.
+    pub internal: bool,
+    /// As declared.
+    pub arguments: FieldTable,
+}
+
+impl ExchangeDefinition {
+    /// The exchange as error texts name it.
+    pub fn resource(&self) -> Resource {
+        Resource::exchange(&self.vhost, &self.name)
+    }
+
+    /// Where messages go that match no binding.
+    ///
+    /// # Errors
+    /// When the argument is no name.
+    pub fn alternate_exchange(&self) -> Result<Option<Name>, BrokerError> {
+        match self.arguments.field("alternate-exchange") {
+            None => Ok(None),
+            Some(value) => match value.as_str() {
+                Some(name) => Ok(Some(name.into())),
+                None => Err(BrokerError::Precondition(format!(
+                    "invalid type '{}' for arg 'alternate-exchange' in {}",
+                    value.type_name(),
+                    self.resource()
+                ))),
+            },
+        }
+    }
+
+    /// Checks that a redeclaration means this exchange.
+    ///
+    /// # Errors
+    /// With the first thing that differs.
+    pub fn check_equivalent(&self, received: &ExchangeDefinition) -> Result<(), BrokerError> {
+        let properties = [
+            ("type", self.kind.to_string(), received.kind.to_string()),
+            ("durable", self.durable.to_string(), received.durable.to_string()),
+            ("auto_delete", self.auto_delete.to_string(), received.auto_delete.to_string()),
+            ("internal", self.internal.to_string(), received.internal.to_string()),
+        ];
+        for (name, current, received) in properties {
+            if current != received {
+                return Err(BrokerError::Inequivalent {
+                    argument: name.to_owned(),
+                    resource: self.resource(),
+                    difference: format!("received '{received}' but current is '{current}'"),
+                });
+            }
+        }
+        for name in ["alternate-exchange", "hash-header", "hash-property"] {
+            let (old, new) = (self.arguments.field(name), received.arguments.field(name));
+            let same = match (old, new) {
+                (Some(old), Some(new)) => same_value(old, new),
+                (old, new) => old.is_none() && new.is_none(),
+            };
+            if !same {
+                return Err(inequivalent(name, old, new, &self.resource()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// See the module.
+pub struct Exchange {
+    definition: ExchangeDefinition,
+    alternate_exchange: Option<Name>,
+    bindings: RwLock<Bindings>,
+}
+
+/// The bindings that start from an exchange, and its type's index of them.
+pub struct Bindings {
+    /// By destination and key; several only where their arguments differ.
+    list: BTreeMap<(Destination, ShortStr), Vec<Arc<Binding>>>,
+    count: usize,
+    index: Box<dyn ExchangeType>,
+}
+
+impl Exchange {
+    /// A new exchange without bindings.
+    ///
+    /// # Errors
+    /// When no type has that name, or its arguments make no sense.
+    pub fn new(definition: ExchangeDefinition, types: &ExchangeTypes) -> Result<Exchange, BrokerError> {
+        let index = types
+            .construct(&definition.kind, &definition.arguments)
+            .ok_or_else(|| BrokerError::UnknownExchangeType(definition.kind.to_string()))?
+            .map_err(|refusal| BrokerError::Precondition(refusal.0))?;
+        let alternate_exchange = definition.alternate_exchange()?;
+        let bindings = RwLock::new(Bindings { list: BTreeMap::new(), count: 0, index });
+        Ok(Exchange { definition, alternate_exchange, bindings })
+    }
+
+    /// What was declared.
+    pub fn definition(&self) -> &ExchangeDefinition {
+        &self.definition
+    }
+
+    /// Where messages go that match no binding.
+    pub fn alternate_exchange(&self) -> Option<&Name> {
+        self.alternate_exchange.as_ref()
+    }
+
+    /// The bindings, for routing and listing.
+    pub fn bindings(&self) -> RwLockReadGuard<'_, Bindings> {
+        self.bindings.read()
+    }
+
+    /// Adds a binding. False when it was there already.
+    ///
+    /// # Errors
+    /// When the type refuses it.
+    pub(super) fn bind(&self, binding: Binding) -> Result<bool, BrokerError> {
+        let mut bindings = self.bindings.write();
+        let Bindings { list, count, index } = &mut *bindings;
+        index.check_binding(&binding).map_err(|refusal| BrokerError::Precondition(refusal.0))?;
+        let same_key = list.entry((binding.destination.clone(), binding.routing_key.clone())).or_default();
+        if same_key.iter().any(|other| same_arguments(&other.arguments, &binding.arguments)) {
+            return Ok(false);
+        }
+        let binding = Arc::new(binding);
+        index.bind(&binding);
+        same_key.push(binding);
+        *count += 1;
+        Ok(true)
+    }
+
+    /// Removes a binding, and returns it if it was there.
+    pub(super) fn unbind(
+        &self,
+        destination: &Destination,
+        routing_key: &ShortStr,
+        arguments: &FieldTable,
+    ) -> Option<Arc<Binding>> {
+        let mut bindings = self.bindings.write();
+        let key = (destination.clone(), routing_key.clone());
+        let same_key = bindings.list.get_mut(&key)?;
+        let at = same_key.iter().position(|binding| same_arguments(&binding.arguments, arguments))?;
+        let binding = same_key.swap_remove(at);
+        if same_key.is_empty() {
+            bindings.list.remove(&key);
+        }
+        bindings.count -= 1;
+        bindings.index.unbind(&binding);
+        Some(binding)
+    }
+
+    /// Removes all bindings to a destination, and returns them.
+    pub(super) fn unbind_all(&self, destination: &Destination) -> Vec<Arc<Binding>> {
+        let mut bindings = self.bindings.write();
+        let keys: Vec<_> =
+            bindings.of(destination).map(|b| (destination.clone(), b.routing_key.clone())).collect();
+        let mut removed = Vec::new();
+        for key in keys {
+            removed.extend(bindings.list.remove(&key).unwrap_or_default());
+        }
+        for binding in &removed {
+            bindings.index.unbind(binding);
+        }
+        bindings.count -= removed.len();
+        removed
+    }
+}
+
+impl Bindings {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// All of them, ordered by destination and key.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Binding>> {
+        self.list.values().flatten()
+    }
+
+    /// Those to one destination.
+    pub fn of<'a>(&'a self, destination: &'a Destination) -> impl Iterator<Item = &'a Arc<Binding>> {
+        let first = (destination.clone(), ShortStr::from(""));
+        self.list
+            .range(first..)
+            .take_while(move |((to, _), _)| to == destination)
+            .flat_map(|(_, same_key)| same_key)
+    }
+
+    /// The type's index.
+    pub fn index(&self) -> &dyn ExchangeType {
+        &*self.index
+    }
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exchange").field("definition", &self.definition).finish_non_exhaustive()
+    }
+}
+
+/// Whether two bindings' arguments are the same: in any order, with the same types.
+fn same_arguments(a: &FieldTable, b: &FieldTable) -> bool {
+    fn sorted(table: &FieldTable) -> Vec<(&ShortStr, &Value)> {
+        let mut fields: Vec<_> = table.iter().collect();
+        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        fields
+    }
+    sorted(a) == sorted(b)
+}

@@ -1,0 +1,189 @@
+//! What the store's table of definitions holds: vhosts, exchanges, queues and bindings, each a field table under its own key.
+
+use super::exchange::{Binding, Destination, ExchangeDefinition};
+use super::queue::{QueueDeclaration, QueueDefinition};
+use crate::message::{DecodeError, FieldTable, Name, QueueId, ShortStr, Value};
+
+/// One durable definition.
+#[derive(Clone, Debug)]
+pub enum Definition {
+    /// A vhost.
+    VirtualHost(Name),
+    /// An exchange.
+    Exchange(ExchangeDefinition),
+    /// A queue of a vhost, with its id.
+    Queue(Name, QueueId, QueueDeclaration),
+    /// A binding of a vhost.
+    Binding(Name, Binding),
+}
+
+/// Definitions of one kind are together, in the order in which they have to be restored.
+const VHOST: u8 = b'1';
+const EXCHANGE: u8 = b'2';
+const QUEUE: u8 = b'3';
+const BINDING: u8 = b'4';
+
+impl Definition {
+    /// A queue's definition.
+    pub fn queue(definition: &QueueDefinition) -> Definition {
+        let declaration = QueueDeclaration {
+            name: definition.name.clone(),
+            durable: definition.durable,
+            auto_delete: definition.auto_delete,
+            exclusive_owner: None,
+            arguments: definition.arguments.clone(),
+        };
+        Definition::Queue(definition.vhost.clone(), definition.id, declaration)
+    }
+
+    /// Where it stands in the table.
+    pub fn key(&self) -> Vec<u8> {
+        match self {
+            Definition::VirtualHost(name) => key(VHOST, &[name.as_bytes()]),
+            Definition::Exchange(exchange) => {
+                key(EXCHANGE, &[exchange.vhost.as_bytes(), exchange.name.as_bytes()])
+            }
+            Definition::Queue(vhost, _, queue) => key(QUEUE, &[vhost.as_bytes(), queue.name.as_bytes()]),
+            Definition::Binding(vhost, binding) => {
+                let mut arguments = Vec::new();
+                binding.arguments.encode(&mut arguments);
+                let (kind, destination) = destination_parts(&binding.destination);
+                key(
+                    BINDING,
+                    &[
+                        vhost.as_bytes(),
+                        binding.source.as_bytes(),
+                        kind.as_bytes(),
+                        destination.as_bytes(),
+                        binding.routing_key.as_bytes(),
+                        &arguments,
+                    ],
+                )
+            }
+        }
+    }
+
+    /// Its value in the table.
+    pub fn encode(&self) -> Vec<u8> {
+        let table: FieldTable = match self {
+            Definition::VirtualHost(name) => fields([("name", text(name))]),
+            Definition::Exchange(exchange) => fields([
+                ("vhost", text(&exchange.vhost)),
+                ("name", text(&exchange.name)),
+                ("type", text(&exchange.kind)),
+                ("auto_delete", Value::Bool(exchange.auto_delete)),
+                ("internal", Value::Bool(exchange.internal)),
+                ("arguments", Value::Table(exchange.arguments.clone())),
+            ]),
+            Definition::Queue(vhost, id, queue) => fields([
+                ("vhost", text(vhost)),
+                ("name", text(&queue.name)),
+                ("id", Value::Timestamp(id.0)),
+                ("auto_delete", Value::Bool(queue.auto_delete)),
+                ("arguments", Value::Table(queue.arguments.clone())),
+            ]),
+            Definition::Binding(vhost, binding) => {
+                let (kind, destination) = destination_parts(&binding.destination);
+                fields([
+                    ("vhost", text(vhost)),
+                    ("source", text(&binding.source)),
+                    ("destination_type", Value::from(kind)),
+                    ("destination", text(destination)),
+                    ("routing_key", Value::LongStr(binding.routing_key.as_bytes().to_vec())),
+                    ("arguments", Value::Table(binding.arguments.clone())),
+                ])
+            }
+        };
+        let mut encoded = Vec::new();
+        table.encode(&mut encoded);
+        encoded
+    }
+
+    /// Reads a definition back; `None` for an entry that is not the core's.
+    ///
+    /// # Errors
+    /// When the entry is damaged.
+    pub fn decode(key: &[u8], value: &[u8]) -> Result<Option<Definition>, DecodeError> {
+        let kind = key.first().copied().unwrap_or_default();
+        if !(VHOST..=BINDING).contains(&kind) {
+            return Ok(None);
+        }
+        let table = FieldTable::decode(value, usize::MAX)?;
+        let name = |field: &str| -> Result<Name, DecodeError> {
+            table.field(field).and_then(Value::as_str).map(Into::into).ok_or(DecodeError::Truncated)
+        };
+        let flag = |field: &str| table.field(field) == Some(&Value::Bool(true));
+        let arguments = || match table.field("arguments") {
+            Some(Value::Table(arguments)) => arguments.clone(),
+            _ => FieldTable::default(),
+        };
+        Ok(Some(match kind {
+            VHOST => Definition::VirtualHost(name("name")?),
+            EXCHANGE => Definition::Exchange(ExchangeDefinition {
+                vhost: name("vhost")?,
+                name: name("name")?,
+                kind: name("type")?,
+                durable: true,
+                auto_delete: flag("auto_delete"),
+                internal: flag("internal"),
+                arguments: arguments(),
+            }),
+            QUEUE => {
+                let Some(Value::Timestamp(id)) = table.field("id") else {
+                    return Err(DecodeError::Truncated);
+                };
+                let declaration = QueueDeclaration {
+                    name: name("name")?,
+                    durable: true,
+                    auto_delete: flag("auto_delete"),
+                    exclusive_owner: None,
+                    arguments: arguments(),
+                };
+                Definition::Queue(name("vhost")?, QueueId(*id), declaration)
+            }
+            _ => {
+                let Some(Value::LongStr(routing_key)) = table.field("routing_key") else {
+                    return Err(DecodeError::Truncated);
+                };
+                let destination = match &*name("destination_type")? {
+                    "exchange" => Destination::Exchange(name("destination")?),
+                    _ => Destination::Queue(name("destination")?),
+                };
+                let binding = Binding {
+                    source: name("source")?,
+                    destination,
+                    routing_key: ShortStr::from(routing_key.as_slice()),
+                    arguments: arguments(),
+                };
+                Definition::Binding(name("vhost")?, binding)
+            }
+        }))
+    }
+}
+
+fn destination_parts(destination: &Destination) -> (&'static str, &Name) {
+    match destination {
+        Destination::Queue(name) => ("queue", name),
+        Destination::Exchange(name) => ("exchange", name),
+    }
+}
+
+fn fields<const N: usize>(fields: [(&str, Value); N]) -> FieldTable {
+    fields.into_iter().collect()
+}
+
+fn text(name: &str) -> Value {
+    Value::from(name)
+}
+
+/// The kind, then each part behind its length, so that no two lists of parts make the same key.
+fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let mut key = vec![kind];
+    for part in parts {
+        key.extend_from_slice(
+            &u32::try_from(part.len()).expect("a name or a table is shorter than 4 GiB").to_be_bytes(),
+        );
+        key.extend_from_slice(part);
+    }
+    key
+}

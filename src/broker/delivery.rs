@@ -1,0 +1,173 @@
+//! What passes between queues and sessions: entries of a queue, and the outbox a session is given them through.
+
+use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, Position};
+use crate::store::DurableWaiter;
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One message in one queue. It is in exactly one place: ready in its queue, in an outbox, or unacked in a channel.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The message.
+    pub message: Message,
+    /// Its place in the queue, kept for as long as it lives.
+    pub position: Position,
+    /// When it came.
+    pub enqueued_at: Millis,
+    /// When it dies of age.
+    pub expires_at: Option<Millis>,
+    /// Deliveries that failed, as a quorum queue counts them.
+    pub delivery_count: u32,
+    /// The lane of a priority queue.
+    pub priority: u8,
+    /// Whether it has been delivered before.
+    pub redelivered: bool,
+    /// Whether the journal holds it.
+    pub journaled: bool,
+}
+
+/// Something for a session.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A message for a consumer.
+    Deliver {
+        /// The consumer's channel.
+        channel: ChannelNumber,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// The message.
+        entry: Entry,
+    },
+    /// The queue of a consumer is gone, and the consumer with it.
+    Cancelled {
+        /// The consumer's channel.
+        channel: ChannelNumber,
+        /// The consumer.
+        consumer: ConsumerId,
+    },
+    /// A reply for the channel's direct reply-to consumer.
+    Reply {
+        /// The consumer's channel.
+        channel: ChannelNumber,
+        /// The reply.
+        message: Message,
+    },
+}
+
+/// Rings a session's bell; called at most once until the session has looked.
+pub type Waker = Box<dyn Fn() + Send + Sync>;
+
+/// What waits for a session to fetch it. Queues put deliveries in under their own lock, so that order can't invert.
+pub struct Outbox {
+    items: Mutex<Vec<Outgoing>>,
+    durable: AtomicU64,
+    reply_bytes: AtomicU64,
+    waker: Waker,
+}
+
+impl Outbox {
+    /// An empty outbox.
+    pub fn new(waker: Waker) -> Outbox {
+        Outbox {
+            items: Mutex::new(Vec::new()),
+            durable: AtomicU64::new(0),
+            reply_bytes: AtomicU64::new(0),
+            waker,
+        }
+    }
+
+    /// Opens the outbox to put several things in at once.
+    pub fn open(&self) -> MutexGuard<'_, Vec<Outgoing>> {
+        self.items.lock()
+    }
+
+    /// Swaps what has come with an empty list.
+    pub fn take(&self, into: &mut Vec<Outgoing>) {
+        debug_assert!(into.is_empty(), "what was taken before has been dealt with");
+        std::mem::swap(&mut *self.items.lock(), into);
+    }
+
+    /// Puts in a direct reply-to message, unless `limit_bytes` of them are waiting: then it is dropped, as one is whose
+    /// requester is gone. Returns whether the session has to be woken.
+    pub fn reply(&self, channel: ChannelNumber, message: Message, limit_bytes: u64) -> bool {
+        let bytes = message.body_bytes() as u64;
+        if self.reply_bytes.fetch_add(bytes, Ordering::Relaxed) > limit_bytes {
+            self.reply_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        let mut items = self.items.lock();
+        items.push(Outgoing::Reply { channel, message });
+        items.len() == 1
+    }
+
+    /// Says that a reply of so many body bytes was fetched.
+    pub fn reply_taken(&self, bytes: usize) {
+        self.reply_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How far the journal was durable when it last rang.
+    pub fn durable_lsn(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Rings the session's bell.
+    pub fn wake(&self) {
+        (self.waker)();
+    }
+}
+
+impl DurableWaiter for Outbox {
+    fn durable(&self, lsn: Lsn) {
+        self.durable.fetch_max(lsn.0, Ordering::AcqRel);
+        self.wake();
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outbox").field("waiting", &self.items.lock().len()).finish_non_exhaustive()
+    }
+}
+
+/// The limit that basic.qos with global set puts on all consumers of a channel together.
+#[derive(Debug, Default)]
+pub struct ChannelCredit {
+    state: Mutex<CreditState>,
+}
+
+#[derive(Debug, Default)]
+struct CreditState {
+    limit: u32,
+    used: u32,
+    starved: bool,
+}
+
+impl ChannelCredit {
+    /// Sets the limit; 0 is none.
+    pub fn set_limit(&self, limit: u32) {
+        self.state.lock().limit = limit;
+    }
+
+    /// Takes credit for up to `wanted` deliveries, and says for how many there was.
+    pub fn acquire(&self, wanted: u32) -> u32 {
+        let mut state = self.state.lock();
+        let granted = match state.limit {
+            0 => wanted,
+            limit => wanted.min(limit.saturating_sub(state.used)),
+        };
+        state.used += granted;
+        state.starved |= granted < wanted;
+        granted
+    }
+
+    /// Gives credit back. True when a consumer has been refused since the last time, so that its queue wants another look.
+    pub fn release(&self, count: u32) -> bool {
+        let mut state = self.state.lock();
+        state.used = state.used.saturating_sub(count);
+        std::mem::take(&mut state.starved)
+    }
+}
+
+/// A shared outbox.
+pub type SharedOutbox = Arc<Outbox>;

@@ -1,0 +1,146 @@
+//! What the core refuses, in its own terms. Each edge maps it once to its protocol's codes.
+//!
+//! The texts are RabbitMQ's: clients and applications compare them.
+
+use crate::message::Name;
+use std::fmt;
+
+/// A queue or an exchange, as error texts name it: `queue 'q' in vhost '/'`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Its name.
+    pub name: Name,
+    /// The vhost it is in.
+    pub vhost: Name,
+}
+
+/// What kind of thing a [`Resource`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResourceKind {
+    /// A queue.
+    Queue,
+    /// An exchange.
+    Exchange,
+}
+
+impl Resource {
+    /// Names a queue.
+    pub fn queue(vhost: &Name, name: &str) -> Resource {
+        Resource { kind: ResourceKind::Queue, name: name.into(), vhost: vhost.clone() }
+    }
+
+    /// Names an exchange.
+    pub fn exchange(vhost: &Name, name: &str) -> Resource {
+        Resource { kind: ResourceKind::Exchange, name: name.into(), vhost: vhost.clone() }
+    }
+}
+
+impl fmt::Display for ResourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ResourceKind::Queue => "queue",
+            ResourceKind::Exchange => "exchange",
+        })
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} '{}' in vhost '{}'", self.kind, self.name, self.vhost)
+    }
+}
+
+/// Why the core did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// A queue or exchange is not there.
+    #[error("no {0}")]
+    NotFound(Resource),
+    /// A redeclaration differs from what exists.
+    #[error("inequivalent arg '{argument}' for {resource}: {difference}")]
+    Inequivalent {
+        /// The property or argument that differs.
+        argument: String,
+        /// What was redeclared.
+        resource: Resource,
+        /// Both values, in words.
+        difference: String,
+    },
+    /// An argument of a declaration can't be used.
+    #[error("invalid arg '{argument}' for {resource}: {reason}")]
+    InvalidArgument {
+        /// The argument.
+        argument: String,
+        /// What was declared.
+        resource: Resource,
+        /// Why not, as RabbitMQ prints it.
+        reason: String,
+    },
+    /// An argument that this type of queue does not have.
+    #[error("invalid arg '{argument}' for {resource} of queue type {module}")]
+    ArgumentOfOtherType {
+        /// The argument.
+        argument: String,
+        /// What was declared.
+        resource: Resource,
+        /// RabbitMQ's module for the type.
+        module: &'static str,
+    },
+    /// A property that this type of queue can't have.
+    #[error("invalid property '{property}' for {resource}")]
+    InvalidProperty {
+        /// The property.
+        property: &'static str,
+        /// What was declared.
+        resource: Resource,
+    },
+    /// An exclusive queue of another connection.
+    #[error(
+        "cannot obtain exclusive access to locked {0}. It could be originally declared on another connection or the \
+         exclusive property value does not match that of the original declaration."
+    )]
+    Locked(Resource),
+    /// A consumer wants the queue for itself, or another one has it.
+    #[error("{0} in exclusive use")]
+    ExclusiveUse(Resource),
+    /// Deletion with if-unused.
+    #[error("{0} in use")]
+    InUse(Resource),
+    /// Deletion with if-empty.
+    #[error("{0} not empty")]
+    NotEmpty(Resource),
+    /// A name that only the broker gives.
+    #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
+    ReservedName {
+        /// What was to be declared.
+        kind: ResourceKind,
+        /// Its name.
+        name: Name,
+    },
+    /// Something that is not done to the default exchange.
+    #[error("operation not permitted on the default exchange")]
+    DefaultExchange,
+    /// Deletion of an exchange that every vhost has.
+    #[error("deletion of system {0} not allowed")]
+    SystemExchange(Resource),
+    /// A client published to an internal exchange.
+    #[error("cannot publish to internal {0}")]
+    InternalExchange(Resource),
+    /// No such type is registered.
+    #[error("unknown exchange type '{0}'")]
+    UnknownExchangeType(String),
+    /// Anything else about a request that can't be: the text says what.
+    #[error("{0}")]
+    Precondition(String),
+    /// Permissions do not allow it.
+    #[error("{0}")]
+    AccessRefused(String),
+    /// What RabbitMQ does not do either.
+    #[error("{0}")]
+    NotImplemented(String),
+    /// The store failed; nothing durable can be changed any more.
+    #[error("{0}")]
+    Store(String),
+}

@@ -1,0 +1,307 @@
+//! A queue's arguments: which there are for its type, what they may be, and when two declarations mean the same queue.
+//!
+//! Reasons are printed as RabbitMQ prints its own terms, for instance `{value_negative,-1}`.
+
+use super::{DeadLetterStrategy, Overflow, QueueSettings, QueueType};
+use crate::broker::error::{BrokerError, Resource};
+use crate::message::{FieldTable, Value};
+
+/// Ten years in milliseconds: RabbitMQ's limit for times.
+const TIME_MAX_MS: i64 = 315_360_000_000;
+
+/// The arguments that are compared when a queue is declared again, by type. Others are ignored.
+fn known(queue_type: QueueType) -> &'static [&'static str] {
+    match queue_type {
+        QueueType::Classic => &[
+            "x-expires",
+            "x-message-ttl",
+            "x-dead-letter-exchange",
+            "x-dead-letter-routing-key",
+            "x-max-length",
+            "x-max-length-bytes",
+            "x-max-priority",
+            "x-overflow",
+            "x-queue-mode",
+            "x-queue-version",
+            "x-single-active-consumer",
+            "x-queue-type",
+            "x-queue-master-locator",
+        ],
+        QueueType::Quorum => &[
+            "x-expires",
+            "x-message-ttl",
+            "x-dead-letter-exchange",
+            "x-dead-letter-routing-key",
+            "x-dead-letter-strategy",
+            "x-max-length",
+            "x-max-length-bytes",
+            "x-max-in-memory-length",
+            "x-max-in-memory-bytes",
+            "x-overflow",
+            "x-single-active-consumer",
+            "x-queue-type",
+            "x-quorum-initial-group-size",
+            "x-delivery-limit",
+            "x-queue-leader-locator",
+        ],
+    }
+}
+
+/// Arguments that belong to some type of queue, and so are refused on another.
+const OF_SOME_TYPE: &[&str] = &[
+    "x-max-priority",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-queue-master-locator",
+    "x-dead-letter-strategy",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+    "x-quorum-initial-group-size",
+    "x-delivery-limit",
+    "x-queue-leader-locator",
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    "x-initial-cluster-size",
+];
+
+/// Reads the type of queue that is asked for.
+pub(super) fn queue_type(arguments: &FieldTable, resource: &Resource) -> Result<QueueType, BrokerError> {
+    let Some(value) = arguments.field("x-queue-type") else { return Ok(QueueType::Classic) };
+    match value.as_str() {
+        Some("classic") => Ok(QueueType::Classic),
+        Some("quorum") => Ok(QueueType::Quorum),
+        Some("stream") => Err(invalid(
+            "x-queue-type",
+            resource,
+            "stream queues are not supported yet, declare classic or quorum".into(),
+        )),
+        Some(other) => {
+            Err(invalid("x-queue-type", resource, format!("\"unsupported queue type '{other}'\"")))
+        }
+        None => Err(invalid("x-queue-type", resource, unacceptable_type(value))),
+    }
+}
+
+/// Reads all that a queue heeds from its arguments.
+pub(super) fn settings(
+    queue_type: QueueType,
+    arguments: &FieldTable,
+    resource: &Resource,
+) -> Result<QueueSettings, BrokerError> {
+    for (name, _) in arguments.iter() {
+        let name = name.to_string();
+        if OF_SOME_TYPE.contains(&name.as_str()) && !known(queue_type).contains(&name.as_str()) {
+            return Err(BrokerError::ArgumentOfOtherType {
+                argument: name,
+                resource: resource.clone(),
+                module: queue_type.module(),
+            });
+        }
+    }
+    let read = ArgumentReader { arguments, resource };
+    let settings = QueueSettings {
+        message_ttl_ms: read.time("x-message-ttl", 0)?,
+        expires_ms: read.time("x-expires", 1)?,
+        max_length: read.count("x-max-length")?,
+        max_length_bytes: read.count("x-max-length-bytes")?,
+        overflow: read.overflow(queue_type)?,
+        max_priority: read.max_priority(queue_type)?,
+        dead_letter_exchange: read.text("x-dead-letter-exchange")?.map(Into::into),
+        dead_letter_routing_key: read.text("x-dead-letter-routing-key")?.map(|key| key.as_str().into()),
+        dead_letter_strategy: read.dead_letter_strategy()?,
+        single_active_consumer: read.flag("x-single-active-consumer")?,
+        delivery_limit: read.delivery_limit()?,
+    };
+    if settings.dead_letter_routing_key.is_some() && settings.dead_letter_exchange.is_none() {
+        return Err(invalid("x-dead-letter-routing-key", resource, "routing_key_but_no_dlx_defined".into()));
+    }
+    for accepted in ["x-max-in-memory-length", "x-max-in-memory-bytes", "x-quorum-initial-group-size"] {
+        read.count(accepted)?;
+    }
+    read.one_of("x-queue-mode", &["default", "lazy"], "invalid_queue_mode")?;
+    Ok(settings)
+}
+
+/// Checks that a redeclaration's arguments mean the same queue.
+pub(super) fn check_equivalent(
+    queue_type: QueueType,
+    current: &FieldTable,
+    received: &FieldTable,
+    resource: &Resource,
+) -> Result<(), BrokerError> {
+    for name in known(queue_type) {
+        let (old, new) = (current.field(name), received.field(name));
+        let same = match (old, new) {
+            (None, None) => true,
+            (Some(old), Some(new)) => same_value(old, new),
+            (Some(value), None) | (None, Some(value)) => {
+                *name == "x-queue-type" && value.as_str() == Some("classic")
+            }
+        };
+        if !same {
+            return Err(inequivalent(name, old, new, resource));
+        }
+    }
+    Ok(())
+}
+
+/// The error for one argument that differs.
+pub(crate) fn inequivalent(
+    name: &str,
+    current: Option<&Value>,
+    received: Option<&Value>,
+    resource: &Resource,
+) -> BrokerError {
+    let difference = match (received, current) {
+        (Some(received), Some(current)) => {
+            format!("received '{}' but current is '{}'", printed(received), printed(current))
+        }
+        (None, Some(current)) => {
+            format!(
+                "received none but current is the value '{}' of type '{}'",
+                printed(current),
+                current.type_name()
+            )
+        }
+        (Some(received), None) => {
+            format!(
+                "received the value '{}' of type '{}' but current is none",
+                printed(received),
+                received.type_name()
+            )
+        }
+        (None, None) => "received none but current is none".to_owned(),
+    };
+    BrokerError::Inequivalent { argument: name.to_owned(), resource: resource.clone(), difference }
+}
+
+/// Whether two values are equal to RabbitMQ: integers by number, whatever their width.
+pub(crate) fn same_value(a: &Value, b: &Value) -> bool {
+    match (a.as_integer(), b.as_integer()) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+fn printed(value: &Value) -> String {
+    match value {
+        Value::LongStr(bytes) | Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Value::Bool(flag) => flag.to_string(),
+        Value::F32(n) => n.to_string(),
+        Value::F64(n) => n.to_string(),
+        Value::Timestamp(n) => n.to_string(),
+        other => other.as_integer().map_or_else(|| other.type_name().to_owned(), |n| n.to_string()),
+    }
+}
+
+fn invalid(argument: &str, resource: &Resource, reason: String) -> BrokerError {
+    BrokerError::InvalidArgument { argument: argument.to_owned(), resource: resource.clone(), reason }
+}
+
+fn unacceptable_type(value: &Value) -> String {
+    format!("{{unacceptable_type,{}}}", value.type_name())
+}
+
+struct ArgumentReader<'a> {
+    arguments: &'a FieldTable,
+    resource: &'a Resource,
+}
+
+impl ArgumentReader<'_> {
+    fn integer(&self, name: &str) -> Result<Option<i64>, BrokerError> {
+        let Some(value) = self.arguments.field(name) else { return Ok(None) };
+        match value.as_integer() {
+            Some(number) => Ok(Some(number)),
+            None => {
+                Err(invalid(name, self.resource, format!("\"expected integer, got {}\"", value.type_name())))
+            }
+        }
+    }
+
+    fn count(&self, name: &str) -> Result<Option<u64>, BrokerError> {
+        match self.integer(name)? {
+            None => Ok(None),
+            Some(number) => match u64::try_from(number) {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(invalid(name, self.resource, format!("{{value_negative,{number}}}"))),
+            },
+        }
+    }
+
+    fn time(&self, name: &str, least: i64) -> Result<Option<u64>, BrokerError> {
+        match self.integer(name)? {
+            Some(number) if number > TIME_MAX_MS => {
+                Err(invalid(name, self.resource, format!("{{value_too_large,{number}}}")))
+            }
+            Some(0) if least > 0 => Err(invalid(name, self.resource, "{value_zero,0}".to_owned())),
+            _ => self.count(name),
+        }
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, BrokerError> {
+        let Some(value) = self.arguments.field(name) else { return Ok(None) };
+        match value.as_str() {
+            Some(text) => Ok(Some(text.to_owned())),
+            None => Err(invalid(name, self.resource, unacceptable_type(value))),
+        }
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, BrokerError> {
+        match self.arguments.field(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(value) => {
+                Err(invalid(name, self.resource, format!("\"expected boolean, got {}\"", value.type_name())))
+            }
+        }
+    }
+
+    fn one_of(&self, name: &str, allowed: &[&str], reason: &str) -> Result<Option<String>, BrokerError> {
+        match self.text(name)? {
+            Some(text) if !allowed.contains(&text.as_str()) => {
+                Err(invalid(name, self.resource, reason.to_owned()))
+            }
+            text => Ok(text),
+        }
+    }
+
+    fn overflow(&self, queue_type: QueueType) -> Result<Overflow, BrokerError> {
+        let allowed: &[&str] = match queue_type {
+            QueueType::Classic => &["drop-head", "reject-publish", "reject-publish-dlx"],
+            QueueType::Quorum => &["drop-head", "reject-publish"],
+        };
+        let text = self.one_of("x-overflow", allowed, "invalid_overflow")?;
+        Ok(match text.as_deref() {
+            Some("reject-publish") => Overflow::RejectPublish,
+            Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
+            _ => Overflow::DropHead,
+        })
+    }
+
+    fn max_priority(&self, queue_type: QueueType) -> Result<Option<u8>, BrokerError> {
+        if queue_type == QueueType::Quorum {
+            return Ok(Some(super::QUORUM_PRIORITY_MAX));
+        }
+        let Some(number) = self.count("x-max-priority")? else { return Ok(None) };
+        match u8::try_from(number) {
+            Ok(priority) => Ok(Some(priority)),
+            Err(_) => {
+                Err(invalid("x-max-priority", self.resource, format!("{{max_value_exceeded,{number}}}")))
+            }
+        }
+    }
+
+    fn dead_letter_strategy(&self) -> Result<DeadLetterStrategy, BrokerError> {
+        let allowed = ["at-most-once", "at-least-once"];
+        let text = self.one_of("x-dead-letter-strategy", &allowed, "invalid_dlx_strategy")?;
+        Ok(match text.as_deref() {
+            Some("at-least-once") => DeadLetterStrategy::AtLeastOnce,
+            _ => DeadLetterStrategy::AtMostOnce,
+        })
+    }
+
+    fn delivery_limit(&self) -> Result<Option<u32>, BrokerError> {
+        // A negative limit is none.
+        Ok(self.integer("x-delivery-limit")?.and_then(|limit| u32::try_from(limit).ok()))
+    }
+}

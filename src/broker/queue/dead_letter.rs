@@ -1,0 +1,158 @@
+//! Dead letters: why messages die, and the history that they carry from then on in the header x-death.
+
+use super::QueueDefinition;
+use crate::message::{FieldTable, Message, Millis, Value};
+
+/// Why a message died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeathReason {
+    /// A consumer refused it.
+    Rejected,
+    /// It outlived its time.
+    Expired,
+    /// The queue was full.
+    MaxLength,
+    /// It was delivered in vain too often.
+    DeliveryLimit,
+}
+
+impl DeathReason {
+    /// The reason as x-death names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeathReason::Rejected => "rejected",
+            DeathReason::Expired => "expired",
+            DeathReason::MaxLength => "maxlen",
+            DeathReason::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+/// A dead message as it goes to the dead-letter exchange: with its history, without its expiration.
+pub fn buried(message: &Message, queue: &QueueDefinition, reason: DeathReason, now: Millis) -> Message {
+    let settings = &queue.settings;
+    let exchange = settings.dead_letter_exchange.as_deref().unwrap_or_default();
+    let mut properties = message.decode_properties();
+    let mut headers = properties.headers.take().unwrap_or_default();
+    if !message.is_dead_lettered() {
+        // What a client wrote there is no history of ours.
+        for name in HISTORY_HEADERS {
+            headers.remove(name);
+        }
+    }
+    let expiration = properties.expiration.take().map(|text| Value::LongStr(text.as_bytes().to_vec()));
+    record_death(&mut headers, message, queue, reason, expiration, now);
+    let routing_key = match &settings.dead_letter_routing_key {
+        Some(key) => {
+            headers.remove("CC");
+            headers.remove("BCC");
+            key.as_bytes()
+        }
+        None => message.routing_key(),
+    };
+    headers.sort();
+    properties.headers = Some(headers);
+    message.rewritten(exchange, routing_key, &properties).into_dead_letter()
+}
+
+const HISTORY_HEADERS: [&str; 7] = [
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+];
+
+/// Adds a row for this queue and reason in front, or counts up the one there is and moves it to the front.
+fn record_death(
+    headers: &mut FieldTable,
+    message: &Message,
+    queue: &QueueDefinition,
+    reason: DeathReason,
+    expiration: Option<Value>,
+    now: Millis,
+) {
+    let mut rows = match headers.remove("x-death") {
+        Some(Value::Array(rows)) => rows,
+        _ => Vec::new(),
+    };
+    let repeated = rows.iter().position(|row| is_row(row, &queue.name, Some(reason)));
+    let row = match repeated.map(|at| rows.remove(at)) {
+        Some(Value::Table(mut row)) => {
+            let count = row.field("count").and_then(Value::as_integer).unwrap_or(0);
+            row.insert("count", Value::I64(count + 1));
+            row
+        }
+        _ => new_row(message, queue, reason, expiration, now),
+    };
+    rows.insert(0, Value::Table(row));
+    headers.insert("x-death", Value::Array(rows));
+    let exchange = Value::LongStr(message.exchange().to_vec());
+    let facts = [
+        ("exchange", exchange),
+        ("queue", Value::from(&*queue.name)),
+        ("reason", Value::from(reason.name())),
+    ];
+    for (what, value) in facts {
+        let first = format!("x-first-death-{what}");
+        if headers.field(&first).is_none() {
+            headers.insert(first.as_str(), value.clone());
+        }
+        headers.insert(format!("x-last-death-{what}").as_str(), value);
+    }
+}
+
+fn new_row(
+    message: &Message,
+    queue: &QueueDefinition,
+    reason: DeathReason,
+    expiration: Option<Value>,
+    now: Millis,
+) -> FieldTable {
+    let mut routing_keys = vec![Value::LongStr(message.routing_key().to_vec())];
+    if message.has_copies()
+        && let Some(Value::Array(copies)) = message.headers().and_then(|mut headers| headers.remove("CC"))
+    {
+        routing_keys.extend(copies);
+    }
+    let mut row: FieldTable = [
+        ("count", Value::I64(1)),
+        ("reason", Value::from(reason.name())),
+        ("queue", Value::from(&*queue.name)),
+        ("time", Value::Timestamp(now / 1000)),
+        ("exchange", Value::LongStr(message.exchange().to_vec())),
+        ("routing-keys", Value::Array(routing_keys)),
+    ]
+    .into_iter()
+    .collect();
+    if let Some(expiration) = expiration {
+        row.insert("original-expiration", expiration);
+    }
+    row
+}
+
+/// Whether a dead letter would go round in a circle by coming to that queue: it died there before, and nobody has rejected
+/// it since, so that nothing but the broker keeps it moving.
+pub(crate) fn is_cycle(dead_letter: &Message, reason: DeathReason, queue: &str) -> bool {
+    if reason == DeathReason::Rejected {
+        return false;
+    }
+    let Some(Value::Array(rows)) = dead_letter.headers().and_then(|mut headers| headers.remove("x-death"))
+    else {
+        return false;
+    };
+    let Some(last_there) = rows.iter().position(|row| is_row(row, queue, None)) else { return false };
+    rows[..=last_there].iter().all(|row| !is_rejected(row))
+}
+
+fn is_row(row: &Value, queue: &str, reason: Option<DeathReason>) -> bool {
+    let Value::Table(row) = row else { return false };
+    row.field("queue").and_then(Value::as_str) == Some(queue)
+        && reason.is_none_or(|reason| row.field("reason").and_then(Value::as_str) == Some(reason.name()))
+}
+
+fn is_rejected(row: &Value) -> bool {
+    matches!(row, Value::Table(row) if row.field("reason").and_then(Value::as_str) == Some("rejected"))
+}

@@ -1,0 +1,150 @@
+//! How a queue is owned: behind one mutex. Nothing else knows, so that this could become a thread or a shard of its own.
+
+use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueSettings, QueueType, Window, arguments};
+use crate::broker::error::Resource;
+use crate::broker::turn::Turn;
+use crate::message::{ConnectionId, Message, Name, Position, QueueId};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What queue.declare asks for.
+#[derive(Clone, Debug)]
+pub struct QueueDeclaration {
+    /// The queue's name.
+    pub name: Name,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Deleted when its last consumer leaves.
+    pub auto_delete: bool,
+    /// Belongs to the declaring connection.
+    pub exclusive_owner: Option<ConnectionId>,
+    /// Its arguments.
+    pub arguments: FieldTable,
+}
+
+/// A shared queue.
+#[derive(Debug)]
+pub struct QueueHandle {
+    definition: Arc<QueueDefinition>,
+    next_position: AtomicU64,
+    queue: Mutex<Queue>,
+}
+
+impl QueueHandle {
+    /// A new and empty queue.
+    ///
+    /// # Errors
+    /// When the arguments make no sense for the type of queue.
+    pub fn new(
+        vhost: &Name,
+        id: QueueId,
+        declaration: QueueDeclaration,
+        window: Window,
+        turn: &mut Turn,
+    ) -> Result<QueueHandle, BrokerError> {
+        let (queue_type, settings) = parse(vhost, &declaration)?;
+        let definition = Arc::new(QueueDefinition {
+            id,
+            vhost: vhost.clone(),
+            name: declaration.name,
+            durable: declaration.durable,
+            auto_delete: declaration.auto_delete,
+            exclusive_owner: declaration.exclusive_owner,
+            arguments: declaration.arguments,
+            queue_type,
+            settings,
+        });
+        let queue = Mutex::new(Queue::new(definition.clone(), window, turn));
+        Ok(QueueHandle { definition, next_position: AtomicU64::new(1), queue })
+    }
+
+    /// What was declared.
+    pub fn definition(&self) -> &Arc<QueueDefinition> {
+        &self.definition
+    }
+
+    /// Locks the queue.
+    pub fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock()
+    }
+
+    /// Reserves the positions of that many messages and returns the first, so that the journal can be written before the
+    /// queue is locked.
+    pub fn reserve(&self, messages: usize) -> Position {
+        Position(self.next_position.fetch_add(messages as u64, Ordering::Relaxed))
+    }
+
+    /// Takes messages at positions that were reserved for them.
+    pub fn publish(
+        &self,
+        first: Position,
+        messages: impl Iterator<Item = Message>,
+        turn: &mut Turn,
+        refused: &mut Vec<usize>,
+    ) {
+        self.lock().publish(first, messages, turn, refused);
+    }
+
+    /// Ends the queue, and says how many ready messages were in it.
+    pub fn close(&self, turn: &mut Turn) -> usize {
+        self.lock().close(turn)
+    }
+
+    /// Checks that a redeclaration means this queue.
+    ///
+    /// # Errors
+    /// With the first thing that differs.
+    pub fn check_equivalent(&self, declaration: &QueueDeclaration) -> Result<(), BrokerError> {
+        let resource = self.definition.resource();
+        self.check_exclusive(&resource, declaration)?;
+        let properties = [
+            ("durable", self.definition.durable, declaration.durable),
+            ("auto_delete", self.definition.auto_delete, declaration.auto_delete),
+        ];
+        for (name, current, received) in properties {
+            if current != received {
+                return Err(BrokerError::Inequivalent {
+                    argument: name.to_owned(),
+                    resource,
+                    difference: format!("received '{received}' but current is '{current}'"),
+                });
+            }
+        }
+        arguments::check_equivalent(
+            self.definition.queue_type,
+            &self.definition.arguments,
+            &declaration.arguments,
+            &resource,
+        )
+    }
+
+    fn check_exclusive(
+        &self,
+        resource: &Resource,
+        declaration: &QueueDeclaration,
+    ) -> Result<(), BrokerError> {
+        match (self.definition.exclusive_owner, declaration.exclusive_owner) {
+            (Some(owner), Some(asking)) if owner == asking => Ok(()),
+            (None, None) => Ok(()),
+            _ => Err(BrokerError::Locked(resource.clone())),
+        }
+    }
+}
+
+fn parse(vhost: &Name, declaration: &QueueDeclaration) -> Result<(QueueType, QueueSettings), BrokerError> {
+    let resource = Resource::queue(vhost, &declaration.name);
+    let queue_type = arguments::queue_type(&declaration.arguments, &resource)?;
+    if queue_type == QueueType::Quorum {
+        let forbidden = [
+            ("non-durable", !declaration.durable),
+            ("exclusive-owner", declaration.exclusive_owner.is_some()),
+            ("auto-delete", declaration.auto_delete),
+        ];
+        if let Some((property, _)) = forbidden.into_iter().find(|(_, set)| *set) {
+            return Err(BrokerError::InvalidProperty { property, resource });
+        }
+    }
+    let settings = arguments::settings(queue_type, &declaration.arguments, &resource)?;
+    Ok((queue_type, settings))
+}

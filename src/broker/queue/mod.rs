@@ -1,0 +1,507 @@
+//! A queue: a plain struct that knows no lock, no socket and no clock. [`QueueHandle`] owns it; sessions and the timer call it.
+//!
+//! Invariant: an entry is in exactly one place: ready here, in a consumer's outbox, or unacked in a channel. What the queue
+//! wants done elsewhere it leaves in the [`Turn`] as effects.
+
+mod arguments;
+mod consumers;
+mod dead_letter;
+mod handle;
+mod limits;
+mod ready;
+
+pub(crate) use arguments::{inequivalent, same_value};
+pub use consumers::{NewConsumer, Window};
+pub(crate) use dead_letter::is_cycle;
+pub use dead_letter::{DeathReason, buried};
+pub use handle::{QueueDeclaration, QueueHandle};
+
+use super::delivery::{Entry, Outgoing};
+use super::error::{BrokerError, Resource};
+use super::turn::{Effect, Turn};
+use crate::message::{
+    ConnectionId, ConsumerId, FieldTable, Message, Millis, Name, Position, QueueId, ShortStr,
+};
+use consumers::{Consumer, Consumers};
+use ready::Ready;
+use std::sync::Arc;
+
+/// What x-queue-type says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueType {
+    /// RabbitMQ's default.
+    Classic,
+    /// On one node: a durable queue that counts deliveries.
+    Quorum,
+}
+
+impl QueueType {
+    /// The type as arguments name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            QueueType::Classic => "classic",
+            QueueType::Quorum => "quorum",
+        }
+    }
+
+    /// RabbitMQ's module for the type, which its error texts name.
+    fn module(self) -> &'static str {
+        match self {
+            QueueType::Classic => "rabbit_classic_queue",
+            QueueType::Quorum => "rabbit_quorum_queue",
+        }
+    }
+}
+
+/// Quorum queues know priorities 0 to 31; a message without one has 4.
+const QUORUM_PRIORITY_MAX: u8 = 31;
+const QUORUM_PRIORITY_DEFAULT: u8 = 4;
+
+/// What x-overflow says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// The oldest messages make room.
+    #[default]
+    DropHead,
+    /// New ones are refused.
+    RejectPublish,
+    /// New ones are refused and dead-lettered.
+    RejectPublishDlx,
+}
+
+/// What x-dead-letter-strategy says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeadLetterStrategy {
+    /// A message that has nowhere to go is dropped.
+    #[default]
+    AtMostOnce,
+    /// It stays until it has.
+    AtLeastOnce,
+}
+
+/// What a queue heeds of its arguments.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueueSettings {
+    /// Every message's time to live.
+    pub message_ttl_ms: Option<u64>,
+    /// The queue's own, while nobody uses it.
+    pub expires_ms: Option<u64>,
+    /// Ready messages.
+    pub max_length: Option<u64>,
+    /// Bytes of ready bodies.
+    pub max_length_bytes: Option<u64>,
+    /// What happens at those limits.
+    pub overflow: Overflow,
+    /// The highest priority that is told apart; `None` when priorities are ignored.
+    pub max_priority: Option<u8>,
+    /// Where dead messages go.
+    pub dead_letter_exchange: Option<Name>,
+    /// Under which key; the message's own when there is none.
+    pub dead_letter_routing_key: Option<ShortStr>,
+    /// Whether a dead message may get lost.
+    pub dead_letter_strategy: DeadLetterStrategy,
+    /// One consumer at a time.
+    pub single_active_consumer: bool,
+    /// Failed deliveries after which a message is dead.
+    pub delivery_limit: Option<u32>,
+}
+
+/// What was declared. It never changes.
+#[derive(Clone, Debug)]
+pub struct QueueDefinition {
+    /// The queue's id.
+    pub id: QueueId,
+    /// Its vhost's name.
+    pub vhost: Name,
+    /// Its name.
+    pub name: Name,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Deleted when its last consumer leaves.
+    pub auto_delete: bool,
+    /// Belongs to one connection, and goes with it.
+    pub exclusive_owner: Option<ConnectionId>,
+    /// As declared.
+    pub arguments: FieldTable,
+    /// Its type.
+    pub queue_type: QueueType,
+    /// What its arguments say.
+    pub settings: QueueSettings,
+}
+
+impl QueueDefinition {
+    /// The queue as error texts name it.
+    pub fn resource(&self) -> Resource {
+        Resource::queue(&self.vhost, &self.name)
+    }
+
+    /// Whether the queue's messages outlive the broker if they are persistent.
+    pub fn survives_restart(&self) -> bool {
+        self.durable && self.exclusive_owner.is_none()
+    }
+
+    /// Whether this message is to be kept by the journal.
+    pub fn journals(&self, message: &Message) -> bool {
+        self.survives_restart() && (message.is_persistent() || self.queue_type == QueueType::Quorum)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Queue {
+    definition: Arc<QueueDefinition>,
+    window: Window,
+    ready: Ready,
+    consumers: Consumers,
+    unacked: usize,
+    unacked_bytes: u64,
+    /// Dead letters that had nowhere to go and may not get lost.
+    held: Vec<(Entry, DeathReason)>,
+    had_consumer: bool,
+    /// When the queue was last used, for x-expires.
+    last_used: Millis,
+    /// The earliest time at which it has asked to be looked at.
+    wake_at: Option<Millis>,
+    closed: bool,
+}
+
+/// Counts of a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounts {
+    /// Messages that wait for a consumer.
+    pub ready: usize,
+    /// Messages that wait for an acknowledgement.
+    pub unacked: usize,
+    /// Consumers.
+    pub consumers: usize,
+}
+
+impl Queue {
+    fn new(definition: Arc<QueueDefinition>, window: Window, turn: &mut Turn) -> Queue {
+        let consumers = Consumers::new(definition.settings.single_active_consumer);
+        let mut queue = Queue {
+            definition,
+            window,
+            ready: Ready::default(),
+            consumers,
+            unacked: 0,
+            unacked_bytes: 0,
+            held: Vec::new(),
+            had_consumer: false,
+            last_used: turn.now,
+            wake_at: None,
+            closed: false,
+        };
+        queue.ask_for_wake(turn);
+        queue
+    }
+
+    /// Counts of ready and unacked messages and of consumers.
+    pub fn counts(&self) -> QueueCounts {
+        QueueCounts { ready: self.ready.len(), unacked: self.unacked, consumers: self.consumers.len() }
+    }
+
+    /// The tag of the single active consumer.
+    pub fn single_active_consumer_tag(&self) -> Option<Arc<str>> {
+        self.consumers.active_tag()
+    }
+
+    /// Whether the queue has been deleted; what arrives late is dropped.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Takes published messages; the first has the position `first`, the others the next ones. The indices of those that
+    /// the overflow rule refused go into `refused`.
+    fn publish(
+        &mut self,
+        first: Position,
+        messages: impl Iterator<Item = Message>,
+        turn: &mut Turn,
+        refused: &mut Vec<usize>,
+    ) {
+        for (index, message) in messages.enumerate() {
+            let entry = self.entry(Position(first.0 + index as u64), message, turn.now);
+            if self.closed {
+                self.drop_entry(&entry, turn);
+            } else if self.refuses(&entry) {
+                refused.push(index);
+                self.refuse(entry, turn);
+            } else {
+                self.enqueue(entry, turn);
+            }
+        }
+        self.dispatch(turn);
+    }
+
+    fn enqueue(&mut self, entry: Entry, turn: &mut Turn) {
+        self.ready.insert(entry);
+        if self.has_limits() {
+            // A message that a consumer takes at once never counts.
+            self.deliver(turn);
+            self.drop_expired(turn);
+            self.drop_head(turn);
+        }
+    }
+
+    fn entry(&self, position: Position, message: Message, now: Millis) -> Entry {
+        let settings = &self.definition.settings;
+        let ttl = match (settings.message_ttl_ms, message.expiration_ms()) {
+            (Some(queue), Some(message)) => Some(queue.min(message)),
+            (queue, message) => queue.or(message),
+        };
+        let default_priority =
+            if self.definition.queue_type == QueueType::Quorum { QUORUM_PRIORITY_DEFAULT } else { 0 };
+        Entry {
+            position,
+            enqueued_at: now,
+            expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
+            delivery_count: 0,
+            priority: settings
+                .max_priority
+                .map_or(0, |max| message.priority().unwrap_or(default_priority).min(max)),
+            redelivered: false,
+            journaled: self.definition.journals(&message),
+            message,
+        }
+    }
+
+    /// Adds a consumer.
+    ///
+    /// # Errors
+    /// When the queue is in exclusive use, or would have to be.
+    pub fn consume(&mut self, consumer: NewConsumer, turn: &mut Turn) -> Result<(), BrokerError> {
+        if self.closed {
+            return Err(BrokerError::NotFound(self.definition.resource()));
+        }
+        let single_active = self.definition.settings.single_active_consumer;
+        if self.consumers.has_exclusive()
+            || (consumer.exclusive && (single_active || !self.consumers.is_empty()))
+        {
+            return Err(BrokerError::ExclusiveUse(self.definition.resource()));
+        }
+        self.had_consumer = true;
+        self.consumers.add(consumer);
+        self.dispatch(turn);
+        Ok(())
+    }
+
+    /// Removes a consumer; its unacknowledged deliveries stay out.
+    pub fn cancel(&mut self, consumer: ConsumerId, turn: &mut Turn) {
+        if self.consumers.remove(consumer).is_none() {
+            return;
+        }
+        if self.consumers.is_empty() {
+            self.last_used = turn.now;
+            if self.definition.auto_delete && self.had_consumer {
+                turn.effects
+                    .push(Effect::Delete { name: self.definition.name.clone(), id: self.definition.id });
+            }
+        }
+        self.dispatch(turn);
+    }
+
+    /// Takes one message for basic.get, and says how many ready ones are left.
+    pub fn get(&mut self, no_ack: bool, turn: &mut Turn) -> Option<(Entry, usize)> {
+        self.last_used = turn.now;
+        self.drop_expired(turn);
+        let entry = self.ready.pop_front();
+        if let Some(entry) = &entry {
+            if no_ack {
+                self.drop_entry(entry, turn);
+            } else {
+                self.unacked += 1;
+                self.unacked_bytes += entry.message.body_bytes() as u64;
+            }
+        }
+        self.ask_for_wake(turn);
+        entry.map(|entry| (entry, self.ready.len()))
+    }
+
+    /// Deliveries have left the consumer's outbox.
+    pub fn sent(&mut self, consumer: ConsumerId, messages: u32, bytes: usize, turn: &mut Turn) {
+        self.consumers.sent(consumer, messages, bytes);
+        self.dispatch(turn);
+    }
+
+    /// Delivered messages are done with: `messages` of them with `bytes` of bodies.
+    pub fn settle(&mut self, consumer: Option<ConsumerId>, messages: usize, bytes: u64, turn: &mut Turn) {
+        self.no_longer_unacked(consumer, messages, bytes);
+        self.dispatch(turn);
+    }
+
+    /// Delivered messages come back. `failed` says that their delivery counts as one that failed.
+    pub fn requeue(
+        &mut self,
+        consumer: Option<ConsumerId>,
+        entries: Vec<Entry>,
+        failed: bool,
+        turn: &mut Turn,
+    ) {
+        let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
+        self.no_longer_unacked(consumer, entries.len(), bytes);
+        for mut entry in entries {
+            entry.redelivered = true;
+            entry.delivery_count += u32::from(failed);
+            if self.closed {
+                self.drop_entry(&entry, turn);
+            } else if self
+                .definition
+                .settings
+                .delivery_limit
+                .is_some_and(|limit| entry.delivery_count > limit)
+            {
+                self.bury(entry, DeathReason::DeliveryLimit, turn);
+            } else {
+                if entry.journaled {
+                    turn.changes.requeue(self.definition.id, entry.position, entry.delivery_count);
+                }
+                self.ready.insert(entry);
+            }
+        }
+        self.drop_expired(turn);
+        self.drop_head(turn);
+        self.dispatch(turn);
+    }
+
+    /// Delivered messages were refused for good.
+    pub fn reject(&mut self, consumer: Option<ConsumerId>, entries: Vec<Entry>, turn: &mut Turn) {
+        let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
+        self.no_longer_unacked(consumer, entries.len(), bytes);
+        for entry in entries {
+            self.bury(entry, DeathReason::Rejected, turn);
+        }
+        self.dispatch(turn);
+    }
+
+    /// Drops all ready messages, and says how many there were.
+    pub fn purge(&mut self, turn: &mut Turn) -> usize {
+        self.drop_expired(turn);
+        let count = self.ready.len();
+        for entry in self.ready.take_all() {
+            self.drop_entry(&entry, turn);
+        }
+        count
+    }
+
+    /// Looks at what time has done.
+    pub fn handle_timeout(&mut self, turn: &mut Turn) {
+        self.wake_at = None;
+        let unused_until = self.unused_until();
+        if unused_until.is_some_and(|at| at <= turn.now) {
+            turn.effects.push(Effect::Delete { name: self.definition.name.clone(), id: self.definition.id });
+            return;
+        }
+        for (entry, reason) in std::mem::take(&mut self.held) {
+            self.bury(entry, reason, turn);
+        }
+        self.dispatch(turn);
+    }
+
+    /// Takes a dead letter back that has nowhere to go now, to try again later.
+    pub(super) fn hold(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+        if !self.closed {
+            self.held.push((entry, reason));
+            self.ask_for_wake(turn);
+        }
+    }
+
+    /// The queue was declared again, which counts as use.
+    pub fn touch(&mut self, turn: &mut Turn) {
+        self.last_used = turn.now;
+        self.ask_for_wake(turn);
+    }
+
+    /// A consumer may have credit again for a reason that the queue does not know.
+    pub fn retry(&mut self, consumer: ConsumerId, turn: &mut Turn) {
+        self.consumers.join_line(consumer);
+        self.dispatch(turn);
+    }
+
+    /// Ends the queue: drops everything, and tells the consumers.
+    fn close(&mut self, turn: &mut Turn) -> usize {
+        self.closed = true;
+        let count = self.ready.len();
+        drop(self.ready.take_all());
+        if self.definition.survives_restart() {
+            turn.changes.drop_queue(self.definition.id);
+        }
+        for consumer in self.consumers.take_all() {
+            consumer
+                .outbox
+                .open()
+                .push(Outgoing::Cancelled { channel: consumer.channel, consumer: consumer.id });
+            turn.wake(&consumer.outbox);
+        }
+        count
+    }
+
+    /// Gives ready messages to consumers, and does what time wants done.
+    fn dispatch(&mut self, turn: &mut Turn) {
+        self.deliver(turn);
+        self.drop_expired(turn);
+        self.ask_for_wake(turn);
+    }
+
+    fn deliver(&mut self, turn: &mut Turn) {
+        while !self.ready.is_empty() {
+            let Some((consumer, count)) = self.consumers.next_turn(self.window, self.ready.len()) else {
+                return;
+            };
+            let Consumer { new: consumer, outstanding, .. } = consumer;
+            let mut outbox = consumer.outbox.open();
+            if outbox.is_empty() {
+                turn.wake(&consumer.outbox);
+            }
+            let mut taken = 0;
+            let mut room = true;
+            while room && taken < count {
+                let Some(entry) = self.ready.pop_front() else { break };
+                if entry.expires_at.is_some_and(|at| at < turn.now) {
+                    bury(&self.definition, entry, DeathReason::Expired, turn);
+                    continue;
+                }
+                taken += 1;
+                room = outstanding.add(&entry, consumer.no_ack, self.window);
+                if !consumer.no_ack {
+                    self.unacked += 1;
+                    self.unacked_bytes += entry.message.body_bytes() as u64;
+                } else if entry.journaled {
+                    turn.changes.settle(self.definition.id, entry.position);
+                }
+                outbox.push(Outgoing::Deliver { channel: consumer.channel, consumer: consumer.id, entry });
+            }
+            if taken < count && !consumer.no_ack {
+                consumer.channel_credit.release(count - taken);
+            }
+        }
+    }
+
+    fn no_longer_unacked(&mut self, consumer: Option<ConsumerId>, messages: usize, bytes: u64) {
+        self.unacked = self.unacked.saturating_sub(messages);
+        self.unacked_bytes = self.unacked_bytes.saturating_sub(bytes);
+        if let Some(consumer) = consumer {
+            self.consumers.settled(consumer, u32::try_from(messages).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// An entry is gone without a trace.
+    fn drop_entry(&self, entry: &Entry, turn: &mut Turn) {
+        if entry.journaled {
+            turn.changes.settle(self.definition.id, entry.position);
+        }
+    }
+
+    fn bury(&self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+        bury(&self.definition, entry, reason, turn);
+    }
+}
+
+/// A message is dead: it goes to the dead-letter exchange, or is gone where there is none.
+fn bury(definition: &Arc<QueueDefinition>, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+    if definition.settings.dead_letter_exchange.is_some() {
+        turn.effects.push(Effect::DeadLetter { queue: definition.clone(), entry, reason });
+    } else if entry.journaled {
+        turn.changes.settle(definition.id, entry.position);
+    }
+}

@@ -1,0 +1,135 @@
+//! From an exchange to a set of queues: exchange-to-exchange bindings, alternate exchanges, CC and BCC, each queue once.
+
+use super::delivery::SharedOutbox;
+use super::exchange::{Destination, Envelope, Exchange, Matches};
+use super::queue::QueueHandle;
+use super::vhost::VirtualHost;
+use crate::message::{ChannelNumber, Message, Name, Value};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Routing keys that begin so lead to a direct reply-to consumer.
+pub const REPLY_TO_PREFIX: &str = "amq.rabbitmq.reply-to.";
+
+/// Who waits for direct replies: a channel that consumes from `amq.rabbitmq.reply-to`.
+#[derive(Clone, Debug)]
+pub struct ReplyConsumer {
+    /// The session's outbox.
+    pub outbox: SharedOutbox,
+    /// The channel.
+    pub channel: ChannelNumber,
+}
+
+/// Where a message goes.
+#[derive(Clone, Debug, Default)]
+pub struct Route {
+    /// The queues, each once.
+    pub queues: Vec<Arc<QueueHandle>>,
+    /// The direct reply-to consumer, if its address was the routing key.
+    pub reply: Option<ReplyConsumer>,
+    /// Whether every message with this key takes the same route until the topology changes.
+    pub by_key_alone: bool,
+}
+
+impl Route {
+    /// Whether it leads nowhere.
+    pub fn is_empty(&self) -> bool {
+        self.queues.is_empty() && self.reply.is_none()
+    }
+
+    fn add(&mut self, queue: Arc<QueueHandle>) {
+        if !self.queues.iter().any(|other| Arc::ptr_eq(other, &queue)) {
+            self.queues.push(queue);
+        }
+    }
+}
+
+impl VirtualHost {
+    /// Finds the route of a message that is published to `exchange` with its routing key, CC and BCC.
+    pub fn route(&self, exchange: &Arc<Exchange>, message: &Message) -> Route {
+        let mut route = Route { by_key_alone: true, ..Route::default() };
+        let copies = if message.has_copies() { copies(message) } else { Vec::new() };
+        route.by_key_alone = copies.is_empty();
+        let envelopes: Vec<Envelope<'_>> = std::iter::once(message.routing_key())
+            .chain(copies.iter().map(Vec::as_slice))
+            .map(|key| Envelope::new(key, message))
+            .collect();
+        let mut seen: BTreeSet<Name> = BTreeSet::new();
+        let mut to_visit = vec![exchange.clone()];
+        while let Some(exchange) = to_visit.pop() {
+            if exchange.definition().name.is_empty() {
+                self.route_by_queue_name(&envelopes, &mut route);
+                continue;
+            }
+            if seen.insert(exchange.definition().name.clone()) {
+                self.visit(&exchange, &envelopes, &mut route, &mut to_visit);
+            }
+        }
+        route
+    }
+
+    /// Follows the bindings of one exchange, or else goes to its alternate exchange.
+    fn visit(
+        &self,
+        exchange: &Exchange,
+        envelopes: &[Envelope<'_>],
+        route: &mut Route,
+        to_visit: &mut Vec<Arc<Exchange>>,
+    ) {
+        let bindings = exchange.bindings();
+        route.by_key_alone &= bindings.index().routes_by_key_alone();
+        let mut matches = Matches::default();
+        for envelope in envelopes {
+            bindings.index().route(envelope, &mut matches);
+        }
+        for binding in matches.bindings() {
+            match &binding.destination {
+                Destination::Queue(name) => {
+                    if let Some(queue) = self.queue(name) {
+                        route.add(queue);
+                    }
+                }
+                Destination::Exchange(name) => to_visit.extend(self.exchange(name)),
+            }
+        }
+        if matches.bindings().is_empty()
+            && let Some(alternate) = exchange.alternate_exchange()
+        {
+            match self.exchange(alternate) {
+                Some(alternate) => to_visit.push(alternate),
+                None => tracing::warn!(
+                    "{} names the alternate exchange '{alternate}', which does not exist: unroutable messages are dropped",
+                    exchange.definition().resource()
+                ),
+            }
+        }
+    }
+
+    /// The default exchange: every queue is bound to it by its name (0-9-1 section 3.1.3.1).
+    fn route_by_queue_name(&self, envelopes: &[Envelope<'_>], route: &mut Route) {
+        for envelope in envelopes {
+            let Ok(name) = std::str::from_utf8(envelope.routing_key) else { continue };
+            if let Some(token) = name.strip_prefix(REPLY_TO_PREFIX) {
+                route.reply = self.shared().reply_consumer(token);
+                route.by_key_alone = false;
+            } else if let Some(queue) = self.queue(name) {
+                route.add(queue);
+            }
+        }
+    }
+}
+
+/// The routing keys in the headers CC and BCC.
+fn copies(message: &Message) -> Vec<Vec<u8>> {
+    let Some(headers) = message.headers() else { return Vec::new() };
+    let mut keys = Vec::new();
+    for name in ["CC", "BCC"] {
+        if let Some(Value::Array(values)) = headers.field(name) {
+            keys.extend(values.iter().filter_map(|value| match value {
+                Value::LongStr(key) => Some(key.clone()),
+                _ => None,
+            }));
+        }
+    }
+    keys
+}

@@ -1,0 +1,303 @@
+//! Changing a vhost's topology: declare, bind, unbind, delete. One change at a time; publishing goes on meanwhile.
+
+use super::definitions::Definition;
+use super::error::{BrokerError, Resource, ResourceKind};
+use super::exchange::{Binding, Destination, Exchange, ExchangeDefinition};
+use super::queue::{QueueDeclaration, QueueHandle};
+use super::turn::Turn;
+use super::vhost::VirtualHost;
+use crate::message::{ConnectionId, FieldTable, Name, QueueId, ShortStr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What the topology lock guards besides the right to change anything.
+#[derive(Debug, Default)]
+pub(super) struct Topology {
+    /// Which exchanges have bindings to a destination.
+    sources: BTreeMap<Destination, BTreeSet<Name>>,
+}
+
+/// Names that begin so are the broker's own.
+const RESERVED_PREFIX: &str = "amq.";
+
+impl VirtualHost {
+    /// Declares an exchange; declaring one again that means the same is fine.
+    ///
+    /// # Errors
+    /// When it exists and differs, can't be made, or its name is reserved.
+    pub fn declare_exchange(&self, definition: ExchangeDefinition) -> Result<(), BrokerError> {
+        let _topology = self.topology.lock();
+        if definition.name.is_empty() {
+            return Err(BrokerError::DefaultExchange);
+        }
+        if !self.shared().exchange_types.contains(&definition.kind) {
+            return Err(BrokerError::UnknownExchangeType(definition.kind.to_string()));
+        }
+        if let Some(current) = self.exchange(&definition.name) {
+            return current.definition().check_equivalent(&definition);
+        }
+        if definition.name.starts_with(RESERVED_PREFIX) {
+            return Err(BrokerError::ReservedName { kind: ResourceKind::Exchange, name: definition.name });
+        }
+        let exchange = Exchange::new(definition, &self.shared().exchange_types)?;
+        if exchange.definition().durable {
+            self.shared().put(&Definition::Exchange(exchange.definition().clone()))?;
+        }
+        self.insert_exchange(Arc::new(exchange));
+        Ok(())
+    }
+
+    /// An exchange that has to be there.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn existing_exchange(&self, name: &str) -> Result<Arc<Exchange>, BrokerError> {
+        self.exchange(name).ok_or_else(|| BrokerError::NotFound(Resource::exchange(self.name(), name)))
+    }
+
+    /// Deletes an exchange and all bindings from and to it. One that is not there is fine.
+    ///
+    /// # Errors
+    /// When every vhost has it, or it is in use and `if_unused` is set.
+    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<(), BrokerError> {
+        let mut topology = self.topology.lock();
+        if name.is_empty() {
+            return Err(BrokerError::DefaultExchange);
+        }
+        if name.starts_with(RESERVED_PREFIX) {
+            return Err(BrokerError::SystemExchange(Resource::exchange(self.name(), name)));
+        }
+        let Some(exchange) = self.exchange(name) else { return Ok(()) };
+        if if_unused && !exchange.bindings().is_empty() {
+            return Err(BrokerError::InUse(exchange.definition().resource()));
+        }
+        self.remove_exchange_and_bindings(&mut topology, &exchange)
+    }
+
+    fn remove_exchange_and_bindings(
+        &self,
+        topology: &mut Topology,
+        exchange: &Arc<Exchange>,
+    ) -> Result<(), BrokerError> {
+        let name = exchange.definition().name.clone();
+        if exchange.definition().durable {
+            self.shared().remove(&Definition::Exchange(exchange.definition().clone()))?;
+        }
+        self.remove_exchange(&name);
+        let from_here: Vec<_> = exchange.bindings().iter().cloned().collect();
+        for binding in from_here {
+            self.forget_binding(topology, exchange, &binding)?;
+        }
+        self.remove_bindings_to(topology, &Destination::Exchange(name))
+    }
+
+    /// Binds a queue or an exchange to an exchange. A binding that is there already is fine.
+    ///
+    /// # Errors
+    /// When either end is missing or is the default exchange, or the type refuses the binding.
+    pub fn bind(&self, binding: Binding, connection: Option<ConnectionId>) -> Result<(), BrokerError> {
+        let mut topology = self.topology.lock();
+        let source = self.check_ends(&binding.source, &binding.destination, connection)?;
+        let definition = Definition::Binding(self.name().clone(), binding.clone());
+        let durable = source.definition().durable && self.is_durable(&binding.destination);
+        let destination = binding.destination.clone();
+        if source.bind(binding)? {
+            topology.sources.entry(destination).or_default().insert(source.definition().name.clone());
+            self.topology_changed();
+            if durable {
+                self.shared().put(&definition)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a binding. One that is not there is fine.
+    ///
+    /// # Errors
+    /// When either end is missing or is the default exchange.
+    pub fn unbind(
+        &self,
+        source: &str,
+        destination: &Destination,
+        routing_key: &ShortStr,
+        arguments: &FieldTable,
+        connection: Option<ConnectionId>,
+    ) -> Result<(), BrokerError> {
+        let mut topology = self.topology.lock();
+        let source = self.check_ends(source, destination, connection)?;
+        let Some(binding) = source.unbind(destination, routing_key, arguments) else { return Ok(()) };
+        self.topology_changed();
+        self.forget_binding(&mut topology, &source, &binding)?;
+        self.auto_delete(&mut topology, &source)
+    }
+
+    fn check_ends(
+        &self,
+        source: &str,
+        destination: &Destination,
+        connection: Option<ConnectionId>,
+    ) -> Result<Arc<Exchange>, BrokerError> {
+        match destination {
+            Destination::Queue(name) => drop(self.accessible_queue(name, connection)?),
+            Destination::Exchange(name) if name.is_empty() => return Err(BrokerError::DefaultExchange),
+            Destination::Exchange(name) => drop(self.existing_exchange(name)?),
+        }
+        if source.is_empty() {
+            return Err(BrokerError::DefaultExchange);
+        }
+        self.existing_exchange(source)
+    }
+
+    fn is_durable(&self, destination: &Destination) -> bool {
+        match destination {
+            Destination::Queue(name) => self.queue(name).is_some_and(|q| q.definition().survives_restart()),
+            Destination::Exchange(name) => self.exchange(name).is_some_and(|e| e.definition().durable),
+        }
+    }
+
+    /// What follows when a binding has been taken out of its exchange.
+    fn forget_binding(
+        &self,
+        topology: &mut Topology,
+        source: &Exchange,
+        binding: &Arc<Binding>,
+    ) -> Result<(), BrokerError> {
+        let still_bound = source.bindings().of(&binding.destination).next().is_some()
+            && self.exchange(&binding.source).is_some();
+        if !still_bound && let Some(sources) = topology.sources.get_mut(&binding.destination) {
+            sources.remove(&binding.source);
+            if sources.is_empty() {
+                topology.sources.remove(&binding.destination);
+            }
+        }
+        self.shared().remove(&Definition::Binding(self.name().clone(), (**binding).clone()))
+    }
+
+    /// Removes every binding to a destination that is going away.
+    fn remove_bindings_to(
+        &self,
+        topology: &mut Topology,
+        destination: &Destination,
+    ) -> Result<(), BrokerError> {
+        for source in topology.sources.remove(destination).unwrap_or_default() {
+            let Some(exchange) = self.exchange(&source) else { continue };
+            for binding in exchange.unbind_all(destination) {
+                self.shared().remove(&Definition::Binding(self.name().clone(), (*binding).clone()))?;
+            }
+            self.topology_changed();
+            self.auto_delete(topology, &exchange)?;
+        }
+        Ok(())
+    }
+
+    /// An auto-delete exchange goes with the last binding that starts from it.
+    fn auto_delete(&self, topology: &mut Topology, exchange: &Arc<Exchange>) -> Result<(), BrokerError> {
+        if exchange.definition().auto_delete && exchange.bindings().is_empty() {
+            self.remove_exchange_and_bindings(topology, exchange)?;
+        }
+        Ok(())
+    }
+
+    /// Declares a queue, and says whether it is new; declaring one again that means the same is fine.
+    ///
+    /// # Errors
+    /// When it exists and differs, belongs to another connection, can't be made, or its name is reserved.
+    pub fn declare_queue(
+        &self,
+        declaration: QueueDeclaration,
+        server_named: bool,
+        turn: &mut Turn,
+    ) -> Result<Arc<QueueHandle>, BrokerError> {
+        let _topology = self.topology.lock();
+        if let Some(current) = self.queue(&declaration.name) {
+            current.check_equivalent(&declaration)?;
+            current.lock().touch(turn);
+            return Ok(current);
+        }
+        if declaration.name.starts_with(RESERVED_PREFIX) && !server_named {
+            return Err(BrokerError::ReservedName { kind: ResourceKind::Queue, name: declaration.name });
+        }
+        let id = self.shared().next_queue_id();
+        let queue = QueueHandle::new(self.name(), id, declaration, self.shared().limits.window, turn)?;
+        if queue.definition().survives_restart() {
+            self.shared().put(&Definition::queue(queue.definition()))?;
+        }
+        let queue = Arc::new(queue);
+        self.insert_queue(queue.clone());
+        Ok(queue)
+    }
+
+    /// A queue that has to be there and that `connection` may touch. `None` is the broker itself.
+    ///
+    /// # Errors
+    /// When it is not there, or is exclusive to another connection.
+    pub fn accessible_queue(
+        &self,
+        name: &str,
+        connection: Option<ConnectionId>,
+    ) -> Result<Arc<QueueHandle>, BrokerError> {
+        let queue =
+            self.queue(name).ok_or_else(|| BrokerError::NotFound(Resource::queue(self.name(), name)))?;
+        match (queue.definition().exclusive_owner, connection) {
+            (Some(owner), Some(asking)) if owner != asking => {
+                Err(BrokerError::Locked(queue.definition().resource()))
+            }
+            _ => Ok(queue),
+        }
+    }
+
+    /// Deletes a queue, and says how many ready messages were in it. One that is not there is fine.
+    ///
+    /// # Errors
+    /// When it is exclusive to another connection, or in use or not empty where that was asked.
+    pub fn delete_queue(
+        &self,
+        name: &str,
+        if_unused: bool,
+        if_empty: bool,
+        connection: Option<ConnectionId>,
+        turn: &mut Turn,
+    ) -> Result<usize, BrokerError> {
+        let mut topology = self.topology.lock();
+        let queue = match self.accessible_queue(name, connection) {
+            Ok(queue) => queue,
+            Err(BrokerError::NotFound(_)) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let counts = queue.lock().counts();
+        if if_unused && counts.consumers > 0 {
+            return Err(BrokerError::InUse(queue.definition().resource()));
+        }
+        if if_empty && counts.ready > 0 {
+            return Err(BrokerError::NotEmpty(queue.definition().resource()));
+        }
+        self.remove_queue_and_bindings(&mut topology, &queue, turn)
+    }
+
+    /// Deletes a queue that has asked for it itself, if it is still the same queue.
+    pub(super) fn delete_finished_queue(&self, name: &str, id: QueueId, turn: &mut Turn) {
+        let mut topology = self.topology.lock();
+        let Some(queue) = self.queue_by_id(name, id) else { return };
+        if queue.lock().counts().consumers > 0 {
+            return;
+        }
+        if let Err(error) = self.remove_queue_and_bindings(&mut topology, &queue, turn) {
+            tracing::error!("could not delete {}: {error}", queue.definition().resource());
+        }
+    }
+
+    fn remove_queue_and_bindings(
+        &self,
+        topology: &mut Topology,
+        queue: &Arc<QueueHandle>,
+        turn: &mut Turn,
+    ) -> Result<usize, BrokerError> {
+        if queue.definition().survives_restart() {
+            self.shared().remove(&Definition::queue(queue.definition()))?;
+        }
+        self.remove_queue(&queue.definition().name);
+        let count = queue.close(turn);
+        self.remove_bindings_to(topology, &Destination::Queue(queue.definition().name.clone()))?;
+        Ok(count)
+    }
+}

@@ -1,0 +1,67 @@
+//! A turn: one pass of a session, or of the timer, through the core. It carries the time, what the journal has to hear of,
+//! and what has to be done when no queue is locked.
+
+use super::delivery::{Entry, Outbox};
+use super::queue::{DeathReason, QueueDefinition};
+use crate::message::{Millis, Name, QueueId};
+use crate::store::Changes;
+use std::sync::Arc;
+
+/// What a queue wants done elsewhere. It is done after the queue's lock is released, see [`super::vhost::VirtualHost::finish`].
+#[derive(Debug)]
+pub enum Effect {
+    /// A message died; it goes to the dead-letter exchange or nowhere.
+    DeadLetter {
+        /// The queue it died in.
+        queue: Arc<QueueDefinition>,
+        /// The message.
+        entry: Entry,
+        /// Why.
+        reason: DeathReason,
+    },
+    /// The queue has had its time: it expired, or its last consumer left.
+    Delete {
+        /// The queue's name.
+        name: Name,
+        /// Its id, since another queue may bear the name by then.
+        id: QueueId,
+    },
+    /// The queue wants to be looked at.
+    WakeAt {
+        /// The queue's name.
+        name: Name,
+        /// When.
+        at: Millis,
+    },
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// The time of the whole turn.
+    pub now: Millis,
+    /// What the journal has to hear of.
+    pub changes: Changes,
+    /// What has to be done when no lock is held.
+    pub effects: Vec<Effect>,
+    wakes: Vec<Arc<Outbox>>,
+}
+
+impl Turn {
+    /// A turn at that time.
+    pub fn at(now: Millis) -> Turn {
+        Turn { now, ..Turn::default() }
+    }
+
+    /// Has a session woken when the turn ends: once, however much it was given.
+    pub fn wake(&mut self, outbox: &Arc<Outbox>) {
+        self.wakes.push(outbox.clone());
+    }
+
+    /// Wakes whom the turn gave something to.
+    pub fn wake_all(&mut self) {
+        for outbox in self.wakes.drain(..) {
+            outbox.wake();
+        }
+    }
+}

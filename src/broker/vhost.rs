@@ -1,0 +1,257 @@
+//! A virtual host: its exchanges and queues by name, and the way of a message through them.
+//!
+//! Lock order: topology, then one exchange's bindings, then one queue, then an outbox. Never two queues at once: what one
+//! queue wants of another comes back as an effect, see [`VirtualHost::apply_effects`].
+
+use super::Shared;
+use super::delivery::Entry;
+use super::exchange::{Binding, Exchange, ExchangeDefinition};
+use super::queue::{
+    DeadLetterStrategy, DeathReason, Overflow, QueueDefinition, QueueHandle, buried, is_cycle,
+};
+use super::routing::Route;
+use super::timer::Deadline;
+use super::topology::Topology;
+use super::turn::{Effect, Turn};
+use crate::message::{FieldTable, Message, Name, Position, QueueId};
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// See the module.
+#[derive(Debug)]
+pub struct VirtualHost {
+    name: Name,
+    shared: Arc<Shared>,
+    exchanges: DashMap<Name, Arc<Exchange>>,
+    queues: DashMap<Name, Arc<QueueHandle>>,
+    pub(super) topology: Mutex<Topology>,
+    version: AtomicU64,
+}
+
+/// The exchanges that every vhost has, with their types (0-9-1 section 3.1.3.1, and RabbitMQ's own).
+const PREDECLARED: [(&str, &str, bool); 7] = [
+    ("", "direct", false),
+    ("amq.direct", "direct", false),
+    ("amq.fanout", "fanout", false),
+    ("amq.topic", "topic", false),
+    ("amq.headers", "headers", false),
+    ("amq.match", "headers", false),
+    ("amq.rabbitmq.trace", "topic", true),
+];
+
+impl VirtualHost {
+    pub(super) fn new(name: Name, shared: Arc<Shared>) -> VirtualHost {
+        let vhost = VirtualHost {
+            name: name.clone(),
+            shared,
+            exchanges: DashMap::new(),
+            queues: DashMap::new(),
+            topology: Mutex::default(),
+            version: AtomicU64::new(0),
+        };
+        for (exchange, kind, internal) in PREDECLARED {
+            let definition = ExchangeDefinition {
+                vhost: name.clone(),
+                name: exchange.into(),
+                kind: kind.into(),
+                durable: true,
+                auto_delete: false,
+                internal,
+                arguments: FieldTable::default(),
+            };
+            let exchange = Exchange::new(definition, &vhost.shared.exchange_types);
+            vhost.insert_exchange(Arc::new(exchange.expect("the standard types are registered")));
+        }
+        vhost
+    }
+
+    /// The vhost's name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// An exchange, by name.
+    pub fn exchange(&self, name: &str) -> Option<Arc<Exchange>> {
+        self.exchanges.get(name).map(|exchange| exchange.clone())
+    }
+
+    /// A queue, by name.
+    pub fn queue(&self, name: &str) -> Option<Arc<QueueHandle>> {
+        self.queues.get(name).map(|queue| queue.clone())
+    }
+
+    /// All exchanges, in no order.
+    pub fn exchanges(&self) -> Vec<Arc<Exchange>> {
+        self.exchanges.iter().map(|exchange| exchange.clone()).collect()
+    }
+
+    /// All queues, in no order.
+    pub fn queues(&self) -> Vec<Arc<QueueHandle>> {
+        self.queues.iter().map(|queue| queue.clone()).collect()
+    }
+
+    /// All bindings but those to the default exchange, which are implied.
+    pub fn bindings(&self) -> Vec<Arc<Binding>> {
+        self.exchanges().iter().flat_map(|e| e.bindings().iter().cloned().collect::<Vec<_>>()).collect()
+    }
+
+    /// Changes whenever a route may change, so that routes can be remembered.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(super) fn topology_changed(&self) {
+        self.version.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn insert_exchange(&self, exchange: Arc<Exchange>) {
+        self.exchanges.insert(exchange.definition().name.clone(), exchange);
+        self.topology_changed();
+    }
+
+    pub(super) fn remove_exchange(&self, name: &str) {
+        self.exchanges.remove(name);
+        self.topology_changed();
+    }
+
+    pub(super) fn insert_queue(&self, queue: Arc<QueueHandle>) {
+        self.queues.insert(queue.definition().name.clone(), queue);
+        self.topology_changed();
+    }
+
+    pub(super) fn remove_queue(&self, name: &str) {
+        self.queues.remove(name);
+        self.topology_changed();
+    }
+
+    /// Puts messages, all of the same route, into their queues; `messages` is empty afterwards. The indices of those that a
+    /// queue refused go into `refused`, more than once where several did.
+    ///
+    /// The journal hears of a message before any queue does, and of its content once for all of them.
+    pub fn publish(
+        &self,
+        route: &Route,
+        messages: &mut Vec<Message>,
+        turn: &mut Turn,
+        refused: &mut Vec<usize>,
+    ) {
+        if let Some(reply) = &route.reply {
+            for message in messages.iter() {
+                if reply.outbox.reply(reply.channel, message.clone(), self.shared.limits.reply_bytes) {
+                    turn.wake(&reply.outbox);
+                }
+            }
+        }
+        let reserved: Vec<Position> =
+            route.queues.iter().map(|queue| queue.reserve(messages.len())).collect();
+        journal(route, &reserved, messages, turn);
+        let Some((last, others)) = route.queues.split_last() else {
+            messages.clear();
+            return;
+        };
+        for (queue, first) in others.iter().zip(&reserved) {
+            let refused_before = refused.len();
+            queue.publish(*first, messages.iter().cloned(), turn, refused);
+            self.log_refused(queue, refused.len() - refused_before);
+        }
+        let refused_before = refused.len();
+        last.publish(reserved[reserved.len() - 1], messages.drain(..), turn, refused);
+        self.log_refused(last, refused.len() - refused_before);
+    }
+
+    fn log_refused(&self, queue: &QueueHandle, count: usize) {
+        if count > 0 {
+            tracing::debug!("{} is full and refused {count} messages", queue.definition().resource());
+        }
+    }
+
+    /// Does what queues asked for during a turn, until nothing is left: dead letters travel, queues go, timers are set.
+    pub fn apply_effects(&self, turn: &mut Turn) {
+        while !turn.effects.is_empty() {
+            for effect in std::mem::take(&mut turn.effects) {
+                match effect {
+                    Effect::DeadLetter { queue, entry, reason } => {
+                        self.dead_letter(&queue, entry, reason, turn)
+                    }
+                    Effect::Delete { name, id } => self.delete_finished_queue(&name, id, turn),
+                    Effect::WakeAt { name, at } => {
+                        self.shared.timer.push(Deadline { at, vhost: self.name.clone(), queue: name });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Lets a queue look at what time has done.
+    pub(super) fn handle_timeout(&self, queue: &str, turn: &mut Turn) {
+        if let Some(queue) = self.queue(queue) {
+            queue.lock().handle_timeout(turn);
+        }
+        self.apply_effects(turn);
+    }
+
+    /// Moves a dead message on. In the journal it leaves its queue and comes to others in one record.
+    fn dead_letter(&self, queue: &Arc<QueueDefinition>, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+        let letter = buried(&entry.message, queue, reason, turn.now);
+        let exchange = queue.settings.dead_letter_exchange.as_deref().and_then(|name| self.exchange(name));
+        let mut route = exchange.map(|exchange| self.route(&exchange, &letter)).unwrap_or_default();
+        route.queues.retain(|target| {
+            let cycle = is_cycle(&letter, reason, &target.definition().name);
+            if cycle {
+                tracing::warn!(
+                    "a dead letter of {} would go round in a circle and is dropped",
+                    queue.resource()
+                );
+            }
+            !cycle
+        });
+        let at_least_once = queue.settings.dead_letter_strategy == DeadLetterStrategy::AtLeastOnce
+            && queue.settings.overflow != Overflow::DropHead;
+        if at_least_once && route.is_empty() {
+            return self.hold(queue, entry, reason, turn);
+        }
+        let mut refused = Vec::new();
+        self.publish(&route, &mut vec![letter], turn, &mut refused);
+        if at_least_once && !refused.is_empty() {
+            return self.hold(queue, entry, reason, turn);
+        }
+        if entry.journaled {
+            turn.changes.settle(queue.id, entry.position);
+        }
+    }
+
+    fn hold(&self, queue: &Arc<QueueDefinition>, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+        if let Some(source) = self.queue_by_id(&queue.name, queue.id) {
+            source.lock().hold(entry, reason, turn);
+        }
+    }
+
+    pub(super) fn queue_by_id(&self, name: &str, id: QueueId) -> Option<Arc<QueueHandle>> {
+        self.queue(name).filter(|queue| queue.definition().id == id)
+    }
+}
+
+/// Tells the journal of every message that a durable queue is about to get.
+fn journal(route: &Route, reserved: &[Position], messages: &[Message], turn: &mut Turn) {
+    if !route.queues.iter().any(|queue| queue.definition().survives_restart()) {
+        return;
+    }
+    let mut targets = Vec::with_capacity(route.queues.len());
+    for (index, message) in messages.iter().enumerate() {
+        targets.clear();
+        for (queue, first) in route.queues.iter().zip(reserved) {
+            if queue.definition().journals(message) {
+                targets.push((queue.definition().id, Position(first.0 + index as u64)));
+            }
+        }
+        if !targets.is_empty() {
+            turn.changes.enqueue(message.stored(), turn.now, &targets);
+        }
+    }
+}
