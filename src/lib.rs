@@ -1,5 +1,6 @@
 //! Leveret, a message broker that RabbitMQ's clients use unchanged.
 
+pub mod amqp;
 pub mod broker;
 pub mod clock;
 pub mod message;

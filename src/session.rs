@@ -67,9 +67,18 @@ impl Transmit {
         self.segments.push_back(bytes);
     }
 
-    /// The copied end of the buffer, for what is encoded in place.
-    pub fn tail(&mut self) -> &mut BytesMut {
-        &mut self.tail
+    /// Moves all of `other` to the end.
+    pub fn append(&mut self, other: &mut Transmit) {
+        if self.is_empty() {
+            std::mem::swap(self, other);
+            return;
+        }
+        if !other.segments.is_empty() {
+            self.seal_tail();
+            self.segment_bytes += std::mem::take(&mut other.segment_bytes);
+            self.segments.append(&mut other.segments);
+        }
+        self.tail.unsplit(other.tail.split());
     }
 
     /// Bytes that wait to be sent.

@@ -3,7 +3,7 @@
 use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, Position};
 use crate::store::DurableWaiter;
 use parking_lot::{Mutex, MutexGuard};
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One message in one queue. It is in exactly one place: ready in its queue, in an outbox, or unacked in a channel.
@@ -55,12 +55,32 @@ pub enum Outgoing {
     },
 }
 
+impl Outgoing {
+    /// The channel it is for.
+    pub fn channel(&self) -> ChannelNumber {
+        match self {
+            Outgoing::Deliver { channel, .. }
+            | Outgoing::Cancelled { channel, .. }
+            | Outgoing::Reply { channel, .. } => *channel,
+        }
+    }
+
+    /// Bytes of the body, if it has one.
+    fn body_bytes(&self) -> usize {
+        match self {
+            Outgoing::Deliver { entry, .. } => entry.message.body_bytes(),
+            Outgoing::Reply { message, .. } => message.body_bytes(),
+            Outgoing::Cancelled { .. } => 0,
+        }
+    }
+}
+
 /// Rings a session's bell; called at most once until the session has looked.
 pub type Waker = Box<dyn Fn() + Send + Sync>;
 
 /// What waits for a session to fetch it. Queues put deliveries in under their own lock, so that order can't invert.
 pub struct Outbox {
-    items: Mutex<Vec<Outgoing>>,
+    items: Mutex<VecDeque<Outgoing>>,
     durable: AtomicU64,
     reply_bytes: AtomicU64,
     waker: Waker,
@@ -69,23 +89,35 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox.
     pub fn new(waker: Waker) -> Outbox {
-        Outbox {
-            items: Mutex::new(Vec::new()),
-            durable: AtomicU64::new(0),
-            reply_bytes: AtomicU64::new(0),
-            waker,
-        }
+        Outbox { items: Mutex::default(), durable: AtomicU64::new(0), reply_bytes: AtomicU64::new(0), waker }
     }
 
     /// Opens the outbox to put several things in at once.
-    pub fn open(&self) -> MutexGuard<'_, Vec<Outgoing>> {
+    pub fn open(&self) -> MutexGuard<'_, VecDeque<Outgoing>> {
         self.items.lock()
     }
 
-    /// Swaps what has come with an empty list.
-    pub fn take(&self, into: &mut Vec<Outgoing>) {
-        debug_assert!(into.is_empty(), "what was taken before has been dealt with");
-        std::mem::swap(&mut *self.items.lock(), into);
+    /// Takes what has come, until it holds `bytes_max` of bodies, and says whether more is waiting.
+    pub fn take(&self, into: &mut Vec<Outgoing>, bytes_max: usize) -> bool {
+        let mut items = self.items.lock();
+        let mut bytes = 0;
+        while bytes < bytes_max
+            && let Some(item) = items.pop_front()
+        {
+            bytes += item.body_bytes();
+            into.push(item);
+        }
+        !items.is_empty()
+    }
+
+    /// Takes all that has come for one channel.
+    pub fn take_channel(&self, channel: ChannelNumber) -> Vec<Outgoing> {
+        let mut items = self.items.lock();
+        let all: Vec<Outgoing> = std::mem::take(&mut *items).into();
+        let (taken, left) = all.into_iter().partition(|item| item.channel() == channel);
+        let left: Vec<Outgoing> = left;
+        *items = left.into();
+        taken
     }
 
     /// Puts in a direct reply-to message, unless `limit_bytes` of them are waiting: then it is dropped, as one is whose
@@ -97,7 +129,7 @@ impl Outbox {
             return false;
         }
         let mut items = self.items.lock();
-        items.push(Outgoing::Reply { channel, message });
+        items.push_back(Outgoing::Reply { channel, message });
         items.len() == 1
     }
 
@@ -168,6 +200,3 @@ impl ChannelCredit {
         std::mem::take(&mut state.starved)
     }
 }
-
-/// A shared outbox.
-pub type SharedOutbox = Arc<Outbox>;

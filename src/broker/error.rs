@@ -102,6 +102,9 @@ pub enum BrokerError {
          exclusive property value does not match that of the original declaration."
     )]
     Locked(Resource),
+    /// basic.get from a quorum queue with a single active consumer.
+    #[error("{0}: basic.get operations are not supported by quorum queues with single active consumer")]
+    GetFromSingleActive(Resource),
     /// A consumer wants the queue for itself, or another one has it.
     #[error("{0} in exclusive use")]
     ExclusiveUse(Resource),

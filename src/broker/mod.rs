@@ -3,6 +3,7 @@
 //!
 //! Start reading at [`VirtualHost::publish`] and [`queue::Queue`]; [`Turn`] is what goes along.
 
+pub mod alarms;
 pub mod definitions;
 pub mod delivery;
 pub mod error;
@@ -21,6 +22,7 @@ pub use vhost::VirtualHost;
 
 use crate::message::{ConnectionId, ConsumerId, Lsn, Millis, Name, QueueId};
 use crate::store::{DurableWaiter, Journal};
+use alarms::Alarms;
 use dashmap::DashMap;
 use definitions::Definition;
 use exchange::ExchangeTypes;
@@ -90,6 +92,7 @@ pub struct Broker {
     shared: Arc<Shared>,
     vhosts: DashMap<Name, Arc<VirtualHost>>,
     users: Users,
+    alarms: Alarms,
 }
 
 /// The entry in the table of definitions that counts the broker's starts.
@@ -122,7 +125,8 @@ impl Broker {
             consumer_ids: AtomicU64::new(1),
             connection_ids: AtomicU64::new(1),
         });
-        let broker = Broker { shared, vhosts: DashMap::new(), users: Users::default() };
+        let broker =
+            Broker { shared, vhosts: DashMap::new(), users: Users::default(), alarms: Alarms::default() };
         let mut turn = Turn::at(now);
         for (key, value) in &stored {
             let damaged = |error| BrokerError::Store(format!("a stored definition can't be read: {error}"));
@@ -185,6 +189,11 @@ impl Broker {
     /// The users.
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// The resource alarms.
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     /// The journal, whose commits somebody has to drive.

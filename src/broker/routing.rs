@@ -1,6 +1,6 @@
 //! From an exchange to a set of queues: exchange-to-exchange bindings, alternate exchanges, CC and BCC, each queue once.
 
-use super::delivery::SharedOutbox;
+use super::delivery::Outbox;
 use super::exchange::{Destination, Envelope, Exchange, Matches};
 use super::queue::QueueHandle;
 use super::vhost::VirtualHost;
@@ -15,7 +15,7 @@ pub const REPLY_TO_PREFIX: &str = "amq.rabbitmq.reply-to.";
 #[derive(Clone, Debug)]
 pub struct ReplyConsumer {
     /// The session's outbox.
-    pub outbox: SharedOutbox,
+    pub outbox: Arc<Outbox>,
     /// The channel.
     pub channel: ChannelNumber,
 }

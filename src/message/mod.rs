@@ -45,9 +45,10 @@ impl Message {
         properties: &[u8],
         body: &[u8],
     ) -> Result<Message, DecodeError> {
-        let mut content = MessageBuffer::new(exchange.as_bytes(), routing_key, properties, body.len());
-        content.extend_body(body);
-        Ok(content.finish(&PropertyScan::of(properties, usize::MAX)?))
+        let scan = PropertyScan::of(properties, usize::MAX)?;
+        let mut buffer = MessageBuffer::new(exchange.as_bytes(), routing_key, properties, &scan, body.len());
+        buffer.extend_body(body);
+        Ok(buffer.finish())
     }
 
     /// The exchange that the message was published to; empty for the default exchange.
@@ -203,15 +204,23 @@ pub struct StoredShape {
 #[derive(Debug)]
 pub struct MessageBuffer {
     content: BytesMut,
-    shape: StoredShape,
+    /// The message but for its content.
+    message: Message,
 }
 
 /// How much is reserved for a body before any of it has arrived: a header may promise what never comes.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
 
 impl MessageBuffer {
-    /// Starts a message; `body_bytes` is what its content header promises. Names are short strings, 255 bytes at most.
-    pub fn new(exchange: &[u8], routing_key: &[u8], properties: &[u8], body_bytes: usize) -> MessageBuffer {
+    /// Starts a message; `scan` is that of its properties, `body_bytes` is what its content header promises. Names are
+    /// short strings, 255 bytes at most.
+    pub fn new(
+        exchange: &[u8],
+        routing_key: &[u8],
+        properties: &[u8],
+        scan: &PropertyScan<'_>,
+        body_bytes: usize,
+    ) -> MessageBuffer {
         let envelope_bytes = exchange.len() + routing_key.len() + properties.len();
         let mut content = BytesMut::with_capacity(envelope_bytes + body_bytes.min(RESERVE_BYTES_MAX));
         content.extend_from_slice(exchange);
@@ -223,7 +232,7 @@ impl MessageBuffer {
             properties_bytes: u32::try_from(properties.len()).expect("properties come in one frame"),
             dead_lettered: false,
         };
-        MessageBuffer { content, shape }
+        MessageBuffer { content, message: Message::with_scan(Bytes::new(), shape, scan) }
     }
 
     /// Adds what one body frame brought.
@@ -231,15 +240,9 @@ impl MessageBuffer {
         self.content.extend_from_slice(bytes);
     }
 
-    /// The property flags and list that the message was started with.
-    pub fn properties(&self) -> &[u8] {
-        let start = self.shape.exchange_bytes as usize + self.shape.routing_key_bytes as usize;
-        &self.content[start..start + self.shape.properties_bytes as usize]
-    }
-
-    /// The whole message. `scan` is that of its properties.
-    pub fn finish(self, scan: &PropertyScan<'_>) -> Message {
-        Message::with_scan(self.content.freeze(), self.shape, scan)
+    /// The whole message.
+    pub fn finish(self) -> Message {
+        Message { content: self.content.freeze(), ..self.message }
     }
 }
 

@@ -69,6 +69,18 @@ impl QueueHandle {
         self.queue.lock()
     }
 
+    /// Checks that basic.get is possible.
+    ///
+    /// # Errors
+    /// On a quorum queue with a single active consumer, as in RabbitMQ.
+    pub fn check_get(&self) -> Result<(), BrokerError> {
+        if self.definition.queue_type == QueueType::Quorum && self.definition.settings.single_active_consumer
+        {
+            return Err(BrokerError::GetFromSingleActive(self.definition.resource()));
+        }
+        Ok(())
+    }
+
     /// Reserves the positions of that many messages and returns the first, so that the journal can be written before the
     /// queue is locked.
     pub fn reserve(&self, messages: usize) -> Position {

@@ -430,7 +430,7 @@ impl Queue {
             consumer
                 .outbox
                 .open()
-                .push(Outgoing::Cancelled { channel: consumer.channel, consumer: consumer.id });
+                .push_back(Outgoing::Cancelled { channel: consumer.channel, consumer: consumer.id });
             turn.wake(&consumer.outbox);
         }
         count
@@ -469,7 +469,11 @@ impl Queue {
                 } else if entry.journaled {
                     turn.changes.settle(self.definition.id, entry.position);
                 }
-                outbox.push(Outgoing::Deliver { channel: consumer.channel, consumer: consumer.id, entry });
+                outbox.push_back(Outgoing::Deliver {
+                    channel: consumer.channel,
+                    consumer: consumer.id,
+                    entry,
+                });
             }
             if taken < count && !consumer.no_ack {
                 consumer.channel_credit.release(count - taken);

@@ -49,11 +49,6 @@ impl Ready {
         }
     }
 
-    /// The next to be delivered.
-    pub(super) fn front(&self) -> Option<&Entry> {
-        self.lanes.iter().find_map(|lane| lane.entries.front())
-    }
-
     /// Takes the next to be delivered.
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
         let entry = self.lanes.iter_mut().find_map(|lane| lane.entries.pop_front())?;

@@ -1,0 +1,223 @@
+//! Class basic (0-9-1 section 1.8), but for publishing, acknowledging and delivering: qos, consume, cancel, get.
+
+use super::queue::{REPLY_TO, saturating};
+use super::unacked::Unacked;
+use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
+use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::amqp::frame::put_method;
+use crate::broker::queue::NewConsumer;
+use crate::broker::routing::ReplyConsumer;
+use crate::message::{DeliveryTag, FieldTable, Reader};
+use amq_protocol::protocol::basic::AMQPMethod::{
+    Ack, Cancel, CancelOk, Consume, ConsumeOk, Get, GetEmpty, GetOk, Nack, Publish, Qos, QosOk, Recover,
+    RecoverAsync, Reject,
+};
+use amq_protocol::protocol::{AMQPClass, basic};
+
+impl Channel {
+    pub(super) fn handle_basic(
+        &mut self,
+        method: basic::AMQPMethod,
+        payload: &[u8],
+        arguments: &FieldTable,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        match method {
+            Qos(qos) => {
+                // The struct leaves out what RabbitMQ refuses: the first field behind the ids.
+                let prefetch_size = read(&payload[4..], Reader::u32)?;
+                self.basic_qos(&qos, prefetch_size, context)
+            }
+            Consume(consume) => self.basic_consume(&consume, arguments, context),
+            Cancel(cancel) => {
+                self.basic_cancel(&cancel, context);
+                Ok(())
+            }
+            Get(get) => self.basic_get(&get, context),
+            Nack(nack) => self.basic_nack(&nack, context),
+            Reject(reject) => self.basic_reject(&reject, context),
+            Recover(recover) => {
+                self.basic_recover(recover.requeue, context)?;
+                self.reply_recover_ok(context);
+                Ok(())
+            }
+            RecoverAsync(recover) => self.basic_recover(recover.requeue, context),
+            Publish(_) | Ack(_) => unreachable!("publish and ack are read by hand"),
+            _ => Err(unimplemented()),
+        }
+    }
+
+    fn basic_qos(
+        &mut self,
+        qos: &basic::Qos,
+        prefetch_size: u32,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        if prefetch_size != 0 {
+            let text = format!("prefetch_size!=0 ({prefetch_size})");
+            return Err(AmqpError::new(ReplyCode::NotImplemented, text));
+        }
+        if qos.global {
+            self.credit.set_limit(u32::from(qos.prefetch_count));
+            self.retry_consumers(context);
+        } else {
+            // For consumers that come; those that are there keep what they have.
+            self.prefetch_count = qos.prefetch_count;
+        }
+        self.reply(AMQPClass::Basic(QosOk(basic::QosOk {})), context);
+        Ok(())
+    }
+
+    fn basic_consume(
+        &mut self,
+        consume: &basic::Consume,
+        arguments: &FieldTable,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        if consume.queue.as_str() == REPLY_TO {
+            return self.consume_replies(consume, context);
+        }
+        let queue_name = self.queue_name(consume.queue.as_str())?;
+        let queue = context.vhost.accessible_queue(&queue_name, Some(context.connection))?;
+        self.check_consumer_tag(consume, context)?;
+        let tag = self.consumer_tag(consume, context);
+        let id = context.broker().next_consumer_id();
+        let priority = consumer_priority(arguments)?;
+        // The reply is written before the queue gives anything to the consumer.
+        let new = NewConsumer {
+            id,
+            tag: tag.as_str().into(),
+            channel: self.number,
+            outbox: context.outbox.clone(),
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            priority,
+            prefetch_count: self.prefetch_count,
+            channel_credit: self.credit.clone(),
+        };
+        queue.lock().consume(new, context.turn)?;
+        self.consumers.insert(id, Consumer { tag: tag.as_str().into(), queue, no_ack: consume.no_ack });
+        self.reply_consume_ok(consume, &tag, context);
+        context.vhost.apply_effects(context.turn);
+        Ok(())
+    }
+
+    fn check_consumer_tag(&self, consume: &basic::Consume, context: &Context<'_>) -> Result<(), AmqpError> {
+        let tag = consume.consumer_tag.as_str();
+        let reply_tag = self.reply_to.as_ref().map(|reply_to| &*reply_to.consumer_tag);
+        let mut tags = self.consumers.values().map(|consumer| &*consumer.tag).chain(reply_tag);
+        if !tag.is_empty() && tags.any(|other| other == tag) {
+            let text = format!("attempt to reuse consumer tag '{tag}'");
+            return Err(AmqpError::new(ReplyCode::NotAllowed, text));
+        }
+        let max = context.settings().consumers_per_channel_max as usize;
+        if max > 0 && self.consumers.len() >= max {
+            let text = format!("reached maximum ({max}) of consumers per channel");
+            return Err(AmqpError::new(ReplyCode::NotAllowed, text));
+        }
+        Ok(())
+    }
+
+    fn consumer_tag(&self, consume: &basic::Consume, context: &mut Context<'_>) -> String {
+        match consume.consumer_tag.as_str() {
+            "" => context.names.name("amq.ctag-"),
+            tag => tag.to_owned(),
+        }
+    }
+
+    fn reply_consume_ok(&self, consume: &basic::Consume, tag: &str, context: &mut Context<'_>) {
+        if !consume.nowait {
+            let ok = ConsumeOk(basic::ConsumeOk { consumer_tag: tag.into() });
+            self.reply(AMQPClass::Basic(ok), context);
+        }
+    }
+
+    /// Consuming from the pseudo-queue makes this channel the receiver of direct replies.
+    fn consume_replies(
+        &mut self,
+        consume: &basic::Consume,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        let refuse = |text: &str| Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
+        if self.reply_to.is_some() {
+            return refuse("reply consumer already set");
+        }
+        if !consume.no_ack {
+            return refuse("reply consumer cannot acknowledge");
+        }
+        self.check_consumer_tag(consume, context)?;
+        let tag = self.consumer_tag(consume, context);
+        let token = context.names.name("");
+        let consumer = ReplyConsumer { outbox: context.outbox.clone(), channel: self.number };
+        context.broker().add_reply_consumer(&token, consumer);
+        self.reply_to = Some(ReplyTo { consumer_tag: tag.as_str().into(), token });
+        self.reply_consume_ok(consume, &tag, context);
+        Ok(())
+    }
+
+    fn basic_cancel(&mut self, cancel: &basic::Cancel, context: &mut Context<'_>) {
+        let tag = cancel.consumer_tag.as_str();
+        let consumer = self.consumers.iter().find(|(_, consumer)| &*consumer.tag == tag);
+        if let Some((id, queue)) = consumer.map(|(id, consumer)| (*id, consumer.queue.clone())) {
+            queue.lock().cancel(id, context.turn);
+            context.vhost.apply_effects(context.turn);
+            // What it was given before goes out before the answer.
+            self.send_waiting(context);
+            self.consumers.remove(&id);
+        } else if let Some(reply_to) = self.reply_to.take_if(|reply_to| &*reply_to.consumer_tag == tag) {
+            context.broker().remove_reply_consumer(&reply_to.token);
+        }
+        if !cancel.nowait {
+            let ok = CancelOk(basic::CancelOk { consumer_tag: tag.into() });
+            self.reply(AMQPClass::Basic(ok), context);
+        }
+    }
+
+    fn basic_get(&mut self, get: &basic::Get, context: &mut Context<'_>) -> Result<(), AmqpError> {
+        let name = self.queue_name(get.queue.as_str())?;
+        let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
+        queue.check_get()?;
+        let taken = queue.lock().get(get.no_ack, context.turn);
+        context.vhost.apply_effects(context.turn);
+        let Some((entry, left)) = taken else {
+            self.reply(AMQPClass::Basic(GetEmpty(basic::GetEmpty {})), context);
+            return Ok(());
+        };
+        let tag = self.next_tag();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).as_ref().into();
+        let ok = basic::GetOk {
+            delivery_tag: tag.0,
+            redelivered: entry.redelivered,
+            exchange: text(entry.message.exchange()),
+            routing_key: text(entry.message.routing_key()),
+            message_count: saturating(left),
+        };
+        put_method(context.out, self.number, AMQPClass::Basic(GetOk(ok)));
+        self.put_entry_content(&entry, &queue, context.frame_max, context.out);
+        if !get.no_ack {
+            self.unacked.push(Unacked { tag, consumer: None, queue, entry });
+        }
+        Ok(())
+    }
+
+    pub(super) fn next_tag(&mut self) -> DeliveryTag {
+        let tag = DeliveryTag(self.next_delivery_tag);
+        self.next_delivery_tag += 1;
+        tag
+    }
+}
+
+/// The consumer argument x-priority: any whole number.
+fn consumer_priority(arguments: &FieldTable) -> Result<i32, AmqpError> {
+    let Some(value) = arguments.field("x-priority") else { return Ok(0) };
+    match value.as_integer() {
+        Some(priority) => {
+            Ok(i32::try_from(priority).unwrap_or(if priority < 0 { i32::MIN } else { i32::MAX }))
+        }
+        None => {
+            let text =
+                format!("invalid arg 'x-priority' for consumer: {{unacceptable_type,{}}}", value.type_name());
+            Err(AmqpError::new(ReplyCode::PreconditionFailed, text))
+        }
+    }
+}

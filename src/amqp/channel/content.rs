@@ -1,0 +1,203 @@
+//! Puts method, content header and content bodies together into a message (0-9-1 section 2.3.5.2).
+
+use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::message::{DecodeError, Message, MessageBuffer, PropertyScan, Reader};
+
+/// RabbitMQ's bound on a message's body whatever is configured: 512 MiB.
+const BODY_BYTES_MAX: u64 = 536_870_912;
+
+/// The class of all content.
+const CLASS_BASIC: u16 = 60;
+
+/// A message that is whole, with what basic.publish said besides.
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) message: Message,
+    pub(super) mandatory: bool,
+    pub(super) immediate: bool,
+    /// Whether a property has to be looked at before the message may go on.
+    pub(super) needs_check: bool,
+}
+
+/// Limits on content.
+#[derive(Clone, Copy, Debug)]
+pub struct ContentLimits {
+    /// Bytes of a message's body.
+    pub message_bytes_max: u64,
+    /// Levels of tables within headers.
+    pub field_table_depth_max: usize,
+}
+
+/// A channel's place within a message.
+#[derive(Debug, Default)]
+pub(super) struct ContentAssembler {
+    expect: Expect,
+    // Kept between messages, so that they are allocated once.
+    exchange: Vec<u8>,
+    routing_key: Vec<u8>,
+    mandatory: bool,
+    immediate: bool,
+    needs_check: bool,
+}
+
+#[derive(Debug, Default)]
+enum Expect {
+    #[default]
+    Method,
+    Header,
+    /// `left` bytes of body.
+    Body {
+        buffer: MessageBuffer,
+        left: u64,
+    },
+    /// The body is too large: it is read and dropped, then refused.
+    TooLarge {
+        left: u64,
+        body_bytes: u64,
+    },
+}
+
+impl ContentAssembler {
+    /// Starts with basic.publish. `arguments` are the method's, behind its ids.
+    pub(super) fn publish(&mut self, arguments: &[u8]) -> Result<(), AmqpError> {
+        let mut reader = Reader::new(arguments);
+        let mut read = || Ok((reader.u16()?, reader.short_str()?, reader.short_str()?, reader.u8()?));
+        let (_ticket, exchange, routing_key, bits) = read().map_err(malformed)?;
+        self.exchange.clear();
+        self.exchange.extend_from_slice(exchange);
+        self.routing_key.clear();
+        self.routing_key.extend_from_slice(routing_key);
+        self.mandatory = bits & 1 != 0;
+        self.immediate = bits & 2 != 0;
+        self.expect = Expect::Header;
+        Ok(())
+    }
+
+    /// Checks that a method may come now.
+    pub(super) fn check_method(&self) -> Result<(), AmqpError> {
+        match self.expect {
+            Expect::Method => Ok(()),
+            Expect::Header => Err(not_a_header()),
+            Expect::Body { .. } | Expect::TooLarge { .. } => Err(not_a_body()),
+        }
+    }
+
+    /// Takes a content header; a message without a body is whole then.
+    pub(super) fn header(
+        &mut self,
+        payload: &[u8],
+        limits: ContentLimits,
+    ) -> Result<Option<Published>, AmqpError> {
+        match self.expect {
+            Expect::Header => self.expect = Expect::Method,
+            Expect::Method => return Err(not_a_method()),
+            Expect::Body { .. } | Expect::TooLarge { .. } => return Err(not_a_body()),
+        }
+        let mut reader = Reader::new(payload);
+        let mut read = || Ok((reader.u16()?, reader.u16()?, reader.u64()?));
+        let (class, _weight, body_bytes) = read().map_err(malformed)?;
+        if class != CLASS_BASIC {
+            let text =
+                format!("expected content header for class {CLASS_BASIC}, got one for class {class} instead");
+            return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text));
+        }
+        if body_bytes > BODY_BYTES_MAX {
+            let text =
+                format!("content body size {body_bytes} exceeds maximum allowed size {BODY_BYTES_MAX}");
+            return Err(AmqpError::new(ReplyCode::FrameError, text));
+        }
+        if body_bytes > limits.message_bytes_max {
+            self.expect = Expect::TooLarge { left: body_bytes, body_bytes };
+            return Ok(None);
+        }
+        let properties = reader.rest();
+        let scan = PropertyScan::of(properties, limits.field_table_depth_max).map_err(malformed)?;
+        self.needs_check = needs_check(&scan);
+        let capacity = usize::try_from(body_bytes).expect("a body within its limit fits memory");
+        let buffer = MessageBuffer::new(&self.exchange, &self.routing_key, properties, &scan, capacity);
+        if body_bytes == 0 {
+            return Ok(Some(self.published(buffer)));
+        }
+        self.expect = Expect::Body { buffer, left: body_bytes };
+        Ok(None)
+    }
+
+    /// Takes a content body; the last one makes the message whole.
+    pub(super) fn body(
+        &mut self,
+        payload: &[u8],
+        limits: ContentLimits,
+    ) -> Result<Option<Published>, AmqpError> {
+        let arrived = payload.len() as u64;
+        match std::mem::take(&mut self.expect) {
+            Expect::Body { mut buffer, left } => {
+                let left = left.checked_sub(arrived).ok_or_else(|| too_long(left, arrived))?;
+                buffer.extend_body(payload);
+                if left == 0 {
+                    return Ok(Some(self.published(buffer)));
+                }
+                self.expect = Expect::Body { buffer, left };
+                Ok(None)
+            }
+            Expect::TooLarge { left, body_bytes } => {
+                let left = left.checked_sub(arrived).ok_or_else(|| too_long(left, arrived))?;
+                if left == 0 {
+                    return Err(too_large(body_bytes, limits.message_bytes_max));
+                }
+                self.expect = Expect::TooLarge { left, body_bytes };
+                Ok(None)
+            }
+            Expect::Method => Err(not_a_method()),
+            Expect::Header => Err(not_a_header()),
+        }
+    }
+
+    fn published(&self, buffer: MessageBuffer) -> Published {
+        let ContentAssembler { mandatory, immediate, needs_check, .. } = *self;
+        Published { message: buffer.finish(), mandatory, immediate, needs_check }
+    }
+}
+
+fn needs_check(scan: &PropertyScan<'_>) -> bool {
+    scan.user_id.is_some()
+        || scan.expiration.is_some()
+        || scan.has_copies
+        || scan.reply_to.is_some()
+        || scan.delivery_mode.is_some_and(|mode| mode > 2 || mode == 0)
+}
+
+fn not_a_method() -> AmqpError {
+    unexpected("expected method frame, got non method frame instead")
+}
+
+fn not_a_header() -> AmqpError {
+    unexpected("expected content header for class 60, got non content header frame instead")
+}
+
+fn not_a_body() -> AmqpError {
+    unexpected("expected content body, got non content body frame instead")
+}
+
+fn unexpected(text: &str) -> AmqpError {
+    AmqpError::new(ReplyCode::UnexpectedFrame, text)
+}
+
+fn malformed(error: DecodeError) -> AmqpError {
+    AmqpError::new(ReplyCode::SyntaxError, error.to_string())
+}
+
+fn too_long(left: u64, arrived: u64) -> AmqpError {
+    AmqpError::new(
+        ReplyCode::FrameError,
+        format!("content body of {arrived} bytes where only {left} were left"),
+    )
+}
+
+fn too_large(body_bytes: u64, max: u64) -> AmqpError {
+    let text = if max >= BODY_BYTES_MAX {
+        format!("message size {body_bytes} is larger than max size {BODY_BYTES_MAX}")
+    } else {
+        format!("message size {body_bytes} is larger than configured max size {max}")
+    };
+    AmqpError::new(ReplyCode::PreconditionFailed, text)
+}

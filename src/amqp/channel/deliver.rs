@@ -1,0 +1,157 @@
+//! basic.deliver: from the outbox to the wire (0-9-1 section 1.8.3.9).
+
+use super::unacked::Unacked;
+use super::{Channel, Context};
+use crate::amqp::frame::{put_content, put_method, put_raw_method};
+use crate::broker::delivery::{Entry, Outgoing};
+use crate::broker::queue::{QueueHandle, QueueType};
+use crate::message::{ConsumerId, Message, Value};
+use crate::session::Transmit;
+use amq_protocol::protocol::{AMQPClass, basic};
+use std::sync::Arc;
+
+const DELIVER: (u16, u16) = (60, 60);
+
+/// Deliveries that were put on the wire, to be told to their queue.
+#[derive(Debug)]
+pub(in crate::amqp) struct Sent {
+    pub(in crate::amqp) queue: Arc<QueueHandle>,
+    pub(in crate::amqp) consumer: ConsumerId,
+    pub(in crate::amqp) messages: u32,
+    pub(in crate::amqp) bytes: usize,
+}
+
+impl Channel {
+    /// Sends one thing from the outbox. What was sent is counted in `sent`.
+    pub(in crate::amqp) fn send(
+        &mut self,
+        outgoing: Outgoing,
+        cancel_notify: bool,
+        frame_max: usize,
+        out: &mut Transmit,
+        sent: &mut Vec<Sent>,
+    ) {
+        match outgoing {
+            Outgoing::Deliver { consumer, entry, .. } => {
+                self.basic_deliver(consumer, entry, frame_max, out, sent)
+            }
+            Outgoing::Cancelled { consumer, .. } => {
+                let Some(consumer) = self.consumers.remove(&consumer) else { return };
+                if cancel_notify && !self.closing {
+                    let cancel = basic::Cancel { consumer_tag: (*consumer.tag).into(), nowait: true };
+                    put_method(out, self.number, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
+                }
+            }
+            Outgoing::Reply { message, .. } => {
+                let Some(reply_to) = &self.reply_to else { return };
+                let tag = reply_to.consumer_tag.clone();
+                let delivery_tag = self.next_tag().0;
+                put_deliver(out, self.number, &tag, delivery_tag, false, &message);
+                put_content(out, self.number, &message, message.properties(), frame_max);
+            }
+        }
+    }
+
+    fn basic_deliver(
+        &mut self,
+        id: ConsumerId,
+        entry: Entry,
+        frame_max: usize,
+        out: &mut Transmit,
+        sent: &mut Vec<Sent>,
+    ) {
+        let tag = self.next_tag();
+        let consumer = self.consumers.get(&id).expect("a consumer is kept while deliveries for it wait");
+        put_deliver(out, self.number, &consumer.tag, tag.0, entry.redelivered, &entry.message);
+        self.put_entry_content(&entry, &consumer.queue, frame_max, out);
+        let bytes = entry.message.body_bytes();
+        match sent.last_mut() {
+            Some(last) if last.consumer == id => {
+                last.messages += 1;
+                last.bytes += bytes;
+            }
+            _ => sent.push(Sent { queue: consumer.queue.clone(), consumer: id, messages: 1, bytes }),
+        }
+        if !consumer.no_ack {
+            self.unacked.push(Unacked { tag, consumer: Some(id), queue: consumer.queue.clone(), entry });
+        }
+    }
+
+    /// Header and body of a delivery: the message's own, but for what the broker adds or keeps to itself.
+    pub(super) fn put_entry_content(
+        &self,
+        entry: &Entry,
+        queue: &QueueHandle,
+        frame_max: usize,
+        out: &mut Transmit,
+    ) {
+        let message = &entry.message;
+        let counts_deliveries =
+            queue.definition().queue_type == QueueType::Quorum && entry.delivery_count > 0;
+        if !counts_deliveries && !message.has_blind_copies() {
+            put_content(out, self.number, message, message.properties(), frame_max);
+            return;
+        }
+        let mut properties = message.decode_properties();
+        let mut headers = properties.headers.take().unwrap_or_default();
+        headers.remove("BCC");
+        if counts_deliveries {
+            headers.insert("x-delivery-count", Value::I64(entry.delivery_count.into()));
+        }
+        properties.headers = Some(headers);
+        let mut encoded = Vec::new();
+        properties.encode(&mut encoded);
+        put_content(out, self.number, message, &encoded, frame_max);
+    }
+
+    /// Sends all that waits for this channel now, before something else is said on it.
+    pub(super) fn send_waiting(&mut self, context: &mut Context<'_>) {
+        let mut sent = Vec::new();
+        for outgoing in context.outbox.take_channel(self.number) {
+            self.send(outgoing, true, context.frame_max, context.out, &mut sent);
+        }
+        for Sent { queue, consumer, messages, bytes } in sent {
+            queue.lock().sent(consumer, messages, bytes, context.turn);
+        }
+    }
+
+    /// Takes back what waits for this channel, since it is closing: as if it had been delivered and not acknowledged.
+    pub(super) fn take_back_waiting(&mut self, context: &Context<'_>) -> Vec<Unacked> {
+        let mut waiting = Vec::new();
+        for outgoing in context.outbox.take_channel(self.number) {
+            let Outgoing::Deliver { consumer: id, entry, .. } = outgoing else { continue };
+            let consumer = self.consumers.get(&id).expect("a consumer is kept while deliveries for it wait");
+            if !consumer.no_ack {
+                let queue = consumer.queue.clone();
+                waiting.push(Unacked { tag: self.next_tag(), consumer: Some(id), queue, entry });
+            }
+        }
+        waiting
+    }
+}
+
+fn put_deliver(
+    out: &mut Transmit,
+    channel: u16,
+    consumer_tag: &str,
+    delivery_tag: u64,
+    redelivered: bool,
+    message: &Message,
+) {
+    let mut arguments = [0u8; 3 * 256 + 16];
+    let mut end = 0;
+    let mut put = |bytes: &[u8]| {
+        arguments[end..end + bytes.len()].copy_from_slice(bytes);
+        end += bytes.len();
+    };
+    let length = |bytes: &[u8]| [u8::try_from(bytes.len()).expect("tags, names and keys are short strings")];
+    put(&length(consumer_tag.as_bytes()));
+    put(consumer_tag.as_bytes());
+    put(&delivery_tag.to_be_bytes());
+    put(&[u8::from(redelivered)]);
+    for text in [message.exchange(), message.routing_key()] {
+        put(&length(text));
+        put(text);
+    }
+    put_raw_method(out, channel, DELIVER, &arguments[..end]);
+}

@@ -1,0 +1,85 @@
+//! Class exchange (0-9-1 section 1.6): declare, delete, and bindings between exchanges.
+
+use super::{Channel, Context, unimplemented, without_line_ends};
+use crate::amqp::error::AmqpError;
+use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
+use crate::message::FieldTable;
+use amq_protocol::protocol::exchange::AMQPMethod::{
+    Bind, BindOk, Declare, DeclareOk, Delete, DeleteOk, Unbind, UnbindOk,
+};
+use amq_protocol::protocol::{AMQPClass, exchange};
+
+impl Channel {
+    pub(super) fn handle_exchange(
+        &mut self,
+        method: exchange::AMQPMethod,
+        arguments: FieldTable,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        let (ok, nowait) = match method {
+            Declare(declare) => {
+                self.exchange_declare(&declare, arguments, context)?;
+                (DeclareOk(exchange::DeclareOk {}), declare.nowait)
+            }
+            Delete(delete) => {
+                let name = without_line_ends(delete.exchange.as_str());
+                context.vhost.delete_exchange(&name, delete.if_unused)?;
+                (DeleteOk(exchange::DeleteOk {}), delete.nowait)
+            }
+            Bind(bind) => {
+                let binding = Binding {
+                    source: without_line_ends(bind.source.as_str()).as_str().into(),
+                    destination: Destination::Exchange(
+                        without_line_ends(bind.destination.as_str()).as_str().into(),
+                    ),
+                    routing_key: bind.routing_key.as_str().into(),
+                    arguments,
+                };
+                context.vhost.bind(binding, Some(context.connection))?;
+                (BindOk(exchange::BindOk {}), bind.nowait)
+            }
+            Unbind(unbind) => {
+                let destination =
+                    Destination::Exchange(without_line_ends(unbind.destination.as_str()).as_str().into());
+                let source = without_line_ends(unbind.source.as_str());
+                let routing_key = unbind.routing_key.as_str().into();
+                context.vhost.unbind(
+                    &source,
+                    &destination,
+                    &routing_key,
+                    &arguments,
+                    Some(context.connection),
+                )?;
+                (UnbindOk(exchange::UnbindOk {}), unbind.nowait)
+            }
+            _ => return Err(unimplemented()),
+        };
+        if !nowait {
+            self.reply(AMQPClass::Exchange(ok), context);
+        }
+        Ok(())
+    }
+
+    fn exchange_declare(
+        &mut self,
+        declare: &exchange::Declare,
+        arguments: FieldTable,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        let name = without_line_ends(declare.exchange.as_str());
+        if declare.passive {
+            context.vhost.existing_exchange(&name)?;
+            return Ok(());
+        }
+        context.vhost.declare_exchange(ExchangeDefinition {
+            vhost: context.vhost.name().clone(),
+            name: name.as_str().into(),
+            kind: declare.kind.as_str().into(),
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            arguments,
+        })?;
+        Ok(())
+    }
+}

@@ -1,0 +1,342 @@
+//! A channel: takes frames of its number, acts on the broker, and writes replies. One file for each class of methods.
+//!
+//! Publishes and acknowledgements are gathered over one pass of the input and handed to the queues together, see
+//! [`Channel::flush`]; any other method sees what came before it done.
+
+mod basic;
+mod confirm;
+mod confirms;
+mod content;
+mod deliver;
+mod exchange;
+mod publish;
+mod queue;
+mod settle;
+mod tx;
+mod unacked;
+
+pub use content::ContentLimits;
+pub(super) use deliver::Sent;
+
+use super::error::{AmqpError, ReplyCode};
+use super::frame::{self, Frame, put_method};
+use super::method::{self, Method, MethodFault};
+use super::{Amqp, AmqpSettings};
+use crate::broker::delivery::{ChannelCredit, Outbox};
+use crate::broker::queue::QueueHandle;
+use crate::broker::users::User;
+use crate::broker::{Broker, Turn, VirtualHost};
+use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Name, Reader};
+use crate::session::Transmit;
+use amq_protocol::protocol::{AMQPClass, access, channel};
+use confirms::Confirms;
+use content::ContentAssembler;
+use publish::PublishBatch;
+use settle::Settlements;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tx::Transaction;
+use unacked::UnackedList;
+
+/// What a channel needs of its connection to handle a frame.
+pub(super) struct Context<'a> {
+    pub(super) amqp: &'a Amqp,
+    pub(super) vhost: &'a Arc<VirtualHost>,
+    pub(super) user: &'a User,
+    pub(super) connection: ConnectionId,
+    pub(super) outbox: &'a Arc<Outbox>,
+    pub(super) out: &'a mut Transmit,
+    pub(super) turn: &'a mut Turn,
+    pub(super) frame_max: usize,
+    /// Queues that go with the connection.
+    pub(super) exclusive_queues: &'a mut Vec<Name>,
+    /// Numbers for names that the broker gives.
+    pub(super) names: &'a mut NameGenerator,
+}
+
+impl Context<'_> {
+    fn broker(&self) -> &Broker {
+        &self.amqp.broker
+    }
+
+    fn settings(&self) -> &AmqpSettings {
+        &self.amqp.settings
+    }
+}
+
+/// Makes names that nobody guesses and that do not repeat: for queues, consumer tags and reply addresses.
+#[derive(Debug)]
+pub(super) struct NameGenerator {
+    state: std::hash::RandomState,
+    count: u64,
+}
+
+impl NameGenerator {
+    pub(super) fn new() -> NameGenerator {
+        NameGenerator { state: std::hash::RandomState::new(), count: 0 }
+    }
+
+    /// `prefix` and 22 characters.
+    fn name(&mut self, prefix: &str) -> String {
+        use base64::Engine;
+        use std::hash::BuildHasher;
+        let mut bytes = [0; 16];
+        for half in bytes.chunks_mut(8) {
+            self.count += 1;
+            half.copy_from_slice(&self.state.hash_one(self.count).to_be_bytes());
+        }
+        format!("{prefix}{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+/// A consumer of this channel. It is kept after its end, until the deliveries it was given have been sent or taken back.
+#[derive(Debug)]
+struct Consumer {
+    tag: Arc<str>,
+    queue: Arc<QueueHandle>,
+    no_ack: bool,
+}
+
+/// A direct reply-to consumer.
+#[derive(Debug)]
+struct ReplyTo {
+    consumer_tag: Arc<str>,
+    /// What the address has behind `amq.rabbitmq.reply-to.`.
+    token: String,
+}
+
+/// How publishes are answered.
+#[derive(Debug)]
+enum Mode {
+    Plain,
+    Confirm(Confirms),
+    Tx(Box<Transaction>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Channel {
+    number: ChannelNumber,
+    content: ContentAssembler,
+    mode: Mode,
+    next_delivery_tag: u64,
+    unacked: UnackedList,
+    consumers: BTreeMap<ConsumerId, Consumer>,
+    reply_to: Option<ReplyTo>,
+    prefetch_count: u16,
+    credit: Arc<ChannelCredit>,
+    /// What an empty queue name stands for.
+    last_queue: Option<Name>,
+    publishes: PublishBatch,
+    settlements: Settlements,
+    /// An error has been sent; everything but its answer is dropped.
+    closing: bool,
+}
+
+/// What became of a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Handled {
+    /// The channel goes on.
+    Open,
+    /// The channel is closed and its number free.
+    Closed,
+}
+
+impl Channel {
+    pub(super) fn new(number: ChannelNumber) -> Channel {
+        Channel {
+            number,
+            content: ContentAssembler::default(),
+            mode: Mode::Plain,
+            next_delivery_tag: 1,
+            unacked: UnackedList::default(),
+            consumers: BTreeMap::new(),
+            reply_to: None,
+            prefetch_count: 0,
+            credit: Arc::default(),
+            last_queue: None,
+            publishes: PublishBatch::default(),
+            settlements: Settlements::default(),
+            closing: false,
+        }
+    }
+
+    /// Takes one frame. An error that is not hard closes the channel here; a hard one is the connection's.
+    pub(super) fn handle_frame(
+        &mut self,
+        frame: Frame<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<Handled, AmqpError> {
+        if self.closing {
+            return self.handle_closing(frame);
+        }
+        let result = match frame.kind {
+            frame::METHOD => self.handle_method(frame.payload, context),
+            frame::HEADER => self.handle_content_header(frame.payload, context).map(|()| Handled::Open),
+            frame::BODY => self.handle_content_body(frame.payload, context).map(|()| Handled::Open),
+            _ => Err(AmqpError::new(
+                ReplyCode::UnexpectedFrame,
+                format!("unexpected frame of type {}", frame.kind),
+            )),
+        };
+        let method = match frame.kind {
+            frame::METHOD => method::ids(frame.payload),
+            _ => method::PUBLISH,
+        };
+        match result {
+            Err(error) => {
+                let error = AmqpError { method: error.method.or(Some(method)), ..error };
+                if error.hard {
+                    return Err(error);
+                }
+                self.fail(&error, context);
+                Ok(Handled::Open)
+            }
+            handled => handled,
+        }
+    }
+
+    /// After an error only the answer to it counts.
+    fn handle_closing(&mut self, frame: Frame<'_>) -> Result<Handled, AmqpError> {
+        const CLOSE: (u16, u16) = (20, 40);
+        const CLOSE_OK: (u16, u16) = (20, 41);
+        match (frame.kind, method::ids(frame.payload)) {
+            (frame::METHOD, CLOSE_OK) => Ok(Handled::Closed),
+            (frame::METHOD, CLOSE) => Ok(Handled::Closed),
+            _ => Ok(Handled::Open),
+        }
+    }
+
+    fn fail(&mut self, error: &AmqpError, context: &mut Context<'_>) {
+        tracing::info!("channel {} of connection {}: {error}", self.number, context.connection);
+        self.release(context);
+        let (class_id, method_id) = error.method.unwrap_or_default();
+        let close = channel::Close {
+            reply_code: error.code.number(),
+            reply_text: error.reply_text().as_str().into(),
+            class_id,
+            method_id,
+        };
+        put_method(context.out, self.number, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
+        self.closing = true;
+    }
+
+    fn handle_method(&mut self, payload: &[u8], context: &mut Context<'_>) -> Result<Handled, AmqpError> {
+        self.content.check_method()?;
+        // The two that come in great numbers are read by hand.
+        match method::ids(payload) {
+            method::PUBLISH => {
+                self.content.publish(&payload[4..])?;
+                return Ok(Handled::Open);
+            }
+            method::ACK => {
+                self.basic_ack(&payload[4..], context)?;
+                return Ok(Handled::Open);
+            }
+            _ => {}
+        }
+        self.flush(context);
+        let Method { class, table } =
+            method::decode(payload, context.settings().content.field_table_depth_max).map_err(unreadable)?;
+        match class {
+            AMQPClass::Channel(method) => return self.handle_channel(&method, context),
+            AMQPClass::Access(access::AMQPMethod::Request(_)) => {
+                let ok = access::AMQPMethod::RequestOk(access::RequestOk {});
+                self.reply(AMQPClass::Access(ok), context);
+            }
+            AMQPClass::Exchange(method) => self.handle_exchange(method, table, context)?,
+            AMQPClass::Queue(method) => self.handle_queue(method, table, context)?,
+            AMQPClass::Basic(method) => self.handle_basic(method, payload, &table, context)?,
+            AMQPClass::Confirm(method) => self.handle_confirm(&method, context)?,
+            AMQPClass::Tx(method) => self.handle_tx(&method, context)?,
+            AMQPClass::Access(_) | AMQPClass::Connection(_) => return Err(unimplemented()),
+        }
+        Ok(Handled::Open)
+    }
+
+    fn handle_channel(
+        &mut self,
+        method: &channel::AMQPMethod,
+        context: &mut Context<'_>,
+    ) -> Result<Handled, AmqpError> {
+        match method {
+            channel::AMQPMethod::Open(_) => {
+                Err(AmqpError::new(ReplyCode::ChannelError, "second 'channel.open' seen"))
+            }
+            channel::AMQPMethod::Flow(flow) if flow.active => {
+                let ok = channel::AMQPMethod::FlowOk(channel::FlowOk { active: true });
+                self.reply(AMQPClass::Channel(ok), context);
+                Ok(Handled::Open)
+            }
+            channel::AMQPMethod::Flow(_) => Err(AmqpError::new(ReplyCode::NotImplemented, "active=false")),
+            channel::AMQPMethod::Close(_) => {
+                self.release(context);
+                let ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
+                self.reply(AMQPClass::Channel(ok), context);
+                Ok(Handled::Closed)
+            }
+            channel::AMQPMethod::CloseOk(_) => Ok(Handled::Closed),
+            _ => Err(unimplemented()),
+        }
+    }
+
+    fn reply(&self, method: AMQPClass, context: &mut Context<'_>) {
+        put_method(context.out, self.number, method);
+    }
+
+    /// Hands what was gathered to the queues. Called before any other method is handled and at the end of a turn.
+    pub(super) fn flush(&mut self, context: &mut Context<'_>) {
+        self.flush_publishes(context);
+        self.flush_settlements(context);
+        context.vhost.apply_effects(context.turn);
+    }
+
+    /// Gives everything back: consumers end, deliveries return to their queues, a transaction is rolled back.
+    pub(super) fn release(&mut self, context: &mut Context<'_>) {
+        self.content = ContentAssembler::default();
+        self.flush(context);
+        let consumers: Vec<(ConsumerId, Arc<QueueHandle>)> =
+            self.consumers.iter().map(|(id, consumer)| (*id, consumer.queue.clone())).collect();
+        for (id, queue) in consumers {
+            queue.lock().cancel(id, context.turn);
+        }
+        if let Some(reply_to) = self.reply_to.take() {
+            context.broker().remove_reply_consumer(&reply_to.token);
+        }
+        if let Mode::Tx(transaction) = &mut self.mode {
+            let settled = transaction.roll_back();
+            self.unacked.put_back(settled);
+        }
+        let mut unacked = self.unacked.take_all();
+        unacked.extend(self.take_back_waiting(context));
+        self.requeue(unacked, true, context);
+        self.consumers.clear();
+        context.vhost.apply_effects(context.turn);
+    }
+}
+
+/// The error for bytes that are no method.
+pub(super) fn unreadable(fault: MethodFault) -> AmqpError {
+    match fault {
+        MethodFault::Unknown => unimplemented(),
+        MethodFault::Malformed(error) => AmqpError::new(ReplyCode::SyntaxError, error.to_string()),
+    }
+}
+
+fn unimplemented() -> AmqpError {
+    AmqpError::new(ReplyCode::CommandInvalid, "unimplemented method")
+}
+
+/// RabbitMQ drops carriage returns and line feeds from names.
+fn without_line_ends(name: &str) -> String {
+    name.replace(['\r', '\n'], "")
+}
+
+/// Reads the arguments of a method that is decoded by hand.
+fn read<'a, T>(
+    arguments: &'a [u8],
+    read: impl FnOnce(&mut Reader<'a>) -> Result<T, crate::message::DecodeError>,
+) -> Result<T, AmqpError> {
+    read(&mut Reader::new(arguments))
+        .map_err(|error| AmqpError::new(ReplyCode::SyntaxError, error.to_string()))
+}

@@ -1,0 +1,250 @@
+//! basic.publish: the checks on a message, its route, and its way to the queues in a batch (0-9-1 section 1.8.3.7).
+
+use super::content::Published;
+use super::{Channel, Context, Mode};
+use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::amqp::frame::{put_content, put_method};
+use crate::broker::error::{BrokerError, Resource};
+use crate::broker::exchange::Exchange;
+use crate::broker::routing::{REPLY_TO_PREFIX, Route};
+use crate::message::{DeliveryTag, FieldTable, Message, PropertyScan, Value};
+use amq_protocol::protocol::{AMQPClass, basic};
+use std::sync::Arc;
+
+/// Messages of this turn that take the same route, on their way to the queues together.
+#[derive(Debug, Default)]
+pub(super) struct PublishBatch {
+    route: Arc<Route>,
+    messages: Vec<Message>,
+    /// The confirm's number of the first; the others follow.
+    first_tag: Option<DeliveryTag>,
+    /// Where the last message went, for the next one with the same envelope.
+    last: Option<LastRoute>,
+}
+
+#[derive(Debug)]
+struct LastRoute {
+    exchange: Vec<u8>,
+    routing_key: Vec<u8>,
+    /// The vhost's topology when the route was found.
+    version: u64,
+    route: Arc<Route>,
+}
+
+impl Channel {
+    pub(super) fn handle_content_header(
+        &mut self,
+        payload: &[u8],
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        match self.content.header(payload, context.settings().content)? {
+            Some(published) => self.basic_publish(published, context),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn handle_content_body(
+        &mut self,
+        payload: &[u8],
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        match self.content.body(payload, context.settings().content)? {
+            Some(published) => self.basic_publish(published, context),
+            None => Ok(()),
+        }
+    }
+
+    fn basic_publish(&mut self, published: Published, context: &mut Context<'_>) -> Result<(), AmqpError> {
+        let Published { mut message, mandatory, immediate, needs_check } = published;
+        if immediate {
+            return Err(AmqpError::new(ReplyCode::NotImplemented, "immediate=true"));
+        }
+        let route = match self.remembered_route(&message, context) {
+            Some(route) if !needs_check => route,
+            _ => {
+                let exchange = target_exchange(&message, context)?;
+                if needs_check {
+                    message = self.check_properties(message, context)?;
+                }
+                self.find_route(&exchange, &message, context)
+            }
+        };
+        if let Mode::Tx(transaction) = &mut self.mode {
+            return transaction.publish(route, message, mandatory, context.settings());
+        }
+        let tag = self.number_publish();
+        if route.is_empty() {
+            if mandatory {
+                self.basic_return(&message, context);
+            }
+            return Ok(());
+        }
+        if !Arc::ptr_eq(&route, &self.publishes.route) {
+            self.flush_publishes(context);
+            self.publishes.route = route;
+        }
+        if self.publishes.messages.is_empty() {
+            self.publishes.first_tag = tag;
+        }
+        self.publishes.messages.push(message);
+        Ok(())
+    }
+
+    /// The last message's route, if this one has the same envelope and the topology has not changed.
+    fn remembered_route(&self, message: &Message, context: &Context<'_>) -> Option<Arc<Route>> {
+        let last = self.publishes.last.as_ref()?;
+        let same = last.routing_key == message.routing_key()
+            && last.exchange == message.exchange()
+            && last.version == context.vhost.version();
+        same.then(|| last.route.clone())
+    }
+
+    fn find_route(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        message: &Message,
+        context: &Context<'_>,
+    ) -> Arc<Route> {
+        // Read first: a route that is found while the topology changes must not be remembered for the new one.
+        let version = context.vhost.version();
+        let route = Arc::new(context.vhost.route(exchange, message));
+        self.publishes.last = route.by_key_alone.then(|| LastRoute {
+            exchange: message.exchange().to_vec(),
+            routing_key: message.routing_key().to_vec(),
+            version,
+            route: route.clone(),
+        });
+        route
+    }
+
+    /// Hands the gathered messages to their queues; publishers hear of those that were refused.
+    pub(super) fn flush_publishes(&mut self, context: &mut Context<'_>) {
+        if self.publishes.messages.is_empty() {
+            return;
+        }
+        let mut refused = Vec::new();
+        let PublishBatch { route, messages, .. } = &mut self.publishes;
+        context.vhost.publish(route, messages, context.turn, &mut refused);
+        if let Some(first) = self.publishes.first_tag.take() {
+            refused.sort_unstable();
+            refused.dedup();
+            for index in refused {
+                self.nack_publish(DeliveryTag(first.0 + index as u64), context);
+            }
+        }
+    }
+
+    /// Sends an unroutable message back (0-9-1 section 1.8.3.8).
+    pub(super) fn basic_return(&self, message: &Message, context: &mut Context<'_>) {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).as_ref().into();
+        let method = basic::AMQPMethod::Return(basic::Return {
+            reply_code: 312,
+            reply_text: "NO_ROUTE".into(),
+            exchange: text(message.exchange()),
+            routing_key: text(message.routing_key()),
+        });
+        put_method(context.out, self.number, AMQPClass::Basic(method));
+        put_content(context.out, self.number, message, message.properties(), context.frame_max);
+    }
+
+    /// Looks at the properties that RabbitMQ looks at. A reply address that stands for this channel is made a real one.
+    fn check_properties(&self, message: Message, context: &Context<'_>) -> Result<Message, AmqpError> {
+        let scan = PropertyScan::of(message.properties(), usize::MAX)
+            .map_err(|error| precondition(error.to_string()))?;
+        let user = &context.user;
+        if let Some(user_id) = scan.user_id
+            && user_id != user.name.as_bytes()
+            && !user.has_tag("impersonator")
+        {
+            let claimed = String::from_utf8_lossy(user_id);
+            return Err(precondition(format!(
+                "user_id property set to '{claimed}' but authenticated user was '{}'",
+                user.name
+            )));
+        }
+        if let Some(expiration) = scan.expiration {
+            check_expiration(expiration)?;
+        }
+        if scan.has_copies {
+            check_copies(&message.headers().unwrap_or_default())?;
+        }
+        if let Some(mode) = scan.delivery_mode
+            && !matches!(mode, 1 | 2)
+        {
+            return Err(precondition(format!("invalid message: {{delivery_mode_unknown,{mode}}}")));
+        }
+        if scan.reply_to == Some(super::queue::REPLY_TO.as_bytes()) {
+            return self.with_reply_address(&message);
+        }
+        Ok(message)
+    }
+
+    fn with_reply_address(&self, message: &Message) -> Result<Message, AmqpError> {
+        let Some(reply_to) = &self.reply_to else {
+            return Err(precondition("fast reply consumer does not exist".to_owned()));
+        };
+        let mut properties = message.decode_properties();
+        properties.reply_to = Some(format!("{REPLY_TO_PREFIX}{}", reply_to.token).as_str().into());
+        let exchange = String::from_utf8_lossy(message.exchange());
+        Ok(message.rewritten(&exchange, message.routing_key(), &properties))
+    }
+}
+
+fn target_exchange(message: &Message, context: &Context<'_>) -> Result<Arc<Exchange>, AmqpError> {
+    let name = String::from_utf8_lossy(message.exchange());
+    let exchange = context
+        .vhost
+        .exchange(&name)
+        .ok_or_else(|| BrokerError::NotFound(Resource::exchange(context.vhost.name(), &name)))?;
+    if exchange.definition().internal {
+        return Err(BrokerError::InternalExchange(exchange.definition().resource()).into());
+    }
+    Ok(exchange)
+}
+
+fn precondition(text: String) -> AmqpError {
+    AmqpError::new(ReplyCode::PreconditionFailed, text)
+}
+
+/// Ten years in milliseconds: RabbitMQ's limit for times.
+const EXPIRATION_MAX_MS: i128 = 315_360_000_000;
+
+/// An expiration is a whole number of milliseconds in decimal, and nothing else.
+fn check_expiration(expiration: &[u8]) -> Result<(), AmqpError> {
+    let text = String::from_utf8_lossy(expiration);
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let (number, rest) = (&digits[..end], &digits[end..]);
+    let reason = if number.is_empty() {
+        "no_integer".to_owned()
+    } else if !rest.is_empty() {
+        format!("{{leftover_string,\"{rest}\"}}")
+    } else {
+        let magnitude: i128 = number.parse().unwrap_or(i128::MAX);
+        let value = if text.starts_with('-') { -magnitude } else { magnitude };
+        match value {
+            ..0 => format!("{{value_negative,{value}}}"),
+            0..=EXPIRATION_MAX_MS => return Ok(()),
+            _ => format!("{{value_too_big,{number}}}"),
+        }
+    };
+    Err(precondition(format!("invalid expiration '{text}': {reason}")))
+}
+
+/// CC and BCC are arrays of long strings.
+fn check_copies(headers: &FieldTable) -> Result<(), AmqpError> {
+    for name in ["CC", "BCC"] {
+        let wrong = match headers.field(name) {
+            None => continue,
+            Some(Value::Array(keys)) => keys.iter().find(|key| !matches!(key, Value::LongStr(_))),
+            Some(other) => Some(other),
+        };
+        if let Some(value) = wrong {
+            let kind = value.type_name();
+            return Err(precondition(format!(
+                "invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}"
+            )));
+        }
+    }
+    Ok(())
+}

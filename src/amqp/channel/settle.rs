@@ -1,0 +1,177 @@
+//! basic.ack, basic.nack, basic.reject, basic.recover (0-9-1 sections 1.8.3.13 to 1.8.3.16).
+
+use super::unacked::Unacked;
+use super::{Channel, Context, Mode, read};
+use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::broker::delivery::Entry;
+use crate::broker::queue::QueueHandle;
+use crate::message::{ConsumerId, DeliveryTag};
+use amq_protocol::protocol::{AMQPClass, basic};
+use std::sync::Arc;
+
+/// Acknowledged deliveries of this turn, on their way to the queues together.
+#[derive(Debug, Default)]
+pub(super) struct Settlements {
+    acked: Vec<Unacked>,
+}
+
+/// What a client says of deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Ack,
+    /// Back to the queue. `failed` deliveries count against a delivery limit.
+    Requeue {
+        failed: bool,
+    },
+    /// Dead.
+    Reject,
+}
+
+impl Channel {
+    pub(super) fn basic_ack(&mut self, arguments: &[u8], context: &mut Context<'_>) -> Result<(), AmqpError> {
+        let (tag, multiple) = read(arguments, |reader| Ok((reader.u64()?, reader.u8()? & 1 != 0)))?;
+        if let Mode::Tx(_) = self.mode {
+            return self.judge(DeliveryTag(tag), multiple, Verdict::Ack, context);
+        }
+        if self.unacked.take(DeliveryTag(tag), multiple, &mut self.settlements.acked) {
+            return Ok(());
+        }
+        Err(unknown_delivery_tag(tag))
+    }
+
+    pub(super) fn basic_nack(
+        &mut self,
+        nack: &basic::Nack,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        // A refusal that wants the message back is no failed delivery, but see basic.reject.
+        let verdict = if nack.requeue { Verdict::Requeue { failed: false } } else { Verdict::Reject };
+        self.judge(DeliveryTag(nack.delivery_tag), nack.multiple, verdict, context)
+    }
+
+    pub(super) fn basic_reject(
+        &mut self,
+        reject: &basic::Reject,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        let verdict = if reject.requeue { Verdict::Requeue { failed: true } } else { Verdict::Reject };
+        self.judge(DeliveryTag(reject.delivery_tag), false, verdict, context)
+    }
+
+    fn judge(
+        &mut self,
+        tag: DeliveryTag,
+        multiple: bool,
+        verdict: Verdict,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        let mut taken = Vec::new();
+        if !self.unacked.take(tag, multiple, &mut taken) {
+            return Err(unknown_delivery_tag(tag.0));
+        }
+        if let Mode::Tx(transaction) = &mut self.mode {
+            transaction.settle(taken, verdict);
+            return Ok(());
+        }
+        self.carry_out(taken, verdict, context);
+        context.vhost.apply_effects(context.turn);
+        Ok(())
+    }
+
+    /// Tells the queues what became of their messages.
+    pub(super) fn carry_out(&mut self, taken: Vec<Unacked>, verdict: Verdict, context: &mut Context<'_>) {
+        match verdict {
+            Verdict::Ack => {
+                self.settlements.acked.extend(taken);
+                self.flush_settlements(context);
+            }
+            Verdict::Requeue { failed } => self.requeue(taken, failed, context),
+            Verdict::Reject => {
+                self.release_credit(&taken, context);
+                for (queue, consumer, entries) in by_queue(taken) {
+                    queue.lock().reject(consumer, entries, context.turn);
+                }
+            }
+        }
+    }
+
+    pub(super) fn requeue(&mut self, taken: Vec<Unacked>, failed: bool, context: &mut Context<'_>) {
+        self.release_credit(&taken, context);
+        for (queue, consumer, entries) in by_queue(taken) {
+            queue.lock().requeue(consumer, entries, failed, context.turn);
+        }
+    }
+
+    /// Hands the gathered acknowledgements to their queues: one lock for each run of the same queue and consumer.
+    pub(super) fn flush_settlements(&mut self, context: &mut Context<'_>) {
+        if self.settlements.acked.is_empty() {
+            return;
+        }
+        let mut acked = std::mem::take(&mut self.settlements.acked);
+        for run in acked.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
+            let queue = &run[0].queue;
+            let mut bytes = 0;
+            for unacked in run {
+                bytes += unacked.entry.message.body_bytes() as u64;
+                if unacked.entry.journaled {
+                    context.turn.changes.settle(queue.definition().id, unacked.entry.position);
+                }
+            }
+            queue.lock().settle(run[0].consumer, run.len(), bytes, context.turn);
+        }
+        self.release_credit(&acked, context);
+        acked.clear();
+        self.settlements.acked = acked;
+    }
+
+    /// Gives credit of the channel's own limit back, and lets consumers that it held up try again.
+    fn release_credit(&self, settled: &[Unacked], context: &mut Context<'_>) {
+        let count = settled.iter().filter(|unacked| unacked.consumer.is_some()).count();
+        if self.credit.release(super::queue::saturating(count)) {
+            self.retry_consumers(context);
+        }
+    }
+
+    /// Lets the queues of all this channel's consumers look at their credit again.
+    pub(super) fn retry_consumers(&self, context: &mut Context<'_>) {
+        for (id, consumer) in &self.consumers {
+            consumer.queue.lock().retry(*id, context.turn);
+        }
+    }
+
+    pub(super) fn basic_recover(
+        &mut self,
+        requeue: bool,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        if !requeue {
+            return Err(AmqpError::new(ReplyCode::NotImplemented, "requeue=false"));
+        }
+        let taken = self.unacked.take_all();
+        self.requeue(taken, false, context);
+        context.vhost.apply_effects(context.turn);
+        Ok(())
+    }
+
+    pub(super) fn reply_recover_ok(&self, context: &mut Context<'_>) {
+        self.reply(AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})), context);
+    }
+}
+
+/// Deliveries that go back to the same queue and count for the same consumer.
+type OfOneQueue = (Arc<QueueHandle>, Option<ConsumerId>, Vec<Entry>);
+
+fn by_queue(taken: Vec<Unacked>) -> Vec<OfOneQueue> {
+    let mut groups: Vec<OfOneQueue> = Vec::new();
+    for Unacked { consumer, queue, entry, .. } in taken {
+        match groups.iter_mut().find(|group| group.1 == consumer && Arc::ptr_eq(&group.0, &queue)) {
+            Some((_, _, entries)) => entries.push(entry),
+            None => groups.push((queue, consumer, vec![entry])),
+        }
+    }
+    groups
+}
+
+fn unknown_delivery_tag(tag: u64) -> AmqpError {
+    AmqpError::new(ReplyCode::PreconditionFailed, format!("unknown delivery tag {tag}"))
+}

@@ -1,0 +1,124 @@
+//! How a connection ends: by an error, by silence, by being taken down (0-9-1 section 2.2.4).
+
+use super::{Connection, Stage};
+use crate::amqp::error::AmqpError;
+use crate::amqp::frame::{self, Frame, put_heartbeat};
+use crate::amqp::method;
+use crate::message::Millis;
+use amq_protocol::protocol::connection;
+
+const CLOSE: (u16, u16) = (10, 50);
+const CLOSE_OK: (u16, u16) = (10, 51);
+
+impl Connection {
+    /// Gives everything back: channels end, exclusive queues go. Nothing is held after that.
+    pub(super) fn release(&mut self) {
+        let numbers: Vec<_> = self.channels.keys().copied().collect();
+        for number in numbers {
+            if let Some((channel, mut context)) = self.channel(number) {
+                channel.release(&mut context);
+            }
+            self.forget_channel(number);
+        }
+        let Some(open) = self.open.take() else { return };
+        for queue in std::mem::take(&mut self.exclusive_queues) {
+            if let Err(error) = open.vhost.delete_queue(&queue, false, false, Some(self.id), &mut self.turn) {
+                tracing::error!(
+                    "exclusive queue '{queue}' could not be deleted with its connection: {error}"
+                );
+            }
+        }
+        open.vhost.apply_effects(&mut self.turn);
+    }
+
+    /// Ends the connection with an error, and waits for the client's answer.
+    pub(super) fn fail(&mut self, error: &AmqpError, now: Millis) {
+        if matches!(self.stage, Stage::Closing { .. } | Stage::Refused { .. } | Stage::Closed) {
+            return;
+        }
+        tracing::warn!(
+            "connection {} ({}): closed in state {}: {error}",
+            self.id,
+            self.peer.name,
+            self.stage.name()
+        );
+        if self.stage == Stage::ProtocolHeader {
+            self.stage = Stage::Closed;
+            return;
+        }
+        self.release();
+        let (class_id, method_id) = error.method.unwrap_or_default();
+        self.put(connection::AMQPMethod::Close(connection::Close {
+            reply_code: error.code.number(),
+            reply_text: error.reply_text().as_str().into(),
+            class_id,
+            method_id,
+        }));
+        self.stage = Stage::Closing { until: now + self.amqp.settings.close_timeout_ms };
+    }
+
+    /// After close only the answer counts.
+    pub(super) fn handle_closing(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
+        if frame.channel == 0 && frame.kind == frame::METHOD {
+            match method::ids(frame.payload) {
+                CLOSE_OK => self.stage = Stage::Closed,
+                // Both ends closed at once.
+                CLOSE => self.put(connection::AMQPMethod::CloseOk(connection::CloseOk {})),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is due: heartbeats, and the ends of patience.
+    pub(super) fn check_deadlines(&mut self, now: Millis) {
+        match self.stage {
+            Stage::Closing { until } | Stage::Refused { until } if until <= now => self.stage = Stage::Closed,
+            Stage::Closing { .. } | Stage::Refused { .. } | Stage::Closed => {}
+            Stage::Running => self.check_heartbeat(now),
+            _ => {
+                if self.handshake_until() <= now {
+                    tracing::warn!(
+                        "connection {} ({}): not open after {} ms, dropped in state {}",
+                        self.id,
+                        self.peer.name,
+                        self.amqp.settings.handshake_timeout_ms,
+                        self.stage.name()
+                    );
+                    self.release();
+                    self.stage = Stage::Closed;
+                }
+            }
+        }
+    }
+
+    fn check_heartbeat(&mut self, now: Millis) {
+        // A peer that is not read from can't be heard.
+        if !self.blocked && self.heartbeat.dead_at().is_some_and(|at| at <= now) {
+            tracing::warn!("connection {} ({}): missed heartbeats, dropped", self.id, self.peer.name);
+            self.release();
+            self.stage = Stage::Closed;
+            return;
+        }
+        if self.heartbeat.send_at().is_some_and(|at| at <= now) {
+            put_heartbeat(&mut self.out);
+        }
+    }
+
+    fn handshake_until(&self) -> Millis {
+        self.started_at + self.amqp.settings.handshake_timeout_ms
+    }
+
+    /// When [`Connection::check_deadlines`] has to be called next.
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        match self.stage {
+            Stage::Closing { until } | Stage::Refused { until } => Some(until),
+            Stage::Closed => None,
+            Stage::Running => {
+                let dead_at = if self.blocked { None } else { self.heartbeat.dead_at() };
+                [self.heartbeat.send_at(), dead_at].into_iter().flatten().min()
+            }
+            _ => Some(self.handshake_until()),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Heartbeats (0-9-1 section 4.2.7): when to send one, and when the peer has been silent for too long.
+
+use crate::message::Millis;
+
+/// What both ends agreed on, and when each was last heard.
+#[derive(Debug)]
+pub(super) struct Heartbeat {
+    /// `None` when there are none.
+    interval_ms: Option<u64>,
+    last_sent: Millis,
+    last_received: Millis,
+}
+
+impl Heartbeat {
+    pub(super) fn new(now: Millis) -> Heartbeat {
+        Heartbeat { interval_ms: None, last_sent: now, last_received: now }
+    }
+
+    /// The client's word counts as it is; 0 is none.
+    pub(super) fn start(&mut self, timeout_s: u16, now: Millis) {
+        self.interval_ms = (timeout_s > 0).then(|| u64::from(timeout_s) * 1000 / 2);
+        self.last_sent = now;
+        self.last_received = now;
+    }
+
+    /// Anything counts as a sign of life.
+    pub(super) fn received(&mut self, now: Millis) {
+        self.last_received = now;
+    }
+
+    /// Anything that is sent stands for a heartbeat.
+    pub(super) fn sent(&mut self, now: Millis) {
+        self.last_sent = now;
+    }
+
+    /// When something has to be sent.
+    pub(super) fn send_at(&self) -> Option<Millis> {
+        self.interval_ms.map(|interval| self.last_sent + interval)
+    }
+
+    /// When the peer is taken for dead: after three half intervals of silence, where RabbitMQ takes two or three.
+    pub(super) fn dead_at(&self) -> Option<Millis> {
+        self.interval_ms.map(|interval| self.last_received + 3 * interval)
+    }
+}

@@ -1,0 +1,353 @@
+//! A connection: a [`Session`] that speaks AMQP 0-9-1. It cuts frames, hands them to channels, and collects what goes back.
+//!
+//! One call of [`Session::handle_input`] is one turn: all whole frames are handled, then the queues get what was gathered,
+//! then the journal.
+
+mod close;
+mod handshake;
+mod heartbeat;
+mod transmit;
+
+use super::channel::{Channel, Context, Handled, NameGenerator, unreadable};
+use super::error::{AmqpError, ReplyCode};
+use super::frame::{self, Frame, FrameFault, cut, put_method};
+use super::method;
+use super::{Amqp, channel::Sent};
+use crate::broker::delivery::{Outbox, Outgoing, Waker};
+use crate::broker::users::User;
+use crate::broker::{Turn, VirtualHost};
+use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis, Name};
+use crate::session::{Flow, Session, Transmit};
+use amq_protocol::protocol::{AMQPClass, channel, connection};
+
+use bytes::{Buf, BytesMut};
+use heartbeat::Heartbeat;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The connection's name: `peer_ip:port -> local_ip:port`.
+    pub name: String,
+    /// Whether the peer is on this machine.
+    pub is_loopback: bool,
+}
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The protocol header comes next.
+    ProtocolHeader,
+    /// start has been sent.
+    Starting,
+    /// tune has been sent.
+    Tuning,
+    /// tune-ok has come.
+    Opening,
+    /// open-ok has been sent.
+    Running,
+    /// close has been sent; close-ok is waited for until then.
+    Closing { until: Millis },
+    /// A login failed; the socket is closed then.
+    Refused { until: Millis },
+    /// The socket can be closed.
+    Closed,
+}
+
+impl Stage {
+    /// The stage as RabbitMQ's texts name it.
+    fn name(self) -> &'static str {
+        match self {
+            Stage::ProtocolHeader | Stage::Starting => "starting",
+            Stage::Tuning => "tuning",
+            Stage::Opening => "opening",
+            Stage::Running => "running",
+            Stage::Closing { .. } | Stage::Refused { .. } => "closing",
+            Stage::Closed => "closed",
+        }
+    }
+}
+
+/// What an open connection has.
+struct Open {
+    vhost: Arc<VirtualHost>,
+    user: User,
+}
+
+/// See the module.
+pub struct Connection {
+    amqp: Amqp,
+    id: ConnectionId,
+    peer: Peer,
+    stage: Stage,
+    user: Option<User>,
+    open: Option<Open>,
+    client_properties: FieldTable,
+    channels: BTreeMap<ChannelNumber, Channel>,
+    /// Channels that have gathered something in this turn.
+    touched: BTreeSet<ChannelNumber>,
+    /// Channels with publishes to be confirmed.
+    confirming: BTreeSet<ChannelNumber>,
+    outbox: Arc<Outbox>,
+    /// What has been taken from the outbox; empty between calls.
+    taken: Vec<Outgoing>,
+    sent: Vec<Sent>,
+    /// What is to be sent before anything that waits in the outbox.
+    out: Transmit,
+    turn: Turn,
+    channel_max: u16,
+    frame_max: usize,
+    heartbeat: Heartbeat,
+    exclusive_queues: Vec<Name>,
+    names: NameGenerator,
+    started_at: Millis,
+    /// Whether it has published since it was last looked at; only then an alarm holds it up.
+    published: bool,
+    /// Publishing is held up.
+    blocked: bool,
+}
+
+impl Connection {
+    /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox.
+    pub fn new(amqp: Amqp, peer: Peer, waker: Waker, now: Millis) -> Connection {
+        let id = amqp.broker.next_connection_id();
+        tracing::info!("connection {id} ({}): accepted", peer.name);
+        Connection {
+            frame_max: amqp.settings.frame_max as usize,
+            channel_max: amqp.settings.channel_max,
+            amqp,
+            id,
+            peer,
+            stage: Stage::ProtocolHeader,
+            user: None,
+            open: None,
+            client_properties: FieldTable::default(),
+            channels: BTreeMap::new(),
+            touched: BTreeSet::new(),
+            confirming: BTreeSet::new(),
+            outbox: Arc::new(Outbox::new(waker)),
+            taken: Vec::new(),
+            sent: Vec::new(),
+            out: Transmit::default(),
+            turn: Turn::at(now),
+            heartbeat: Heartbeat::new(now),
+            exclusive_queues: Vec::new(),
+            names: NameGenerator::new(),
+            started_at: now,
+            published: false,
+            blocked: false,
+        }
+    }
+
+    /// Handles the frames of `input`, and says whether there may be more.
+    fn handle_frames(&mut self, input: &mut BytesMut, now: Millis) -> Result<(), AmqpError> {
+        let mut done = 0;
+        let result = loop {
+            if matches!(self.stage, Stage::Closed | Stage::Refused { .. }) {
+                done = input.len();
+                break Ok(());
+            }
+            match cut(&input[done..], self.frame_max) {
+                Ok(None) => break Ok(()),
+                Ok(Some(frame)) => {
+                    done += frame.payload.len() + frame::ENVELOPE_BYTES;
+                    if let Err(error) = self.handle_frame(frame, now) {
+                        break Err(error);
+                    }
+                }
+                Err(fault) => {
+                    done = input.len();
+                    break Err(frame_error(&fault));
+                }
+            }
+        };
+        input.advance(done);
+        result
+    }
+
+    fn handle_frame(&mut self, frame: Frame<'_>, now: Millis) -> Result<(), AmqpError> {
+        if let Stage::Closing { .. } = self.stage {
+            return self.handle_closing(frame);
+        }
+        if frame.kind == frame::HEARTBEAT {
+            if frame.channel != 0 {
+                let text = format!("heartbeat on channel {}", frame.channel);
+                return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text).without_method());
+            }
+            return Ok(());
+        }
+        if !matches!(frame.kind, frame::METHOD | frame::HEADER | frame::BODY) {
+            let text = format!("unknown frame type {}", frame.kind);
+            return Err(AmqpError::new(ReplyCode::FrameError, text).without_method());
+        }
+        if frame.channel == 0 {
+            return self.handle_connection_frame(frame, now);
+        }
+        if self.stage != Stage::Running {
+            let text =
+                format!("frame on channel {} in connection state {}", frame.channel, self.stage.name());
+            return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text).without_method());
+        }
+        self.handle_channel_frame(frame)
+    }
+
+    fn handle_channel_frame(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
+        let number = frame.channel;
+        if !self.channels.contains_key(&number) {
+            return self.open_channel(frame);
+        }
+        self.touched.insert(number);
+        self.published |= frame.kind == frame::HEADER;
+        let (channel, mut context) = self.channel(number).expect("the channel was just found");
+        if channel.handle_frame(frame, &mut context)? == Handled::Closed {
+            self.forget_channel(number);
+        }
+        Ok(())
+    }
+
+    fn forget_channel(&mut self, number: ChannelNumber) {
+        self.channels.remove(&number);
+        self.touched.remove(&number);
+        self.confirming.remove(&number);
+    }
+
+    /// A channel and what it needs of its connection.
+    fn channel(&mut self, number: ChannelNumber) -> Option<(&mut Channel, Context<'_>)> {
+        let channel = self.channels.get_mut(&number)?;
+        let open = self.open.as_ref()?;
+        let context = Context {
+            amqp: &self.amqp,
+            vhost: &open.vhost,
+            user: &open.user,
+            connection: self.id,
+            outbox: &self.outbox,
+            out: &mut self.out,
+            turn: &mut self.turn,
+            frame_max: self.frame_max,
+            exclusive_queues: &mut self.exclusive_queues,
+            names: &mut self.names,
+        };
+        Some((channel, context))
+    }
+
+    /// The first frame of a channel has to be channel.open.
+    fn open_channel(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
+        const OPEN: (u16, u16) = (20, 10);
+        let ids = method::ids(frame.payload);
+        if frame.kind != frame::METHOD || ids != OPEN {
+            let method = if frame.kind == frame::METHOD { ids } else { (0, 0) };
+            let error = AmqpError::new(ReplyCode::ChannelError, "expected 'channel.open'");
+            return Err(AmqpError { method: Some(method), ..error });
+        }
+        if self.channel_max > 0 && self.channels.len() >= usize::from(self.channel_max) {
+            let text = format!(
+                "number of channels opened ({}) has reached the negotiated channel_max ({})",
+                self.channels.len(),
+                self.channel_max
+            );
+            return Err(AmqpError { method: Some(OPEN), ..AmqpError::new(ReplyCode::NotAllowed, text) });
+        }
+        self.channels.insert(frame.channel, Channel::new(frame.channel));
+        let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
+        put_method(&mut self.out, frame.channel, AMQPClass::Channel(ok));
+        Ok(())
+    }
+
+    /// Ends a turn: what channels gathered goes to the queues, and all changes to the journal.
+    fn end_turn(&mut self) {
+        for number in std::mem::take(&mut self.touched) {
+            if let Some((channel, mut context)) = self.channel(number) {
+                channel.flush(&mut context);
+                if channel.awaits_record() {
+                    self.confirming.insert(number);
+                }
+            }
+        }
+        let waiter = (!self.confirming.is_empty()).then(|| self.outbox.clone() as _);
+        let lsn = self.amqp.broker.end_turn(&mut self.turn, waiter);
+        for number in &self.confirming {
+            if let Some(channel) = self.channels.get_mut(number) {
+                channel.end_turn(lsn);
+            }
+        }
+    }
+}
+
+impl Session for Connection {
+    fn handle_input(&mut self, input: &mut BytesMut, now: Millis) {
+        self.turn.now = now;
+        self.heartbeat.received(now);
+        let result = match self.stage {
+            Stage::ProtocolHeader => self.handle_protocol_header(input),
+            _ => Ok(()),
+        };
+        let result = result.and_then(|()| match self.stage {
+            Stage::ProtocolHeader => Ok(()),
+            _ => self.handle_frames(input, now),
+        });
+        if let Err(error) = result {
+            self.fail(&error, now);
+            input.clear();
+        }
+        self.end_turn();
+    }
+
+    fn handle_timeout(&mut self, now: Millis) {
+        self.turn.now = now;
+        self.check_deadlines(now);
+        self.end_turn();
+    }
+
+    fn handle_disconnect(&mut self, now: Millis) {
+        self.turn.now = now;
+        if !matches!(self.stage, Stage::Closed) {
+            tracing::info!("connection {} ({}): the peer is gone", self.id, self.peer.name);
+        }
+        self.release();
+        self.stage = Stage::Closed;
+        self.end_turn();
+    }
+
+    fn handle_shutdown(&mut self, now: Millis) {
+        self.turn.now = now;
+        let text = "broker forced connection closure with reason 'shutdown'";
+        self.fail(&AmqpError::new(ReplyCode::ConnectionForced, text).without_method(), now);
+        self.end_turn();
+    }
+
+    fn poll_transmit(&mut self, out: &mut Transmit, now: Millis) -> Flow {
+        self.turn.now = now;
+        self.transmit(out, now)
+    }
+
+    fn poll_timeout(&self) -> Option<Millis> {
+        self.next_deadline()
+    }
+}
+
+impl Drop for Connection {
+    /// Whatever ends a connection, nothing that it held gets lost.
+    fn drop(&mut self) {
+        self.release();
+        self.end_turn();
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("id", &self.id).field("stage", &self.stage).finish_non_exhaustive()
+    }
+}
+
+fn frame_error(fault: &FrameFault) -> AmqpError {
+    let text = match fault {
+        FrameFault::TooLarge { kind, payload_bytes, payload_bytes_max } => {
+            format!("type {kind}, all octets = <<>>: {{frame_too_large,{payload_bytes},{payload_bytes_max}}}")
+        }
+        FrameFault::NoEnd { kind, channel, end } => {
+            format!("frame of type {kind} on channel {channel} ends in {end:#04x} instead of 0xce")
+        }
+    };
+    AmqpError::new(ReplyCode::FrameError, text).without_method()
+}

@@ -1,0 +1,102 @@
+//! What goes to the socket: replies first, then confirms, then deliveries out of the outbox, as far as there is room.
+
+use super::{Connection, Sent, Stage, connection};
+use crate::message::Millis;
+use crate::session::{Flow, Transmit};
+
+impl Connection {
+    pub(super) fn transmit(&mut self, out: &mut Transmit, now: Millis) -> Flow {
+        let had = out.len();
+        out.append(&mut self.out);
+        if self.stage == Stage::Running {
+            self.put_blocked();
+            self.put_confirms();
+            out.append(&mut self.out);
+            let more = self.put_deliveries(out);
+            if out.len() > had {
+                self.heartbeat.sent(now);
+            }
+            return match (more, self.blocked) {
+                (true, _) => Flow::More,
+                (false, true) => Flow::Paused,
+                (false, false) => Flow::Open,
+            };
+        }
+        if out.len() > had {
+            self.heartbeat.sent(now);
+        }
+        if self.stage == Stage::Closed { Flow::Closed } else { Flow::Open }
+    }
+
+    /// Confirms what has become durable.
+    fn put_confirms(&mut self) {
+        if self.confirming.is_empty() {
+            return;
+        }
+        let durable = self.amqp.broker.journal().durable();
+        let Connection { confirming, channels, out, .. } = self;
+        confirming.retain(|number| {
+            let Some(channel) = channels.get_mut(number) else { return false };
+            channel.confirm_up_to(durable, out);
+            channel.awaits_confirmation()
+        });
+    }
+
+    /// Encodes deliveries until `out` is full or nothing waits. True when something still waits.
+    fn put_deliveries(&mut self, out: &mut Transmit) -> bool {
+        let room = self.amqp.settings.transmit_bytes;
+        let cancel_notify = self.client_can("consumer_cancel_notify");
+        loop {
+            if out.len() >= room {
+                return true;
+            }
+            let mut taken = std::mem::take(&mut self.taken);
+            self.outbox.take(&mut taken, room);
+            if taken.is_empty() {
+                self.taken = taken;
+                return false;
+            }
+            for outgoing in taken.drain(..) {
+                if let Some(channel) = self.channels.get_mut(&outgoing.channel()) {
+                    channel.send(outgoing, cancel_notify, self.frame_max, out, &mut self.sent);
+                }
+            }
+            self.taken = taken;
+            self.tell_queues_of_sent();
+        }
+    }
+
+    /// Queues hear what has left the outbox, and may put more into it.
+    fn tell_queues_of_sent(&mut self) {
+        for Sent { queue, consumer, messages, bytes } in self.sent.drain(..) {
+            queue.lock().sent(consumer, messages, bytes, &mut self.turn);
+        }
+        if let Some(open) = &self.open {
+            open.vhost.apply_effects(&mut self.turn);
+        }
+        self.amqp.broker.end_turn(&mut self.turn, None);
+    }
+
+    /// Tells a held up publisher so, and that it may go on (RabbitMQ's connection.blocked).
+    fn put_blocked(&mut self) {
+        let reason = self.amqp.broker.alarms().reason();
+        match reason {
+            Some(reason) if !self.blocked && self.published => {
+                self.blocked = true;
+                if self.client_can("connection.blocked") {
+                    self.put(connection::AMQPMethod::Blocked(connection::Blocked { reason: reason.into() }));
+                }
+                self.amqp.broker.alarms().wake_when_cleared(&self.outbox);
+            }
+            None if self.blocked => {
+                self.blocked = false;
+                self.heartbeat.received(self.turn.now);
+                if self.client_can("connection.blocked") {
+                    self.put(connection::AMQPMethod::Unblocked(connection::Unblocked {}));
+                }
+            }
+            _ => {}
+        }
+        self.published = false;
+    }
+}

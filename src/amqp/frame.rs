@@ -1,0 +1,151 @@
+//! Frames: cutting them out of what a socket brought, and putting together what goes back (0-9-1 section 2.3.5).
+//!
+//! ```text
+//! 0      1         3             7                  size+7 size+8
+//! +------+---------+-------------+  +------------+  +-----------+
+//! | type | channel |    size     |  |  payload   |  | frame-end |
+//! +------+---------+-------------+  +------------+  +-----------+
+//! ```
+
+use crate::message::{ChannelNumber, Message};
+use crate::session::Transmit;
+use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame};
+use amq_protocol::protocol::AMQPClass;
+
+/// Frame types.
+pub(super) const METHOD: u8 = 1;
+pub(super) const HEADER: u8 = 2;
+pub(super) const BODY: u8 = 3;
+pub(super) const HEARTBEAT: u8 = 8;
+
+/// The octet that ends every frame.
+pub(super) const END: u8 = 0xCE;
+
+/// Octets of a frame around its payload.
+pub(super) const ENVELOPE_BYTES: usize = 8;
+
+const HEAD_BYTES: usize = 7;
+
+/// One whole frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Frame<'a> {
+    pub(super) kind: u8,
+    pub(super) channel: ChannelNumber,
+    pub(super) payload: &'a [u8],
+}
+
+/// Bytes that are no frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FrameFault {
+    TooLarge { kind: u8, payload_bytes: usize, payload_bytes_max: usize },
+    NoEnd { kind: u8, channel: ChannelNumber, end: u8 },
+}
+
+/// Cuts one frame off the front of `input`; `None` when it is not all there yet. A frame's payload may be as large as the
+/// whole frame may be: RabbitMQ is lenient by the eight octets around it.
+pub(super) fn cut(input: &[u8], frame_max: usize) -> Result<Option<Frame<'_>>, FrameFault> {
+    let Some((head, rest)) = input.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
+    let [kind, channel @ .., s0, s1, s2, s3] = *head;
+    let channel = ChannelNumber::from_be_bytes(channel);
+    let payload_bytes = u32::from_be_bytes([s0, s1, s2, s3]) as usize;
+    if payload_bytes > frame_max {
+        return Err(FrameFault::TooLarge {
+            kind,
+            payload_bytes,
+            payload_bytes_max: frame_max - ENVELOPE_BYTES,
+        });
+    }
+    match rest.get(payload_bytes) {
+        None => Ok(None),
+        Some(&END) => Ok(Some(Frame { kind, channel, payload: &rest[..payload_bytes] })),
+        Some(&end) => Err(FrameFault::NoEnd { kind, channel, end }),
+    }
+}
+
+/// Appends a method frame.
+pub(super) fn put_method(out: &mut Transmit, channel: ChannelNumber, method: AMQPClass) {
+    let frame = AMQPFrame::Method(channel, method);
+    let encoded = gen_frame(&frame)(WriteContext::from(Vec::with_capacity(64)));
+    out.put(&encoded.expect("writing to a Vec can't fail").write);
+}
+
+/// Appends a method frame whose arguments are encoded already.
+pub(super) fn put_raw_method(out: &mut Transmit, channel: ChannelNumber, ids: (u16, u16), arguments: &[u8]) {
+    put_head(out, METHOD, channel, arguments.len() + 4);
+    out.put(&ids.0.to_be_bytes());
+    out.put(&ids.1.to_be_bytes());
+    out.put(arguments);
+    out.put(&[END]);
+}
+
+/// Appends a heartbeat.
+pub(super) fn put_heartbeat(out: &mut Transmit) {
+    put_head(out, HEARTBEAT, 0, 0);
+    out.put(&[END]);
+}
+
+fn put_head(out: &mut Transmit, kind: u8, channel: ChannelNumber, payload_bytes: usize) {
+    let size = u32::try_from(payload_bytes).expect("a payload is no larger than a frame may be");
+    let [c0, c1] = channel.to_be_bytes();
+    let [s0, s1, s2, s3] = size.to_be_bytes();
+    out.put(&[kind, c0, c1, s0, s1, s2, s3]);
+}
+
+/// Appends a content header and as many body frames as the message needs. `properties` are the message's own or stand in
+/// for them.
+pub(super) fn put_content(
+    out: &mut Transmit,
+    channel: ChannelNumber,
+    message: &Message,
+    properties: &[u8],
+    frame_max: usize,
+) {
+    const CLASS_BASIC: [u8; 2] = 60u16.to_be_bytes();
+    let body_bytes = message.body_bytes();
+    put_head(out, HEADER, channel, 12 + properties.len());
+    out.put(&CLASS_BASIC);
+    out.put(&[0, 0]); // weight, which is unused
+    out.put(&(body_bytes as u64).to_be_bytes());
+    out.put(properties);
+    out.put(&[END]);
+    let payload_max = frame_max - ENVELOPE_BYTES;
+    let mut start = 0;
+    while start < body_bytes {
+        let end = body_bytes.min(start + payload_max);
+        put_head(out, BODY, channel, end - start);
+        if end - start < SHARE_BYTES_MIN {
+            out.put(&message.body()[start..end]);
+        } else {
+            out.put_shared(message.body_slice(start..end));
+        }
+        out.put(&[END]);
+        start = end;
+    }
+}
+
+/// Smaller pieces of a body are copied: see [`Transmit::put_shared`].
+const SHARE_BYTES_MIN: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_cut_when_they_are_whole() {
+        let bytes = [1, 0, 5, 0, 0, 0, 2, 7, 8, END, 9];
+        for end in 0..10 {
+            assert!(matches!(cut(&bytes[..end], 4096), Ok(None)), "{end} bytes");
+        }
+        let frame = cut(&bytes, 4096).unwrap().unwrap();
+        assert_eq!((frame.kind, frame.channel, frame.payload), (1, 5, &[7, 8][..]));
+    }
+
+    #[test]
+    fn oversize_and_a_wrong_end_are_faults() {
+        let oversize = [3, 0, 1, 0, 0, 16, 1];
+        let fault = cut(&oversize, 4096).unwrap_err();
+        assert_eq!(fault, FrameFault::TooLarge { kind: 3, payload_bytes: 4097, payload_bytes_max: 4088 });
+        let fault = cut(&[1, 0, 2, 0, 0, 0, 0, 0xCD], 4096).unwrap_err();
+        assert_eq!(fault, FrameFault::NoEnd { kind: 1, channel: 2, end: 0xCD });
+    }
+}

@@ -1,0 +1,75 @@
+//! AMQP 0-9-1: bytes in and bytes out, no sockets. [`Connection`] is a [`crate::session::Session`]; frames go from it to a
+//! channel, which has one file for each class of methods.
+
+mod channel;
+mod connection;
+mod error;
+mod frame;
+mod method;
+
+pub use channel::ContentLimits;
+pub use connection::{Connection, Peer};
+pub use error::{AmqpError, ReplyCode};
+
+use crate::broker::Broker;
+use std::sync::Arc;
+
+/// What all connections share.
+#[derive(Clone, Debug)]
+pub struct AmqpSettings {
+    /// What server properties call the product. Clients tell brokers apart by it.
+    pub product: String,
+    /// What they call its version.
+    pub version: String,
+    /// The cluster's name.
+    pub cluster_name: String,
+    /// Channels of a connection.
+    pub channel_max: u16,
+    /// Bytes of a frame.
+    pub frame_max: u32,
+    /// Seconds between heartbeats that are proposed to a client; 0 for none.
+    pub heartbeat_s: u16,
+    /// How long a client may take until its connection is open.
+    pub handshake_timeout_ms: u64,
+    /// How long a client may take to answer a close.
+    pub close_timeout_ms: u64,
+    /// Limits on content.
+    pub content: ContentLimits,
+    /// Bytes that are encoded ahead of the socket.
+    pub transmit_bytes: usize,
+    /// Consumers of a channel; 0 is no limit.
+    pub consumers_per_channel_max: u32,
+    /// Messages of an uncommitted transaction.
+    pub tx_messages_max: usize,
+    /// Bytes of an uncommitted transaction's bodies.
+    pub tx_bytes_max: usize,
+}
+
+impl Default for AmqpSettings {
+    fn default() -> AmqpSettings {
+        AmqpSettings {
+            product: "RabbitMQ".to_owned(),
+            version: "3.13.7".to_owned(),
+            cluster_name: "leveret@localhost".to_owned(),
+            channel_max: 2047,
+            frame_max: 131_072,
+            heartbeat_s: 60,
+            handshake_timeout_ms: 10_000,
+            close_timeout_ms: 30_000,
+            content: ContentLimits { message_bytes_max: 134_217_728, field_table_depth_max: 64 },
+            transmit_bytes: 256 * 1024,
+            consumers_per_channel_max: 0,
+            tx_messages_max: 1_000_000,
+            tx_bytes_max: 256 << 20,
+        }
+    }
+}
+
+/// Everything that a connection needs of the broker.
+#[derive(Clone, Debug)]
+pub struct Amqp {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The settings.
+    pub settings: Arc<AmqpSettings>,
+}

@@ -1,0 +1,59 @@
+//! Resource alarms: while one is raised, connections that publish are held up and consumers go on.
+
+use super::delivery::Outbox;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
+
+/// What runs short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alarm {
+    /// Memory.
+    Memory = 1,
+    /// Space on the volume of the data directory.
+    Disk = 2,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Alarms {
+    raised: AtomicU8,
+    blocked: Mutex<Vec<Weak<Outbox>>>,
+}
+
+impl Alarms {
+    /// Raises an alarm.
+    pub fn raise(&self, alarm: Alarm) {
+        self.raised.fetch_or(alarm as u8, Ordering::AcqRel);
+    }
+
+    /// Clears an alarm; when it was the last one, everyone who was held up is woken.
+    pub fn clear(&self, alarm: Alarm) {
+        let before = self.raised.fetch_and(!(alarm as u8), Ordering::AcqRel);
+        if before == alarm as u8 {
+            for outbox in std::mem::take(&mut *self.blocked.lock()) {
+                if let Some(outbox) = outbox.upgrade() {
+                    outbox.wake();
+                }
+            }
+        }
+    }
+
+    /// Why publishers are held up, in RabbitMQ's words; `None` when they are not.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self.raised.load(Ordering::Acquire) {
+            0 => None,
+            1 => Some("low on memory"),
+            2 => Some("low on disk"),
+            _ => Some("low on memory & disk"),
+        }
+    }
+
+    /// Has a held up session woken when all alarms are cleared.
+    pub fn wake_when_cleared(&self, outbox: &Arc<Outbox>) {
+        self.blocked.lock().push(Arc::downgrade(outbox));
+        if self.reason().is_none() {
+            outbox.wake();
+        }
+    }
+}
