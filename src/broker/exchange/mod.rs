@@ -1,9 +1,17 @@
 //! Exchanges: what every type shares, that is the definition and the list of bindings. How to match is the type's.
 
 mod binding;
+mod binding_set;
+mod direct;
+mod fanout;
+#[cfg(test)]
+mod fixture;
+mod key_hash;
 mod types;
 
 pub use binding::{Binding, Destination};
+pub use direct::Direct;
+pub use fanout::Fanout;
 pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Refusal};
 
 use super::error::{BrokerError, Resource};
