@@ -47,12 +47,16 @@ pub(super) fn routed_message(exchange: &dyn ExchangeType, message: &Message) -> 
     let envelope = Envelope::new(message.routing_key(), message);
     let mut matches = Matches::default();
     exchange.route(&envelope, &mut matches);
-    let queue = |binding: &&Arc<Binding>| match &binding.destination {
-        Destination::Queue(name) | Destination::Exchange(name) => name.to_string(),
-    };
-    let mut queues: Vec<String> = matches.bindings().iter().map(queue).collect();
+    let mut queues: Vec<String> = matches.bindings().iter().map(|binding| queue(binding)).collect();
     queues.sort();
     queues
+}
+
+/// The queue that a binding leads to.
+pub(super) fn queue(binding: &Arc<Binding>) -> String {
+    match &binding.destination {
+        Destination::Queue(name) | Destination::Exchange(name) => name.to_string(),
+    }
 }
 
 /// Numbers that look random and are the same at every run.

@@ -7,11 +7,13 @@ mod fanout;
 #[cfg(test)]
 mod fixture;
 mod key_hash;
+mod topic;
 mod types;
 
 pub use binding::{Binding, Destination};
 pub use direct::Direct;
 pub use fanout::Fanout;
+pub use topic::Topic;
 pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Refusal};
 
 use super::error::{BrokerError, Resource};
