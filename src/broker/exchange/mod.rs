@@ -6,13 +6,16 @@ mod direct;
 mod fanout;
 #[cfg(test)]
 mod fixture;
+mod headers;
 mod key_hash;
+mod term;
 mod topic;
 mod types;
 
 pub use binding::{Binding, Destination};
 pub use direct::Direct;
 pub use fanout::Fanout;
+pub use headers::Headers;
 pub use topic::Topic;
 pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Refusal};
 
