@@ -2,6 +2,7 @@
 
 mod binding;
 mod binding_set;
+mod consistent_hash;
 mod direct;
 mod fanout;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod topic;
 mod types;
 
 pub use binding::{Binding, Destination};
+pub use consistent_hash::ConsistentHash;
 pub use direct::Direct;
 pub use fanout::Fanout;
 pub use headers::Headers;

@@ -25,6 +25,12 @@ impl<'m> Envelope<'m> {
         Envelope { routing_key, message, headers: OnceCell::new() }
     }
 
+    /// Whether this is the key that the message was published with, rather than one from its CC or BCC. A type that picks one
+    /// binding for a message does so for this key alone.
+    pub fn is_for_published_key(&self) -> bool {
+        self.routing_key == self.message.routing_key()
+    }
+
     /// The message's headers, decoded at the first call; empty when it has none.
     pub fn headers(&self) -> &FieldTable {
         self.headers.get_or_init(|| self.message.headers().unwrap_or_default())
