@@ -9,6 +9,8 @@ mod fanout;
 mod fixture;
 mod headers;
 mod key_hash;
+mod modulus_hash;
+mod random;
 mod term;
 mod topic;
 mod types;
@@ -18,6 +20,8 @@ pub use consistent_hash::ConsistentHash;
 pub use direct::Direct;
 pub use fanout::Fanout;
 pub use headers::Headers;
+pub use modulus_hash::ModulusHash;
+pub use random::Random;
 pub use topic::Topic;
 pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Refusal};
 
