@@ -7,6 +7,7 @@ mod direct;
 mod fanout;
 #[cfg(test)]
 mod fixture;
+mod glob;
 mod headers;
 mod key_hash;
 mod modulus_hash;
@@ -19,6 +20,7 @@ pub use binding::{Binding, Destination};
 pub use consistent_hash::ConsistentHash;
 pub use direct::Direct;
 pub use fanout::Fanout;
+pub use glob::Glob;
 pub use headers::Headers;
 pub use modulus_hash::ModulusHash;
 pub use random::Random;
