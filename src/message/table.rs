@@ -3,6 +3,7 @@
 //! Type tags are RabbitMQ's, which differ from the specification's: `s` is a signed 16-bit integer, `L` a signed 64-bit one.
 
 use super::reader::{DecodeError, Reader, put_short_str};
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -19,6 +20,12 @@ impl ShortStr {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Borrow<[u8]> for ShortStr {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -1,9 +1,30 @@
 //! Exchanges: what every type shares, that is the definition and the list of bindings. How to match is the type's.
 
 mod binding;
+mod binding_set;
+mod consistent_hash;
+mod direct;
+mod fanout;
+#[cfg(test)]
+mod fixture;
+mod glob;
+mod headers;
+mod key_hash;
+mod modulus_hash;
+mod random;
+mod term;
+mod topic;
 mod types;
 
 pub use binding::{Binding, Destination};
+pub use consistent_hash::ConsistentHash;
+pub use direct::Direct;
+pub use fanout::Fanout;
+pub use glob::Glob;
+pub use headers::Headers;
+pub use modulus_hash::ModulusHash;
+pub use random::Random;
+pub use topic::Topic;
 pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Refusal};
 
 use super::error::{BrokerError, Resource};

@@ -4,10 +4,19 @@
 //! destinations live once, in [`super::Exchange`] and [`crate::broker::routing`].
 
 use super::binding::Binding;
+use super::consistent_hash::ConsistentHash;
+use super::direct::Direct;
+use super::fanout::Fanout;
+use super::glob::Glob;
+use super::headers::Headers;
+use super::modulus_hash::ModulusHash;
+use super::random::Random;
+use super::topic::Topic;
 use crate::message::{FieldTable, Message};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a message is matched by. One message is routed once for its routing key and once for each of its CC and BCC keys.
 #[derive(Debug)]
@@ -23,6 +32,12 @@ impl<'m> Envelope<'m> {
     /// An envelope for one routing key of a message.
     pub fn new(routing_key: &'m [u8], message: &'m Message) -> Envelope<'m> {
         Envelope { routing_key, message, headers: OnceCell::new() }
+    }
+
+    /// Whether this is the key that the message was published with, rather than one from its CC or BCC. A type that picks one
+    /// binding for a message does so for this key alone.
+    pub fn is_for_published_key(&self) -> bool {
+        self.routing_key == self.message.routing_key()
     }
 
     /// The message's headers, decoded at the first call; empty when it has none.
@@ -90,6 +105,22 @@ pub struct ExchangeTypes {
 }
 
 impl ExchangeTypes {
+    /// A registry of all types that Leveret brings along.
+    pub fn standard() -> ExchangeTypes {
+        let mut types = ExchangeTypes::empty();
+        types.register("direct", |_| Ok(Box::new(Direct::default())));
+        types.register("fanout", |_| Ok(Box::new(Fanout::default())));
+        types.register("topic", |_| Ok(Box::new(Topic::default())));
+        types.register("headers", |_| Ok(Box::new(Headers::default())));
+        types.register("x-consistent-hash", |arguments| Ok(Box::new(ConsistentHash::new(arguments)?)));
+        types.register("x-modulus-hash", |_| Ok(Box::new(ModulusHash::default())));
+        types.register("x-glob", |_| Ok(Box::new(Glob::default())));
+        // Each random exchange has a seed of its own: two in a row that chose alike would never reach some queues.
+        let seed = AtomicU64::new(0);
+        types.register("x-random", move |_| Ok(Box::new(Random::new(seed.fetch_add(1, Ordering::Relaxed)))));
+        types
+    }
+
     /// A registry without any type.
     pub fn empty() -> ExchangeTypes {
         ExchangeTypes { by_name: BTreeMap::new() }
@@ -126,5 +157,53 @@ impl ExchangeTypes {
 impl std::fmt::Debug for ExchangeTypes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.by_name.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{binding, routed, table};
+    use super::*;
+
+    #[test]
+    fn every_standard_type_takes_bindings_and_routes() {
+        let types = ExchangeTypes::standard();
+        let by_key = [
+            ("direct", true),
+            ("fanout", true),
+            ("headers", false),
+            ("topic", true),
+            ("x-consistent-hash", true),
+            ("x-glob", true),
+            ("x-modulus-hash", true),
+            ("x-random", false),
+        ];
+        assert!(types.names().eq(by_key.iter().map(|(name, _)| *name)));
+        for (name, by_key_alone) in by_key {
+            let mut exchange = types.construct(name, &FieldTable::default()).unwrap().unwrap();
+            let binding = binding("q", "1");
+            assert_eq!(exchange.check_binding(&binding), Ok(()), "{name}");
+            exchange.bind(&binding);
+            assert_eq!(routed(&*exchange, "1"), ["q"], "{name}");
+            assert_eq!(exchange.routes_by_key_alone(), by_key_alone, "{name}");
+            exchange.unbind(&binding);
+            assert!(routed(&*exchange, "1").is_empty(), "{name}");
+        }
+        assert!(types.construct("x-unknown", &FieldTable::default()).is_none());
+        let refused = types.construct("x-consistent-hash", &table(&[("hash-property", "no".into())]));
+        assert_eq!(refused.unwrap().err(), Some(Refusal("Unsupported property: no".into())));
+    }
+
+    #[test]
+    fn random_exchanges_in_a_row_choose_each_for_itself() {
+        let types = ExchangeTypes::standard();
+        let chosen =
+            |exchange: &dyn ExchangeType| (0..64).flat_map(|_| routed(exchange, "k")).collect::<Vec<_>>();
+        let exchanges = [(); 2].map(|()| {
+            let mut exchange = types.construct("x-random", &FieldTable::default()).unwrap().unwrap();
+            ["a", "b"].iter().for_each(|queue| exchange.bind(&binding(queue, "")));
+            chosen(&*exchange)
+        });
+        assert_ne!(exchanges[0], exchanges[1]);
     }
 }
