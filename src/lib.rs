@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod clock;
+pub mod config;
 pub mod message;
 pub mod session;
 pub mod store;
