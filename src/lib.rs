@@ -3,6 +3,7 @@
 pub mod amqp;
 pub mod broker;
 pub mod clock;
+pub mod config;
 pub mod message;
 pub mod session;
 pub mod store;

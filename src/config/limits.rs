@@ -1,0 +1,165 @@
+//! `[limits]`: every bound that a client can meet. Each part of the broker gets the ones it keeps from here, and has
+//! none of its own.
+
+use super::section::Section;
+
+/// Largest message RabbitMQ lets anyone configure; clients count on meeting no larger one.
+const MESSAGE_SIZE_CAP_BYTES: u64 = 512 * 1024 * 1024;
+
+/// Smallest frame that either side must accept (0-9-1 section 4.2.3, `frame-min-size`).
+const FRAME_MIN_BYTES: u32 = 4096;
+
+/// Largest frame that can be configured: a frame is held whole in memory for each connection that sends one.
+const FRAME_CAP_BYTES: u32 = 128 * 1024 * 1024;
+
+/// Longest time-out that can be configured, a day; a longer one is a mistake of units.
+const TIMEOUT_CAP_MS: u64 = 86_400_000;
+
+/// Deepest nesting that can be configured; field tables are decoded by recursion, on a stack that ends.
+const FIELD_TABLE_DEPTH_CAP: u32 = 256;
+
+/// The table `[limits]`. Units come last in a name: `_bytes`, `_ms` (milliseconds, up to a day), `_s` (seconds). Where
+/// 0 means "no limit", the key says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Channels that one connection may have open at once, as proposed in `connection.tune`; 0 means no limit but the
+    /// protocol's, 65535. Default 2047.
+    pub channel_max: u16,
+    /// Largest frame, in bytes with its header and end, as proposed in `connection.tune`; 4096 to 128 MiB. A client may
+    /// ask for less, down to 4096. Default 131072.
+    pub frame_max_bytes: u32,
+    /// Heartbeat interval proposed in `connection.tune`, in seconds; 0 proposes none. A client may ask for another.
+    /// Default 60.
+    pub heartbeat_s: u16,
+    /// From accepting a connection to `connection.open`, in milliseconds; a slower client is dropped. Default 10000.
+    pub handshake_timeout_ms: u64,
+    /// Connections at once, of all clients; 0 means no limit. Default 0.
+    pub connections_max: u32,
+    /// Largest body of a message in bytes, up to 512 MiB; a larger one closes its channel with 406. Default 134217728
+    /// (128 MiB).
+    pub message_size_max_bytes: u64,
+    /// Deepest nesting of tables and arrays in a field table that a client sends, 1 to 256. Default 64.
+    pub field_table_depth_max: u32,
+    /// Consumers on one channel; 0 means no limit. Default 0.
+    pub consumers_per_channel_max: u32,
+    /// Deliveries assigned to the consumers of one connection and not yet written to it; queues hold back more until
+    /// it reads. Default 2048.
+    pub outbox_messages: u32,
+    /// As `outbox_messages`, in bytes of bodies; one delivery may always wait, however large. Default 1048576 (1 MiB).
+    pub outbox_bytes: usize,
+    /// Encoded bytes that wait for one connection's socket before no more are encoded. Default 262144 (256 KiB).
+    pub transmit_buffer_bytes: usize,
+    /// How long a connection with bytes to write may accept none before it is dropped, in milliseconds. Default 30000.
+    pub write_stall_timeout_ms: u64,
+    /// How long after `connection.close` or `channel.close` the client's answer is waited for, in milliseconds.
+    /// Default 30000.
+    pub close_timeout_ms: u64,
+    /// Queues in one vhost; 0 means no limit. Default 0.
+    pub queues_per_vhost_max: u32,
+    /// Exchanges in one vhost, the predeclared ones with them; 0 means no limit. Default 0.
+    pub exchanges_per_vhost_max: u32,
+    /// Bindings that have one exchange as their source; 0 means no limit. Default 0.
+    pub bindings_per_exchange_max: u32,
+    /// Messages published and acknowledgements in one uncommitted transaction. Default 1000000.
+    pub tx_messages_max: u32,
+    /// Bytes of bodies in one uncommitted transaction. Default 268435456 (256 MiB).
+    pub tx_bytes_max: u64,
+    /// Highest `x-max-priority` that a queue may be declared with, 1 to 255; each level costs memory. Default 255.
+    pub priority_max: u8,
+    /// Publishers are blocked while the store's disk has fewer free bytes. Without it the broker derives one.
+    pub disk_free_bytes: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            channel_max: 2047,
+            frame_max_bytes: 131_072,
+            heartbeat_s: 60,
+            handshake_timeout_ms: 10_000,
+            connections_max: 0,
+            message_size_max_bytes: 134_217_728,
+            field_table_depth_max: 64,
+            consumers_per_channel_max: 0,
+            outbox_messages: 2048,
+            outbox_bytes: 1_048_576,
+            transmit_buffer_bytes: 262_144,
+            write_stall_timeout_ms: 30_000,
+            close_timeout_ms: 30_000,
+            queues_per_vhost_max: 0,
+            exchanges_per_vhost_max: 0,
+            bindings_per_exchange_max: 0,
+            tx_messages_max: 1_000_000,
+            tx_bytes_max: 268_435_456,
+            priority_max: 255,
+            disk_free_bytes: None,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn read(section: &mut Section<'_>) -> Limits {
+        let any = 0..=u32::MAX;
+        let timeout = 1..=TIMEOUT_CAP_MS;
+        let some = 1..=u32::MAX;
+        let default = Limits::default();
+        Limits {
+            channel_max: section.whole("channel_max", 0..=u16::MAX, default.channel_max),
+            frame_max_bytes: section.whole(
+                "frame_max_bytes",
+                FRAME_MIN_BYTES..=FRAME_CAP_BYTES,
+                default.frame_max_bytes,
+            ),
+            heartbeat_s: section.whole("heartbeat_s", 0..=u16::MAX, default.heartbeat_s),
+            handshake_timeout_ms: section.whole(
+                "handshake_timeout_ms",
+                timeout.clone(),
+                default.handshake_timeout_ms,
+            ),
+            connections_max: section.whole("connections_max", any.clone(), default.connections_max),
+            message_size_max_bytes: section.whole(
+                "message_size_max_bytes",
+                1..=MESSAGE_SIZE_CAP_BYTES,
+                default.message_size_max_bytes,
+            ),
+            field_table_depth_max: section.whole(
+                "field_table_depth_max",
+                1..=FIELD_TABLE_DEPTH_CAP,
+                default.field_table_depth_max,
+            ),
+            consumers_per_channel_max: section.whole(
+                "consumers_per_channel_max",
+                any.clone(),
+                default.consumers_per_channel_max,
+            ),
+            outbox_messages: section.whole("outbox_messages", some.clone(), default.outbox_messages),
+            outbox_bytes: section.whole("outbox_bytes", 1.., default.outbox_bytes),
+            transmit_buffer_bytes: section.whole("transmit_buffer_bytes", 1.., default.transmit_buffer_bytes),
+            write_stall_timeout_ms: section.whole(
+                "write_stall_timeout_ms",
+                1..,
+                default.write_stall_timeout_ms,
+            ),
+            close_timeout_ms: section.whole("close_timeout_ms", timeout.clone(), default.close_timeout_ms),
+            queues_per_vhost_max: section.whole(
+                "queues_per_vhost_max",
+                any.clone(),
+                default.queues_per_vhost_max,
+            ),
+            exchanges_per_vhost_max: section.whole(
+                "exchanges_per_vhost_max",
+                any.clone(),
+                default.exchanges_per_vhost_max,
+            ),
+            bindings_per_exchange_max: section.whole(
+                "bindings_per_exchange_max",
+                any,
+                default.bindings_per_exchange_max,
+            ),
+            tx_messages_max: section.whole("tx_messages_max", some, default.tx_messages_max),
+            tx_bytes_max: section.whole("tx_bytes_max", 1.., default.tx_bytes_max),
+            priority_max: section.whole("priority_max", 1..=u8::MAX, default.priority_max),
+            disk_free_bytes: section.optional_whole("disk_free_bytes", 0..),
+        }
+    }
+}

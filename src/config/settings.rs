@@ -1,0 +1,165 @@
+//! The single settings apart from limits: `[listeners]`, `[server]`, `[store]` and `[log]`.
+
+use std::net::SocketAddr;
+
+use tracing_subscriber::EnvFilter;
+
+use super::section::Section;
+
+/// The table `[listeners]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listeners {
+    /// `[listeners.amqp]`: AMQP 0-9-1. Default `127.0.0.1:5672`.
+    pub amqp: Listener,
+    /// `[listeners.http]`: the management API. Default `127.0.0.1:15672`.
+    pub http: Listener,
+    /// `[listeners.prometheus]`: metrics for Prometheus. Default `127.0.0.1:15692`.
+    pub prometheus: Listener,
+}
+
+/// One place to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Address and port, such as `0.0.0.0:5672` or `[::1]:5672`; with port 0 the system picks a free one.
+    pub bind: SocketAddr,
+}
+
+impl Listeners {
+    pub(super) fn read(section: &mut Section<'_>) -> Listeners {
+        let amqp = section.section("amqp", |section| Listener::read(section, 5672, &[]));
+        let http = section.section("http", |section| Listener::read(section, 15672, &[("amqp", &amqp)]));
+        let taken = [("amqp", &amqp), ("http", &http)];
+        let prometheus = section.section("prometheus", |section| Listener::read(section, 15692, &taken));
+        Listeners { amqp, http, prometheus }
+    }
+}
+
+impl Listener {
+    fn read(section: &mut Section<'_>, default_port: u16, taken: &[(&str, &Listener)]) -> Listener {
+        let bind = match section.text("bind") {
+            None => SocketAddr::from(([127, 0, 0, 1], default_port)),
+            Some(text) => text.parse().unwrap_or_else(|_| {
+                let expected = format!("an address and a port, such as \"127.0.0.1:{default_port}\"");
+                section.report_unexpected("bind", expected, format!("{text:?}"));
+                SocketAddr::from(([127, 0, 0, 1], 0))
+            }),
+        };
+        if let Some((name, _)) = taken.iter().find(|(_, other)| other.bind == bind && bind.port() != 0) {
+            section.report("bind", format!("{bind} is taken by listeners.{name}.bind; choose another port"));
+        }
+        Listener { bind }
+    }
+}
+
+/// The table `[server]`: what clients read in `connection.start`. Client libraries look at product and version to
+/// decide what they may use, so both speak of RabbitMQ unless set; Leveret's own are sent beside them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// The `product` of the server properties. Default `RabbitMQ`.
+    pub product: String,
+    /// The `version` of the server properties. Default `3.13.7`.
+    pub version: String,
+    /// The `cluster_name` of the server properties. Default: the node's name.
+    pub cluster_name: String,
+}
+
+impl Server {
+    pub(super) fn read(section: &mut Section<'_>, node_name: &str) -> Server {
+        Server {
+            product: section.text("product").unwrap_or_else(|| "RabbitMQ".to_owned()),
+            version: section.text("version").unwrap_or_else(|| "3.13.7".to_owned()),
+            cluster_name: section.text("cluster_name").unwrap_or_else(|| node_name.to_owned()),
+        }
+    }
+}
+
+/// The table `[store]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// What keeps messages and definitions. Default `sled`.
+    pub engine: Engine,
+    /// What a publisher's confirm promises. Default `fsync`.
+    pub durability: Durability,
+    /// Bytes of messages kept in memory, of all queues together; those beyond it are read back from the store when
+    /// their turn comes. Default 268435456 (256 MiB).
+    pub memory_budget_bytes: usize,
+    /// Bytes gathered into one commit at most; what comes after goes into the next. Default 8388608 (8 MiB).
+    pub commit_bytes_max: usize,
+}
+
+/// What keeps messages and definitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// `sled`: files in the data directory.
+    Sled,
+    /// `memory`: nothing outlives the process.
+    Memory,
+}
+
+/// What is known to have happened to a persistent message when it is confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// `fsync`: it is on the disk, and outlives a power cut.
+    Fsync,
+    /// `write`: it is with the operating system, and outlives the process but not the machine.
+    Write,
+    /// `none`: it is in memory, and is written some time later.
+    None,
+}
+
+impl Store {
+    pub(super) fn read(section: &mut Section<'_>) -> Store {
+        let engines = [("sled", Engine::Sled), ("memory", Engine::Memory)];
+        let durabilities =
+            [("fsync", Durability::Fsync), ("write", Durability::Write), ("none", Durability::None)];
+        Store {
+            engine: section.choice("engine", &engines).unwrap_or(Engine::Sled),
+            durability: section.choice("durability", &durabilities).unwrap_or(Durability::Fsync),
+            memory_budget_bytes: section.whole("memory_budget_bytes", 1.., 268_435_456),
+            commit_bytes_max: section.whole("commit_bytes_max", 1.., 8_388_608),
+        }
+    }
+}
+
+/// The table `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How a line looks. Default `text`.
+    pub format: LogFormat,
+    /// What is logged: a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or several with the modules they are
+    /// for, such as `info,leveret::amqp=debug`. Default `info`.
+    pub level: String,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `text`: for reading.
+    Text,
+    /// `json`: one JSON object to a line, for collectors.
+    Json,
+}
+
+impl Log {
+    pub(super) fn read(section: &mut Section<'_>) -> Log {
+        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let format = section.choice("format", &formats).unwrap_or(LogFormat::Text);
+        let level = section.text("level").unwrap_or_else(|| "info".to_owned());
+        if !is_filter(&level) {
+            let expected =
+                "off, error, warn, info, debug or trace, or module=level pairs with commas between";
+            section.report_unexpected("level", expected, format!("{level:?}"));
+        }
+        Log { format, level }
+    }
+}
+
+/// A lone word that is no level would be taken for a module with everything on, which nobody means by `inof`.
+fn is_filter(text: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let sound = |directive: &str| {
+        let directive = directive.trim();
+        directive.contains('=') || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive))
+    };
+    text.split(',').all(sound) && EnvFilter::builder().parse(text).is_ok()
+}
