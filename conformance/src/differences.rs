@@ -5,12 +5,12 @@ use crate::case::Case;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
-/// One declared difference.
+/// One declared difference, in a row of cases.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Difference {
-    /// `section/name` of the case.
-    pub case: String,
+    /// `section/name` of each case that shows it.
+    pub cases: Vec<String>,
     /// What RabbitMQ 3.10.8 does.
     pub rabbitmq: String,
     /// What Leveret does.
@@ -37,7 +37,8 @@ pub fn declared() -> Result<Vec<Difference>, String> {
 pub fn check(cases: &[Case], differences: &[Difference]) -> Result<(), String> {
     let differing: BTreeSet<&str> =
         cases.iter().filter(|case| case.differs()).map(|case| case.name.as_str()).collect();
-    let declared: BTreeSet<&str> = differences.iter().map(|difference| difference.case.as_str()).collect();
+    let declared: BTreeSet<&str> =
+        differences.iter().flat_map(|difference| &difference.cases).map(String::as_str).collect();
     if let Some(name) = differing.difference(&declared).next() {
         return Err(format!(
             "{name} has lines for one broker only; declare the difference in differences.toml"

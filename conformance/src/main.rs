@@ -8,6 +8,8 @@ use leveret_conformance::{
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Plays raw-frame AMQP 0-9-1 cases against a broker. Exits with 0 when every case passes.
@@ -40,6 +42,9 @@ struct Arguments {
     /// Plays this file instead, and prints it with what came behind each line
     #[arg(long)]
     record: Option<PathBuf>,
+    /// Plays so many cases at a time
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
     /// Prints failures only
     #[arg(long)]
     quiet: bool,
@@ -74,7 +79,7 @@ fn command(arguments: &Arguments) -> Result<bool, String> {
         cases.iter().for_each(|case| println!("{}\n    {}", case.name, case.rule));
         return Ok(true);
     }
-    let lines = play(&cases, &address, &options, arguments.quiet);
+    let lines = play(&cases, &address, &options, arguments);
     for (section, [passed, declared, failed]) in report::sections(&lines) {
         println!("{section:14} {passed:4} passed {declared:3} declared {failed:3} failed");
     }
@@ -89,27 +94,46 @@ fn command(arguments: &Arguments) -> Result<bool, String> {
     Ok(failed == 0)
 }
 
-fn play(cases: &[Case], address: &str, options: &Options, quiet: bool) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for (index, case) in cases.iter().enumerate() {
-        let mut options = options.clone();
-        options.run = format!("{}{index}", options.run);
-        let begin = Instant::now();
-        let failure = match run(case, &mut TcpTransport::new(address), &options) {
-            Outcome::Passed => None,
-            Outcome::Failed(failure) => Some(failure),
-        };
-        let took = begin.elapsed();
-        if let Some(failure) = &failure {
-            println!("[{}/{}] FAILED {}", index + 1, cases.len(), case.name);
-            explain(case, failure);
-        } else if !quiet {
-            println!("[{}/{}] ok {} ({} ms)", index + 1, cases.len(), case.name, took.as_millis());
+/// Plays the cases on as many threads as asked for; the lines come back in the cases' order.
+fn play(cases: &[Case], address: &str, options: &Options, arguments: &Arguments) -> Vec<Line> {
+    let next = AtomicUsize::new(0);
+    let lines = Mutex::new(Vec::new());
+    let worker = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = cases.get(index) else { return };
+            let options = Options { run: format!("{}{index}", options.run), ..options.clone() };
+            let begin = Instant::now();
+            let failure = match run(case, &mut TcpTransport::new(address), &options) {
+                Outcome::Passed => None,
+                Outcome::Failed(failure) => Some(failure),
+            };
+            let (took, declared) = (begin.elapsed(), case.differs());
+            let line = Line { name: case.name.clone(), rule: case.rule.clone(), declared, failure, took };
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push((index, line));
+            if let Some((_, line)) = lines.last() {
+                print_line(case, line, lines.len(), cases.len(), arguments.quiet);
+            }
         }
-        let declared = case.differs();
-        lines.push(Line { name: case.name.clone(), rule: case.rule.clone(), declared, failure, took });
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs.max(1) {
+            scope.spawn(worker);
+        }
+    });
+    let mut lines = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
+    lines.sort_by_key(|(index, _)| *index);
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+fn print_line(case: &Case, line: &Line, done: usize, all: usize, quiet: bool) {
+    if let Some(failure) = &line.failure {
+        println!("[{done}/{all}] FAILED {}", case.name);
+        explain(case, failure);
+    } else if !quiet {
+        println!("[{done}/{all}] ok {} ({} ms)", case.name, line.took.as_millis());
     }
-    lines
 }
 
 fn explain(case: &Case, failure: &Failure) {
@@ -151,6 +175,8 @@ fn target(arguments: &Arguments) -> Result<(String, Options), String> {
         vhost: vhost.replace("%2F", "/").replace("%2f", "/"),
         broker,
         timeout: Duration::from_secs(arguments.timeout),
+        // A recording must not miss what comes late, such as a refused login.
+        patience: Duration::from_millis(if arguments.record.is_some() { 4000 } else { 50 }),
         run: format!("{}-", std::process::id()),
     };
     Ok((address, options))

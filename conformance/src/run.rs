@@ -3,7 +3,7 @@
 
 use crate::case::{Action, Broker, Case, Place, Stage};
 use crate::frame::{self, Assembly, Item};
-use crate::matching::{Parts, body, hex, properties};
+use crate::matching::{Parts, body, hex, long_name, properties};
 use crate::method::{Method, Wire};
 use crate::names::Names;
 use crate::show;
@@ -29,6 +29,8 @@ pub struct Options {
     pub broker: Option<Broker>,
     /// How long to wait for a frame that is expected.
     pub timeout: Duration,
+    /// How long to listen for a frame that is not expected, where no round trip can tell.
+    pub patience: Duration,
     /// What makes the names of this run unique.
     pub run: String,
 }
@@ -41,6 +43,7 @@ impl Default for Options {
             vhost: "/".into(),
             broker: None,
             timeout: Duration::from_secs(5),
+            patience: Duration::from_millis(50),
             run: "run".into(),
         }
     }
@@ -81,6 +84,8 @@ pub(crate) struct Connection {
     ended: bool,
     /// The socket is at its end.
     closed: bool,
+    /// The case knows that it is.
+    known_closed: bool,
     paused: bool,
     /// Frames were sent one by one, so that a synchronising method might fall into a content.
     raw: bool,
@@ -96,6 +101,8 @@ pub(crate) struct Runner<'a> {
     connections: BTreeMap<char, Connection>,
     queues: BTreeSet<Vec<u8>>,
     exchanges: BTreeSet<Vec<u8>>,
+    /// Where something was sent last that nothing answers.
+    unanswered: Option<Place>,
 }
 
 /// The runner's own connection: it tells the broker, synchronises, and cleans up.
@@ -128,6 +135,7 @@ impl<'a> Runner<'a> {
             connections: BTreeMap::new(),
             queues: BTreeSet::new(),
             exchanges: BTreeSet::new(),
+            unanswered: None,
         }
     }
 
@@ -164,7 +172,9 @@ impl<'a> Runner<'a> {
                 .is_some_and(|next| matches!(next.action, Action::Expect { .. } | Action::Closed(_)));
             if let (Some(recorded), false) = (&mut recorded, expected_next) {
                 self.settle();
-                recorded.extend(self.leftovers().into_iter().map(|line| (steps[at - 1].line, line)));
+                let mut came = self.leftovers();
+                came.extend(self.ends());
+                recorded.extend(came.into_iter().map(|line| (steps[at - 1].line, line)));
             }
         }
         self.settle();
@@ -179,6 +189,7 @@ impl<'a> Runner<'a> {
         match action {
             Action::Connect(letter, stage, args) => self.connect(*letter, *stage, args),
             Action::Send(place, count, args) => {
+                self.keep_order(*place, args);
                 for index in 1..=*count {
                     self.names.set("i", index.to_string().as_bytes());
                     self.send(*place, args)?;
@@ -194,6 +205,7 @@ impl<'a> Runner<'a> {
             Action::Drop(letter) => {
                 let connection = self.connection(*letter)?;
                 connection.closed = true;
+                connection.known_closed = true;
                 connection.inbox.clear();
                 let id = connection.id;
                 self.transport.close(id);
@@ -212,6 +224,22 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// A broker may see a request before the effects of what came before it and has no answer, such as a publish on
+    /// another channel. A case is about the rule, so those effects are awaited first.
+    fn keep_order(&mut self, place: Place, args: &[Arg]) {
+        const UNANSWERED: [&str; 5] =
+            ["basic.publish", "basic.ack", "basic.nack", "basic.reject", "basic.recover-async"];
+        let name = args.first().and_then(Arg::word).map_or("", long_name);
+        let unanswered = UNANSWERED.contains(&name) || args.iter().any(|arg| arg.word() == Some("nowait"));
+        if self.unanswered.is_some_and(|last| !unanswered || last != place) {
+            self.settle();
+            self.unanswered = None;
+        }
+        if unanswered {
+            self.unanswered = Some(place);
+        }
+    }
+
     fn connection(&mut self, letter: char) -> Result<&mut Connection> {
         self.connections.get_mut(&letter).ok_or_else(|| format!("connection {letter} was never opened"))
     }
@@ -227,8 +255,11 @@ impl<'a> Runner<'a> {
     fn need_channel(&mut self, (letter, channel): Place, verb: &str) -> Result<()> {
         self.need_connection(letter)?;
         let connection = self.connection(letter)?;
-        let known = channel == 0 || connection.channels.contains_key(&channel);
-        if known || !connection.ready || verb == "channel.open" {
+        if channel == 0 || connection.channels.contains_key(&channel) {
+            return Ok(());
+        }
+        if !connection.ready || verb == "channel.open" {
+            connection.channels.insert(channel, false);
             return Ok(());
         }
         connection.channels.insert(channel, true);
@@ -253,7 +284,7 @@ impl<'a> Runner<'a> {
     fn method_bytes(&mut self, (letter, channel): Place, args: &[Arg]) -> Result<Vec<u8>> {
         let parts = Parts::new(args)?;
         let method = parts.method(&mut self.names)?;
-        self.note_sent(letter, &method);
+        self.note_sent((letter, channel), &method);
         let mut bytes = frame::encode(frame::METHOD, channel, &method.encode());
         if parts.spec.has_content() {
             let content = parts.content(&mut self.names)?;
@@ -271,8 +302,8 @@ impl<'a> Runner<'a> {
         Ok(bytes)
     }
 
-    /// Remembers what must be deleted at the end, and that a connection is ending.
-    fn note_sent(&mut self, letter: char, method: &Method) {
+    /// Remembers what must be deleted at the end, and that a channel or connection is ending.
+    fn note_sent(&mut self, (letter, channel): Place, method: &Method) {
         let text = |name| match method.arg(name) {
             Some(Wire::Text(text)) => text.clone(),
             _ => Vec::new(),
@@ -283,6 +314,11 @@ impl<'a> Runner<'a> {
             }
             "exchange.declare" => {
                 self.exchanges.insert(text("exchange"));
+            }
+            "channel.close" => {
+                if let Some(connection) = self.connections.get_mut(&letter) {
+                    connection.channels.insert(channel, false);
+                }
             }
             "connection.close" => {
                 if let Some(connection) = self.connections.get_mut(&letter) {
@@ -386,6 +422,17 @@ impl<'a> Runner<'a> {
                 Arrived::Quiet => {}
             }
         }
+    }
+
+    /// The connections that the broker has closed since the last look.
+    fn ends(&mut self) -> Vec<String> {
+        let mut out = Vec::new();
+        for (letter, connection) in &mut self.connections {
+            if connection.closed && !std::mem::replace(&mut connection.known_closed, true) {
+                out.push(format!("{letter}< closed"));
+            }
+        }
+        out
     }
 
     /// Everything that came and was not expected, each with its place.

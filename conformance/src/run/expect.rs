@@ -98,7 +98,10 @@ impl Runner<'_> {
         loop {
             let wait = deadline.saturating_duration_since(Instant::now());
             match self.receive(letter, wait) {
-                Arrived::Closed => return Ok(()),
+                Arrived::Closed => {
+                    self.connection(letter)?.known_closed = true;
+                    return Ok(());
+                }
                 Arrived::Quiet if wait.is_zero() || self.transport.exact() => {
                     return Err("the socket is still open".into());
                 }

@@ -19,9 +19,20 @@ impl Runner<'_> {
             }
         }
         for letter in letters {
-            let raw = self.connections.get(&letter).is_some_and(|connection| connection.raw);
-            let wait = Duration::from_millis(if raw && !self.transport.exact() { 50 } else { 1 });
+            let wait =
+                self.connections.get(&letter).map_or(Duration::ZERO, |connection| self.patience(connection));
             while self.receive(letter, wait) == Arrived::Data {}
+        }
+    }
+
+    /// How long to listen to a connection once its channels have answered: where they can't be asked, time must do.
+    fn patience(&self, connection: &Connection) -> Duration {
+        if self.transport.exact() || connection.ended {
+            return Duration::from_millis(1);
+        }
+        match (connection.raw, connection.ready) {
+            (false, true) => Duration::from_millis(1),
+            _ => self.options.patience,
         }
     }
 
