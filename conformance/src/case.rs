@@ -1,0 +1,258 @@
+//! A case: its text and the steps it is made of. [`Case::parse`] refuses what cannot be played, naming the line.
+
+use crate::matching::Parts;
+use crate::text::{self, Arg};
+use std::time::Duration;
+
+/// The brokers whose behaviour a case can tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Broker {
+    /// RabbitMQ 3.10.8.
+    RabbitMq,
+    /// Leveret.
+    Leveret,
+}
+
+impl Broker {
+    /// The broker of this name, as in `--broker` and in front of a line.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "rabbitmq" => Some(Self::RabbitMq),
+            "leveret" => Some(Self::Leveret),
+            _ => None,
+        }
+    }
+}
+
+/// A connection's letter and a channel's number.
+pub type Place = (char, u16);
+
+/// One line of a case.
+#[derive(Debug)]
+pub struct Step {
+    /// Its number, from 1.
+    pub line: usize,
+    /// The only broker it is played against, if the line names one.
+    pub broker: Option<Broker>,
+    /// What it does.
+    pub action: Action,
+}
+
+/// How far a connection is brought by a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The socket only.
+    Socket,
+    /// connection.start has come.
+    Start,
+    /// connection.tune has come.
+    Login,
+    /// connection.open-ok has come.
+    Open,
+}
+
+/// What a step does.
+#[derive(Debug)]
+pub enum Action {
+    /// Opens a connection.
+    Connect(char, Stage, Vec<Arg>),
+    /// Sends something so many times.
+    Send(Place, usize, Vec<Arg>),
+    /// Expects something so many times; `unordered` joins it with its neighbours.
+    Expect {
+        /// Where it comes.
+        place: Place,
+        /// How many times.
+        count: usize,
+        /// Whether it may come in any order among its neighbours.
+        unordered: bool,
+        /// The words that describe it.
+        args: Vec<Arg>,
+    },
+    /// Lets time pass.
+    Advance(Duration),
+    /// Nothing may have come: anywhere, or on one channel.
+    Nothing(Option<Place>),
+    /// The broker closes the socket.
+    Closed(char),
+    /// The client closes the socket.
+    Drop(char),
+    /// The client stops (true) or starts (false) reading.
+    Pause(char, bool),
+    /// This channel is not opened by itself.
+    Unopened(Place),
+}
+
+/// A script and what it is about.
+#[derive(Debug)]
+pub struct Case {
+    /// `section/name`.
+    pub name: String,
+    /// The rule it checks: the comment at its head.
+    pub rule: String,
+    /// Its lines as written.
+    pub lines: Vec<String>,
+    /// What to play.
+    pub steps: Vec<Step>,
+}
+
+impl Case {
+    /// Reads a case; the error names the line and what is wrong with it.
+    pub fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let lines: Vec<String> = text.lines().map(str::to_string).collect();
+        let head = lines.iter().take_while(|line| line.starts_with('#'));
+        let rule: Vec<&str> = head.map(|line| line.trim_start_matches('#').trim()).collect();
+        if rule.is_empty() {
+            return Err(format!("{name}: line 1: a case begins with '# ' and the rule it checks"));
+        }
+        let mut steps = Vec::new();
+        for (number, line) in joined(&lines) {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let step = step(number, &line).map_err(|reason| format!("{name}: line {number}: {reason}"))?;
+            steps.push(step);
+        }
+        let checks = |step: &Step| {
+            matches!(step.action, Action::Expect { .. } | Action::Closed(_) | Action::Nothing(_))
+        };
+        if !steps.iter().any(checks) {
+            return Err(format!("{name}: expects nothing, so it cannot fail"));
+        }
+        Ok(Self { name: name.into(), rule: rule.join(" "), lines, steps })
+    }
+
+    /// Whether some of its lines are for one broker only.
+    pub fn differs(&self) -> bool {
+        self.steps.iter().any(|step| step.broker.is_some())
+    }
+}
+
+/// Lines with those that end in a backslash joined to the next, each with the number of its first.
+fn joined(lines: &[String]) -> Vec<(usize, String)> {
+    let mut out: Vec<(usize, String)> = Vec::new();
+    let mut continues = false;
+    for (index, line) in lines.iter().enumerate() {
+        let (text, more) = match line.trim().strip_suffix('\\') {
+            Some(text) => (text, true),
+            None => (line.trim(), false),
+        };
+        match out.last_mut() {
+            Some((_, last)) if continues => last.push_str(text),
+            _ => out.push((index + 1, text.to_string())),
+        }
+        continues = more;
+    }
+    out
+}
+
+fn step(line: usize, text: &str) -> Result<Step, String> {
+    let (broker, text) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((name, rest)) => {
+            (Some(Broker::named(name).ok_or_else(|| format!("no broker '{name}'"))?), rest.trim())
+        }
+        None => (None, text),
+    };
+    let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let rest = rest.trim();
+    let action = if let Some(at) = first.strip_suffix('>') {
+        let (count, args) = counted(rest)?;
+        check_sent(&args)?;
+        Action::Send(place(at)?, count, args)
+    } else if let Some(at) = first.strip_suffix("<~") {
+        expect(place(at)?, rest, true)?
+    } else if let Some(at) = first.strip_suffix('<') {
+        expect(place(at)?, rest, false)?
+    } else {
+        directive(first, rest)?
+    };
+    Ok(Step { line, broker, action })
+}
+
+fn expect(place: Place, rest: &str, unordered: bool) -> Result<Action, String> {
+    match rest {
+        "nothing" => return Ok(Action::Nothing(Some(place))),
+        "closed" => return Ok(Action::Closed(place.0)),
+        _ => {}
+    }
+    let (count, args) = counted(rest)?;
+    match args.first().and_then(Arg::word) {
+        Some("heartbeat" | "protocol" | "confirms") => {}
+        _ => {
+            Parts::new(&args)?;
+        }
+    }
+    Ok(Action::Expect { place, count, unordered, args })
+}
+
+fn check_sent(args: &[Arg]) -> Result<(), String> {
+    match args.first().and_then(Arg::word) {
+        Some("frame" | "hex" | "header" | "body" | "protocol" | "heartbeat") => Ok(()),
+        Some("method") => Parts::new(&args[1..]).map(|_| ()),
+        _ => Parts::new(args).map(|_| ()),
+    }
+}
+
+fn directive(verb: &str, rest: &str) -> Result<Action, String> {
+    if verb == "nothing" && rest.is_empty() {
+        return Ok(Action::Nothing(None));
+    }
+    let (first, more) = rest.split_once(' ').unwrap_or((rest, ""));
+    let letter = || place(first).map(|(letter, _)| letter);
+    Ok(match verb {
+        "connect" => Action::Connect(letter()?, Stage::Open, text::parse(more)?),
+        "login" => Action::Connect(letter()?, Stage::Login, text::parse(more)?),
+        "start" => Action::Connect(letter()?, Stage::Start, Vec::new()),
+        "socket" => Action::Connect(letter()?, Stage::Socket, Vec::new()),
+        "advance" => Action::Advance(duration(first)?),
+        "drop" => Action::Drop(letter()?),
+        "pause" => Action::Pause(letter()?, true),
+        "resume" => Action::Pause(letter()?, false),
+        "unopened" => Action::Unopened(place(first)?),
+        _ => return Err(format!("'{verb}' is neither a step nor a place like 'a1>' or 'a1<'")),
+    })
+}
+
+/// `x10 rest`: how often, and the words.
+fn counted(rest: &str) -> Result<(usize, Vec<Arg>), String> {
+    let (first, tail) = rest.split_once(' ').unwrap_or((rest, ""));
+    match first.strip_prefix('x').and_then(|digits| digits.parse().ok()) {
+        Some(count) => Ok((count, text::parse(tail)?)),
+        None => Ok((1, text::parse(rest)?)),
+    }
+}
+
+/// `a1`, `1` (on connection a), `a` (channel 0).
+fn place(text: &str) -> Result<Place, String> {
+    let letter = text.chars().next().filter(char::is_ascii_lowercase);
+    let digits = if letter.is_some() { &text[1..] } else { text };
+    let channel = if digits.is_empty() && letter.is_some() { Ok(0) } else { digits.parse() };
+    let channel =
+        channel.map_err(|_| format!("'{text}' is no place; one is written a1, b2, or a for channel 0"))?;
+    Ok((letter.unwrap_or('a'), channel))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parse =
+        |digits: &str| digits.parse().map_err(|_| format!("'{text}' is no time; one is written 150ms or 2s"));
+    match text.strip_suffix("ms") {
+        Some(digits) => Ok(Duration::from_millis(parse(digits)?)),
+        None => Ok(Duration::from_secs(parse(text.strip_suffix('s').unwrap_or(""))?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_needs_a_rule_and_an_expectation_and_known_methods() {
+        assert!(Case::parse("x", "1> queue.declare").unwrap_err().contains("line 1"));
+        assert!(Case::parse("x", "# rule\n1> queue.declare").unwrap_err().contains("cannot fail"));
+        let error = Case::parse("x", "# rule\n\n1> queue.declare nam=$q\n1< nothing").unwrap_err();
+        assert_eq!(error, "x: line 3: queue.declare has no argument 'nam'");
+        let case = Case::parse("x", "# a\n# b\n[leveret] b12< queue.declare-ok \\\n  queue=$q\nadvance 20ms")
+            .unwrap();
+        assert_eq!((case.rule.as_str(), case.steps.len(), case.differs()), ("a b", 2, true));
+    }
+}

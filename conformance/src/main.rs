@@ -1,0 +1,183 @@
+//! The command: plays the cases against a broker at a URL and prints how each went.
+#![allow(clippy::print_stdout)]
+
+use clap::Parser;
+use leveret_conformance::report::{self, Line};
+use leveret_conformance::{
+    Broker, Case, Failure, Options, Outcome, TcpTransport, differences, library, record, run,
+};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Plays raw-frame AMQP 0-9-1 cases against a broker. Exits with 0 when every case passes.
+#[derive(Parser)]
+struct Arguments {
+    /// The broker: amqp://user:password@host:port/vhost
+    #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672")]
+    url: String,
+    /// Plays only cases whose section/name contains this; * stands for any characters
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Prints the cases and the rules they check, and plays none
+    #[arg(long)]
+    list: bool,
+    /// Writes JUnit XML to this file
+    #[arg(long)]
+    junit: Option<PathBuf>,
+    /// Writes a Markdown table to this file
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// The broker's kind, rabbitmq or leveret; told by its server properties if not given
+    #[arg(long)]
+    broker: Option<String>,
+    /// Seconds to wait for a frame that is expected
+    #[arg(long, default_value_t = 5)]
+    timeout: u64,
+    /// Where the cases are
+    #[arg(long)]
+    cases: Option<PathBuf>,
+    /// Plays this file instead, and prints it with what came behind each line
+    #[arg(long)]
+    record: Option<PathBuf>,
+    /// Plays so many cases at a time
+    #[arg(long, default_value_t = 4)]
+    jobs: usize,
+    /// Prints failures only
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn main() -> ExitCode {
+    match command(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("leveret-conformance: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn command(arguments: &Arguments) -> Result<bool, String> {
+    let (address, options) = target(arguments)?;
+    if let Some(file) = &arguments.record {
+        return record_file(file, &address, &options);
+    }
+    let folder = arguments.cases.clone().unwrap_or_else(library::folder);
+    let cases = library::load(&folder, &arguments.only)?;
+    let declared = differences::declared()?;
+    if arguments.only.is_empty() {
+        differences::check(&cases, &declared)?;
+    }
+    if cases.is_empty() {
+        return Err(format!("no case in {} contains '{}'", folder.display(), arguments.only));
+    }
+    if arguments.list {
+        cases.iter().for_each(|case| println!("{}\n    {}", case.name, case.rule));
+        return Ok(true);
+    }
+    let lines = play(&cases, &address, &options, arguments);
+    for (section, [passed, declared, failed]) in report::sections(&lines) {
+        println!("{section:14} {passed:4} passed {declared:3} declared {failed:3} failed");
+    }
+    let failed = lines.iter().filter(|line| line.failure.is_some()).count();
+    println!("{} cases, {failed} failed", lines.len());
+    let write = |file: &Option<PathBuf>, text: String| match file {
+        Some(file) => std::fs::write(file, text).map_err(|error| format!("{}: {error}", file.display())),
+        None => Ok(()),
+    };
+    write(&arguments.junit, report::junit(&lines))?;
+    write(&arguments.report, report::markdown(&lines, &address))?;
+    Ok(failed == 0)
+}
+
+/// Plays the cases on as many threads as asked for; the lines come back in the cases' order.
+fn play(cases: &[Case], address: &str, options: &Options, arguments: &Arguments) -> Vec<Line> {
+    let next = AtomicUsize::new(0);
+    let lines = Mutex::new(Vec::new());
+    let worker = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(case) = cases.get(index) else { return };
+            let options = Options { run: format!("{}{index}", options.run), ..options.clone() };
+            let begin = Instant::now();
+            let failure = match run(case, &mut TcpTransport::new(address), &options) {
+                Outcome::Passed => None,
+                Outcome::Failed(failure) => Some(failure),
+            };
+            let (took, declared) = (begin.elapsed(), case.differs());
+            let line = Line { name: case.name.clone(), rule: case.rule.clone(), declared, failure, took };
+            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+            lines.push((index, line));
+            if let Some((_, line)) = lines.last() {
+                print_line(case, line, lines.len(), cases.len(), arguments.quiet);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..arguments.jobs.max(1) {
+            scope.spawn(worker);
+        }
+    });
+    let mut lines = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
+    lines.sort_by_key(|(index, _)| *index);
+    lines.into_iter().map(|(_, line)| line).collect()
+}
+
+fn print_line(case: &Case, line: &Line, done: usize, all: usize, quiet: bool) {
+    if let Some(failure) = &line.failure {
+        println!("[{done}/{all}] FAILED {}", case.name);
+        explain(case, failure);
+    } else if !quiet {
+        println!("[{done}/{all}] ok {} ({} ms)", case.name, line.took.as_millis());
+    }
+}
+
+fn explain(case: &Case, failure: &Failure) {
+    println!("    {}", case.rule);
+    for (index, line) in case.lines.iter().enumerate().take(failure.line) {
+        let mark = if index + 1 == failure.line { ">>" } else { "  " };
+        println!("  {mark} {line}");
+    }
+    println!("    {}", failure.reason);
+    failure.got.iter().for_each(|line| println!("    got: {line}"));
+}
+
+fn record_file(file: &PathBuf, address: &str, options: &Options) -> Result<bool, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    // A case that is being written may expect nothing yet.
+    let case = Case::parse("record", &format!("{text}\nnothing\n"))?;
+    let (text, failure) = record::record(&case, &mut TcpTransport::new(address), options);
+    print!("{}", text.strip_suffix("\nnothing\n").map_or(text.clone(), |text| format!("{text}\n")));
+    if let Some(failure) = &failure {
+        eprintln!("{failure}");
+    }
+    Ok(failure.is_none())
+}
+
+fn target(arguments: &Arguments) -> Result<(String, Options), String> {
+    let bad = || format!("'{}' is no URL like amqp://user:password@host:5672/vhost", arguments.url);
+    let rest = arguments.url.strip_prefix("amqp://").ok_or_else(bad)?;
+    let (login, place) = rest.rsplit_once('@').unwrap_or(("guest:guest", rest));
+    let (user, password) = login.split_once(':').ok_or_else(bad)?;
+    let (host, vhost) = place.split_once('/').unwrap_or((place, "%2F"));
+    let address = if host.contains(':') { host.to_string() } else { format!("{host}:5672") };
+    let broker = match &arguments.broker {
+        Some(name) => Some(Broker::named(name).ok_or("--broker takes rabbitmq or leveret")?),
+        None => None,
+    };
+    let options = Options {
+        user: user.into(),
+        password: password.into(),
+        vhost: vhost.replace("%2F", "/").replace("%2f", "/"),
+        broker,
+        timeout: Duration::from_secs(arguments.timeout),
+        // A recording must not miss what comes late, such as a refused login.
+        patience: Duration::from_millis(if arguments.record.is_some() { 4000 } else { 50 }),
+        run: format!("{}-", std::process::id()),
+    };
+    Ok((address, options))
+}

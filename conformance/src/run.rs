@@ -1,0 +1,512 @@
+//! Plays a case over a transport and says what happened. Each place (connection and channel) has an inbox of its own, as
+//! only the order on one channel is defined; at its end a case must have expected everything that came.
+
+use crate::case::{Action, Broker, Case, Place, Stage};
+use crate::frame::{self, Assembly, Item};
+use crate::matching::{Parts, body, hex, long_name, properties};
+use crate::method::{Method, Wire};
+use crate::names::Names;
+use crate::show;
+use crate::text::{Arg, Term};
+use crate::transport::{Arrived, ConnectionId, Transport};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+mod expect;
+mod handshake;
+mod settle;
+
+/// Whom to be, and how long to wait.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The user of connections that name no other.
+    pub user: String,
+    /// Their password.
+    pub password: String,
+    /// Their vhost.
+    pub vhost: String,
+    /// The broker, or `None` to tell it by its server properties.
+    pub broker: Option<Broker>,
+    /// How long to wait for a frame that is expected.
+    pub timeout: Duration,
+    /// How long to listen for a frame that is not expected, where no round trip can tell.
+    pub patience: Duration,
+    /// What makes the names of this run unique.
+    pub run: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            user: "guest".into(),
+            password: "guest".into(),
+            vhost: "/".into(),
+            broker: None,
+            timeout: Duration::from_secs(5),
+            patience: Duration::from_millis(50),
+            run: "run".into(),
+        }
+    }
+}
+
+/// How a case ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Everything came as expected.
+    Passed,
+    /// Something did not.
+    Failed(Failure),
+}
+
+/// What went wrong, where.
+#[derive(Debug)]
+pub struct Failure {
+    /// The line of the case; the one behind its last if too much came.
+    pub line: usize,
+    /// What differs.
+    pub reason: String,
+    /// What came instead, in the language of cases.
+    pub got: Vec<String>,
+}
+
+/// One connection of the case.
+#[derive(Debug, Default)]
+pub(crate) struct Connection {
+    id: ConnectionId,
+    buffer: Vec<u8>,
+    partial: BTreeMap<u16, Assembly>,
+    inbox: BTreeMap<u16, VecDeque<Item>>,
+    /// Open channels (true), and those only the case itself may open (false).
+    channels: BTreeMap<u16, bool>,
+    /// The handshake is done.
+    ready: bool,
+    /// A close was sent or has come.
+    ended: bool,
+    /// The socket is at its end.
+    closed: bool,
+    /// The case knows that it is.
+    known_closed: bool,
+    paused: bool,
+    /// Frames were sent one by one, so that a synchronising method might fall into a content.
+    raw: bool,
+    frame_max: usize,
+    heartbeat: u64,
+}
+
+pub(crate) struct Runner<'a> {
+    transport: &'a mut dyn Transport,
+    options: &'a Options,
+    names: Names,
+    broker: Option<Broker>,
+    connections: BTreeMap<char, Connection>,
+    queues: BTreeSet<Vec<u8>>,
+    exchanges: BTreeSet<Vec<u8>>,
+    /// Where something was sent last that nothing answers.
+    unanswered: Option<Place>,
+}
+
+/// The runner's own connection: it tells the broker, synchronises, and cleans up.
+const CONTROL: char = '.';
+
+type Result<T> = std::result::Result<T, String>;
+
+/// Plays a case.
+pub fn run(case: &Case, transport: &mut dyn Transport, options: &Options) -> Outcome {
+    let mut runner = Runner::new(transport, options);
+    let result = runner.play(case, None);
+    runner.clean_up();
+    match result {
+        Ok(()) => Outcome::Passed,
+        Err(failure) => Outcome::Failed(failure),
+    }
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn new(transport: &'a mut dyn Transport, options: &'a Options) -> Self {
+        let mut names = Names::new(&options.run);
+        names.set("user", options.user.as_bytes());
+        names.set("password", options.password.as_bytes());
+        names.set_vhost(&options.vhost);
+        Self {
+            transport,
+            options,
+            names,
+            broker: options.broker,
+            connections: BTreeMap::new(),
+            queues: BTreeSet::new(),
+            exchanges: BTreeSet::new(),
+            unanswered: None,
+        }
+    }
+
+    /// Plays the steps. What a line brings that no line expects is written to `recorded` with that line's number, if it
+    /// is given, and is a failure otherwise.
+    pub(crate) fn play(
+        &mut self,
+        case: &Case,
+        mut recorded: Option<&mut Vec<(usize, String)>>,
+    ) -> std::result::Result<(), Failure> {
+        let failure = |line: usize, reason: String, got: Vec<String>| Failure { line, reason, got };
+        self.connect(CONTROL, Stage::Open, &[]).map_err(|reason| failure(1, reason, Vec::new()))?;
+        let broker = self.broker;
+        let steps: Vec<_> =
+            case.steps.iter().filter(|step| step.broker.is_none() || step.broker == broker).collect();
+        let mut at = 0;
+        while let Some(step) = steps.get(at) {
+            let mut group = 1;
+            let result = if let Action::Expect { place, unordered, .. } = &step.action {
+                while *unordered && steps.get(at + group).is_some_and(|next| joins(&next.action, *place)) {
+                    group += 1;
+                }
+                self.expect(*place, &steps[at..at + group])
+            } else {
+                self.perform(&step.action)
+            };
+            if let Err(reason) = result {
+                let got = self.leftovers();
+                return Err(failure(step.line, self.names.contract(&reason), got));
+            }
+            at += group;
+            let expected_next = steps
+                .get(at)
+                .is_some_and(|next| matches!(next.action, Action::Expect { .. } | Action::Closed(_)));
+            if let (Some(recorded), false) = (&mut recorded, expected_next) {
+                self.settle();
+                let mut came = self.leftovers();
+                came.extend(self.ends());
+                recorded.extend(came.into_iter().map(|line| (steps[at - 1].line, line)));
+            }
+        }
+        self.settle();
+        let left = self.leftovers();
+        if left.is_empty() {
+            return Ok(());
+        }
+        Err(failure(case.lines.len() + 1, "came without being expected".into(), left))
+    }
+
+    fn perform(&mut self, action: &Action) -> Result<()> {
+        match action {
+            Action::Connect(letter, stage, args) => self.connect(*letter, *stage, args),
+            Action::Send(place, count, args) => {
+                self.keep_order(*place, args);
+                for index in 1..=*count {
+                    self.names.set("i", index.to_string().as_bytes());
+                    self.send(*place, args)?;
+                }
+                Ok(())
+            }
+            Action::Advance(time) => {
+                self.transport.advance(*time);
+                Ok(())
+            }
+            Action::Nothing(place) => self.nothing(*place),
+            Action::Closed(letter) => self.expect_closed(*letter),
+            Action::Drop(letter) => {
+                let connection = self.connection(*letter)?;
+                connection.closed = true;
+                connection.known_closed = true;
+                connection.inbox.clear();
+                let id = connection.id;
+                self.transport.close(id);
+                Ok(())
+            }
+            Action::Pause(letter, pause) => {
+                self.connection(*letter)?.paused = *pause;
+                Ok(())
+            }
+            Action::Unopened((letter, channel)) => {
+                self.need_connection(*letter)?;
+                self.connection(*letter)?.channels.insert(*channel, false);
+                Ok(())
+            }
+            Action::Expect { .. } => Ok(()),
+        }
+    }
+
+    /// A broker may see a request before the effects of what came before it and has no answer, such as a publish on
+    /// another channel. A case is about the rule, so those effects are awaited first.
+    fn keep_order(&mut self, place: Place, args: &[Arg]) {
+        const UNANSWERED: [&str; 5] =
+            ["basic.publish", "basic.ack", "basic.nack", "basic.reject", "basic.recover-async"];
+        let name = args.first().and_then(Arg::word).map_or("", long_name);
+        let unanswered = UNANSWERED.contains(&name) || args.iter().any(|arg| arg.word() == Some("nowait"));
+        if self.unanswered.is_some_and(|last| !unanswered || last != place) {
+            self.settle();
+            self.unanswered = None;
+        }
+        if unanswered {
+            self.unanswered = Some(place);
+        }
+    }
+
+    fn connection(&mut self, letter: char) -> Result<&mut Connection> {
+        self.connections.get_mut(&letter).ok_or_else(|| format!("connection {letter} was never opened"))
+    }
+
+    fn need_connection(&mut self, letter: char) -> Result<()> {
+        if self.connections.contains_key(&letter) {
+            return Ok(());
+        }
+        self.connect(letter, Stage::Open, &[])
+    }
+
+    /// Opens the channel unless the case does so itself.
+    fn need_channel(&mut self, (letter, channel): Place, verb: &str) -> Result<()> {
+        self.need_connection(letter)?;
+        let connection = self.connection(letter)?;
+        if channel == 0 || connection.channels.contains_key(&channel) {
+            return Ok(());
+        }
+        if !connection.ready || verb == "channel.open" {
+            connection.channels.insert(channel, false);
+            return Ok(());
+        }
+        connection.channels.insert(channel, true);
+        self.call((letter, channel), "channel.open", "channel.open-ok")
+    }
+
+    fn send(&mut self, place: Place, args: &[Arg]) -> Result<()> {
+        let verb = args.first().and_then(Arg::word).unwrap_or_default();
+        self.need_channel(place, verb)?;
+        let bytes = match verb {
+            "protocol" | "hex" | "frame" | "heartbeat" | "method" | "header" | "body" => {
+                self.connection(place.0)?.raw |= verb != "heartbeat" && verb != "protocol";
+                self.raw(place.1, verb, &args[1..])?
+            }
+            _ => self.method_bytes(place, args)?,
+        };
+        let id = self.connection(place.0)?.id;
+        self.transport.send(id, &bytes);
+        Ok(())
+    }
+
+    fn method_bytes(&mut self, (letter, channel): Place, args: &[Arg]) -> Result<Vec<u8>> {
+        let parts = Parts::new(args)?;
+        let method = parts.method(&mut self.names)?;
+        self.note_sent((letter, channel), &method);
+        let mut bytes = frame::encode(frame::METHOD, channel, &method.encode());
+        if parts.spec.has_content() {
+            let content = parts.content(&mut self.names)?;
+            let size = content.body.len();
+            let header = frame::encode_header(60, 0, size as u64, &content.properties);
+            bytes.extend(frame::encode(frame::HEADER, channel, &header));
+            let limit = match self.connection(letter)?.frame_max {
+                0 => 131_072,
+                limit => limit,
+            };
+            for piece in content.body.chunks(limit - 8) {
+                bytes.extend(frame::encode(frame::BODY, channel, piece));
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Remembers what must be deleted at the end, and that a channel or connection is ending.
+    fn note_sent(&mut self, (letter, channel): Place, method: &Method) {
+        let text = |name| match method.arg(name) {
+            Some(Wire::Text(text)) => text.clone(),
+            _ => Vec::new(),
+        };
+        match method.spec.name {
+            "queue.declare" => {
+                self.queues.insert(text("queue"));
+            }
+            "exchange.declare" => {
+                self.exchanges.insert(text("exchange"));
+            }
+            "channel.close" => {
+                if let Some(connection) = self.connections.get_mut(&letter) {
+                    connection.channels.insert(channel, false);
+                }
+            }
+            "connection.close" => {
+                if let Some(connection) = self.connections.get_mut(&letter) {
+                    connection.ended = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes of what is sent below the level of methods.
+    fn raw(&mut self, channel: u16, verb: &str, args: &[Arg]) -> Result<Vec<u8>> {
+        let mut numbers =
+            BTreeMap::from([("class", 60u64), ("weight", 0), ("size", 0), ("type", 1), ("end", 0xce)]);
+        numbers.insert("channel", u64::from(channel));
+        let (mut bytes, mut words, mut content) = (Vec::new(), Vec::new(), Vec::new());
+        for arg in args {
+            match (&arg.key, &arg.term) {
+                (Some(key), Term::Text { text, .. }) => {
+                    let known =
+                        numbers.get_mut(key.as_str()).ok_or_else(|| format!("{verb} has no '{key}'"))?;
+                    let text = String::from_utf8_lossy(text);
+                    *known = text.parse().map_err(|_| format!("{key}: a number expected"))?;
+                }
+                (None, Term::Table(..)) => content = properties(&arg.term, &mut self.names)?,
+                (None, Term::Text { text, quoted: false }) if !text.starts_with(b"bytes:") => {
+                    words.push(String::from_utf8_lossy(text).into_owned());
+                }
+                _ => bytes.extend(body(&arg.term, &mut self.names)),
+            }
+        }
+        if verb == "hex" || verb == "frame" {
+            for word in &words {
+                bytes.extend(hex(word)?);
+            }
+        }
+        let channel = numbers["channel"] as u16;
+        Ok(match verb {
+            "hex" => bytes,
+            "frame" => {
+                let mut out = frame::encode(numbers["type"] as u8, channel, &bytes);
+                if let Some(last) = out.last_mut() {
+                    *last = numbers["end"] as u8;
+                }
+                out
+            }
+            "heartbeat" => frame::encode(frame::HEARTBEAT, channel, b""),
+            "body" => frame::encode(frame::BODY, channel, &bytes),
+            "header" => {
+                let payload = frame::encode_header(
+                    numbers["class"] as u16,
+                    numbers["weight"] as u16,
+                    numbers["size"],
+                    &content,
+                );
+                frame::encode(frame::HEADER, channel, &payload)
+            }
+            "method" => {
+                let method = Parts::new(args)?.method(&mut self.names)?;
+                frame::encode(frame::METHOD, channel, &method.encode())
+            }
+            _ => {
+                let mut out = b"AMQP".to_vec();
+                for word in words {
+                    out.push(word.parse().map_err(|_| format!("'{word}': four bytes expected"))?);
+                }
+                out
+            }
+        })
+    }
+
+    /// Reads once from a connection and sorts what came into its inboxes.
+    fn receive(&mut self, letter: char, wait: Duration) -> Arrived {
+        let Some(connection) = self.connections.get_mut(&letter) else { return Arrived::Closed };
+        if connection.closed {
+            return Arrived::Closed;
+        }
+        if connection.paused {
+            return Arrived::Quiet;
+        }
+        let arrived = self.transport.receive(connection.id, wait, &mut connection.buffer);
+        connection.sort();
+        connection.closed |= arrived == Arrived::Closed;
+        arrived
+    }
+
+    /// The next item of a place, waiting for it until the deadline.
+    fn next(&mut self, (letter, channel): Place, deadline: Instant) -> Option<Item> {
+        loop {
+            let inbox = self.connections.get_mut(&letter)?.inbox.entry(channel).or_default();
+            if let Some(item) = inbox.pop_front() {
+                return Some(item);
+            }
+            let wait = deadline.saturating_duration_since(Instant::now());
+            match self.receive(letter, wait) {
+                Arrived::Data => {}
+                Arrived::Closed => {
+                    return self.connections.get_mut(&letter)?.inbox.entry(channel).or_default().pop_front();
+                }
+                Arrived::Quiet if wait.is_zero() || self.transport.exact() => return None,
+                Arrived::Quiet => {}
+            }
+        }
+    }
+
+    /// The connections that the broker has closed since the last look.
+    fn ends(&mut self) -> Vec<String> {
+        let mut out = Vec::new();
+        for (letter, connection) in &mut self.connections {
+            if connection.closed && !std::mem::replace(&mut connection.known_closed, true) {
+                out.push(format!("{letter}< closed"));
+            }
+        }
+        out
+    }
+
+    /// Everything that came and was not expected, each with its place.
+    pub(crate) fn leftovers(&mut self) -> Vec<String> {
+        let mut out = Vec::new();
+        for (letter, connection) in &mut self.connections {
+            let heartbeat = connection.heartbeat;
+            for (channel, inbox) in &mut connection.inbox {
+                let place = match (*letter, *channel) {
+                    (letter, 0) => letter.to_string(),
+                    ('a', channel) => channel.to_string(),
+                    (letter, channel) => format!("{letter}{channel}"),
+                };
+                for item in inbox.drain(..) {
+                    if *letter != CONTROL && !(heartbeat > 0 && matches!(item, Item::Heartbeat)) {
+                        out.push(format!("{place}< {}", self.names.contract(&show::item(&item))));
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+/// Whether a step joins an unordered group at this place.
+fn joins(action: &Action, group: Place) -> bool {
+    matches!(action, Action::Expect { place, unordered: true, .. } if *place == group)
+}
+
+impl Connection {
+    /// Cuts the buffer into items.
+    fn sort(&mut self) {
+        loop {
+            if self.buffer.starts_with(b"AMQP") && self.buffer.len() >= 8 {
+                let bytes: Vec<u8> = self.buffer.drain(..8).collect();
+                let bytes = <[u8; 8]>::try_from(bytes).expect("eight bytes were drained");
+                self.inbox.entry(0).or_default().push_back(Item::Protocol(bytes));
+                continue;
+            }
+            let frame = match frame::cut(&mut self.buffer) {
+                Ok(None) => return,
+                Ok(Some(frame)) => frame,
+                Err(reason) => {
+                    self.buffer.clear();
+                    self.inbox.entry(0).or_default().push_back(Item::Fault(reason));
+                    return;
+                }
+            };
+            let (channel, size) = (frame.channel, frame.payload.len() + 8);
+            let inbox = self.inbox.entry(channel).or_default();
+            if self.frame_max > 0 && size > self.frame_max {
+                inbox.push_back(Item::Fault(format!("a frame of {size} bytes, above the frame_max agreed")));
+            }
+            if let Some(item) = self.partial.entry(channel).or_default().accept(frame) {
+                inbox.push_back(item);
+                self.note_last(channel);
+            }
+        }
+    }
+
+    /// What the method that came last says of the state of the channel and the connection.
+    fn note_last(&mut self, channel: u16) {
+        let last = self.inbox.get(&channel).and_then(VecDeque::back);
+        let Some(Item::Method(method, _)) = last else { return };
+        match method.spec.name {
+            "channel.open-ok" => {
+                self.channels.insert(channel, true);
+            }
+            "channel.close" | "channel.close-ok" => {
+                self.channels.insert(channel, false);
+            }
+            "connection.close" | "connection.close-ok" => self.ended = true,
+            "connection.open-ok" => self.ready = true,
+            _ => {}
+        }
+    }
+}

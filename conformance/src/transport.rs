@@ -1,0 +1,112 @@
+//! How bytes reach a broker: TCP here, an in-memory broker with a fake clock in the broker's own tests. Called by
+//! [`crate::run`] only.
+
+use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
+/// A connection of a [`Transport`], never used again after its end.
+pub type ConnectionId = usize;
+
+/// What a [`Transport::receive`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrived {
+    /// Bytes were appended.
+    Data,
+    /// Nothing came: the wait is over or, in memory, nothing more can come before the clock moves.
+    Quiet,
+    /// The broker has closed the connection and everything it sent was given.
+    Closed,
+}
+
+/// What plays the part of the network and of time.
+pub trait Transport {
+    /// Opens a connection; nothing is sent on it yet. The error says why it was refused.
+    fn open(&mut self) -> Result<ConnectionId, String>;
+
+    /// Sends bytes. A connection that the broker has closed swallows them.
+    fn send(&mut self, connection: ConnectionId, bytes: &[u8]);
+
+    /// Appends what has come to `into`, waiting for the first byte at most `wait`. In memory: lets everything that can
+    /// happen at this instant happen, and never waits.
+    fn receive(&mut self, connection: ConnectionId, wait: Duration, into: &mut Vec<u8>) -> Arrived;
+
+    /// Lets time pass.
+    fn advance(&mut self, time: Duration);
+
+    /// Ends a connection without a word of AMQP.
+    fn close(&mut self, connection: ConnectionId);
+
+    /// Whether [`Transport::receive`] returning [`Arrived::Quiet`] proves that nothing more will come.
+    fn exact(&self) -> bool;
+}
+
+/// TCP to a broker's address.
+#[derive(Debug)]
+pub struct TcpTransport {
+    address: String,
+    streams: HashMap<ConnectionId, TcpStream>,
+    opened: usize,
+}
+
+impl TcpTransport {
+    /// `address` is `host:port`.
+    pub fn new(address: &str) -> Self {
+        Self { address: address.into(), streams: HashMap::new(), opened: 0 }
+    }
+}
+
+impl Transport for TcpTransport {
+    fn open(&mut self) -> Result<ConnectionId, String> {
+        let connect = || -> std::io::Result<TcpStream> {
+            let stream = TcpStream::connect(&self.address)?;
+            stream.set_nodelay(true)?;
+            stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+            Ok(stream)
+        };
+        let stream = connect().map_err(|error| format!("cannot connect to {}: {error}", self.address))?;
+        self.opened += 1;
+        self.streams.insert(self.opened, stream);
+        Ok(self.opened)
+    }
+
+    fn send(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        if let Some(stream) = self.streams.get_mut(&connection) {
+            // A broker that has closed is seen by the reading side, which every case looks at.
+            let _ = stream.write_all(bytes);
+        }
+    }
+
+    fn receive(&mut self, connection: ConnectionId, wait: Duration, into: &mut Vec<u8>) -> Arrived {
+        let Some(stream) = self.streams.get_mut(&connection) else { return Arrived::Closed };
+        let mut chunk = [0; 64 * 1024];
+        let _ = stream.set_read_timeout(Some(wait.max(Duration::from_micros(100))));
+        match stream.read(&mut chunk) {
+            Ok(0) => Arrived::Closed,
+            Ok(count) => {
+                into.extend_from_slice(&chunk[..count]);
+                Arrived::Data
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                Arrived::Quiet
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Arrived::Quiet,
+            Err(_) => Arrived::Closed,
+        }
+    }
+
+    fn advance(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        if let Some(stream) = self.streams.remove(&connection) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn exact(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,10 @@
+//! Every case can be read, names its rule, and is declared when the brokers differ.
+
+use leveret_conformance::{differences, library};
+
+#[test]
+fn every_case_can_be_played_and_every_difference_is_declared() {
+    let cases = library::load(&library::folder(), "").unwrap();
+    assert!(!cases.is_empty());
+    differences::check(&cases, &differences::declared().unwrap()).unwrap();
+}
