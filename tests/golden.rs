@@ -1,0 +1,181 @@
+//! Plays every conformance case on the whole broker in memory: one thread, a fake clock, no sockets. What a client would
+//! see is compared frame by frame; time passes only when a case says so.
+
+use bytes::{Buf, BytesMut};
+use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
+use leveret::broker::exchange::ExchangeTypes;
+use leveret::broker::users::User;
+use leveret::broker::{Broker, BrokerLimits};
+use leveret::clock::{Clock, TestClock};
+use leveret::session::{Flow, Session, Transmit};
+use leveret::store::{Journal, MemoryStore};
+use leveret_conformance::{Arrived, Broker as Kind, ConnectionId, Options, Outcome, Transport, library, run};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A broker without sockets, and the connections to it.
+struct InMemory {
+    amqp: Amqp,
+    clock: TestClock,
+    connections: BTreeMap<ConnectionId, Line>,
+    opened: usize,
+}
+
+/// One connection: the session, and the bytes on their way in either direction.
+struct Line {
+    session: Connection,
+    input: BytesMut,
+    received: Vec<u8>,
+    closed: bool,
+}
+
+impl InMemory {
+    fn new() -> InMemory {
+        let clock = TestClock::at(1_700_000_000_000);
+        let journal = Arc::new(Journal::new(Box::new(MemoryStore::default())));
+        let broker =
+            Broker::open(journal, ExchangeTypes::standard(), BrokerLimits::default(), clock.now()).unwrap();
+        broker.add_vhost("/").unwrap();
+        broker.users().put(User::with_password(
+            "guest",
+            "guest",
+            [1, 2, 3, 4],
+            vec!["administrator".to_owned()],
+        ));
+        let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
+        InMemory { amqp, clock, connections: BTreeMap::new(), opened: 0 }
+    }
+
+    /// Lets everything happen that can happen at this instant.
+    fn settle(&mut self) {
+        loop {
+            let now = self.clock.now();
+            let mut progress = false;
+            self.amqp.broker.handle_timeout(now);
+            for line in self.connections.values_mut() {
+                progress |= line.step(now);
+            }
+            let durable = self.amqp.broker.journal().durable();
+            progress |= self.amqp.broker.journal().commit().unwrap() != durable;
+            if !progress {
+                return;
+            }
+        }
+    }
+
+    /// The next instant at which something is due.
+    fn next_deadline(&self) -> Option<u64> {
+        let sessions =
+            self.connections.values().filter(|line| !line.closed).filter_map(|l| l.session.poll_timeout());
+        sessions.chain(self.amqp.broker.timer().next()).min()
+    }
+}
+
+impl Line {
+    fn step(&mut self, now: u64) -> bool {
+        if self.closed {
+            return false;
+        }
+        if self.session.poll_timeout().is_some_and(|at| at <= now) {
+            self.session.handle_timeout(now);
+        }
+        let before = self.input.len();
+        if before > 0 {
+            self.session.handle_input(&mut self.input, now);
+        }
+        let mut progress = self.input.len() != before;
+        let mut out = Transmit::default();
+        loop {
+            let flow = self.session.poll_transmit(&mut out, now);
+            progress |= !out.is_empty();
+            while out.has_remaining() {
+                self.received.extend_from_slice(out.chunk());
+                out.advance(out.chunk().len());
+            }
+            match flow {
+                Flow::More => {}
+                Flow::Closed => {
+                    self.session.handle_disconnect(now);
+                    self.closed = true;
+                    return true;
+                }
+                Flow::Open | Flow::Paused => return progress,
+            }
+        }
+    }
+}
+
+impl Transport for InMemory {
+    fn open(&mut self) -> Result<ConnectionId, String> {
+        self.opened += 1;
+        let peer = Peer { name: format!("memory:{} -> memory", self.opened), is_loopback: true };
+        let session = Connection::new(self.amqp.clone(), peer, Box::new(|| ()), self.clock.now());
+        let line = Line { session, input: BytesMut::new(), received: Vec::new(), closed: false };
+        self.connections.insert(self.opened, line);
+        Ok(self.opened)
+    }
+
+    fn send(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        if let Some(line) = self.connections.get_mut(&connection).filter(|line| !line.closed) {
+            line.input.extend_from_slice(bytes);
+        }
+        self.settle();
+    }
+
+    fn receive(&mut self, connection: ConnectionId, _wait: Duration, into: &mut Vec<u8>) -> Arrived {
+        self.settle();
+        let Some(line) = self.connections.get_mut(&connection) else { return Arrived::Closed };
+        if !line.received.is_empty() {
+            into.append(&mut line.received);
+            return Arrived::Data;
+        }
+        if line.closed { Arrived::Closed } else { Arrived::Quiet }
+    }
+
+    fn advance(&mut self, time: Duration) {
+        self.settle();
+        let end = self.clock.now() + u64::try_from(time.as_millis()).unwrap();
+        // Deadlines pass one after the other, each at its own time.
+        while let Some(at) = self.next_deadline().filter(|at| *at <= end) {
+            let now = self.clock.now();
+            self.clock.advance(at.saturating_sub(now).max(1));
+            self.settle();
+        }
+        self.clock.advance(end.saturating_sub(self.clock.now()));
+        self.settle();
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        if let Some(mut line) = self.connections.remove(&connection) {
+            line.session.handle_disconnect(self.clock.now());
+        }
+        self.settle();
+    }
+
+    fn exact(&self) -> bool {
+        true
+    }
+}
+
+/// Set GOLDEN_ONLY to a pattern to play some cases alone.
+#[test]
+fn every_case_passes_in_memory() {
+    let only = std::env::var("GOLDEN_ONLY").unwrap_or_default();
+    let cases = library::load(&library::folder(), &only).unwrap();
+    assert!(!cases.is_empty(), "no case contains '{only}'");
+    let mut failures = String::new();
+    let mut failed = 0;
+    for case in &cases {
+        let options = Options { broker: Some(Kind::Leveret), ..Options::default() };
+        if let Outcome::Failed(failure) = run(case, &mut InMemory::new(), &options) {
+            failed += 1;
+            let line = case.lines.get(failure.line - 1).map_or("(end)", String::as_str);
+            failures += &format!("{}:{}: {line}\n    {}\n", case.name, failure.line, failure.reason);
+            for got in &failure.got {
+                failures += &format!("    got: {got}\n");
+            }
+        }
+    }
+    assert!(failed == 0, "{failed} of {} cases failed:\n{failures}", cases.len());
+}
