@@ -227,8 +227,15 @@ impl<'a> Runner<'a> {
     /// A broker may see a request before the effects of what came before it and has no answer, such as a publish on
     /// another channel. A case is about the rule, so those effects are awaited first.
     fn keep_order(&mut self, place: Place, args: &[Arg]) {
-        const UNANSWERED: [&str; 5] =
-            ["basic.publish", "basic.ack", "basic.nack", "basic.reject", "basic.recover-async"];
+        const UNANSWERED: [&str; 7] = [
+            "basic.publish",
+            "basic.ack",
+            "basic.nack",
+            "basic.reject",
+            "basic.recover-async",
+            "header",
+            "body",
+        ];
         let name = args.first().and_then(Arg::word).map_or("", long_name);
         let unanswered = UNANSWERED.contains(&name) || args.iter().any(|arg| arg.word() == Some("nowait"));
         if self.unanswered.is_some_and(|last| !unanswered || last != place) {
@@ -331,6 +338,10 @@ impl<'a> Runner<'a> {
 
     /// Bytes of what is sent below the level of methods.
     fn raw(&mut self, channel: u16, verb: &str, args: &[Arg]) -> Result<Vec<u8>> {
+        if verb == "method" {
+            let method = Parts::new(args)?.method(&mut self.names)?;
+            return Ok(frame::encode(frame::METHOD, channel, &method.encode()));
+        }
         let mut numbers =
             BTreeMap::from([("class", 60u64), ("weight", 0), ("size", 0), ("type", 1), ("end", 0xce)]);
         numbers.insert("channel", u64::from(channel));
@@ -375,10 +386,6 @@ impl<'a> Runner<'a> {
                     &content,
                 );
                 frame::encode(frame::HEADER, channel, &payload)
-            }
-            "method" => {
-                let method = Parts::new(args)?.method(&mut self.names)?;
-                frame::encode(frame::METHOD, channel, &method.encode())
             }
             _ => {
                 let mut out = b"AMQP".to_vec();

@@ -101,7 +101,7 @@ impl Lexer<'_> {
             }
             self.text[start..self.at].to_vec()
         };
-        if self.peek() == Some(b'=') && !key.is_empty() {
+        if self.peek() == Some(b'=') && self.at > start {
             self.at += 1;
             return Ok(Some(key));
         }
