@@ -5,5 +5,7 @@ pub mod broker;
 pub mod clock;
 pub mod config;
 pub mod message;
+pub mod net;
+pub mod server;
 pub mod session;
 pub mod store;

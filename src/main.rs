@@ -1,3 +1,133 @@
-//! The `leveret` command.
+//! The `leveret` command: reads the configuration, starts a broker, stops it on a signal.
 
-fn main() {}
+use clap::{Parser, Subcommand};
+use leveret::broker::exchange::ExchangeTypes;
+use leveret::config::{Config, Log, LogFormat};
+use leveret::server::Server;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A message broker that RabbitMQ's clients use unchanged.
+///
+/// Without a command it serves: AMQP 0-9-1 on 127.0.0.1:5672 for user guest with password guest, with what it keeps in
+/// ./leveret-data. Every setting stands in a file (see examples/leveret.toml) or in a variable such as
+/// LEVERET__LISTENERS__AMQP__BIND=127.0.0.1:5673.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The configuration, leveret.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where definitions and messages are kept
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the broker until it is told to stop (the default)
+    Serve,
+    /// Reads a configuration, and says what is wrong with it
+    Check {
+        /// The configuration
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let file = match &arguments.command {
+        Some(Command::Check { file }) => Some(file),
+        _ => arguments.config.as_ref(),
+    };
+    let config = match Config::load(file.map(PathBuf::as_path), arguments.data_dir.as_deref()) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match &arguments.command {
+        Some(Command::Check { file }) => check(&file.display().to_string(), &config),
+        Some(Command::Serve) | None => serve(&config),
+    }
+}
+
+/// What can be known without a store has been checked by reading; this is what the types of exchange say.
+#[allow(clippy::print_stdout)]
+fn check(file: &str, config: &Config) -> ExitCode {
+    let problems = leveret::server::check(config, &ExchangeTypes::standard());
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    if !problems.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    println!(
+        "{file} is fine: {} vhosts, {} users, {} exchanges, {} queues, {} bindings",
+        config.vhosts.len(),
+        config.users.len(),
+        config.exchanges.len(),
+        config.queues.len(),
+        config.bindings.len()
+    );
+    ExitCode::SUCCESS
+}
+
+fn serve(config: &Config) -> ExitCode {
+    start_log(&config.log);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("leveret: the system gives no threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("leveret: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[allow(clippy::print_stdout)]
+async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = Server::start(config, ExchangeTypes::standard()).await?;
+    let address = server.address()?;
+    println!("listening on amqp://{address}");
+    println!("what is kept is in {}", config.data_dir.display());
+    println!(
+        "try it: AMQP_URL=amqp://guest:guest@{address}/%2F python3 examples/first.py   (Ctrl-C stops the broker)"
+    );
+    let shutdown = server.shutdown();
+    let mut running = tokio::spawn(server.run());
+    tokio::select! {
+        ended = &mut running => return Ok(ended??),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping: connections are closed, then everything is made durable");
+    shutdown.begin();
+    tokio::select! {
+        ended = running => Ok(ended??),
+        _ = terminate.recv() => Err("stopped at once by a second signal".into()),
+        _ = interrupt.recv() => Err("stopped at once by a second signal".into()),
+    }
+}
+
+fn start_log(log: &Log) {
+    let filter = EnvFilter::new(&log.level);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log.format {
+        LogFormat::Text => subscriber.with_target(false).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+}

@@ -4,6 +4,7 @@
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
 use leveret::broker::exchange::ExchangeTypes;
+use leveret::broker::permissions::Patterns;
 use leveret::broker::users::User;
 use leveret::broker::{Broker, BrokerLimits};
 use leveret::clock::{Clock, TestClock};
@@ -43,6 +44,7 @@ impl InMemory {
             [1, 2, 3, 4],
             vec!["administrator".to_owned()],
         ));
+        broker.permissions().set("guest", "/", Patterns::new(".*", ".*", ".*").unwrap());
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
         InMemory { amqp, clock, connections: BTreeMap::new(), opened: 0 }
     }

@@ -8,6 +8,7 @@ pub mod definitions;
 pub mod delivery;
 pub mod error;
 pub mod exchange;
+pub mod permissions;
 pub mod queue;
 pub mod routing;
 pub mod timer;
@@ -26,6 +27,7 @@ use alarms::Alarms;
 use dashmap::DashMap;
 use definitions::Definition;
 use exchange::ExchangeTypes;
+use permissions::Permissions;
 use queue::{QueueHandle, Window};
 use routing::ReplyConsumer;
 use std::sync::Arc;
@@ -92,6 +94,7 @@ pub struct Broker {
     shared: Arc<Shared>,
     vhosts: DashMap<Name, Arc<VirtualHost>>,
     users: Users,
+    permissions: Permissions,
     alarms: Alarms,
 }
 
@@ -125,8 +128,13 @@ impl Broker {
             consumer_ids: AtomicU64::new(1),
             connection_ids: AtomicU64::new(1),
         });
-        let broker =
-            Broker { shared, vhosts: DashMap::new(), users: Users::default(), alarms: Alarms::default() };
+        let broker = Broker {
+            shared,
+            vhosts: DashMap::new(),
+            users: Users::default(),
+            permissions: Permissions::default(),
+            alarms: Alarms::default(),
+        };
         let mut turn = Turn::at(now);
         for (key, value) in &stored {
             let damaged = |error| BrokerError::Store(format!("a stored definition can't be read: {error}"));
@@ -189,6 +197,11 @@ impl Broker {
     /// The users.
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// What users may do.
+    pub fn permissions(&self) -> &Permissions {
+        &self.permissions
     }
 
     /// The resource alarms.

@@ -5,6 +5,7 @@ use super::unacked::Unacked;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
+use crate::broker::permissions::Access;
 use crate::broker::queue::NewConsumer;
 use crate::broker::routing::ReplyConsumer;
 use crate::message::{DeliveryTag, FieldTable, Reader};
@@ -78,6 +79,7 @@ impl Channel {
             return self.consume_replies(consume, context);
         }
         let queue_name = self.queue_name(consume.queue.as_str())?;
+        context.may_use_queue(Access::Read, &queue_name)?;
         let queue = context.vhost.accessible_queue(&queue_name, Some(context.connection))?;
         self.check_consumer_tag(consume, context)?;
         let tag = self.consumer_tag(consume, context);
@@ -175,6 +177,7 @@ impl Channel {
 
     fn basic_get(&mut self, get: &basic::Get, context: &mut Context<'_>) -> Result<(), AmqpError> {
         let name = self.queue_name(get.queue.as_str())?;
+        context.may_use_queue(Access::Read, &name)?;
         let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
         queue.check_get()?;
         let taken = queue.lock().get(get.no_ack, context.turn);

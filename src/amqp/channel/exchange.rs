@@ -3,7 +3,8 @@
 use super::{Channel, Context, unimplemented, without_line_ends};
 use crate::amqp::error::AmqpError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
-use crate::message::FieldTable;
+use crate::broker::permissions::Access;
+use crate::message::{FieldTable, Value};
 use amq_protocol::protocol::exchange::AMQPMethod::{
     Bind, BindOk, Declare, DeclareOk, Delete, DeleteOk, Unbind, UnbindOk,
 };
@@ -23,15 +24,18 @@ impl Channel {
             }
             Delete(delete) => {
                 let name = without_line_ends(delete.exchange.as_str());
+                context.may_use_exchange(Access::Configure, &name)?;
                 context.vhost.delete_exchange(&name, delete.if_unused)?;
                 (DeleteOk(exchange::DeleteOk {}), delete.nowait)
             }
             Bind(bind) => {
+                let source = without_line_ends(bind.source.as_str());
+                let destination = without_line_ends(bind.destination.as_str());
+                context.may_use_exchange(Access::Write, &destination)?;
+                context.may_use_exchange(Access::Read, &source)?;
                 let binding = Binding {
-                    source: without_line_ends(bind.source.as_str()).as_str().into(),
-                    destination: Destination::Exchange(
-                        without_line_ends(bind.destination.as_str()).as_str().into(),
-                    ),
+                    source: source.as_str().into(),
+                    destination: Destination::Exchange(destination.as_str().into()),
                     routing_key: bind.routing_key.as_str().into(),
                     arguments,
                 };
@@ -39,9 +43,11 @@ impl Channel {
                 (BindOk(exchange::BindOk {}), bind.nowait)
             }
             Unbind(unbind) => {
-                let destination =
-                    Destination::Exchange(without_line_ends(unbind.destination.as_str()).as_str().into());
                 let source = without_line_ends(unbind.source.as_str());
+                let destination = without_line_ends(unbind.destination.as_str());
+                context.may_use_exchange(Access::Write, &destination)?;
+                context.may_use_exchange(Access::Read, &source)?;
+                let destination = Destination::Exchange(destination.as_str().into());
                 let routing_key = unbind.routing_key.as_str().into();
                 context.vhost.unbind(
                     &source,
@@ -70,6 +76,11 @@ impl Channel {
         if declare.passive {
             context.vhost.existing_exchange(&name)?;
             return Ok(());
+        }
+        context.may_use_exchange(Access::Configure, &name)?;
+        if let Some(alternate) = arguments.field("alternate-exchange").and_then(Value::as_str) {
+            context.may_use_exchange(Access::Read, &name)?;
+            context.may_use_exchange(Access::Write, alternate)?;
         }
         context.vhost.declare_exchange(ExchangeDefinition {
             vhost: context.vhost.name().clone(),

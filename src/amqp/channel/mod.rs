@@ -23,6 +23,8 @@ use super::frame::{self, Frame, put_method};
 use super::method::{self, Method, MethodFault};
 use super::{Amqp, AmqpSettings};
 use crate::broker::delivery::{ChannelCredit, Outbox};
+use crate::broker::error::Resource;
+use crate::broker::permissions::Access;
 use crate::broker::queue::QueueHandle;
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
@@ -61,6 +63,20 @@ impl Context<'_> {
 
     fn settings(&self) -> &AmqpSettings {
         &self.amqp.settings
+    }
+
+    /// Checks that the user may do that to a queue.
+    fn may_use_queue(&self, access: Access, name: &str) -> Result<(), AmqpError> {
+        self.may_use(access, &Resource::queue(self.vhost.name(), name))
+    }
+
+    /// Checks that the user may do that to an exchange.
+    fn may_use_exchange(&self, access: Access, name: &str) -> Result<(), AmqpError> {
+        self.may_use(access, &Resource::exchange(self.vhost.name(), name))
+    }
+
+    fn may_use(&self, access: Access, resource: &Resource) -> Result<(), AmqpError> {
+        Ok(self.broker().permissions().check(&self.user.name, access, resource)?)
     }
 }
 

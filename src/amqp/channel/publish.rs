@@ -6,6 +6,7 @@ use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{put_content, put_method};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
+use crate::broker::permissions::Access;
 use crate::broker::routing::{REPLY_TO_PREFIX, Route};
 use crate::message::{DeliveryTag, FieldTable, Message, PropertyScan, Value};
 use amq_protocol::protocol::{AMQPClass, basic};
@@ -192,6 +193,7 @@ impl Channel {
 
 fn target_exchange(message: &Message, context: &Context<'_>) -> Result<Arc<Exchange>, AmqpError> {
     let name = String::from_utf8_lossy(message.exchange());
+    context.may_use_exchange(Access::Write, &name)?;
     let exchange = context
         .vhost
         .exchange(&name)

@@ -4,9 +4,10 @@ use super::{Channel, Context, unimplemented, without_line_ends};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::{Binding, Destination};
+use crate::broker::permissions::Access;
 use crate::broker::queue::{QueueCounts, QueueDeclaration};
 use crate::broker::routing::REPLY_TO_PREFIX;
-use crate::message::{FieldTable, Name};
+use crate::message::{FieldTable, Name, Value};
 use amq_protocol::protocol::queue::AMQPMethod::{
     Bind, BindOk, Declare, DeclareOk, Delete, DeleteOk, Purge, PurgeOk, Unbind, UnbindOk,
 };
@@ -85,6 +86,11 @@ impl Channel {
         }
         let name: Name =
             if server_named { context.names.name("amq.gen-").as_str().into() } else { asked.into() };
+        context.may_use_queue(Access::Configure, &name)?;
+        if let Some(exchange) = arguments.field("x-dead-letter-exchange").and_then(Value::as_str) {
+            context.may_use_queue(Access::Read, &name)?;
+            context.may_use_exchange(Access::Write, exchange)?;
+        }
         let declaration = QueueDeclaration {
             name: name.clone(),
             durable: declare.durable,
@@ -121,8 +127,11 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<queue::AMQPMethod, AmqpError> {
         let (queue, routing_key) = self.binding_ends(bind.queue.as_str(), bind.routing_key.as_str())?;
+        let source = without_line_ends(bind.exchange.as_str());
+        context.may_use_queue(Access::Write, &queue)?;
+        context.may_use_exchange(Access::Read, &source)?;
         let binding = Binding {
-            source: without_line_ends(bind.exchange.as_str()).as_str().into(),
+            source: source.as_str().into(),
             destination: Destination::Queue(queue),
             routing_key: (*routing_key).into(),
             arguments,
@@ -139,6 +148,8 @@ impl Channel {
     ) -> Result<queue::AMQPMethod, AmqpError> {
         let (queue, routing_key) = self.binding_ends(unbind.queue.as_str(), unbind.routing_key.as_str())?;
         let exchange = without_line_ends(unbind.exchange.as_str());
+        context.may_use_queue(Access::Write, &queue)?;
+        context.may_use_exchange(Access::Read, &exchange)?;
         let destination = Destination::Queue(queue);
         context.vhost.unbind(
             &exchange,
@@ -163,6 +174,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<queue::AMQPMethod, AmqpError> {
         let name = self.queue_name(&without_line_ends(purge.queue.as_str()))?;
+        context.may_use_queue(Access::Read, &name)?;
         let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
         let count = queue.lock().purge(context.turn);
         context.vhost.apply_effects(context.turn);
@@ -175,6 +187,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<queue::AMQPMethod, AmqpError> {
         let name = self.queue_name(&without_line_ends(delete.queue.as_str()))?;
+        context.may_use_queue(Access::Configure, &name)?;
         let count = context.vhost.delete_queue(
             &name,
             delete.if_unused,

@@ -238,6 +238,10 @@ impl Connection {
         let Some(vhost) = self.amqp.broker.vhost(name) else {
             return Err(AmqpError::new(ReplyCode::NotAllowed, format!("vhost {name} not found")));
         };
+        if !self.amqp.broker.permissions().may_open(&user.name, vhost.name()) {
+            let text = format!("access to vhost '{name}' refused for user '{}'", user.name);
+            return Err(AmqpError::new(ReplyCode::NotAllowed, text));
+        }
         tracing::info!(
             "connection {} ({}): user '{}' opened vhost '{name}'",
             self.id,

@@ -1,0 +1,38 @@
+//! The only asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, the timer, shutdown.
+
+mod drive;
+mod listen;
+mod pump;
+
+pub use drive::DriveLimits;
+pub use listen::{Listener, ListenerLimits};
+pub use pump::{Committer, run_timer};
+
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Tells every task that the broker is to stop.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    sender: Arc<watch::Sender<bool>>,
+}
+
+impl Default for Shutdown {
+    fn default() -> Shutdown {
+        Shutdown { sender: Arc::new(watch::Sender::new(false)) }
+    }
+}
+
+impl Shutdown {
+    /// Begins it.
+    pub fn begin(&self) {
+        self.sender.send_replace(true);
+    }
+
+    /// Waits for it.
+    pub async fn begun(&self) {
+        let mut receiver = self.sender.subscribe();
+        // The sender lives as long as self does.
+        let _ = receiver.wait_for(|begun| *begun).await;
+    }
+}

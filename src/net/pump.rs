@@ -1,0 +1,71 @@
+//! What keeps the core going besides connections: the thread that commits the journal, and the task that watches its timer.
+
+use crate::broker::Broker;
+use crate::clock::Clock;
+use crate::store::{Journal, StoreError};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+/// How long the committer sleeps when nobody wakes it; only then it sees that it is to stop.
+const COMMITTER_PATIENCE: Duration = Duration::from_millis(200);
+
+/// The thread that commits: while one batch syncs, the next one gathers.
+pub struct Committer {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Committer {
+    /// Starts the thread. `failed` is called when the store has failed and nothing can be confirmed any more.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        journal: Arc<Journal>,
+        failed: impl FnOnce(StoreError) + Send + 'static,
+    ) -> io::Result<Committer> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            while !stopped.load(Ordering::Acquire) {
+                journal.wait_for_work(COMMITTER_PATIENCE);
+                if let Err(error) = journal.commit() {
+                    return failed(error);
+                }
+            }
+            if let Err(error) = journal.commit() {
+                failed(error);
+            }
+        })?;
+        Ok(Committer { stop, thread })
+    }
+
+    /// Commits what is left, and ends the thread.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        if self.thread.join().is_err() {
+            tracing::error!("the committer's thread failed, please report this");
+        }
+    }
+}
+
+/// Lets the core do what is due, forever.
+pub async fn run_timer(broker: Arc<Broker>, clock: Arc<dyn Clock>) {
+    let wake = Arc::new(Notify::new());
+    let rung = wake.clone();
+    broker.timer().set_waker(Box::new(move || rung.notify_one()));
+    loop {
+        let now = clock.now();
+        broker.handle_timeout(now);
+        let next = broker.timer().next().map(|at| Duration::from_millis(at.saturating_sub(now)));
+        tokio::select! {
+            () = wake.notified() => {}
+            () = sleep(next.unwrap_or_default()), if next.is_some() => {}
+        }
+    }
+}

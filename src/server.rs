@@ -1,0 +1,163 @@
+//! A whole broker as its configuration wants it: opened, its topology declared, its listeners bound. `main` runs one; a
+//! program that embeds Leveret does too, with exchange types of its own.
+
+use crate::amqp::{Amqp, AmqpSettings, ContentLimits};
+use crate::broker::error::BrokerError;
+use crate::broker::exchange::ExchangeTypes;
+use crate::broker::queue::Window;
+use crate::broker::{Broker, BrokerLimits};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Location};
+use crate::net::{Committer, DriveLimits, Listener, ListenerLimits, Shutdown, run_timer};
+use crate::store::{Journal, MemoryStore};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+mod declare;
+
+/// Why a broker does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store can't be opened, or what it holds can't be restored.
+    #[error("{0}")]
+    Broker(#[from] BrokerError),
+    /// Something that the configuration declares can't be.
+    #[error("{}{error}", location.as_ref().map(|at| format!("{at}: ")).unwrap_or_default())]
+    Declaration {
+        /// Where it is declared.
+        location: Option<Location>,
+        /// What is wrong.
+        error: BrokerError,
+    },
+    /// A listener's address can't be had.
+    #[error("can't listen on {address}: {error}; choose another address for {key}")]
+    Listen {
+        /// The setting.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The system refused something else.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+/// See the module.
+pub struct Server {
+    broker: Arc<Broker>,
+    clock: Arc<dyn Clock>,
+    listener: Listener,
+    committer: Committer,
+    shutdown: Shutdown,
+    store_failed: Arc<AtomicBool>,
+}
+
+impl Server {
+    /// Opens the store, declares the topology, and binds the listeners. Connections are served by [`Server::run`].
+    ///
+    /// # Errors
+    /// When any of it can't be; nothing is left running then.
+    pub async fn start(config: &Config, exchange_types: ExchangeTypes) -> Result<Server, StartError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let journal = Arc::new(Journal::new(Box::new(MemoryStore::default())));
+        let broker =
+            Arc::new(Broker::open(journal.clone(), exchange_types, broker_limits(config), clock.now())?);
+        declare::declare(&broker, config, clock.now())?;
+        let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
+        let address = config.listeners.amqp.bind;
+        let limits = ListenerLimits {
+            connections_max: config.limits.connections_max,
+            drive: DriveLimits {
+                transmit_bytes: config.limits.transmit_buffer_bytes,
+                write_stall_timeout_ms: config.limits.write_stall_timeout_ms,
+            },
+        };
+        let listener = Listener::bind(address, amqp, clock.clone(), limits).await;
+        let listener =
+            listener.map_err(|error| StartError::Listen { key: "listeners.amqp.bind", address, error })?;
+        let shutdown = Shutdown::default();
+        let store_failed = Arc::new(AtomicBool::new(false));
+        let (failed, stop) = (store_failed.clone(), shutdown.clone());
+        let committer = Committer::start(journal, move |error| {
+            tracing::error!("{error}: nothing can be confirmed any more, the broker stops");
+            failed.store(true, Ordering::Release);
+            stop.begin();
+        })?;
+        Ok(Server { broker, clock, listener, committer, shutdown, store_failed })
+    }
+
+    /// The broker, for a program that embeds it.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// Where AMQP is spoken.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.address()
+    }
+
+    /// What ends [`Server::run`].
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// Serves until the shutdown begins: then stops accepting, closes all connections, and makes everything durable.
+    ///
+    /// # Errors
+    /// When it ended because the store failed.
+    pub async fn run(self) -> Result<(), BrokerError> {
+        let timer = tokio::spawn(run_timer(self.broker.clone(), self.clock.clone()));
+        self.listener.run(self.shutdown).await;
+        timer.abort();
+        self.committer.stop();
+        if self.store_failed.load(Ordering::Acquire) {
+            return Err(BrokerError::Store("the store failed, see above".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a checked configuration that only the broker knows: types of exchange, arguments, bindings. Everything
+/// is declared in a broker that keeps nothing, and forgotten again.
+pub fn check(config: &Config, exchange_types: &ExchangeTypes) -> Vec<StartError> {
+    let journal = Arc::new(Journal::new(Box::new(MemoryStore::default())));
+    let broker = Broker::open(journal, exchange_types.clone(), broker_limits(config), 0);
+    match broker {
+        Ok(broker) => declare::declare(&broker, config, 0).err().into_iter().collect(),
+        Err(error) => vec![error.into()],
+    }
+}
+
+fn broker_limits(config: &Config) -> BrokerLimits {
+    let window = Window { messages: config.limits.outbox_messages, bytes: config.limits.outbox_bytes };
+    BrokerLimits { window, ..BrokerLimits::default() }
+}
+
+fn amqp_settings(config: &Config) -> AmqpSettings {
+    let limits = &config.limits;
+    AmqpSettings {
+        product: config.server.product.clone(),
+        version: config.server.version.clone(),
+        cluster_name: config.server.cluster_name.clone(),
+        channel_max: limits.channel_max,
+        frame_max: limits.frame_max_bytes,
+        heartbeat_s: limits.heartbeat_s,
+        handshake_timeout_ms: limits.handshake_timeout_ms,
+        close_timeout_ms: limits.close_timeout_ms,
+        content: ContentLimits {
+            message_bytes_max: limits.message_size_max_bytes,
+            field_table_depth_max: limits.field_table_depth_max as usize,
+        },
+        transmit_bytes: limits.transmit_buffer_bytes,
+        consumers_per_channel_max: limits.consumers_per_channel_max,
+        tx_messages_max: limits.tx_messages_max as usize,
+        tx_bytes_max: usize::try_from(limits.tx_bytes_max).unwrap_or(usize::MAX),
+    }
+}

@@ -1,0 +1,118 @@
+//! Declares at start what the configuration lists: vhosts, users, permissions, exchanges, queues, bindings. What is there
+//! already and means the same stays as it is.
+
+use super::StartError;
+use crate::broker::error::BrokerError;
+use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
+use crate::broker::permissions::Patterns;
+use crate::broker::queue::QueueDeclaration;
+use crate::broker::users::User;
+use crate::broker::{Broker, Turn, VirtualHost};
+use crate::config::{self, Argument, Arguments, Config, Credentials, DestinationType, Location};
+use crate::message::{FieldTable, Millis, Value};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(), StartError> {
+    for vhost in &config.vhosts {
+        at(&vhost.declared_at, broker.add_vhost(&vhost.name))?;
+    }
+    for user in &config.users {
+        broker.users().put(declared_user(user));
+    }
+    for permission in &config.permissions {
+        let patterns = Patterns::new(&permission.configure, &permission.write, &permission.read);
+        broker.permissions().set(&permission.user, &permission.vhost, at(&permission.declared_at, patterns)?);
+    }
+    for exchange in &config.exchanges {
+        at(&exchange.declared_at, declare_exchange(broker, exchange))?;
+    }
+    let mut turn = Turn::at(now);
+    for queue in &config.queues {
+        at(&queue.declared_at, declare_queue(broker, queue, &mut turn))?;
+    }
+    for binding in &config.bindings {
+        at(&binding.declared_at, bind(broker, binding))?;
+    }
+    broker.end_turn(&mut turn, None);
+    Ok(())
+}
+
+/// An error of something that stands in the file says where.
+fn at<T>(location: &Option<Location>, result: Result<T, BrokerError>) -> Result<T, StartError> {
+    result.map_err(|error| StartError::Declaration { location: location.clone(), error })
+}
+
+fn declared_user(user: &config::User) -> User {
+    match &user.credentials {
+        Credentials::PasswordHash(hash) => {
+            User { name: user.name.as_str().into(), password_hash: hash.clone(), tags: user.tags.clone() }
+        }
+        Credentials::Password(password) => {
+            let [a, b, c, d, ..] = RandomState::new().hash_one(&user.name).to_be_bytes();
+            User::with_password(&user.name, password, [a, b, c, d], user.tags.clone())
+        }
+    }
+}
+
+fn vhost(broker: &Broker, name: &str) -> Arc<VirtualHost> {
+    broker.vhost(name).expect("the configuration was checked to name vhosts that it has")
+}
+
+fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), BrokerError> {
+    let vhost = vhost(broker, &exchange.vhost);
+    vhost.declare_exchange(ExchangeDefinition {
+        vhost: vhost.name().clone(),
+        name: exchange.name.as_str().into(),
+        kind: exchange.exchange_type.as_str().into(),
+        durable: exchange.durable,
+        auto_delete: exchange.auto_delete,
+        internal: exchange.internal,
+        arguments: table(&exchange.arguments),
+    })
+}
+
+fn declare_queue(broker: &Broker, queue: &config::Queue, turn: &mut Turn) -> Result<(), BrokerError> {
+    let vhost = vhost(broker, &queue.vhost);
+    let declaration = QueueDeclaration {
+        name: queue.name.as_str().into(),
+        durable: queue.durable,
+        auto_delete: queue.auto_delete,
+        exclusive_owner: None,
+        arguments: table(&queue.arguments),
+    };
+    vhost.declare_queue(declaration, false, turn)?;
+    vhost.apply_effects(turn);
+    Ok(())
+}
+
+fn bind(broker: &Broker, binding: &config::Binding) -> Result<(), BrokerError> {
+    let name = binding.destination.as_str().into();
+    let destination = match binding.destination_type {
+        DestinationType::Queue => Destination::Queue(name),
+        DestinationType::Exchange => Destination::Exchange(name),
+    };
+    let binding_of_vhost = Binding {
+        source: binding.source.as_str().into(),
+        destination,
+        routing_key: binding.routing_key.as_str().into(),
+        arguments: table(&binding.arguments),
+    };
+    vhost(broker, &binding.vhost).bind(binding_of_vhost, None)
+}
+
+/// Arguments of the file as a client would send them: whole numbers as 64 bits, text as long strings.
+fn table(arguments: &Arguments) -> FieldTable {
+    arguments.iter().map(|(name, argument)| (name.as_str(), value(argument))).collect()
+}
+
+fn value(argument: &Argument) -> Value {
+    match argument {
+        Argument::Integer(number) => Value::I64(*number),
+        Argument::Float(number) => Value::F64(*number),
+        Argument::String(text) => Value::from(text.as_str()),
+        Argument::Boolean(flag) => Value::Bool(*flag),
+        Argument::Array(values) => Value::Array(values.iter().map(value).collect()),
+        Argument::Table(fields) => Value::Table(table(fields)),
+    }
+}
