@@ -4,7 +4,7 @@ use crate::field::{Field, Table, Value, is_integer};
 use crate::frame::{Content, Item, PROPERTIES};
 use crate::method::{Kind, Method, Spec, Wire, by_name, empty};
 use crate::names::{Names, fits};
-use crate::text::{Arg, Term};
+use crate::text::{Arg, Order, Term};
 
 /// Methods whose names are shortened in cases.
 pub fn long_name(name: &str) -> &str {
@@ -301,8 +301,8 @@ fn matches_wire(
         return Ok(capture(name.as_deref(), glob.as_deref(), text, names, captures));
     }
     match (term, got) {
-        (Term::Table(entries, open), Wire::Table(table)) => {
-            matches_table(entries, *open, table, names, captures)
+        (Term::Table(entries, order), Wire::Table(table)) => {
+            matches_table(entries, *order, table, names, captures)
         }
         _ => Ok(wire(term, kind, names)? == *got),
     }
@@ -324,26 +324,28 @@ fn capture(
 
 fn matches_table(
     entries: &[(Vec<u8>, Term)],
-    open: bool,
+    order: Order,
     got: &Table,
     names: &mut Names,
     captures: &mut Captures,
 ) -> Result<bool, String> {
-    if !open && entries.len() != got.len() {
-        return Ok(false);
-    }
-    for (position, (key, term)) in entries.iter().enumerate() {
+    let mut fitting = 0;
+    for (key, term) in entries {
         let key = names.expand(key);
-        let found = if open { got.iter().find(|(name, _)| *name == key) } else { got.get(position) };
-        let fit = match found {
-            Some((name, field)) => *name == key && matches_field(term, field, names, captures)?,
-            None => false,
+        let found = match order {
+            Order::Exact => got.get(fitting).filter(|(name, _)| *name == key),
+            _ => got.iter().find(|(name, _)| *name == key),
         };
-        if !fit {
-            return Ok(false);
+        match (found, term) {
+            (None, Term::Optional(_)) => continue,
+            (None, _) => return Ok(false),
+            (Some((_, field)), Term::Optional(term)) if matches_field(term, field, names, captures)? => {}
+            (Some((_, field)), _) if matches_field(term, field, names, captures)? => {}
+            _ => return Ok(false),
         }
+        fitting += 1;
     }
-    Ok(true)
+    Ok(order == Order::Open || fitting == got.len())
 }
 
 fn matches_field(
@@ -353,6 +355,7 @@ fn matches_field(
     captures: &mut Captures,
 ) -> Result<bool, String> {
     match (term, &got.value) {
+        (Term::Optional(_), _) => Ok(false),
         (Term::Capture { name, glob }, value) => {
             let text = match value {
                 Value::Bytes(bytes) => bytes.clone(),
@@ -366,8 +369,8 @@ fn matches_field(
         {
             Ok(*tag == got.tag && matches_field(inner, got, names, captures)?)
         }
-        (Term::Table(entries, open), Value::Table(table)) => {
-            matches_table(entries, *open, table, names, captures)
+        (Term::Table(entries, order), Value::Table(table)) => {
+            matches_table(entries, *order, table, names, captures)
         }
         (Term::List(terms), Value::List(list)) => {
             if terms.len() != list.len() {

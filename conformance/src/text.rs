@@ -23,9 +23,22 @@ pub enum Term {
     Typed(u8, Box<Term>),
     /// `[a b]`
     List(Vec<Term>),
-    /// `{a=1 b=2}`; the flag says that `...` stood in it: others may be there, in any order.
-    Table(Vec<(Vec<u8>, Term)>, bool),
+    /// `{a=1 b=2}`
+    Table(Vec<(Vec<u8>, Term)>, Order),
+    /// `a?=1` in a table: may be missing.
+    Optional(Box<Term>),
     /// `...`
+    Open,
+}
+
+/// How strictly a table is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// These and no others, in this order.
+    Exact,
+    /// `~` stands in it: these and no others, in any order.
+    Any,
+    /// `...` stands in it: these and perhaps others, in any order.
     Open,
 }
 
@@ -159,7 +172,7 @@ impl Lexer<'_> {
     fn table(&mut self) -> Result<Term, String> {
         self.at += 1;
         self.depth += 1;
-        let (mut entries, mut open) = (Vec::new(), false);
+        let (mut entries, mut order) = (Vec::new(), Order::Exact);
         loop {
             self.blank();
             match self.peek() {
@@ -172,13 +185,34 @@ impl Lexer<'_> {
                     let term = self.term()?;
                     entries.push((key, term));
                 }
-                None if self.bare() == b"..." => open = true,
-                None => return Err(format!("'name=' expected in a table at column {}", self.at + 1)),
+                None => self.without_key(&mut entries, &mut order)?,
             }
         }
         self.at += 1;
         self.depth -= 1;
-        Ok(Term::Table(entries, open))
+        Ok(Term::Table(entries, order))
+    }
+
+    /// What may stand in a table instead of `name=value`: `...`, `~`, `name?=value`.
+    fn without_key(&mut self, entries: &mut Vec<(Vec<u8>, Term)>, order: &mut Order) -> Result<(), String> {
+        let column = self.at + 1;
+        let start = self.at;
+        while self.peek().is_some_and(|byte| byte.is_ascii_alphanumeric() || b"_-.~".contains(&byte)) {
+            self.at += 1;
+        }
+        let word = self.text[start..self.at].to_vec();
+        if self.text[self.at..].starts_with(b"?=") {
+            self.at += 2;
+            let term = self.term()?;
+            entries.push((word, Term::Optional(Box::new(term))));
+            return Ok(());
+        }
+        *order = match word.as_slice() {
+            b"..." => Order::Open,
+            b"~" => Order::Any,
+            _ => return Err(format!("'name=' expected in a table at column {column}")),
+        };
+        Ok(())
     }
 
     fn list(&mut self) -> Result<Term, String> {
@@ -253,7 +287,7 @@ mod tests {
             b'F',
             Box::new(Term::Table(
                 vec![(b"b".to_vec(), Term::Typed(b't', Box::new(text("true", false))))],
-                false,
+                Order::Exact,
             )),
         );
         let table = Term::Table(
@@ -261,7 +295,7 @@ mod tests {
                 (b"x-max".to_vec(), Term::Typed(b'i', Box::new(text("5", false)))),
                 (b"n".to_vec(), Term::List(vec![text("a", true), nested])),
             ],
-            true,
+            Order::Open,
         );
         assert_eq!(args[3].term, table);
         assert_eq!(args[4].term, text("bA", true));
