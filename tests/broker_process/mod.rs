@@ -40,6 +40,7 @@ impl BrokerProcess {
         let mut child = Command::new(env!("CARGO_BIN_EXE_leveret"))
             .arg("--data-dir")
             .arg(directory.join("data"))
+            .current_dir(&directory)
             .env("LEVERET__LISTENERS__AMQP__BIND", "127.0.0.1:0")
             .env("LEVERET__LISTENERS__HTTP__BIND", "127.0.0.1:0")
             .stdout(Stdio::piped())

@@ -1,10 +1,5 @@
 """Starts the built broker on a free port for the client runs, and stops it again.
 
-conftest.py uses it as a module. As a program it gives one command a fresh broker:
-
-    python tests/clients/broker.py COMMAND [ARGUMENT...]
-
-The command finds the broker's URL in AMQP_URL and LEVERET_TEST_URL; its exit status is passed on.
 LEVERET_BINARY names the binary (target/debug/leveret unless set).
 """
 
@@ -13,28 +8,29 @@ import pathlib
 import queue
 import re
 import subprocess
-import sys
 import tempfile
 import threading
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+BINARY = pathlib.Path(os.environ.get("LEVERET_BINARY", REPOSITORY / "target/debug/leveret")).resolve()
 LISTENING = re.compile(r"listening on amqp://127\.0\.0\.1:(\d+)")
 START_SECONDS, STOP_SECONDS = 20, 15
 
 
 class Broker:
-    """One running broker with a data directory of its own; `with Broker() as url` stops it at the end."""
+    """One broker process with a data directory of its own."""
 
-    def __enter__(self):
-        binary = pathlib.Path(os.environ.get("LEVERET_BINARY", REPOSITORY / "target/debug/leveret"))
-        if not binary.exists():
-            raise RuntimeError(f"no broker at {binary}: run `cargo build`, or set LEVERET_BINARY or LEVERET_TEST_URL")
+    def start(self):
+        """Starts it and returns its URL; RuntimeError with what it printed if it does not listen."""
+        if not BINARY.exists():
+            raise RuntimeError(f"no broker at {BINARY}: run `cargo build`, or set LEVERET_BINARY or LEVERET_TEST_URL")
         self.directory = tempfile.TemporaryDirectory(prefix="leveret-clients-")
         self.output, self.ports = [], queue.Queue()
         bind = {f"LEVERET__LISTENERS__{name}__BIND": "127.0.0.1:0" for name in ("AMQP", "HTTP")}
         self.process = subprocess.Popen(
-            [binary, "--data-dir", os.path.join(self.directory.name, "data")],
-            env={**os.environ, **bind}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            [BINARY, "--data-dir", os.path.join(self.directory.name, "data")],
+            cwd=self.directory.name, env={**os.environ, **bind},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         # Reading to the end keeps the broker from ever waiting for room in the pipe.
         self.reader = threading.Thread(target=self._read_output, daemon=True)
         self.reader.start()
@@ -46,10 +42,11 @@ class Broker:
             self.process.kill()
             self.process.wait()
             self.reader.join()
-            raise RuntimeError(f"{binary} did not say `listening on amqp://127.0.0.1:PORT`:\n" + "".join(self.output))
+            raise RuntimeError(f"{BINARY} did not say `listening on amqp://127.0.0.1:PORT`:\n" + "".join(self.output))
         return f"amqp://guest:guest@127.0.0.1:{port}/%2F"
 
-    def __exit__(self, *_):
+    def stop(self):
+        """Ends it with SIGTERM and asserts exit status 0."""
         self.process.terminate()
         try:
             status = self.process.wait(STOP_SECONDS)
@@ -66,9 +63,3 @@ class Broker:
             if found := LISTENING.search(line):
                 self.ports.put(int(found[1]))
         self.ports.put(None)
-
-
-if __name__ == "__main__":
-    with Broker() as url:
-        ended = subprocess.run(sys.argv[1:], env={**os.environ, "AMQP_URL": url, "LEVERET_TEST_URL": url})
-    sys.exit(ended.returncode)

@@ -19,11 +19,11 @@ def broker_url():
     else:
         broker = Broker()
         try:
-            url = broker.__enter__()
+            url = broker.start()
         except RuntimeError as reason:
             pytest.exit(str(reason), returncode=1)
         yield url
-        broker.__exit__()
+        broker.stop()
 
 
 @pytest.fixture
