@@ -7,6 +7,8 @@
 //! +------+---------+-------------+  +------------+  +-----------+
 //! ```
 
+use super::error::{AmqpError, ReplyCode};
+use crate::broker::term::binary;
 use crate::message::{ChannelNumber, Message};
 use crate::session::Transmit;
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame};
@@ -38,7 +40,7 @@ pub(super) struct Frame<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FrameFault {
     TooLarge { kind: u8, payload_bytes: usize, payload_bytes_max: usize },
-    NoEnd { kind: u8, channel: ChannelNumber, end: u8 },
+    NoEnd { kind: u8, payload: Vec<u8>, end: u8 },
 }
 
 /// Cuts one frame off the front of `input`; `None` when it is not all there yet. A frame's payload may be as large as the
@@ -58,7 +60,43 @@ pub(super) fn cut(input: &[u8], frame_max: usize) -> Result<Option<Frame<'_>>, F
     match rest.get(payload_bytes) {
         None => Ok(None),
         Some(&END) => Ok(Some(Frame { kind, channel, payload: &rest[..payload_bytes] })),
-        Some(&end) => Err(FrameFault::NoEnd { kind, channel, end }),
+        Some(&end) => Err(FrameFault::NoEnd { kind, payload: snippet(&rest[..payload_bytes]).to_vec(), end }),
+    }
+}
+
+/// How much of a bad frame's payload reply texts show.
+const SNIPPET_BYTES: usize = 16;
+
+fn snippet(payload: &[u8]) -> &[u8] {
+    &payload[..payload.len().min(SNIPPET_BYTES + 1)]
+}
+
+/// A bad frame as RabbitMQ's texts show it: `type 1, all octets = <<0,60>>: reason`.
+pub(super) fn describe(kind: u8, payload: &[u8], reason: &str) -> String {
+    match payload.get(..SNIPPET_BYTES) {
+        Some(first) if payload.len() > SNIPPET_BYTES => {
+            format!("type {kind}, first 16 octets = {}: {reason}", binary(first))
+        }
+        _ => format!("type {kind}, all octets = {}: {reason}", binary(payload)),
+    }
+}
+
+/// The error for a frame that makes no sense in itself.
+pub(super) fn unknown_frame(kind: u8, payload: &[u8]) -> AmqpError {
+    AmqpError::new(ReplyCode::FrameError, describe(kind, payload, "unknown_frame")).without_method()
+}
+
+impl From<FrameFault> for AmqpError {
+    fn from(fault: FrameFault) -> AmqpError {
+        let text = match fault {
+            FrameFault::TooLarge { kind, payload_bytes, payload_bytes_max } => {
+                describe(kind, &[], &format!("{{frame_too_large,{payload_bytes},{payload_bytes_max}}}"))
+            }
+            FrameFault::NoEnd { kind, payload, end } => {
+                describe(kind, &payload, &format!("{{invalid_frame_end_marker,{end}}}"))
+            }
+        };
+        AmqpError::new(ReplyCode::FrameError, text).without_method()
     }
 }
 
@@ -146,6 +184,6 @@ mod tests {
         let fault = cut(&oversize, 4096).unwrap_err();
         assert_eq!(fault, FrameFault::TooLarge { kind: 3, payload_bytes: 4097, payload_bytes_max: 4088 });
         let fault = cut(&[1, 0, 2, 0, 0, 0, 0, 0xCD], 4096).unwrap_err();
-        assert_eq!(fault, FrameFault::NoEnd { kind: 1, channel: 2, end: 0xCD });
+        assert_eq!(fault, FrameFault::NoEnd { kind: 1, payload: Vec::new(), end: 0xCD });
     }
 }

@@ -3,6 +3,8 @@
 //! Tables are read by our own decoder, which keeps their order and bounds their depth; amq-protocol, whose decoder does
 //! neither, is shown an empty table in their place.
 
+use super::error::{AmqpError, ReplyCode};
+use crate::broker::term;
 use crate::message::{DecodeError, FieldTable, Reader};
 use amq_protocol::protocol::{AMQPClass, parse_class};
 
@@ -15,17 +17,32 @@ pub(super) struct Method {
 }
 
 /// Why a payload is no method.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MethodFault {
-    /// No such method. The ids are zero when there were none.
-    Unknown,
-    /// Its arguments can't be read.
-    Malformed(DecodeError),
+    /// No such method, or its arguments can't be read.
+    Undecodable,
+    /// A name is not UTF-8.
+    NotUtf8,
 }
 
 impl From<DecodeError> for MethodFault {
-    fn from(error: DecodeError) -> MethodFault {
-        MethodFault::Malformed(error)
+    fn from(_: DecodeError) -> MethodFault {
+        MethodFault::Undecodable
+    }
+}
+
+impl MethodFault {
+    /// The error for the client, with the arguments that could not be decoded.
+    pub(super) fn error(self, payload: &[u8]) -> AmqpError {
+        match self {
+            MethodFault::Undecodable => {
+                let text = format!("cannot decode {}", term::bytes(payload.get(4..).unwrap_or_default()));
+                AmqpError { method: Some(ids(payload)), ..AmqpError::new(ReplyCode::FrameError, text) }
+            }
+            MethodFault::NotUtf8 => {
+                AmqpError::new(ReplyCode::FrameError, "Malformed UTF-8 in shortstr").without_method()
+            }
+        }
     }
 }
 
@@ -63,11 +80,14 @@ pub(super) fn decode(payload: &[u8], depth_max: usize) -> Result<Method, MethodF
 
 fn parse(payload: &[u8]) -> Result<AMQPClass, MethodFault> {
     if !is_known(ids(payload)) {
-        return Err(MethodFault::Unknown);
+        return Err(MethodFault::Undecodable);
     }
     match parse_class(payload) {
-        Ok((_, class)) => Ok(class),
-        Err(_) => Err(MethodFault::Malformed(DecodeError::Truncated)),
+        Ok((rest, class)) if rest.is_empty() => Ok(class),
+        Ok(_) => Err(MethodFault::Undecodable),
+        // The layout of methods with a table has been checked by then: what is left to go wrong is a name.
+        Err(_) if before_table(ids(payload)).is_some() => Err(MethodFault::NotUtf8),
+        Err(_) => Err(MethodFault::Undecodable),
     }
 }
 
@@ -134,9 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn unknown_methods_are_told_from_malformed_ones() {
-        assert_eq!(decode(&[0, 50, 0, 99], 4).unwrap_err(), MethodFault::Unknown);
-        assert_eq!(decode(&[0, 7, 0, 10], 4).unwrap_err(), MethodFault::Unknown);
-        assert!(matches!(decode(&[0, 60, 0, 80, 0], 4), Err(MethodFault::Malformed(_))));
+    fn what_is_no_method_is_refused() {
+        for payload in [&[0, 50, 0, 99][..], &[0, 7, 0, 10], &[0, 60, 0, 80, 0], &[]] {
+            assert_eq!(decode(payload, 4).unwrap_err(), MethodFault::Undecodable, "{payload:?}");
+        }
+        let not_utf8 = [0, 50, 0, 10, 0, 0, 1, 0xff, 0, 0, 0, 0, 0];
+        assert_eq!(decode(&not_utf8, 4).unwrap_err(), MethodFault::NotUtf8);
     }
 }

@@ -96,6 +96,8 @@ impl VirtualHost {
             && let Some(alternate) = exchange.alternate_exchange()
         {
             match self.exchange(alternate) {
+                // The default exchange is no alternative: it would know the queue's name already.
+                Some(alternate) if alternate.definition().name.is_empty() => {}
                 Some(alternate) => to_visit.push(alternate),
                 None => tracing::warn!(
                     "{} names the alternate exchange '{alternate}', which does not exist: unroutable messages are dropped",
@@ -126,7 +128,7 @@ fn copies(message: &Message) -> Vec<Vec<u8>> {
     for name in ["CC", "BCC"] {
         if let Some(Value::Array(values)) = headers.field(name) {
             keys.extend(values.iter().filter_map(|value| match value {
-                Value::LongStr(key) => Some(key.clone()),
+                Value::LongStr(key) if key != message.routing_key() => Some(key.clone()),
                 _ => None,
             }));
         }

@@ -18,7 +18,7 @@ pub(super) struct Topology {
 }
 
 /// Names that begin so are the broker's own.
-const RESERVED_PREFIX: &str = "amq.";
+pub(crate) const RESERVED_PREFIX: &str = "amq.";
 
 impl VirtualHost {
     /// Declares an exchange; declaring one again that means the same is fine.
@@ -111,10 +111,10 @@ impl VirtualHost {
         Ok(())
     }
 
-    /// Removes a binding. One that is not there is fine.
+    /// Removes a binding. One that is not there is fine, and so is a missing end.
     ///
     /// # Errors
-    /// When either end is missing or is the default exchange.
+    /// When either end is the default exchange, or a queue of another connection.
     pub fn unbind(
         &self,
         source: &str,
@@ -124,7 +124,10 @@ impl VirtualHost {
         connection: Option<ConnectionId>,
     ) -> Result<(), BrokerError> {
         let mut topology = self.topology.lock();
-        let source = self.check_ends(source, destination, connection)?;
+        let source = match self.check_ends(source, destination, connection) {
+            Err(BrokerError::NotFound(_)) => return Ok(()),
+            source => source?,
+        };
         let Some(binding) = source.unbind(destination, routing_key, arguments) else { return Ok(()) };
         self.topology_changed();
         self.forget_binding(&mut topology, &source, &binding)?;
@@ -137,15 +140,15 @@ impl VirtualHost {
         destination: &Destination,
         connection: Option<ConnectionId>,
     ) -> Result<Arc<Exchange>, BrokerError> {
-        match destination {
-            Destination::Queue(name) => drop(self.accessible_queue(name, connection)?),
-            Destination::Exchange(name) if name.is_empty() => return Err(BrokerError::DefaultExchange),
-            Destination::Exchange(name) => drop(self.existing_exchange(name)?),
-        }
-        if source.is_empty() {
+        if source.is_empty() || matches!(destination, Destination::Exchange(name) if name.is_empty()) {
             return Err(BrokerError::DefaultExchange);
         }
-        self.existing_exchange(source)
+        let source = self.existing_exchange(source)?;
+        match destination {
+            Destination::Queue(name) => drop(self.accessible_queue(name, connection)?),
+            Destination::Exchange(name) => drop(self.existing_exchange(name)?),
+        }
+        Ok(source)
     }
 
     fn is_durable(&self, destination: &Destination) -> bool {
@@ -201,11 +204,10 @@ impl VirtualHost {
     /// Declares a queue, and says whether it is new; declaring one again that means the same is fine.
     ///
     /// # Errors
-    /// When it exists and differs, belongs to another connection, can't be made, or its name is reserved.
+    /// When it exists and differs, belongs to another connection, or can't be made.
     pub fn declare_queue(
         &self,
         declaration: QueueDeclaration,
-        server_named: bool,
         turn: &mut Turn,
     ) -> Result<Arc<QueueHandle>, BrokerError> {
         let _topology = self.topology.lock();
@@ -213,9 +215,6 @@ impl VirtualHost {
             current.check_equivalent(&declaration)?;
             current.lock().touch(turn);
             return Ok(current);
-        }
-        if declaration.name.starts_with(RESERVED_PREFIX) && !server_named {
-            return Err(BrokerError::ReservedName { kind: ResourceKind::Queue, name: declaration.name });
         }
         let id = self.shared().next_queue_id();
         let queue = QueueHandle::new(self.name(), id, declaration, self.shared().limits.window, turn)?;
@@ -265,11 +264,11 @@ impl VirtualHost {
             Err(error) => return Err(error),
         };
         let counts = queue.lock().counts();
-        if if_unused && counts.consumers > 0 {
-            return Err(BrokerError::InUse(queue.definition().resource()));
-        }
         if if_empty && counts.ready > 0 {
             return Err(BrokerError::NotEmpty(queue.definition().resource()));
+        }
+        if if_unused && counts.consumers > 0 {
+            return Err(BrokerError::InUse(queue.definition().resource()));
         }
         self.remove_queue_and_bindings(&mut topology, &queue, turn)
     }

@@ -81,7 +81,7 @@ fn declare_queue(broker: &Broker, queue: &config::Queue, turn: &mut Turn) -> Res
         exclusive_owner: None,
         arguments: table(&queue.arguments),
     };
-    vhost.declare_queue(declaration, false, turn)?;
+    vhost.declare_queue(declaration, turn)?;
     vhost.apply_effects(turn);
     Ok(())
 }

@@ -5,6 +5,7 @@ use super::unacked::Unacked;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
+use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::NewConsumer;
 use crate::broker::routing::ReplyConsumer;
@@ -62,8 +63,10 @@ impl Channel {
             self.credit.set_limit(u32::from(qos.prefetch_count));
             self.retry_consumers(context);
         } else {
-            // For consumers that come; those that are there keep what they have.
+            // For consumers that come; those that are there keep what they have. RabbitMQ lifts the channel's limit.
             self.prefetch_count = qos.prefetch_count;
+            self.credit.set_limit(0);
+            self.retry_consumers(context);
         }
         self.reply(AMQPClass::Basic(QosOk(basic::QosOk {})), context);
         Ok(())
@@ -84,7 +87,7 @@ impl Channel {
         self.check_consumer_tag(consume, context)?;
         let tag = self.consumer_tag(consume, context);
         let id = context.broker().next_consumer_id();
-        let priority = consumer_priority(arguments)?;
+        let priority = consumer_priority(arguments, &queue.definition().resource())?;
         // The reply is written before the queue gives anything to the consumer.
         let new = NewConsumer {
             id,
@@ -211,16 +214,16 @@ impl Channel {
 }
 
 /// The consumer argument x-priority: any whole number.
-fn consumer_priority(arguments: &FieldTable) -> Result<i32, AmqpError> {
+fn consumer_priority(arguments: &FieldTable, resource: &Resource) -> Result<i32, AmqpError> {
     let Some(value) = arguments.field("x-priority") else { return Ok(0) };
     match value.as_integer() {
         Some(priority) => {
             Ok(i32::try_from(priority).unwrap_or(if priority < 0 { i32::MIN } else { i32::MAX }))
         }
         None => {
-            let text =
-                format!("invalid arg 'x-priority' for consumer: {{unacceptable_type,{}}}", value.type_name());
-            Err(AmqpError::new(ReplyCode::PreconditionFailed, text))
+            let reason = format!("\"expected integer, got {}\"", value.type_name());
+            let (argument, resource) = ("x-priority".to_owned(), resource.clone());
+            Err(BrokerError::InvalidArgument { argument, resource, reason }.into())
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Puts method, content header and content bodies together into a message (0-9-1 section 2.3.5.2).
 
 use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::amqp::method;
 use crate::message::{DecodeError, Message, MessageBuffer, PropertyScan, Reader};
 
 /// RabbitMQ's bound on a message's body whatever is configured: 512 MiB.
@@ -95,7 +96,10 @@ impl ContentAssembler {
         }
         let mut reader = Reader::new(payload);
         let mut read = || Ok((reader.u16()?, reader.u16()?, reader.u64()?));
-        let (class, _weight, body_bytes) = read().map_err(malformed)?;
+        let (class, weight, body_bytes) = read().map_err(malformed)?;
+        if weight != 0 {
+            return Err(not_a_header());
+        }
         if class != CLASS_BASIC {
             let text =
                 format!("expected content header for class {CLASS_BASIC}, got one for class {class} instead");
@@ -167,7 +171,7 @@ fn needs_check(scan: &PropertyScan<'_>) -> bool {
 }
 
 fn not_a_method() -> AmqpError {
-    unexpected("expected method frame, got non method frame instead")
+    unexpected("expected method frame, got non method frame instead").without_method()
 }
 
 fn not_a_header() -> AmqpError {
@@ -179,11 +183,11 @@ fn not_a_body() -> AmqpError {
 }
 
 fn unexpected(text: &str) -> AmqpError {
-    AmqpError::new(ReplyCode::UnexpectedFrame, text)
+    AmqpError { method: Some(method::PUBLISH), ..AmqpError::new(ReplyCode::UnexpectedFrame, text) }
 }
 
 fn malformed(error: DecodeError) -> AmqpError {
-    AmqpError::new(ReplyCode::SyntaxError, error.to_string())
+    AmqpError::new(ReplyCode::FrameError, error.to_string())
 }
 
 fn too_long(left: u64, arrived: u64) -> AmqpError {

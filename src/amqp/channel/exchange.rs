@@ -2,6 +2,7 @@
 
 use super::{Channel, Context, unimplemented, without_line_ends};
 use crate::amqp::error::AmqpError;
+use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::permissions::Access;
 use crate::message::{FieldTable, Value};
@@ -74,6 +75,9 @@ impl Channel {
     ) -> Result<(), AmqpError> {
         let name = without_line_ends(declare.exchange.as_str());
         if declare.passive {
+            if name.is_empty() {
+                return Err(BrokerError::DefaultExchange.into());
+            }
             context.vhost.existing_exchange(&name)?;
             return Ok(());
         }

@@ -20,7 +20,7 @@ pub(super) use deliver::Sent;
 
 use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, put_method};
-use super::method::{self, Method, MethodFault};
+use super::method::{self, Method};
 use super::{Amqp, AmqpSettings};
 use crate::broker::delivery::{ChannelCredit, Outbox};
 use crate::broker::error::Resource;
@@ -184,7 +184,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<Handled, AmqpError> {
         if self.closing {
-            return self.handle_closing(frame);
+            return Ok(self.handle_closing(frame, context));
         }
         let result = match frame.kind {
             frame::METHOD => self.handle_method(frame.payload, context),
@@ -213,14 +213,19 @@ impl Channel {
     }
 
     /// After an error only the answer to it counts.
-    fn handle_closing(&mut self, frame: Frame<'_>) -> Result<Handled, AmqpError> {
+    fn handle_closing(&self, frame: Frame<'_>, context: &mut Context<'_>) -> Handled {
         const CLOSE: (u16, u16) = (20, 40);
         const CLOSE_OK: (u16, u16) = (20, 41);
         match (frame.kind, method::ids(frame.payload)) {
-            (frame::METHOD, CLOSE_OK) => Ok(Handled::Closed),
-            (frame::METHOD, CLOSE) => Ok(Handled::Closed),
-            _ => Ok(Handled::Open),
+            (frame::METHOD, CLOSE_OK) => return Handled::Closed,
+            // Both ends closed at once: each answers the other.
+            (frame::METHOD, CLOSE) => {
+                let ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
+                self.reply(AMQPClass::Channel(ok), context);
+            }
+            _ => {}
         }
+        Handled::Open
     }
 
     fn fail(&mut self, error: &AmqpError, context: &mut Context<'_>) {
@@ -252,8 +257,9 @@ impl Channel {
             _ => {}
         }
         self.flush(context);
+        let depth_max = context.settings().content.field_table_depth_max;
         let Method { class, table } =
-            method::decode(payload, context.settings().content.field_table_depth_max).map_err(unreadable)?;
+            method::decode(payload, depth_max).map_err(|fault| fault.error(payload))?;
         match class {
             AMQPClass::Channel(method) => return self.handle_channel(&method, context),
             AMQPClass::Access(access::AMQPMethod::Request(_)) => {
@@ -291,7 +297,6 @@ impl Channel {
                 self.reply(AMQPClass::Channel(ok), context);
                 Ok(Handled::Closed)
             }
-            channel::AMQPMethod::CloseOk(_) => Ok(Handled::Closed),
             _ => Err(unimplemented()),
         }
     }
@@ -328,14 +333,6 @@ impl Channel {
         self.requeue(unacked, true, context);
         self.consumers.clear();
         context.vhost.apply_effects(context.turn);
-    }
-}
-
-/// The error for bytes that are no method.
-pub(super) fn unreadable(fault: MethodFault) -> AmqpError {
-    match fault {
-        MethodFault::Unknown => unimplemented(),
-        MethodFault::Malformed(error) => AmqpError::new(ReplyCode::SyntaxError, error.to_string()),
     }
 }
 

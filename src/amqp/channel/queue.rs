@@ -2,11 +2,12 @@
 
 use super::{Channel, Context, unimplemented, without_line_ends};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::broker::error::{BrokerError, Resource};
+use crate::broker::error::{BrokerError, Resource, ResourceKind};
 use crate::broker::exchange::{Binding, Destination};
 use crate::broker::permissions::Access;
 use crate::broker::queue::{QueueCounts, QueueDeclaration};
 use crate::broker::routing::REPLY_TO_PREFIX;
+use crate::broker::topology::RESERVED_PREFIX;
 use crate::message::{FieldTable, Name, Value};
 use amq_protocol::protocol::queue::AMQPMethod::{
     Bind, BindOk, Declare, DeclareOk, Delete, DeleteOk, Purge, PurgeOk, Unbind, UnbindOk,
@@ -57,7 +58,7 @@ impl Channel {
             return self.declare_reply_to(&asked, token, context);
         }
         let (name, counts) = if declare.passive {
-            let name = self.queue_name(&asked)?;
+            let name: Name = asked.as_str().into();
             let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
             let counts = queue.lock().counts();
             (name, counts)
@@ -84,6 +85,9 @@ impl Channel {
             let text = "Cannot declare a server-named queue for type rabbit_quorum_queue";
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
         }
+        if asked.starts_with(RESERVED_PREFIX) {
+            return Err(BrokerError::ReservedName { kind: ResourceKind::Queue, name: asked.into() }.into());
+        }
         let name: Name =
             if server_named { context.names.name("amq.gen-").as_str().into() } else { asked.into() };
         context.may_use_queue(Access::Configure, &name)?;
@@ -98,7 +102,7 @@ impl Channel {
             exclusive_owner: declare.exclusive.then_some(context.connection),
             arguments,
         };
-        let queue = context.vhost.declare_queue(declaration, server_named, context.turn)?;
+        let queue = context.vhost.declare_queue(declaration, context.turn)?;
         if declare.exclusive && !context.exclusive_queues.contains(&name) {
             context.exclusive_queues.push(name.clone());
         }
@@ -173,7 +177,7 @@ impl Channel {
         purge: &queue::Purge,
         context: &mut Context<'_>,
     ) -> Result<queue::AMQPMethod, AmqpError> {
-        let name = self.queue_name(&without_line_ends(purge.queue.as_str()))?;
+        let name = self.queue_name(purge.queue.as_str())?;
         context.may_use_queue(Access::Read, &name)?;
         let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
         let count = queue.lock().purge(context.turn);

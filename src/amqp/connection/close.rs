@@ -7,6 +7,9 @@ use crate::amqp::method;
 use crate::message::Millis;
 use amq_protocol::protocol::connection;
 
+/// How long a peer whose frames can't be told apart gets to read why its connection ends.
+const LOST_TRACK_MS: u64 = 3000;
+
 const CLOSE: (u16, u16) = (10, 50);
 const CLOSE_OK: (u16, u16) = (10, 51);
 
@@ -54,7 +57,8 @@ impl Connection {
             class_id,
             method_id,
         }));
-        self.stage = Stage::Closing { until: now + self.amqp.settings.close_timeout_ms };
+        let patience_ms = if self.lost_track { LOST_TRACK_MS } else { self.amqp.settings.close_timeout_ms };
+        self.stage = Stage::Closing { until: now + patience_ms };
     }
 
     /// After close only the answer counts.

@@ -1,6 +1,6 @@
 //! From the protocol header to connection.open-ok (0-9-1 section 2.2.4), and the other methods of channel 0.
 
-use super::{Connection, Open, Stage, unreadable};
+use super::{Connection, Open, Stage};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_method, put_raw_method};
 use crate::amqp::method::{self, Method};
@@ -103,7 +103,7 @@ impl Connection {
         let ids = method::ids(frame.payload);
         let depth_max = self.amqp.settings.content.field_table_depth_max;
         let result = method::decode(frame.payload, depth_max)
-            .map_err(unreadable)
+            .map_err(|fault| fault.error(frame.payload))
             .and_then(|method| self.handle_connection_method(method, now));
         result.map_err(|error| AmqpError { method: error.method.or(Some(ids)), ..error }.hard())
     }
@@ -191,14 +191,14 @@ impl Connection {
         Ok(user)
     }
 
-    /// A client that understands it is told; another one just waits for the end.
+    /// A client that understands it is told; the others just wait for the end.
     fn refuse_login(&mut self, name: &str, mechanism: &str, why: &str, now: Millis) -> Result<(), AmqpError> {
         tracing::warn!("connection {} ({}): login of user '{name}' refused: {why}", self.id, self.peer.name);
         if self.client_can("authentication_failure_close") {
             let text = format!(
                 "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
             );
-            return Err(AmqpError::new(ReplyCode::AccessRefused, text).hard().without_method());
+            self.fail(&AmqpError::new(ReplyCode::AccessRefused, text).hard().without_method(), now);
         }
         self.stage = Stage::Refused { until: now + REFUSED_DELAY_MS };
         Ok(())

@@ -8,9 +8,9 @@ mod handshake;
 mod heartbeat;
 mod transmit;
 
-use super::channel::{Channel, Context, Handled, NameGenerator, unreadable};
+use super::channel::{Channel, Context, Handled, NameGenerator};
 use super::error::{AmqpError, ReplyCode};
-use super::frame::{self, Frame, FrameFault, cut, put_method};
+use super::frame::{self, Frame, cut, put_method, unknown_frame};
 use super::method;
 use super::{Amqp, channel::Sent};
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
@@ -102,11 +102,16 @@ pub struct Connection {
     exclusive_queues: Vec<Name>,
     names: NameGenerator,
     started_at: Millis,
+    /// What comes can't be cut into frames any more, so no close-ok will be seen.
+    lost_track: bool,
     /// Whether it has published since it was last looked at; only then an alarm holds it up.
     published: bool,
     /// Publishing is held up.
     blocked: bool,
 }
+
+/// What a frame may have before the two ends agreed on it (0-9-1 section 4.2.3).
+const FRAME_MAX_BEFORE_TUNE: usize = 4096;
 
 impl Connection {
     /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox.
@@ -114,7 +119,7 @@ impl Connection {
         let id = amqp.broker.next_connection_id();
         tracing::info!("connection {id} ({}): accepted", peer.name);
         Connection {
-            frame_max: amqp.settings.frame_max as usize,
+            frame_max: FRAME_MAX_BEFORE_TUNE,
             channel_max: amqp.settings.channel_max,
             amqp,
             id,
@@ -135,6 +140,7 @@ impl Connection {
             exclusive_queues: Vec::new(),
             names: NameGenerator::new(),
             started_at: now,
+            lost_track: false,
             published: false,
             blocked: false,
         }
@@ -158,7 +164,8 @@ impl Connection {
                 }
                 Err(fault) => {
                     done = input.len();
-                    break Err(frame_error(&fault));
+                    self.lost_track = true;
+                    break Err(fault.into());
                 }
             }
         };
@@ -170,16 +177,18 @@ impl Connection {
         if let Stage::Closing { .. } = self.stage {
             return self.handle_closing(frame);
         }
-        if frame.kind == frame::HEARTBEAT {
-            if frame.channel != 0 {
-                let text = format!("heartbeat on channel {}", frame.channel);
+        let payload = frame.payload;
+        match frame.kind {
+            frame::HEARTBEAT if !payload.is_empty() => return Err(unknown_frame(frame.kind, payload)),
+            frame::HEARTBEAT if frame.channel != 0 => {
+                let text = "type 8, all octets = <<>>";
                 return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text).without_method());
             }
-            return Ok(());
-        }
-        if !matches!(frame.kind, frame::METHOD | frame::HEADER | frame::BODY) {
-            let text = format!("unknown frame type {}", frame.kind);
-            return Err(AmqpError::new(ReplyCode::FrameError, text).without_method());
+            frame::HEARTBEAT => return Ok(()),
+            frame::METHOD if payload.len() < 4 => return Err(unknown_frame(frame.kind, payload)),
+            frame::HEADER if payload.len() < 12 => return Err(unknown_frame(frame.kind, payload)),
+            frame::METHOD | frame::HEADER | frame::BODY => {}
+            _ => return Err(unknown_frame(frame.kind, payload)),
         }
         if frame.channel == 0 {
             return self.handle_connection_frame(frame, now);
@@ -235,10 +244,13 @@ impl Connection {
     fn open_channel(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
         const OPEN: (u16, u16) = (20, 10);
         let ids = method::ids(frame.payload);
-        if frame.kind != frame::METHOD || ids != OPEN {
-            let method = if frame.kind == frame::METHOD { ids } else { (0, 0) };
+        if frame.kind != frame::METHOD {
+            let text = "expected method frame, got non method frame instead";
+            return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text).without_method());
+        }
+        if ids != OPEN {
             let error = AmqpError::new(ReplyCode::ChannelError, "expected 'channel.open'");
-            return Err(AmqpError { method: Some(method), ..error });
+            return Err(AmqpError { method: Some(ids), ..error });
         }
         if self.channel_max > 0 && self.channels.len() >= usize::from(self.channel_max) {
             let text = format!(
@@ -246,7 +258,7 @@ impl Connection {
                 self.channels.len(),
                 self.channel_max
             );
-            return Err(AmqpError { method: Some(OPEN), ..AmqpError::new(ReplyCode::NotAllowed, text) });
+            return Err(AmqpError::new(ReplyCode::NotAllowed, text).without_method());
         }
         self.channels.insert(frame.channel, Channel::new(frame.channel));
         let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
@@ -338,16 +350,4 @@ impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection").field("id", &self.id).field("stage", &self.stage).finish_non_exhaustive()
     }
-}
-
-fn frame_error(fault: &FrameFault) -> AmqpError {
-    let text = match fault {
-        FrameFault::TooLarge { kind, payload_bytes, payload_bytes_max } => {
-            format!("type {kind}, all octets = <<>>: {{frame_too_large,{payload_bytes},{payload_bytes_max}}}")
-        }
-        FrameFault::NoEnd { kind, channel, end } => {
-            format!("frame of type {kind} on channel {channel} ends in {end:#04x} instead of 0xce")
-        }
-    };
-    AmqpError::new(ReplyCode::FrameError, text).without_method()
 }

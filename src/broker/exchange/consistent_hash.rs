@@ -8,8 +8,8 @@
 use super::binding::{Binding, Destination};
 use super::binding_set::BindingSet;
 use super::key_hash::{scramble, stable_hash};
-use super::term::binary;
 use super::types::{Envelope, ExchangeType, Matches, Refusal};
+use crate::broker::term::binary;
 use crate::message::{FieldTable, Value};
 use std::collections::BTreeMap;
 use std::num::IntErrorKind;

@@ -6,8 +6,8 @@
 use super::binding::Binding;
 use super::binding_set::BindingSet;
 use super::key_hash::{KeyHashSeed, KeyMap};
-use super::term::term;
 use super::types::{Envelope, ExchangeType, Matches, Refusal};
+use crate::broker::term::term;
 use crate::message::{FieldTable, ShortStr, Value};
 use std::hash::BuildHasher;
 use std::sync::Arc;

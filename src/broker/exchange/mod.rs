@@ -12,7 +12,6 @@ mod headers;
 mod key_hash;
 mod modulus_hash;
 mod random;
-mod term;
 mod topic;
 mod types;
 

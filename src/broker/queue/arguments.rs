@@ -106,7 +106,7 @@ pub(super) fn settings(
         max_length_bytes: read.count("x-max-length-bytes")?,
         overflow: read.overflow(queue_type)?,
         max_priority: read.max_priority(queue_type)?,
-        dead_letter_exchange: read.text("x-dead-letter-exchange")?.map(Into::into),
+        dead_letter_exchange: read.exchange("x-dead-letter-exchange")?.map(Into::into),
         dead_letter_routing_key: read.text("x-dead-letter-routing-key")?.map(|key| key.as_str().into()),
         dead_letter_strategy: read.dead_letter_strategy()?,
         single_active_consumer: read.flag("x-single-active-consumer")?,
@@ -115,10 +115,21 @@ pub(super) fn settings(
     if settings.dead_letter_routing_key.is_some() && settings.dead_letter_exchange.is_none() {
         return Err(invalid("x-dead-letter-routing-key", resource, "routing_key_but_no_dlx_defined".into()));
     }
-    for accepted in ["x-max-in-memory-length", "x-max-in-memory-bytes", "x-quorum-initial-group-size"] {
+    // Accepted for what they mean elsewhere.
+    for accepted in ["x-max-in-memory-length", "x-max-in-memory-bytes"] {
         read.count(accepted)?;
     }
-    read.one_of("x-queue-mode", &["default", "lazy"], "invalid_queue_mode")?;
+    read.positive("x-quorum-initial-group-size")?;
+    if let Some(mode) = read.text("x-queue-mode")?.filter(|mode| mode != "default" && mode != "lazy") {
+        return Err(invalid("x-queue-mode", resource, format!("\"unsupported queue mode '{mode}'\"")));
+    }
+    if let Some(version) = read.count("x-queue-version")?.filter(|version| !matches!(version, 1 | 2)) {
+        return Err(invalid(
+            "x-queue-version",
+            resource,
+            format!("\"unsupported queue version '{version}'\""),
+        ));
+    }
     Ok(settings)
 }
 
@@ -228,6 +239,25 @@ impl ArgumentReader<'_> {
         }
     }
 
+    fn positive(&self, name: &str) -> Result<Option<u64>, BrokerError> {
+        match self.count(name)? {
+            Some(0) => Err(invalid(name, self.resource, "{value_zero,0}".to_owned())),
+            count => Ok(count),
+        }
+    }
+
+    /// Where messages go that died; RabbitMQ words this one differently.
+    fn exchange(&self, name: &str) -> Result<Option<String>, BrokerError> {
+        self.text(name).map_err(|error| match self.arguments.field(name) {
+            Some(value) => BrokerError::Precondition(format!(
+                "invalid type '{}' for arg '{name}' in {}",
+                value.type_name(),
+                self.resource
+            )),
+            None => error,
+        })
+    }
+
     fn time(&self, name: &str, least: i64) -> Result<Option<u64>, BrokerError> {
         match self.integer(name)? {
             Some(number) if number > TIME_MAX_MS => {
@@ -250,9 +280,7 @@ impl ArgumentReader<'_> {
         match self.arguments.field(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
-            Some(value) => {
-                Err(invalid(name, self.resource, format!("\"expected boolean, got {}\"", value.type_name())))
-            }
+            Some(value) => Err(invalid(name, self.resource, unacceptable_type(value))),
         }
     }
 

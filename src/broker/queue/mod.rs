@@ -314,6 +314,7 @@ impl Queue {
                 self.unacked_bytes += entry.message.body_bytes() as u64;
             }
         }
+        self.drop_expired(turn);
         self.ask_for_wake(turn);
         entry.map(|entry| (entry, self.ready.len()))
     }

@@ -3,7 +3,7 @@
 use crate::message::Value;
 
 /// A value: `5`, `true`, `<<"text">>`, `[{<<"name">>,longstr,<<"text">>}]`.
-pub(super) fn term(value: &Value) -> String {
+pub(crate) fn term(value: &Value) -> String {
     match value {
         Value::Bool(flag) => flag.to_string(),
         Value::F32(number) => float(format!("{:?}", f64::from(*number))),
@@ -26,13 +26,18 @@ pub(super) fn term(value: &Value) -> String {
 }
 
 /// Bytes: `<<"text">>` when all of them are printable characters of Latin-1, else `<<196,128>>`.
-pub(super) fn binary(bytes: &[u8]) -> String {
+pub(crate) fn binary(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "<<>>".to_owned();
     }
     if bytes.iter().all(|byte| is_printable(*byte)) {
         return format!("<<\"{}\">>", String::from_utf8_lossy(&escaped(bytes)));
     }
+    self::bytes(bytes)
+}
+
+/// Bytes as numbers, whatever they are: `<<0,60>>`.
+pub(crate) fn bytes(bytes: &[u8]) -> String {
     let numbers: Vec<String> = bytes.iter().map(u8::to_string).collect();
     format!("<<{}>>", numbers.join(","))
 }
@@ -77,8 +82,12 @@ fn float(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixture::table;
     use super::*;
+    use crate::message::FieldTable;
+
+    fn table(fields: &[(&str, Value)]) -> FieldTable {
+        fields.iter().cloned().collect()
+    }
 
     #[test]
     fn values_look_as_in_rabbitmq() {
