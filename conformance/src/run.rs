@@ -78,6 +78,8 @@ pub(crate) struct Connection {
     inbox: BTreeMap<u16, VecDeque<Item>>,
     /// Open channels (true), and those only the case itself may open (false).
     channels: BTreeMap<u16, bool>,
+    /// Channels with a tx.commit on its way: RabbitMQ takes no other method until it is done.
+    committing: BTreeSet<u16>,
     /// The handshake is done.
     ready: bool,
     /// A close was sent or has come.
@@ -322,6 +324,11 @@ impl<'a> Runner<'a> {
             "exchange.declare" => {
                 self.exchanges.insert(text("exchange"));
             }
+            "tx.commit" => {
+                if let Some(connection) = self.connections.get_mut(&letter) {
+                    connection.committing.insert(channel);
+                }
+            }
             "channel.close" => {
                 if let Some(connection) = self.connections.get_mut(&letter) {
                     connection.channels.insert(channel, false);
@@ -508,7 +515,11 @@ impl Connection {
             "channel.open-ok" => {
                 self.channels.insert(channel, true);
             }
+            "tx.commit-ok" => {
+                self.committing.remove(&channel);
+            }
             "channel.close" | "channel.close-ok" => {
+                self.committing.remove(&channel);
                 self.channels.insert(channel, false);
             }
             "connection.close" | "connection.close-ok" => self.ended = true,

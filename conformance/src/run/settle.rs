@@ -37,6 +37,13 @@ impl Runner<'_> {
     }
 
     fn flush_channels(&mut self, letter: char) {
+        let deadline = Instant::now() + self.options.timeout;
+        let commits = |connection: &Connection| !connection.committing.is_empty() && !connection.ended;
+        while self.connections.get(&letter).is_some_and(commits) {
+            if self.receive(letter, Duration::from_millis(50)) == Arrived::Closed || Instant::now() > deadline {
+                return;
+            }
+        }
         let Some(connection) = self.connections.get(&letter) else { return };
         if !connection.ready || connection.ended || connection.closed || connection.raw || connection.paused {
             return;
