@@ -45,8 +45,8 @@ impl Channel {
             Outgoing::Reply { message, .. } => {
                 let Some(reply_to) = &self.reply_to else { return };
                 let tag = reply_to.consumer_tag.clone();
-                let delivery_tag = self.next_tag().0;
-                put_deliver(out, self.number, &tag, delivery_tag, false, &message);
+                // A reply takes no number of its own, as in RabbitMQ: it can't be acknowledged.
+                put_deliver(out, self.number, &tag, self.next_delivery_tag, false, &message);
                 put_content(out, self.number, &message, message.properties(), frame_max);
             }
         }

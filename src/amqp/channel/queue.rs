@@ -54,6 +54,13 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<queue::AMQPMethod, AmqpError> {
         let asked = without_line_ends(declare.queue.as_str());
+        if asked == REPLY_TO {
+            return Ok(DeclareOk(queue::DeclareOk {
+                queue: REPLY_TO.into(),
+                message_count: 0,
+                consumer_count: 1,
+            }));
+        }
         if let Some(token) = asked.strip_prefix(REPLY_TO_PREFIX) {
             return self.declare_reply_to(&asked, token, context);
         }
