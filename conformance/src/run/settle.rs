@@ -40,7 +40,8 @@ impl Runner<'_> {
         let deadline = Instant::now() + self.options.timeout;
         let commits = |connection: &Connection| !connection.committing.is_empty() && !connection.ended;
         while self.connections.get(&letter).is_some_and(commits) {
-            if self.receive(letter, Duration::from_millis(50)) == Arrived::Closed || Instant::now() > deadline {
+            if self.receive(letter, Duration::from_millis(50)) == Arrived::Closed || Instant::now() > deadline
+            {
                 return;
             }
         }
