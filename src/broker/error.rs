@@ -103,7 +103,10 @@ pub enum BrokerError {
     )]
     Locked(Resource),
     /// basic.get from a quorum queue with a single active consumer.
-    #[error("{0}: basic.get operations are not supported by quorum queues with single active consumer")]
+    #[error(
+        "cannot obtain access to locked {0}. basic.get operations are not supported by quorum queues with single active \
+         consumer"
+    )]
     GetFromSingleActive(Resource),
     /// A consumer wants the queue for itself, or another one has it.
     #[error("{0} in exclusive use")]

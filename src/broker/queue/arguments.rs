@@ -70,11 +70,10 @@ pub(super) fn queue_type(arguments: &FieldTable, resource: &Resource) -> Result<
     match value.as_str() {
         Some("classic") => Ok(QueueType::Classic),
         Some("quorum") => Ok(QueueType::Quorum),
-        Some("stream") => Err(invalid(
-            "x-queue-type",
-            resource,
-            "stream queues are not supported yet, declare classic or quorum".into(),
-        )),
+        Some("stream") => {
+            let reason = "\"streams are not supported yet: declare a classic or a quorum queue\"";
+            Err(invalid("x-queue-type", resource, reason.to_owned()))
+        }
         Some(other) => {
             Err(invalid("x-queue-type", resource, format!("\"unsupported queue type '{other}'\"")))
         }
@@ -100,11 +99,12 @@ pub(super) fn settings(
     }
     let read = ArgumentReader { arguments, resource };
     let settings = QueueSettings {
-        message_ttl_ms: read.time("x-message-ttl", 0)?,
+        // In the order in which RabbitMQ looks at them, since only the first fault is reported.
         expires_ms: read.time("x-expires", 1)?,
+        message_ttl_ms: read.time("x-message-ttl", 0)?,
         max_length: read.count("x-max-length")?,
         max_length_bytes: read.count("x-max-length-bytes")?,
-        overflow: read.overflow(queue_type)?,
+        overflow: read.overflow()?,
         max_priority: read.max_priority(queue_type)?,
         dead_letter_exchange: read.exchange("x-dead-letter-exchange")?.map(Into::into),
         dead_letter_routing_key: read.text("x-dead-letter-routing-key")?.map(|key| key.as_str().into()),
@@ -120,6 +120,7 @@ pub(super) fn settings(
         read.count(accepted)?;
     }
     read.positive("x-quorum-initial-group-size")?;
+    read.one_of("x-queue-leader-locator", &["client-local", "balanced"], "invalid_queue_locator_arg")?;
     if let Some(mode) = read.text("x-queue-mode")?.filter(|mode| mode != "default" && mode != "lazy") {
         return Err(invalid("x-queue-mode", resource, format!("\"unsupported queue mode '{mode}'\"")));
     }
@@ -293,12 +294,9 @@ impl ArgumentReader<'_> {
         }
     }
 
-    fn overflow(&self, queue_type: QueueType) -> Result<Overflow, BrokerError> {
-        let allowed: &[&str] = match queue_type {
-            QueueType::Classic => &["drop-head", "reject-publish", "reject-publish-dlx"],
-            QueueType::Quorum => &["drop-head", "reject-publish"],
-        };
-        let text = self.one_of("x-overflow", allowed, "invalid_overflow")?;
+    fn overflow(&self) -> Result<Overflow, BrokerError> {
+        let allowed = ["drop-head", "reject-publish", "reject-publish-dlx"];
+        let text = self.one_of("x-overflow", &allowed, "invalid_overflow")?;
         Ok(match text.as_deref() {
             Some("reject-publish") => Overflow::RejectPublish,
             Some("reject-publish-dlx") => Overflow::RejectPublishDlx,

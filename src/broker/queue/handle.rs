@@ -3,7 +3,7 @@
 use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueSettings, QueueType, Window, arguments};
 use crate::broker::error::Resource;
 use crate::broker::turn::Turn;
-use crate::message::{ConnectionId, Message, Name, Position, QueueId};
+use crate::message::{ConnectionId, Message, Name, Position, QueueId, Value};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -146,8 +146,8 @@ impl QueueHandle {
 
 fn parse(vhost: &Name, declaration: &QueueDeclaration) -> Result<(QueueType, QueueSettings), BrokerError> {
     let resource = Resource::queue(vhost, &declaration.name);
-    let queue_type = arguments::queue_type(&declaration.arguments, &resource)?;
-    if queue_type == QueueType::Quorum {
+    let asked = declaration.arguments.field("x-queue-type").and_then(Value::as_str);
+    if matches!(asked, Some("quorum" | "stream")) {
         let forbidden = [
             ("non-durable", !declaration.durable),
             ("exclusive-owner", declaration.exclusive_owner.is_some()),
@@ -157,6 +157,7 @@ fn parse(vhost: &Name, declaration: &QueueDeclaration) -> Result<(QueueType, Que
             return Err(BrokerError::InvalidProperty { property, resource });
         }
     }
+    let queue_type = arguments::queue_type(&declaration.arguments, &resource)?;
     let settings = arguments::settings(queue_type, &declaration.arguments, &resource)?;
     Ok((queue_type, settings))
 }
