@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Log, LogFormat};
 use leveret::server::Server;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -125,7 +126,9 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
 
 fn start_log(log: &Log) {
     let filter = EnvFilter::new(&log.level);
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let to_terminal = std::io::stderr().is_terminal();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(to_terminal).with_writer(std::io::stderr);
     match log.format {
         LogFormat::Text => subscriber.with_target(false).init(),
         LogFormat::Json => subscriber.json().init(),

@@ -24,13 +24,8 @@ pub enum StartError {
     #[error("{0}")]
     Broker(#[from] BrokerError),
     /// Something that the configuration declares can't be.
-    #[error("{}{error}", location.as_ref().map(|at| format!("{at}: ")).unwrap_or_default())]
-    Declaration {
-        /// Where it is declared.
-        location: Option<Location>,
-        /// What is wrong.
-        error: BrokerError,
-    },
+    #[error("{0}")]
+    Declaration(Box<DeclarationError>),
     /// A listener's address can't be had.
     #[error("can't listen on {address}: {error}; choose another address for {key}")]
     Listen {
@@ -44,6 +39,16 @@ pub enum StartError {
     /// The system refused something else.
     #[error("{0}")]
     System(#[from] io::Error),
+}
+
+/// Something in the configuration that can't be declared.
+#[derive(Debug, thiserror::Error)]
+#[error("{}{error}", location.as_ref().map(|at| format!("{at}: ")).unwrap_or_default())]
+pub struct DeclarationError {
+    /// Where it stands.
+    pub location: Option<Location>,
+    /// What is wrong.
+    pub error: BrokerError,
 }
 
 /// See the module.

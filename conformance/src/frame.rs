@@ -1,5 +1,5 @@
 //! Frames: cutting them from a stream, putting them together, and the message content that spans several of them.
-//! Used by [`crate::run`], which sees [`Item`]s only.
+//! Used by [`mod@crate::run`], which sees [`Item`]s only.
 
 use crate::field::Reader;
 use crate::method::{Kind, Method, Wire, read_value, write_value};

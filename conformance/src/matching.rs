@@ -1,4 +1,4 @@
-//! From what a case writes to bytes on the wire, and back: does what came fit what was expected? Used by [`crate::run`].
+//! From what a case writes to bytes on the wire, and back: does what came fit what was expected? Used by [`mod@crate::run`].
 
 use crate::field::{Field, Table, Value, is_integer};
 use crate::frame::{Content, Item, PROPERTIES};

@@ -1,5 +1,5 @@
 //! The `$names` of a case: captured values, built-in ones, and names unique to a run, so that a case can be played
-//! against a broker in use. Owned by [`crate::run`].
+//! against a broker in use. Owned by [`mod@crate::run`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

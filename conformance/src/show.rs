@@ -1,5 +1,5 @@
-//! Prints what came in the language of cases, so that it can be compared by eye and pasted. Used by [`crate::run`] for
-//! failures and by [`crate::record`].
+//! Prints what came in the language of cases, so that it can be compared by eye and pasted. Used by [`mod@crate::run`] for
+//! failures and by [`mod@crate::record`].
 
 use crate::field::{Field, Table, Value};
 use crate::frame::Item;

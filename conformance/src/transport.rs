@@ -1,5 +1,5 @@
 //! How bytes reach a broker: TCP here, an in-memory broker with a fake clock in the broker's own tests. Called by
-//! [`crate::run`] only.
+//! [`mod@crate::run`] only.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};

@@ -108,7 +108,10 @@ fn what_comes_as_expected_passes() {
 #[test]
 fn a_field_that_differs_or_is_not_named_fails_on_its_line() {
     let line = |steps| play(steps).unwrap_err();
-    assert_eq!(line("1> queue.declare queue=$q\n1< queue.declare-ok queue=$q"), (3, "message_count differs".into()));
+    assert_eq!(
+        line("1> queue.declare queue=$q\n1< queue.declare-ok queue=$q"),
+        (3, "message_count differs".into())
+    );
     assert_eq!(line("1> queue.declare queue=$q\n1< queue.declare-ok message_count=3").1, "queue differs");
     assert_eq!(line("1> channel.flow\n1< channel.flow-ok").1, "nothing came");
 }

@@ -83,7 +83,7 @@ fn parse(payload: &[u8]) -> Result<AMQPClass, MethodFault> {
         return Err(MethodFault::Undecodable);
     }
     match parse_class(payload) {
-        Ok((rest, class)) if rest.is_empty() => Ok(class),
+        Ok(([], class)) => Ok(class),
         Ok(_) => Err(MethodFault::Undecodable),
         // The layout of methods with a table has been checked by then: what is left to go wrong is a name.
         Err(_) if before_table(ids(payload)).is_some() => Err(MethodFault::NotUtf8),

@@ -7,7 +7,7 @@ use crate::message::{Millis, Name, QueueId};
 use crate::store::Changes;
 use std::sync::Arc;
 
-/// What a queue wants done elsewhere. It is done after the queue's lock is released, see [`super::vhost::VirtualHost::finish`].
+/// What a queue wants done elsewhere. It is done after the queue's lock is released, see [`super::VirtualHost::apply_effects`].
 #[derive(Debug)]
 pub enum Effect {
     /// A message died; it goes to the dead-letter exchange or nowhere.

@@ -1,7 +1,7 @@
 //! Declares at start what the configuration lists: vhosts, users, permissions, exchanges, queues, bindings. What is there
 //! already and means the same stays as it is.
 
-use super::StartError;
+use super::{DeclarationError, StartError};
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::permissions::Patterns;
@@ -40,7 +40,9 @@ pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(
 
 /// An error of something that stands in the file says where.
 fn at<T>(location: &Option<Location>, result: Result<T, BrokerError>) -> Result<T, StartError> {
-    result.map_err(|error| StartError::Declaration { location: location.clone(), error })
+    result.map_err(|error| {
+        StartError::Declaration(Box::new(DeclarationError { location: location.clone(), error }))
+    })
 }
 
 fn declared_user(user: &config::User) -> User {

@@ -252,7 +252,7 @@ impl std::fmt::Debug for Exchange {
 fn same_arguments(a: &FieldTable, b: &FieldTable) -> bool {
     fn sorted(table: &FieldTable) -> Vec<(&ShortStr, &Value)> {
         let mut fields: Vec<_> = table.iter().collect();
-        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        fields.sort_by_key(|(name, _)| *name);
         fields
     }
     sorted(a) == sorted(b)
