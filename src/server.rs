@@ -142,7 +142,14 @@ pub fn check(config: &Config, exchange_types: &ExchangeTypes) -> Vec<StartError>
 
 fn broker_limits(config: &Config) -> BrokerLimits {
     let window = Window { messages: config.limits.outbox_messages, bytes: config.limits.outbox_bytes };
-    BrokerLimits { window, ..BrokerLimits::default() }
+    BrokerLimits {
+        window,
+        queues_per_vhost_max: config.limits.queues_per_vhost_max as usize,
+        exchanges_per_vhost_max: config.limits.exchanges_per_vhost_max as usize,
+        bindings_per_exchange_max: config.limits.bindings_per_exchange_max as usize,
+        priority_max: config.limits.priority_max,
+        ..BrokerLimits::default()
+    }
 }
 
 fn amqp_settings(config: &Config) -> AmqpSettings {

@@ -144,6 +144,7 @@ impl From<BrokerError> for AmqpError {
             | BrokerError::InUse(_)
             | BrokerError::NotEmpty(_)
             | BrokerError::UnknownExchangeType(_)
+            | BrokerError::LimitReached { .. }
             | BrokerError::Precondition(_) => ReplyCode::PreconditionFailed,
             BrokerError::NotImplemented(_) => ReplyCode::NotImplemented,
             BrokerError::Store(_) => ReplyCode::InternalError,

@@ -137,6 +137,18 @@ pub enum BrokerError {
     /// No such type is registered.
     #[error("unknown exchange type '{0}'")]
     UnknownExchangeType(String),
+    /// A vhost or an exchange has as many of these as it may have.
+    #[error("cannot declare {what}: {limit} limit in vhost '{vhost}' ({max}) is reached")]
+    LimitReached {
+        /// What was to be declared, such as `queue 'q'`.
+        what: String,
+        /// What is limited.
+        limit: &'static str,
+        /// The vhost.
+        vhost: Name,
+        /// How many there may be.
+        max: usize,
+    },
     /// Anything else about a request that can't be: the text says what.
     #[error("{0}")]
     Precondition(String),

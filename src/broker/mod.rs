@@ -43,11 +43,26 @@ pub struct BrokerLimits {
     pub window: Window,
     /// Bytes of direct replies that may wait for a session; what comes beyond is dropped.
     pub reply_bytes: u64,
+    /// Queues of a vhost; 0 is no limit.
+    pub queues_per_vhost_max: usize,
+    /// Exchanges of a vhost, with those that every vhost has; 0 is no limit.
+    pub exchanges_per_vhost_max: usize,
+    /// Bindings that start from one exchange; 0 is no limit.
+    pub bindings_per_exchange_max: usize,
+    /// The greatest x-max-priority.
+    pub priority_max: u8,
 }
 
 impl Default for BrokerLimits {
     fn default() -> BrokerLimits {
-        BrokerLimits { window: Window { messages: 2048, bytes: 1 << 20 }, reply_bytes: 16 << 20 }
+        BrokerLimits {
+            window: Window { messages: 2048, bytes: 1 << 20 },
+            reply_bytes: 16 << 20,
+            queues_per_vhost_max: 0,
+            exchanges_per_vhost_max: 0,
+            bindings_per_exchange_max: 0,
+            priority_max: u8::MAX,
+        }
     }
 }
 
@@ -164,7 +179,7 @@ impl Broker {
             }
             Definition::Queue(name, id, declaration) => {
                 let vhost = self.vhost(&name).ok_or_else(|| orphan(&name))?;
-                let queue = QueueHandle::new(&name, id, declaration, self.shared.limits.window, turn)?;
+                let queue = QueueHandle::new(&name, id, declaration, &self.shared.limits, turn)?;
                 vhost.insert_queue(Arc::new(queue));
             }
             Definition::Binding(name, binding) => {

@@ -39,6 +39,8 @@ impl VirtualHost {
         if definition.name.starts_with(RESERVED_PREFIX) {
             return Err(BrokerError::ReservedName { kind: ResourceKind::Exchange, name: definition.name });
         }
+        let max = self.shared().limits.exchanges_per_vhost_max;
+        self.check_limit(max, self.exchange_count(), "exchange", &definition.name)?;
         let exchange = Exchange::new(definition, &self.shared().exchange_types)?;
         if exchange.definition().durable {
             self.shared().put(&Definition::Exchange(exchange.definition().clone()))?;
@@ -101,6 +103,8 @@ impl VirtualHost {
         let definition = Definition::Binding(self.name().clone(), binding.clone());
         let durable = source.definition().durable && self.is_durable(&binding.destination);
         let destination = binding.destination.clone();
+        let max = self.shared().limits.bindings_per_exchange_max;
+        self.check_limit(max, source.bindings().len(), "binding", &source.definition().name)?;
         if source.bind(binding)? {
             topology.sources.entry(destination).or_default().insert(source.definition().name.clone());
             self.topology_changed();
@@ -207,23 +211,43 @@ impl VirtualHost {
     /// When it exists and differs, belongs to another connection, or can't be made.
     pub fn declare_queue(
         &self,
-        declaration: QueueDeclaration,
+        mut declaration: QueueDeclaration,
         turn: &mut Turn,
     ) -> Result<Arc<QueueHandle>, BrokerError> {
         let _topology = self.topology.lock();
+        declaration.take_default_type(self.default_queue_type());
         if let Some(current) = self.queue(&declaration.name) {
             current.check_equivalent(&declaration)?;
             current.lock().touch(turn);
             return Ok(current);
         }
+        let limits = &self.shared().limits;
+        self.check_limit(limits.queues_per_vhost_max, self.queue_count(), "queue", &declaration.name)?;
         let id = self.shared().next_queue_id();
-        let queue = QueueHandle::new(self.name(), id, declaration, self.shared().limits.window, turn)?;
+        let queue = QueueHandle::new(self.name(), id, declaration, limits, turn)?;
         if queue.definition().survives_restart() {
             self.shared().put(&Definition::queue(queue.definition()))?;
         }
         let queue = Arc::new(queue);
         self.insert_queue(queue.clone());
         Ok(queue)
+    }
+
+    fn check_limit(
+        &self,
+        max: usize,
+        count: usize,
+        limit: &'static str,
+        name: &str,
+    ) -> Result<(), BrokerError> {
+        if max == 0 || count < max {
+            return Ok(());
+        }
+        let what = match limit {
+            "binding" => format!("binding from exchange '{name}'"),
+            kind => format!("{kind} '{name}'"),
+        };
+        Err(BrokerError::LimitReached { what, limit, vhost: self.name().clone(), max })
     }
 
     /// A queue that has to be there and that `connection` may touch. `None` is the broker itself.

@@ -7,7 +7,7 @@ use super::Shared;
 use super::delivery::Entry;
 use super::exchange::{Binding, Exchange, ExchangeDefinition};
 use super::queue::{
-    DeadLetterStrategy, DeathReason, Overflow, QueueDefinition, QueueHandle, buried, is_cycle,
+    DeadLetterStrategy, DeathReason, Overflow, QueueDefinition, QueueHandle, QueueType, buried, is_cycle,
 };
 use super::routing::Route;
 use super::timer::Deadline;
@@ -27,6 +27,7 @@ pub struct VirtualHost {
     exchanges: DashMap<Name, Arc<Exchange>>,
     queues: DashMap<Name, Arc<QueueHandle>>,
     pub(super) topology: Mutex<Topology>,
+    default_queue_type: Mutex<QueueType>,
     version: AtomicU64,
 }
 
@@ -49,6 +50,7 @@ impl VirtualHost {
             exchanges: DashMap::new(),
             queues: DashMap::new(),
             topology: Mutex::default(),
+            default_queue_type: Mutex::new(QueueType::Classic),
             version: AtomicU64::new(0),
         };
         for (exchange, kind, internal) in PREDECLARED {
@@ -76,6 +78,16 @@ impl VirtualHost {
         &self.shared
     }
 
+    /// The type of queues that are declared without one.
+    pub fn default_queue_type(&self) -> QueueType {
+        *self.default_queue_type.lock()
+    }
+
+    /// Sets the type of queues that are declared without one.
+    pub fn set_default_queue_type(&self, queue_type: QueueType) {
+        *self.default_queue_type.lock() = queue_type;
+    }
+
     /// An exchange, by name.
     pub fn exchange(&self, name: &str) -> Option<Arc<Exchange>> {
         self.exchanges.get(name).map(|exchange| exchange.clone())
@@ -84,6 +96,16 @@ impl VirtualHost {
     /// A queue, by name.
     pub fn queue(&self, name: &str) -> Option<Arc<QueueHandle>> {
         self.queues.get(name).map(|queue| queue.clone())
+    }
+
+    /// How many exchanges there are, with those that every vhost has.
+    pub fn exchange_count(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// How many queues there are.
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
     }
 
     /// All exchanges, in no order.

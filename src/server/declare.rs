@@ -5,7 +5,7 @@ use super::{DeclarationError, StartError};
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::permissions::Patterns;
-use crate::broker::queue::QueueDeclaration;
+use crate::broker::queue::{QueueDeclaration, QueueType};
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
 use crate::config::{self, Argument, Arguments, Config, Credentials, DestinationType, Location};
@@ -15,7 +15,11 @@ use std::sync::Arc;
 
 pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(), StartError> {
     for vhost in &config.vhosts {
-        at(&vhost.declared_at, broker.add_vhost(&vhost.name))?;
+        let added = at(&vhost.declared_at, broker.add_vhost(&vhost.name))?;
+        added.set_default_queue_type(match vhost.default_queue_type.unwrap_or(config.default_queue_type) {
+            config::QueueType::Classic => QueueType::Classic,
+            config::QueueType::Quorum => QueueType::Quorum,
+        });
     }
     for user in &config.users {
         broker.users().put(declared_user(user));

@@ -86,6 +86,7 @@ pub(super) fn settings(
     queue_type: QueueType,
     arguments: &FieldTable,
     resource: &Resource,
+    priority_max: u8,
 ) -> Result<QueueSettings, BrokerError> {
     for (name, _) in arguments.iter() {
         let name = name.to_string();
@@ -105,7 +106,7 @@ pub(super) fn settings(
         max_length: read.count("x-max-length")?,
         max_length_bytes: read.count("x-max-length-bytes")?,
         overflow: read.overflow()?,
-        max_priority: read.max_priority(queue_type)?,
+        max_priority: read.max_priority(queue_type, priority_max)?,
         dead_letter_exchange: read.exchange("x-dead-letter-exchange")?.map(Into::into),
         dead_letter_routing_key: read.text("x-dead-letter-routing-key")?.map(|key| key.as_str().into()),
         dead_letter_strategy: read.dead_letter_strategy()?,
@@ -304,16 +305,14 @@ impl ArgumentReader<'_> {
         })
     }
 
-    fn max_priority(&self, queue_type: QueueType) -> Result<Option<u8>, BrokerError> {
+    fn max_priority(&self, queue_type: QueueType, max: u8) -> Result<Option<u8>, BrokerError> {
         if queue_type == QueueType::Quorum {
             return Ok(Some(super::QUORUM_PRIORITY_MAX));
         }
         let Some(number) = self.count("x-max-priority")? else { return Ok(None) };
         match u8::try_from(number) {
-            Ok(priority) => Ok(Some(priority)),
-            Err(_) => {
-                Err(invalid("x-max-priority", self.resource, format!("{{max_value_exceeded,{number}}}")))
-            }
+            Ok(priority) if priority <= max => Ok(Some(priority)),
+            _ => Err(invalid("x-max-priority", self.resource, format!("{{max_value_exceeded,{number}}}"))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! How a queue is owned: behind one mutex. Nothing else knows, so that this could become a thread or a shard of its own.
 
-use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueSettings, QueueType, Window, arguments};
+use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueSettings, QueueType, arguments};
+use crate::broker::BrokerLimits;
 use crate::broker::error::Resource;
 use crate::broker::turn::Turn;
 use crate::message::{ConnectionId, Message, Name, Position, QueueId, Value};
@@ -23,6 +24,16 @@ pub struct QueueDeclaration {
     pub arguments: FieldTable,
 }
 
+impl QueueDeclaration {
+    /// Gives a queue that is declared without a type the vhost's default one, if it can have it.
+    pub(in crate::broker) fn take_default_type(&mut self, default: QueueType) {
+        let can_be_quorum = self.durable && !self.auto_delete && self.exclusive_owner.is_none();
+        if default == QueueType::Quorum && can_be_quorum && self.arguments.field("x-queue-type").is_none() {
+            self.arguments.insert("x-queue-type", Value::from(default.name()));
+        }
+    }
+}
+
 /// A shared queue.
 #[derive(Debug)]
 pub struct QueueHandle {
@@ -40,10 +51,10 @@ impl QueueHandle {
         vhost: &Name,
         id: QueueId,
         declaration: QueueDeclaration,
-        window: Window,
+        limits: &BrokerLimits,
         turn: &mut Turn,
     ) -> Result<QueueHandle, BrokerError> {
-        let (queue_type, settings) = parse(vhost, &declaration)?;
+        let (queue_type, settings) = parse(vhost, &declaration, limits)?;
         let definition = Arc::new(QueueDefinition {
             id,
             vhost: vhost.clone(),
@@ -55,7 +66,7 @@ impl QueueHandle {
             queue_type,
             settings,
         });
-        let queue = Mutex::new(Queue::new(definition.clone(), window, turn));
+        let queue = Mutex::new(Queue::new(definition.clone(), limits.window, turn));
         Ok(QueueHandle { definition, next_position: AtomicU64::new(1), queue })
     }
 
@@ -144,7 +155,11 @@ impl QueueHandle {
     }
 }
 
-fn parse(vhost: &Name, declaration: &QueueDeclaration) -> Result<(QueueType, QueueSettings), BrokerError> {
+fn parse(
+    vhost: &Name,
+    declaration: &QueueDeclaration,
+    limits: &BrokerLimits,
+) -> Result<(QueueType, QueueSettings), BrokerError> {
     let resource = Resource::queue(vhost, &declaration.name);
     let asked = declaration.arguments.field("x-queue-type").and_then(Value::as_str);
     if matches!(asked, Some("quorum" | "stream")) {
@@ -158,6 +173,6 @@ fn parse(vhost: &Name, declaration: &QueueDeclaration) -> Result<(QueueType, Que
         }
     }
     let queue_type = arguments::queue_type(&declaration.arguments, &resource)?;
-    let settings = arguments::settings(queue_type, &declaration.arguments, &resource)?;
+    let settings = arguments::settings(queue_type, &declaration.arguments, &resource, limits.priority_max)?;
     Ok((queue_type, settings))
 }
