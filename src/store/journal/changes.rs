@@ -12,7 +12,7 @@ pub struct Changes {
     pub(super) encoded: Vec<u8>,
     /// The settle written last, so that the next position can join it.
     settled: Option<Settled>,
-    /// A bit for each queue (its id modulo 64) that a message went into.
+    /// A bit for each queue (its id modulo 64) that is spoken of.
     pub(super) queues: u64,
     /// Whether something is in it that has to be made durable without being asked for.
     pub(super) enqueues: bool,
@@ -80,6 +80,7 @@ impl Changes {
             self.encoded.truncate(settled.at);
         }
         self.settled = Some(settled);
+        self.queues |= queue_bit(queue);
         OperationWriter(&mut self.encoded).settle(queue, settled.first, last);
     }
 
@@ -87,6 +88,7 @@ impl Changes {
     /// be counted from.
     pub fn requeue(&mut self, queue: QueueId, position: Position, delivery_count: u32) {
         self.settled = None;
+        self.queues |= queue_bit(queue);
         OperationWriter(&mut self.encoded).requeue(queue, position, delivery_count);
     }
 
@@ -94,12 +96,14 @@ impl Changes {
     /// there come back redelivered. Said once a turn and queue, for the furthest position.
     pub fn delivered(&mut self, queue: QueueId, priority: u8, position: Position) {
         self.settled = None;
+        self.queues |= queue_bit(queue);
         OperationWriter(&mut self.encoded).delivered(queue, priority, position);
     }
 
     /// A queue is gone, with all that is in it.
     pub fn drop_queue(&mut self, queue: QueueId) {
         self.settled = None;
+        self.queues |= queue_bit(queue);
         OperationWriter(&mut self.encoded).drop_queue(queue);
     }
 

@@ -9,6 +9,7 @@ use super::ledger::{Ledger, Slot};
 use super::positions::{Known, Positions};
 use super::record::{Enqueue, Operation, OperationReader, Target};
 use crate::message::{Lsn, Position, QueueId};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 /// How many records a settle or a return waits for the enqueue that it speaks of.
@@ -24,8 +25,6 @@ const SINGLES_MAX: u64 = 64;
 pub(super) struct Index {
     pub(super) ledger: Ledger,
     pub(super) queues: HashMap<QueueId, QueueIndex>,
-    /// The last record applied.
-    pub(super) applied: Lsn,
     /// Records that were copied, and the record that holds the copies.
     copied: Vec<(Lsn, Vec<Slot>)>,
 }
@@ -81,9 +80,8 @@ impl Index {
     /// Applies the record after the last one. `recovering` leaves out what is not to be recovered.
     pub(super) fn apply(&mut self, lsn: Lsn, record_bytes: usize, body: &[u8], recovering: bool) -> Slot {
         let slot = self.ledger.open(lsn, record_bytes);
-        self.applied = lsn;
         for operation in OperationReader::new(body) {
-            self.apply_operation(slot, lsn, &operation, recovering);
+            self.apply_operation(slot, &operation, recovering);
         }
         self.ledger.close(slot);
         while let Some(at) = self.copied.iter().position(|(copies, _)| *copies <= lsn) {
@@ -96,24 +94,24 @@ impl Index {
         slot
     }
 
-    fn apply_operation(&mut self, slot: Slot, lsn: Lsn, operation: &Operation<'_>, recovering: bool) {
+    fn apply_operation(&mut self, slot: Slot, operation: &Operation<'_>, recovering: bool) {
         let ledger = &mut self.ledger;
         match *operation {
             Operation::Enqueue(ref enqueue) => {
                 if !(recovering && enqueue.transient) {
-                    self.enqueue(slot, lsn, enqueue);
+                    self.enqueue(slot, enqueue);
                 }
             }
             Operation::Settle { queue, first, last } => {
                 let queue = self.queues.entry(queue).or_default();
-                queue.settle(ledger, first, last, slot, lsn);
+                queue.settle(ledger, first, last, slot);
             }
             Operation::Requeue { queue, position, delivery_count } => {
                 let queue = self.queues.entry(queue).or_default();
-                queue.come_back(ledger, position, delivery_count, slot, lsn);
+                queue.come_back(ledger, position, delivery_count, slot);
             }
             Operation::DropQueue { queue } => {
-                self.queues.entry(queue).or_default().drop_all(ledger, slot, lsn);
+                self.queues.entry(queue).or_default().drop_all(ledger, slot);
             }
             Operation::Delivered { queue, priority, position } => {
                 self.queues.entry(queue).or_default().mark(ledger, priority, position, slot);
@@ -121,9 +119,9 @@ impl Index {
         }
     }
 
-    fn enqueue(&mut self, slot: Slot, lsn: Lsn, enqueue: &Enqueue<'_>) {
+    fn enqueue(&mut self, slot: Slot, enqueue: &Enqueue<'_>) {
         for target in enqueue.targets() {
-            self.queues.entry(target.queue).or_default().enqueue(&mut self.ledger, &target, slot, lsn);
+            self.queues.entry(target.queue).or_default().enqueue(&mut self.ledger, &target, slot);
         }
     }
 
@@ -146,10 +144,9 @@ impl Index {
 
     /// Lets go of what has waited too long, and of marks that no message is left under.
     fn expire(&mut self) {
-        let Index { ledger, queues, applied, .. } = self;
-        for queue in queues.values_mut() {
-            let now = *applied;
-            queue.expire(ledger, |since| since.0 + WAIT_RECORDS <= now.0);
+        let now = self.ledger.applied();
+        for queue in self.queues.values_mut() {
+            queue.expire(&mut self.ledger, |since| since.0 + WAIT_RECORDS <= now.0);
         }
     }
 
@@ -173,7 +170,7 @@ impl Index {
 }
 
 impl QueueIndex {
-    fn enqueue(&mut self, ledger: &mut Ledger, target: &Target, slot: Slot, lsn: Lsn) {
+    fn enqueue(&mut self, ledger: &mut Ledger, target: &Target, slot: Slot) {
         let position = target.position;
         self.highest = self.highest.max(position);
         let mut alive = true;
@@ -181,7 +178,7 @@ impl QueueIndex {
             Known::Alive(other) if other == slot => return,
             Known::Alive(other) => {
                 self.positions.unlive(position, other);
-                ledger.copied_out(other, lsn);
+                ledger.unlive(other, 1);
             }
             Known::Dead => alive = false,
             Known::Not => {
@@ -201,7 +198,7 @@ impl QueueIndex {
         }
     }
 
-    fn settle(&mut self, ledger: &mut Ledger, first: Position, last: Position, by: Slot, lsn: Lsn) {
+    fn settle(&mut self, ledger: &mut Ledger, first: Position, last: Position, by: Slot) {
         // A purge may reach past the last message; what it says about positions never used is no reason not to use them.
         if last.0 < u64::MAX {
             self.highest = self.highest.max(last);
@@ -212,36 +209,31 @@ impl QueueIndex {
                 self.returned.remove(&position);
             }
         }
+        self.waiting.move_to(ledger, first, last, by);
         let known = self.positions.settle(ledger, first, last, by);
         let missing = (last.0 - first.0).saturating_add(1).saturating_sub(known);
         if missing == 0 {
             return;
         }
         if last.0 - first.0 >= SINGLES_MAX {
-            self.waiting.add_range(ledger, WaitingRange { first, last, missing, slot: by, since: lsn });
+            self.waiting
+                .add_range(ledger, WaitingRange { first, last, missing, slot: by, since: ledger.applied() });
             return;
         }
         for position in first.0..=last.0 {
             if self.positions.find(ledger, Position(position)) == Known::Not {
-                self.waiting.add(ledger, Position(position), by, lsn);
+                self.waiting.add(ledger, Position(position), by);
             }
         }
     }
 
-    fn come_back(
-        &mut self,
-        ledger: &mut Ledger,
-        position: Position,
-        delivery_count: u32,
-        slot: Slot,
-        lsn: Lsn,
-    ) {
+    fn come_back(&mut self, ledger: &mut Ledger, position: Position, delivery_count: u32, slot: Slot) {
         self.highest = self.highest.max(position);
         match self.positions.find(ledger, position) {
             Known::Dead => return,
             Known::Alive(_) => {}
             Known::Not if self.waiting.covers(position) => return,
-            Known::Not => self.waiting.returned.push((position, lsn)),
+            Known::Not => self.waiting.returned.push((position, ledger.applied())),
         }
         self.set_returned(ledger, position, delivery_count, slot);
     }
@@ -273,13 +265,13 @@ impl QueueIndex {
         ledger.need(slot);
     }
 
-    fn drop_all(&mut self, ledger: &mut Ledger, by: Slot, lsn: Lsn) {
+    fn drop_all(&mut self, ledger: &mut Ledger, by: Slot) {
         self.dropped = true;
         self.waiting.expire(ledger, |_| true);
         for mark in self.marks.drain(..) {
             ledger.release(mark.slot);
         }
-        self.settle(ledger, Position(0), Position(u64::MAX), by, lsn);
+        self.settle(ledger, Position(0), Position(u64::MAX), by);
     }
 
     fn expire(&mut self, ledger: &mut Ledger, is_over: impl Fn(Lsn) -> bool) {
@@ -348,29 +340,38 @@ impl QueueIndex {
 }
 
 impl Waiting {
-    fn add(&mut self, ledger: &mut Ledger, position: Position, slot: Slot, since: Lsn) {
-        self.last = self.last.max(position);
-        let since = match self.singles.get(&position) {
-            Some(&(before, since)) => {
-                ledger.release(before);
-                since
+    /// What waits for positions that record `by` settles as well counts on that record from now on.
+    fn move_to(&mut self, ledger: &mut Ledger, first: Position, last: Position, by: Slot) {
+        let mut counted_on = Vec::new();
+        for (slot, _) in self.singles.range_mut(first..=last).map(|(_, single)| single) {
+            counted_on.push(std::mem::replace(slot, by));
+        }
+        for range in &mut self.ranges {
+            if first <= range.first && range.last <= last {
+                counted_on.push(std::mem::replace(&mut range.slot, by));
             }
-            None => since,
-        };
-        ledger.need(slot);
-        self.singles.insert(position, (slot, since));
+        }
+        for slot in counted_on {
+            ledger.need(by);
+            ledger.release(slot);
+        }
     }
 
-    fn add_range(&mut self, ledger: &mut Ledger, mut range: WaitingRange) {
+    fn add(&mut self, ledger: &mut Ledger, position: Position, slot: Slot) {
+        self.last = self.last.max(position);
+        if let Entry::Vacant(entry) = self.singles.entry(position) {
+            ledger.need(slot);
+            entry.insert((slot, ledger.applied()));
+        }
+    }
+
+    fn add_range(&mut self, ledger: &mut Ledger, range: WaitingRange) {
         self.last = self.last.max(range.last);
         let same = |other: &WaitingRange| other.first == range.first && other.last == range.last;
-        if let Some(at) = self.ranges.iter().position(same) {
-            let before = self.ranges.swap_remove(at);
-            ledger.release(before.slot);
-            range.since = before.since;
+        if !self.ranges.iter().any(same) {
+            ledger.need(range.slot);
+            self.ranges.push(range);
         }
-        ledger.need(range.slot);
-        self.ranges.push(range);
     }
 
     /// The record that settled this position, which becomes known now. That record is held until the caller releases it.

@@ -29,7 +29,7 @@ enum State {
 #[derive(Debug)]
 struct Record {
     lsn: Lsn,
-    /// The record after which it held nothing alive.
+    /// The last record that made it hold less: only once that is durable may it go.
     emptied: Lsn,
     bytes: u32,
     /// Copies of messages that it was written with, and those alive.
@@ -58,6 +58,8 @@ pub(super) struct Ledger {
     kept: usize,
     kept_bytes: u64,
     live: u64,
+    /// The record being applied, or applied last.
+    applied: Lsn,
     /// How far [`Ledger::mostly_dead`] has looked.
     looked: usize,
 }
@@ -82,6 +84,7 @@ impl Ledger {
             settled_by: Vec::new(),
             state: State::Filling,
         };
+        self.applied = lsn;
         self.kept += 1;
         self.kept_bytes += u64::from(bytes);
         if let Some(slot) = self.free.pop() {
@@ -104,6 +107,11 @@ impl Ledger {
     pub(super) fn open_damaged(&mut self, lsn: Lsn) {
         let slot = self.open(lsn, 0);
         self.close(slot);
+    }
+
+    /// The record being applied, or applied last.
+    pub(super) fn applied(&self) -> Lsn {
+        self.applied
     }
 
     pub(super) fn lsn(&self, slot: Slot) -> Lsn {
@@ -139,25 +147,20 @@ impl Ledger {
             }
             self.need(by);
         }
-        self.unlive(slot, live, self.record(by).lsn);
+        self.unlive(slot, live);
     }
 
-    /// A message of record `slot` lives on as a copy in the record numbered `at`.
-    pub(super) fn copied_out(&mut self, slot: Slot, at: Lsn) {
-        self.unlive(slot, 1, at);
-    }
-
-    fn unlive(&mut self, slot: Slot, count: u32, at: Lsn) {
+    /// `count` messages of record `slot` are gone, or live on as copies in the record being applied.
+    pub(super) fn unlive(&mut self, slot: Slot, count: u32) {
         if count == 0 {
             return;
         }
         self.live -= u64::from(count);
+        let applied = self.applied;
         let record = self.record_mut(slot);
         record.live -= count;
-        if record.live == 0 {
-            record.emptied = at;
-            self.check(slot);
-        }
+        record.emptied = applied;
+        self.check(slot);
     }
 
     /// Something counts on the record being there.
@@ -165,11 +168,13 @@ impl Ledger {
         self.record_mut(slot).needed += 1;
     }
 
-    /// That no longer does.
+    /// That no longer does, because of what the record being applied says.
     pub(super) fn release(&mut self, slot: Slot) {
+        let applied = self.applied;
         let record = self.record_mut(slot);
         if !matches!(record.state, State::Retired | State::Free) {
             record.needed -= 1;
+            record.emptied = applied;
             self.check(slot);
         }
     }
@@ -266,7 +271,7 @@ impl Ledger {
             self.free.push(slot);
         }
         if self.kept == 0 {
-            *self = Ledger::default();
+            *self = Ledger { applied: self.applied, ..Ledger::default() };
         }
     }
 

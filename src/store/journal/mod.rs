@@ -50,6 +50,11 @@ pub struct JournalOptions {
     pub commit_bytes_max: usize,
     /// How long changes that nobody waits for may gather before they are written.
     pub linger: Duration,
+    /// How many newer records there are before one is looked at for copying forward: younger ones are likely to die by
+    /// themselves.
+    pub copy_age_records: u64,
+    /// Bytes that copying forward has to gain to be worth it; with it, copying what was copied comes to an end.
+    pub copy_gain_bytes_min: u64,
 }
 
 impl Default for JournalOptions {
@@ -58,6 +63,8 @@ impl Default for JournalOptions {
             record_bytes: 256 << 10,
             commit_bytes_max: 16 << 20,
             linger: Duration::from_millis(5),
+            copy_age_records: 256,
+            copy_gain_bytes_min: 1 << 20,
         }
     }
 }
@@ -103,7 +110,7 @@ struct Gathering {
     /// The record that what is gathered now will become.
     lsn: Lsn,
     waiters: Vec<Arc<dyn DurableWaiter>>,
-    /// A bit for each queue (its id modulo 64) that a gathered message went into.
+    /// A bit for each queue (its id modulo 64) that something gathered speaks of.
     queues: u64,
     enqueues: bool,
     /// Records not yet both written and indexed, in order.
@@ -315,7 +322,7 @@ impl Journal {
     fn catch_up(&self, index: &mut Index) {
         let sealed: Vec<(Lsn, Bytes)> = {
             let gathering = self.gathering.lock();
-            let unapplied = gathering.sealed.iter().filter(|sealed| sealed.lsn > index.applied);
+            let unapplied = gathering.sealed.iter().filter(|sealed| sealed.lsn > index.ledger.applied());
             unapplied.map(|sealed| (sealed.lsn, sealed.body.clone())).collect()
         };
         for (lsn, body) in sealed {
@@ -343,7 +350,7 @@ impl Journal {
 impl Index {
     fn apply_sealed(&mut self, sealed: &VecDeque<Sealed>) {
         for sealed in sealed {
-            if sealed.lsn > self.applied {
+            if sealed.lsn > self.ledger.applied() {
                 self.apply(sealed.lsn, HEADER_BYTES + sealed.body.len(), &sealed.body, false);
             }
         }

@@ -9,25 +9,20 @@ use super::index::Index;
 use super::ledger::Slot;
 use super::positions::Known;
 use super::record::{HEADER_BYTES, Operation, OperationReader, Target};
-use super::{Journal, StoreError, check};
+use super::{Journal, JournalOptions, StoreError, check};
 use crate::message::Lsn;
 use bytes::Bytes;
 
-/// A record younger than this many records is likely to die by itself.
-const AGE_RECORDS: u64 = 256;
-
 /// Bytes copied at a time, about: as long as appends are held off.
 const STEP_BYTES: u64 = 128 << 10;
-
-/// What a step has to gain to be worth it; with it, copying what was copied comes to an end.
-const GAIN_BYTES_MIN: u64 = 1 << 20;
 
 impl Journal {
     /// Copies what is needed of a few records forward; whether there was any such record.
     pub(super) fn tidy(&self, newest: Lsn) -> Result<bool, StoreError> {
         let chosen: Vec<(Slot, Lsn)> = {
             let mut index = self.index.lock();
-            let slots = index.ledger.mostly_dead(newest, AGE_RECORDS, STEP_BYTES, GAIN_BYTES_MIN);
+            let JournalOptions { copy_age_records, copy_gain_bytes_min, .. } = self.options;
+            let slots = index.ledger.mostly_dead(newest, copy_age_records, STEP_BYTES, copy_gain_bytes_min);
             slots.into_iter().map(|slot| (slot, index.ledger.lsn(slot))).collect()
         };
         if chosen.is_empty() {
