@@ -3,7 +3,7 @@
 use super::model::SHAPE;
 use leveret::message::{Lsn, Position, QueueId};
 use leveret::store::{
-    Changes, DurableWaiter, Faults, FaultyStore, Journal, JournalOptions, Loss, Recovered, Store, StoreError,
+    Changes, DurableWaiter, Faults, FaultyStore, Journal, JournalOptions, Loss, Recovered, StoreError,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
