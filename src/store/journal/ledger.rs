@@ -328,7 +328,7 @@ impl Ledger {
     }
 }
 
-const LOOKED_AT_ONCE: usize = 4096;
+const LOOKED_AT_ONCE: usize = 1024;
 const COPIED_AT_ONCE: usize = 256;
 
 impl Record {

@@ -115,6 +115,8 @@ struct Gathering {
     enqueues: bool,
     /// Records not yet both written and indexed, in order.
     sealed: VecDeque<Sealed>,
+    /// Memory of records that were written, for those to come.
+    spare: Vec<BytesMut>,
     record_bytes: usize,
     failed: Option<StoreError>,
 }
@@ -144,6 +146,9 @@ pub struct Usage {
 
 /// Acknowledgements alone don't make the disk work; but after so many commits without a sync there is one.
 const UNSYNCED_COMMITS_MAX: u32 = 32;
+
+/// How many records' memory is kept for later ones.
+const SPARE_MAX: usize = 4;
 
 impl Journal {
     /// The engine's table of definitions; what is written there is durable when the call returns.
@@ -246,11 +251,8 @@ impl Journal {
             self.catch_up(&mut index);
             index.sweep_if_due();
         }
-        let mut gathering = self.gathering.lock();
-        while gathering.sealed.front().is_some_and(|sealed| sealed.lsn <= committing.written) {
-            gathering.sealed.pop_front();
-        }
-        drop(gathering);
+        drop(batch);
+        self.gathering.lock().forget(committing.written);
         let is_tidied = self.tidy(committing.written)?;
         let is_more_due = {
             let index = self.index.lock();
@@ -284,9 +286,10 @@ impl Journal {
             }
         }
         drop(gathering);
-        let discards = match batch.is_empty() {
-            true => Vec::new(),
-            false => index.ledger.take_dead(durable, committing.written),
+        // A removal costs the engine about as much as a small record, so a few are done together.
+        let discards = match is_discard_due && !batch.is_empty() {
+            true => index.ledger.take_dead(durable, committing.written),
+            false => Vec::new(),
         };
         (batch, discards)
     }
@@ -366,6 +369,7 @@ impl Gathering {
             queues: 0,
             enqueues: false,
             sealed: VecDeque::new(),
+            spare: Vec::new(),
             record_bytes,
             failed: None,
         }
@@ -387,6 +391,7 @@ impl Gathering {
             self.seal();
         }
         if self.encoded.capacity() == 0 && !changes.is_empty() {
+            self.encoded = self.spare.pop().unwrap_or_default();
             self.encoded.reserve(changes.encoded.len().max(self.record_bytes));
         }
         self.encoded.extend_from_slice(&changes.encoded);
@@ -426,6 +431,18 @@ impl Gathering {
         self.queues = 0;
         self.enqueues = false;
         self.lsn = Lsn(self.lsn.0 + 1);
+    }
+
+    /// Lets go of records that were written and indexed.
+    fn forget(&mut self, written: Lsn) {
+        while self.sealed.front().is_some_and(|sealed| sealed.lsn <= written) {
+            let memory = self.sealed.pop_front().and_then(|sealed| sealed.body.try_into_mut().ok());
+            let is_usual = |memory: &BytesMut| memory.capacity() <= self.record_bytes * 2;
+            if let Some(mut memory) = memory.filter(is_usual).filter(|_| self.spare.len() < SPARE_MAX) {
+                memory.clear();
+                self.spare.push(memory);
+            }
+        }
     }
 }
 
