@@ -7,20 +7,26 @@ use crate::broker::exchange::ExchangeTypes;
 use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Location};
+use crate::config::{self, Config, Engine, Location};
 use crate::net::{Committer, DriveLimits, Listener, ListenerLimits, Shutdown, run_timer};
-use crate::store::{Journal, MemoryStore};
+use crate::store::{
+    Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
+};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 mod declare;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The store can't be opened, or what it holds can't be restored.
+    /// The store can't be opened.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// What the store holds can't be restored.
     #[error("{0}")]
     Broker(#[from] BrokerError),
     /// Something that the configuration declares can't be.
@@ -68,9 +74,10 @@ impl Server {
     /// When any of it can't be; nothing is left running then.
     pub async fn start(config: &Config, exchange_types: ExchangeTypes) -> Result<Server, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let journal = Arc::new(Journal::new(Box::new(MemoryStore::default())));
+        let (journal, recovered) = open_journal(config)?;
         let broker =
-            Arc::new(Broker::open(journal.clone(), exchange_types, broker_limits(config), clock.now())?);
+            Broker::open(journal.clone(), recovered, exchange_types, broker_limits(config), clock.now());
+        let broker = Arc::new(broker?);
         declare::declare(&broker, config, clock.now())?;
         let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
         let address = config.listeners.amqp.bind;
@@ -132,11 +139,56 @@ impl Server {
 /// What is wrong with a checked configuration that only the broker knows: types of exchange, arguments, bindings. Everything
 /// is declared in a broker that keeps nothing, and forgotten again.
 pub fn check(config: &Config, exchange_types: &ExchangeTypes) -> Vec<StartError> {
-    let journal = Arc::new(Journal::new(Box::new(MemoryStore::default())));
-    let broker = Broker::open(journal, exchange_types.clone(), broker_limits(config), 0);
+    let forgetful = Box::new(MemoryStore::default());
+    let broker = Journal::open(forgetful, JournalOptions::default(), |_| ())
+        .map_err(|error| BrokerError::Store(error.to_string()))
+        .and_then(|(journal, recovered)| {
+            Broker::open(Arc::new(journal), recovered, exchange_types.clone(), broker_limits(config), 0)
+        });
     match broker {
         Ok(broker) => declare::declare(&broker, config, 0).err().into_iter().collect(),
         Err(error) => vec![error.into()],
+    }
+}
+
+/// Opens the store, and says on the way what is going on and what was lost.
+fn open_journal(config: &Config) -> Result<(Arc<Journal>, Recovered), StartError> {
+    let store: Box<dyn Store> = match config.store.engine {
+        Engine::Memory => Box::new(MemoryStore::default()),
+        Engine::Sled => Box::new(SledStore::open(&config.data_dir, durability(config))?),
+    };
+    let options =
+        JournalOptions { commit_bytes_max: config.store.commit_bytes_max, ..JournalOptions::default() };
+    let started = Instant::now();
+    let mut told = started;
+    let (journal, recovered) = Journal::open(store, options, |records| {
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            told = Instant::now();
+            tracing::info!("recovering: {records} records read");
+        }
+    })?;
+    for loss in &recovered.losses {
+        tracing::error!("recovering {}: {loss}", config.data_dir.display());
+    }
+    if recovered.records > 0 {
+        tracing::info!(
+            "recovered {} messages from {} records in {} ms",
+            recovered.messages,
+            recovered.records,
+            started.elapsed().as_millis()
+        );
+    }
+    Ok((Arc::new(journal), recovered))
+}
+
+/// How often a long recovery says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+fn durability(config: &Config) -> Durability {
+    match config.store.durability {
+        config::Durability::Fsync => Durability::Fsync,
+        config::Durability::Write => Durability::Write,
+        config::Durability::None => Durability::None,
     }
 }
 
@@ -148,6 +200,7 @@ fn broker_limits(config: &Config) -> BrokerLimits {
         exchanges_per_vhost_max: config.limits.exchanges_per_vhost_max as usize,
         bindings_per_exchange_max: config.limits.bindings_per_exchange_max as usize,
         priority_max: config.limits.priority_max,
+        memory_budget_bytes: config.store.memory_budget_bytes as u64,
         ..BrokerLimits::default()
     }
 }

@@ -1,10 +1,10 @@
 //! What passes between queues and sessions: entries of a queue, and the outbox a session is given them through.
 
 use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, Position};
-use crate::store::DurableWaiter;
+use crate::store::{DurableWaiter, StoreError};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// One message in one queue. It is in exactly one place: ready in its queue, in an outbox, or unacked in a channel.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ pub type Waker = Box<dyn Fn() + Send + Sync>;
 /// What waits for a session to fetch it. Queues put deliveries in under their own lock, so that order can't invert.
 pub struct Outbox {
     items: Mutex<VecDeque<Outgoing>>,
-    durable: AtomicU64,
+    store_failed: AtomicBool,
     reply_bytes: AtomicU64,
     waker: Waker,
 }
@@ -89,7 +89,12 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox.
     pub fn new(waker: Waker) -> Outbox {
-        Outbox { items: Mutex::default(), durable: AtomicU64::new(0), reply_bytes: AtomicU64::new(0), waker }
+        Outbox {
+            items: Mutex::default(),
+            store_failed: AtomicBool::new(false),
+            reply_bytes: AtomicU64::new(0),
+            waker,
+        }
     }
 
     /// Opens the outbox to put several things in at once.
@@ -138,9 +143,9 @@ impl Outbox {
         self.reply_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
-    /// How far the journal was durable when it last rang.
-    pub fn durable_lsn(&self) -> Lsn {
-        Lsn(self.durable.load(Ordering::Acquire))
+    /// Whether the store has failed, so that what the session waits for never becomes durable.
+    pub fn store_failed(&self) -> bool {
+        self.store_failed.load(Ordering::Acquire)
     }
 
     /// Rings the session's bell.
@@ -150,8 +155,12 @@ impl Outbox {
 }
 
 impl DurableWaiter for Outbox {
-    fn durable(&self, lsn: Lsn) {
-        self.durable.fetch_max(lsn.0, Ordering::AcqRel);
+    fn durable(&self, _: Lsn) {
+        self.wake();
+    }
+
+    fn failed(&self, _: &StoreError) {
+        self.store_failed.store(true, Ordering::Release);
         self.wake();
     }
 }

@@ -8,6 +8,7 @@ pub mod definitions;
 pub mod delivery;
 pub mod error;
 pub mod exchange;
+mod memory;
 pub mod permissions;
 pub mod queue;
 pub mod routing;
@@ -23,14 +24,16 @@ pub use turn::Turn;
 pub use vhost::VirtualHost;
 
 use crate::message::{ConnectionId, ConsumerId, Lsn, Millis, Name, QueueId};
-use crate::store::{DurableWaiter, Journal};
+use crate::store::{Journal, Recovered, RecoveredQueue};
 use alarms::Alarms;
 use dashmap::DashMap;
 use definitions::Definition;
 use exchange::ExchangeTypes;
+use memory::MemoryBudget;
 use permissions::Permissions;
 use queue::{QueueHandle, Window};
 use routing::ReplyConsumer;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use timer::Timer;
@@ -51,6 +54,10 @@ pub struct BrokerLimits {
     pub bindings_per_exchange_max: usize,
     /// The greatest x-max-priority.
     pub priority_max: u8,
+    /// Bytes of ready messages, of all queues together, that are kept in memory.
+    pub memory_budget_bytes: u64,
+    /// Bytes of messages that are read back at a time.
+    pub page_bytes: usize,
 }
 
 impl Default for BrokerLimits {
@@ -62,6 +69,8 @@ impl Default for BrokerLimits {
             exchanges_per_vhost_max: 0,
             bindings_per_exchange_max: 0,
             priority_max: u8::MAX,
+            memory_budget_bytes: 256 << 20,
+            page_bytes: 512 << 10,
         }
     }
 }
@@ -72,6 +81,8 @@ pub struct Shared {
     limits: BrokerLimits,
     exchange_types: ExchangeTypes,
     journal: Arc<Journal>,
+    /// What ready messages take in memory.
+    memory: Arc<MemoryBudget>,
     timer: Timer,
     reply_consumers: DashMap<Box<str>, ReplyConsumer>,
     queue_ids: AtomicU64,
@@ -118,12 +129,13 @@ pub struct Broker {
 const STARTS_KEY: &[u8] = b"0starts";
 
 impl Broker {
-    /// A broker above a journal, with what the store remembers.
+    /// A broker above a journal, with what the store remembers and the journal recovered.
     ///
     /// # Errors
     /// When the store can't be read, or holds what can't be restored.
     pub fn open(
         journal: Arc<Journal>,
+        recovered: Recovered,
         exchange_types: ExchangeTypes,
         limits: BrokerLimits,
         now: Millis,
@@ -134,6 +146,7 @@ impl Broker {
             starts.and_then(|(_, value)| value[..].try_into().ok()).map_or(0, u64::from_be_bytes) + 1;
         journal.definitions().put_definition(STARTS_KEY, &starts.to_be_bytes()).map_err(store_error)?;
         let shared = Arc::new(Shared {
+            memory: Arc::new(MemoryBudget::new(limits.memory_budget_bytes)),
             limits,
             exchange_types,
             journal,
@@ -152,19 +165,37 @@ impl Broker {
             alarms: Alarms::default(),
         };
         let mut turn = Turn::at(now);
+        let mut messages: BTreeMap<QueueId, RecoveredQueue> =
+            recovered.queues.into_iter().map(|queue| (queue.queue, queue)).collect();
         for (key, value) in &stored {
             let damaged = |error| BrokerError::Store(format!("a stored definition can't be read: {error}"));
             if let Some(definition) = Definition::decode(key, value).map_err(damaged)? {
-                broker.restore(definition, &mut turn)?;
+                broker.restore(definition, &mut messages, &mut turn)?;
             }
         }
-        for vhost in broker.vhosts.iter() {
-            vhost.apply_effects(&mut turn);
+        for queue in messages.into_keys() {
+            // A queue that is not defined any more: it was deleted, and the journal did not hear of it in time.
+            turn.changes.drop_queue(queue);
         }
+        for vhost in broker.vhosts.iter() {
+            let mut of_vhost = Turn::at(now);
+            for queue in vhost.queues() {
+                queue.lock().handle_timeout(&mut of_vhost);
+            }
+            vhost.apply_effects(&mut of_vhost);
+            broker.end_turn(&mut of_vhost);
+        }
+        turn.effects.clear();
+        broker.end_turn(&mut turn);
         Ok(broker)
     }
 
-    fn restore(&self, definition: Definition, turn: &mut Turn) -> Result<(), BrokerError> {
+    fn restore(
+        &self,
+        definition: Definition,
+        messages: &mut BTreeMap<QueueId, RecoveredQueue>,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
         let orphan = |vhost: &Name| {
             BrokerError::Store(format!("the store has an object of the missing vhost '{vhost}'"))
         };
@@ -179,7 +210,10 @@ impl Broker {
             }
             Definition::Queue(name, id, declaration) => {
                 let vhost = self.vhost(&name).ok_or_else(|| orphan(&name))?;
-                let queue = QueueHandle::new(&name, id, declaration, &self.shared.limits, turn)?;
+                let queue = QueueHandle::new(&name, id, declaration, &self.shared, turn)?;
+                if let Some(recovered) = messages.remove(&id) {
+                    queue.restore(&recovered);
+                }
                 vhost.insert_queue(Arc::new(queue));
             }
             Definition::Binding(name, binding) => {
@@ -260,13 +294,13 @@ impl Broker {
         self.shared.reply_consumers.contains_key(token)
     }
 
-    /// Ends a turn: hands its changes to the journal and wakes whom it gave something to. Returns the record that the
-    /// changes will be in, if there were any; `waiter` is told when that is durable.
-    pub fn end_turn(&self, turn: &mut Turn, waiter: Option<Arc<dyn DurableWaiter>>) -> Option<Lsn> {
+    /// Ends a turn: hands its changes to the journal and wakes whom it gave something to. Returns the last record that
+    /// something of the turn will be in, if there is any.
+    pub fn end_turn(&self, turn: &mut Turn) -> Option<Lsn> {
         debug_assert!(turn.effects.is_empty(), "a vhost applies the effects before the turn ends");
-        let lsn = (!turn.changes.is_empty()).then(|| self.shared.journal.append(&mut turn.changes, waiter));
+        turn.append_to(&self.shared.journal);
         turn.wake_all();
-        lsn
+        turn.take_lsn()
     }
 
     /// Does what is due in the core at `now`.
@@ -277,6 +311,6 @@ impl Broker {
                 vhost.handle_timeout(&deadline.queue, &mut turn);
             }
         }
-        self.end_turn(&mut turn, None);
+        self.end_turn(&mut turn);
     }
 }

@@ -224,7 +224,7 @@ impl VirtualHost {
         let limits = &self.shared().limits;
         self.check_limit(limits.queues_per_vhost_max, self.queue_count(), "queue", &declaration.name)?;
         let id = self.shared().next_queue_id();
-        let queue = QueueHandle::new(self.name(), id, declaration, limits, turn)?;
+        let queue = QueueHandle::new(self.name(), id, declaration, self.shared(), turn)?;
         if queue.definition().survives_restart() {
             self.shared().put(&Definition::queue(queue.definition()))?;
         }

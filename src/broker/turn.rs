@@ -2,9 +2,9 @@
 //! and what has to be done when no queue is locked.
 
 use super::delivery::{Entry, Outbox};
-use super::queue::{DeathReason, QueueDefinition};
-use crate::message::{Millis, Name, QueueId};
-use crate::store::Changes;
+use super::queue::{DeathReason, PageRequest, QueueDefinition};
+use crate::message::{Lsn, Millis, Name, QueueId};
+use crate::store::{Changes, DurableWaiter, Journal};
 use std::sync::Arc;
 
 /// What a queue wants done elsewhere. It is done after the queue's lock is released, see [`super::VirtualHost::apply_effects`].
@@ -26,6 +26,13 @@ pub enum Effect {
         /// Its id, since another queue may bear the name by then.
         id: QueueId,
     },
+    /// The queue wants messages back that have left memory.
+    PageIn {
+        /// The queue.
+        queue: Arc<QueueDefinition>,
+        /// Which.
+        wanted: PageRequest,
+    },
     /// The queue wants to be looked at.
     WakeAt {
         /// The queue's name.
@@ -36,7 +43,7 @@ pub enum Effect {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Turn {
     /// The time of the whole turn.
     pub now: Millis,
@@ -44,13 +51,37 @@ pub struct Turn {
     pub changes: Changes,
     /// What has to be done when no lock is held.
     pub effects: Vec<Effect>,
+    /// Who waits until what the turn changed is durable.
+    pub waiter: Option<Arc<dyn DurableWaiter>>,
+    lsn: Option<Lsn>,
     wakes: Vec<Arc<Outbox>>,
+}
+
+impl std::fmt::Debug for Turn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Turn").field("now", &self.now).field("effects", &self.effects).finish_non_exhaustive()
+    }
 }
 
 impl Turn {
     /// A turn at that time.
     pub fn at(now: Millis) -> Turn {
         Turn { now, ..Turn::default() }
+    }
+
+    /// Hands what has changed so far to the journal, and returns the record that it will be in, if there was anything.
+    pub fn append_to(&mut self, journal: &Journal) -> Option<Lsn> {
+        if self.changes.is_empty() {
+            return None;
+        }
+        let lsn = journal.append(&mut self.changes, self.waiter.clone());
+        self.lsn = self.lsn.max(Some(lsn));
+        Some(lsn)
+    }
+
+    /// The last record that something of this turn is in; a new turn begins.
+    pub fn take_lsn(&mut self) -> Option<Lsn> {
+        self.lsn.take()
     }
 
     /// Has a session woken when the turn ends: once, however much it was given.

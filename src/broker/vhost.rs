@@ -7,7 +7,8 @@ use super::Shared;
 use super::delivery::Entry;
 use super::exchange::{Binding, Exchange, ExchangeDefinition};
 use super::queue::{
-    DeadLetterStrategy, DeathReason, Overflow, QueueDefinition, QueueHandle, QueueType, buried, is_cycle,
+    DeadLetterStrategy, DeathReason, Got, Overflow, PageRequest, QueueDefinition, QueueHandle, QueueType,
+    buried, is_cycle,
 };
 use super::routing::Route;
 use super::timer::Deadline;
@@ -29,6 +30,26 @@ pub struct VirtualHost {
     pub(super) topology: Mutex<Topology>,
     default_queue_type: Mutex<QueueType>,
     version: AtomicU64,
+}
+
+/// How often basic.get looks for a message that has to be read back.
+const PAGED_GET_ATTEMPTS: usize = 8;
+
+/// Messages that have their places in the queues of a route and are not in them yet.
+#[derive(Debug)]
+pub struct Staged {
+    /// For each queue the position of the first message; the others follow.
+    first: Vec<Position>,
+    messages: Vec<Message>,
+}
+
+/// A dead letter on its way.
+#[derive(Debug)]
+pub struct StagedLetter {
+    /// Where it goes.
+    pub route: Route,
+    /// The letter.
+    pub staged: Staged,
 }
 
 /// The exchanges that every vhost has, with their types (0-9-1 section 3.1.3.1, and RabbitMQ's own).
@@ -154,8 +175,6 @@ impl VirtualHost {
 
     /// Puts messages, all of the same route, into their queues; `messages` is empty afterwards. The indices of those that a
     /// queue refused go into `refused`, more than once where several did.
-    ///
-    /// The journal hears of a message before any queue does, and of its content once for all of them.
     pub fn publish(
         &self,
         route: &Route,
@@ -163,34 +182,70 @@ impl VirtualHost {
         turn: &mut Turn,
         refused: &mut Vec<usize>,
     ) {
+        let staged = self.stage(route, std::mem::take(messages), turn);
+        turn.append_to(&self.shared.journal);
+        *messages = self.deliver(route, staged, turn, refused);
+    }
+
+    /// Gives messages their places in the queues of their route, and writes them into the turn's changes: their content once
+    /// for all queues. The journal has to hear of that before [`VirtualHost::deliver`], so that it knows all that queues hold.
+    pub fn stage(&self, route: &Route, messages: Vec<Message>, turn: &mut Turn) -> Staged {
+        let first = route.queues.iter().map(|queue| queue.reserve(messages.len())).collect();
+        let staged = Staged { first, messages };
+        journal(route, &staged, turn);
+        staged
+    }
+
+    /// Puts staged messages into their queues, and returns the emptied list.
+    pub fn deliver(
+        &self,
+        route: &Route,
+        staged: Staged,
+        turn: &mut Turn,
+        refused: &mut Vec<usize>,
+    ) -> Vec<Message> {
+        let Staged { first, mut messages } = staged;
         if let Some(reply) = &route.reply {
-            for message in messages.iter() {
+            for message in &messages {
                 if reply.outbox.reply(reply.channel, message.clone(), self.shared.limits.reply_bytes) {
                     turn.wake(&reply.outbox);
                 }
             }
         }
-        let reserved: Vec<Position> =
-            route.queues.iter().map(|queue| queue.reserve(messages.len())).collect();
-        journal(route, &reserved, messages, turn);
         let Some((last, others)) = route.queues.split_last() else {
             messages.clear();
-            return;
+            return messages;
         };
-        for (queue, first) in others.iter().zip(&reserved) {
+        for (queue, first) in others.iter().zip(&first) {
             let refused_before = refused.len();
             queue.publish(*first, messages.iter().cloned(), turn, refused);
             self.log_refused(queue, refused.len() - refused_before);
         }
         let refused_before = refused.len();
-        last.publish(reserved[reserved.len() - 1], messages.drain(..), turn, refused);
+        last.publish(first[first.len() - 1], messages.drain(..), turn, refused);
         self.log_refused(last, refused.len() - refused_before);
+        messages
     }
 
     fn log_refused(&self, queue: &QueueHandle, count: usize) {
         if count > 0 {
             tracing::debug!("{} is full and refused {count} messages", queue.definition().resource());
         }
+    }
+
+    /// Takes one message for basic.get, with how many ready ones are left.
+    pub fn get(&self, queue: &QueueHandle, no_ack: bool, turn: &mut Turn) -> Option<(Entry, usize)> {
+        // Another consumer may be quicker to take what was read back.
+        for _ in 0..PAGED_GET_ATTEMPTS {
+            let got = queue.lock().get(no_ack, turn);
+            self.apply_effects(turn);
+            match got {
+                Got::Message { entry, left } => return Some((*entry, left)),
+                Got::Empty => return None,
+                Got::NotInMemory => {}
+            }
+        }
+        None
     }
 
     /// Does what queues asked for during a turn, until nothing is left: dead letters travel, queues go, timers are set.
@@ -202,6 +257,7 @@ impl VirtualHost {
                         self.dead_letter(&queue, entry, reason, turn)
                     }
                     Effect::Delete { name, id } => self.delete_finished_queue(&name, id, turn),
+                    Effect::PageIn { queue, wanted } => self.page_in(&queue, wanted, turn),
                     Effect::WakeAt { name, at } => {
                         self.shared.timer.push(Deadline { at, vhost: self.name.clone(), queue: name });
                     }
@@ -218,8 +274,23 @@ impl VirtualHost {
         self.apply_effects(turn);
     }
 
-    /// Moves a dead message on. In the journal it leaves its queue and comes to others in one record.
+    /// Moves a dead message on.
     fn dead_letter(&self, queue: &Arc<QueueDefinition>, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+        if let Some(StagedLetter { route, staged }) = self.stage_dead_letter(queue, entry, reason, turn) {
+            turn.append_to(&self.shared.journal);
+            self.deliver(&route, staged, turn, &mut Vec::new());
+        }
+    }
+
+    /// Finds a dead message's way and writes it into the turn's changes: out of its queue and into the others in one record.
+    /// `None` when it has nowhere to go: then it is gone, or held in its queue if it may not get lost.
+    pub fn stage_dead_letter(
+        &self,
+        queue: &Arc<QueueDefinition>,
+        entry: Entry,
+        reason: DeathReason,
+        turn: &mut Turn,
+    ) -> Option<StagedLetter> {
         let letter = buried(&entry.message, queue, reason, turn.now);
         let exchange = queue.settings.dead_letter_exchange.as_deref().and_then(|name| self.exchange(name));
         let mut route = exchange.map(|exchange| self.route(&exchange, &letter)).unwrap_or_default();
@@ -235,16 +306,34 @@ impl VirtualHost {
         });
         let at_least_once = queue.settings.dead_letter_strategy == DeadLetterStrategy::AtLeastOnce
             && queue.settings.overflow != Overflow::DropHead;
-        if at_least_once && route.is_empty() {
-            return self.hold(queue, entry, reason, turn);
-        }
-        let mut refused = Vec::new();
-        self.publish(&route, &mut vec![letter], turn, &mut refused);
-        if at_least_once && !refused.is_empty() {
-            return self.hold(queue, entry, reason, turn);
+        if at_least_once
+            && (route.is_empty() || route.queues.iter().any(|target| target.would_refuse(&letter)))
+        {
+            self.hold(queue, entry, reason, turn);
+            return None;
         }
         if entry.journaled {
             turn.changes.settle(queue.id, entry.position);
+        }
+        if route.is_empty() {
+            return None;
+        }
+        let staged = self.stage(&route, vec![letter], turn);
+        Some(StagedLetter { route, staged })
+    }
+
+    /// Brings messages back that have left memory. No lock is held while the store is read.
+    fn page_in(&self, queue: &Arc<QueueDefinition>, wanted: PageRequest, turn: &mut Turn) {
+        let Some(queue) = self.queue_by_id(&queue.name, queue.id) else { return };
+        let PageRequest { priority, from } = wanted;
+        let read =
+            self.shared.journal.read(queue.definition().id, priority, from, self.shared.limits.page_bytes);
+        match read {
+            Ok(messages) => queue.lock().paged_in(wanted, messages, turn),
+            Err(error) => {
+                tracing::error!("messages of {} can't be read back: {error}", queue.definition().resource());
+                queue.lock().paging_failed();
+            }
         }
     }
 
@@ -260,16 +349,21 @@ impl VirtualHost {
 }
 
 /// Tells the journal of every message that a durable queue is about to get.
-fn journal(route: &Route, reserved: &[Position], messages: &[Message], turn: &mut Turn) {
+fn journal(route: &Route, staged: &Staged, turn: &mut Turn) {
     if !route.queues.iter().any(|queue| queue.definition().survives_restart()) {
         return;
     }
     let mut targets = Vec::with_capacity(route.queues.len());
-    for (index, message) in messages.iter().enumerate() {
+    for (index, message) in staged.messages.iter().enumerate() {
         targets.clear();
-        for (queue, first) in route.queues.iter().zip(reserved) {
-            if queue.definition().journals(message) {
-                targets.push((queue.definition().id, Position(first.0 + index as u64)));
+        for (queue, first) in route.queues.iter().zip(&staged.first) {
+            let definition = queue.definition();
+            if definition.journals(message) {
+                targets.push((
+                    definition.id,
+                    Position(first.0 + index as u64),
+                    definition.priority_of(message),
+                ));
             }
         }
         if !targets.is_empty() {

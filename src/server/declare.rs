@@ -38,7 +38,7 @@ pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(
     for binding in &config.bindings {
         at(&binding.declared_at, bind(broker, binding))?;
     }
-    broker.end_turn(&mut turn, None);
+    broker.end_turn(&mut turn);
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! A store that forgets everything when it is dropped: for tests, and for brokers that keep nothing.
 
-use super::{Store, StoreError};
+use super::{Scanned, Store, StoreError};
 use crate::message::Lsn;
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 
@@ -36,11 +36,14 @@ impl Store for MemoryStore {
         Ok(contents.definitions.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
-    fn append(&self, record: &[u8]) -> Result<Lsn, StoreError> {
+    fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError> {
+        let mut record = BytesMut::with_capacity(head.len() + body.len());
+        record.put_slice(head);
+        record.put_slice(body);
         let mut contents = self.contents.lock();
         contents.last = Lsn(contents.last.0 + 1);
         let lsn = contents.last;
-        contents.records.insert(lsn, Bytes::copy_from_slice(record));
+        contents.records.insert(lsn, record.freeze());
         Ok(lsn)
     }
 
@@ -50,6 +53,15 @@ impl Store for MemoryStore {
 
     fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError> {
         Ok(self.contents.lock().records.get(&lsn).cloned())
+    }
+
+    fn scan(&self, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
+        let records: Vec<_> =
+            self.contents.lock().records.iter().map(|(lsn, record)| (*lsn, record.clone())).collect();
+        for (lsn, record) in records {
+            visit(lsn, Scanned::Record(record));
+        }
+        Ok(())
     }
 
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {

@@ -1,29 +1,93 @@
 //! Durability: an ordered log of opaque records and a small table of definitions. Ids and bytes, no AMQP.
 //!
 //! An engine implements [`Store`]; what a record holds and how long it lives is the [`Journal`]'s, written once above every
-//! engine.
+//! engine. [`SledStore`] is the engine of a broker that keeps what it is given, [`MemoryStore`] that of one that does not,
+//! and [`FaultyStore`] one that fails on purpose, for tests.
 
+mod directory;
+mod faulty;
 mod journal;
 mod memory;
+mod sled;
 
-pub use journal::{Changes, DurableWaiter, Journal};
+pub use self::sled::SledStore;
+pub use faulty::{Faults, FaultyStore};
+pub use journal::{
+    Changes, DurableWaiter, Journal, JournalOptions, Loss, Recovered, RecoveredQueue, RecoveredRun,
+    Redelivery, StoredMessage, Usage,
+};
 pub use memory::MemoryStore;
 
 use crate::message::Lsn;
 use bytes::Bytes;
 
-/// Why the store could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+/// What "durable" means: what a confirm promises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Durability {
+    /// On the disk itself: survives the loss of power.
+    #[default]
+    Fsync,
+    /// Handed to the operating system: survives the end of the process, not of the machine.
+    Write,
+    /// Somewhere in memory: survives an orderly stop only.
+    None,
+}
+
+/// Why the store could not do what it was asked. Its text is for the operator: what happened, where, what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The engine failed; after this nothing more may be confirmed.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// Another process holds the directory.
+    #[error(
+        "the data directory {directory} is in use by another broker; stop that one, or give this one a data_dir of its own"
+    )]
+    Locked {
+        /// The data directory.
+        directory: String,
+    },
+    /// The directory was written by a newer version.
+    #[error(
+        "the data directory {directory} has store format {found}, and this version reads formats up to {known}; \
+         start the version of Leveret that wrote it, or a newer one"
+    )]
+    NewerFormat {
+        /// The data directory.
+        directory: String,
+        /// The format found.
+        found: u32,
+        /// The newest format this version reads.
+        known: u32,
+    },
+    /// The directory can't be opened as it is.
+    #[error(
+        "the data directory {directory} can't be opened: {reason}. Keep a copy of it, then restore a backup into it or \
+         move it away to start empty"
+    )]
+    Unusable {
+        /// The data directory.
+        directory: String,
+        /// What was found.
+        reason: String,
+    },
+}
+
+/// What [`Store::scan`] found under a number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scanned {
+    /// A whole record.
+    Record(Bytes),
+    /// Something that is not whole, and why.
+    Damaged(String),
 }
 
 /// An engine that keeps records.
 ///
-/// [`Store::append`] may buffer; only what [`Store::sync`] has returned for is durable. Definitions are durable when their
-/// method returns.
+/// [`Store::append`] may buffer; only what [`Store::sync`] has returned for is durable, and what is durable is always a
+/// beginning of what was done: an engine never keeps a later operation without all earlier ones. Definitions are durable
+/// when their method returns. After an error nothing may be tried again as if it had not happened.
 pub trait Store: Send + Sync {
     /// Sets one definition.
     ///
@@ -43,16 +107,17 @@ pub trait Store: Send + Sync {
     /// When they can't be read.
     fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
 
-    /// Adds a record under the next number.
+    /// Adds a record under the next number: the last one the engine holds plus one, or 1. `head` and `body` are kept as one,
+    /// whole or not at all.
     ///
     /// # Errors
     /// When it could not be taken.
-    fn append(&self, record: &[u8]) -> Result<Lsn, StoreError>;
+    fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError>;
 
-    /// Makes everything appended so far durable, and returns the number of the last such record.
+    /// Makes everything done so far as durable as the engine was told to make it, and returns the number of the last record.
     ///
     /// # Errors
-    /// When that failed; it must not be tried again as if it had not.
+    /// When that failed.
     fn sync(&self) -> Result<Lsn, StoreError>;
 
     /// One record; `None` when it was discarded or never was.
@@ -61,7 +126,13 @@ pub trait Store: Send + Sync {
     /// When it can't be read.
     fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError>;
 
-    /// Forgets records that hold nothing any more.
+    /// Hands over every record in order of its number, whole or damaged.
+    ///
+    /// # Errors
+    /// When the engine can't go on; a damaged record is no error.
+    fn scan(&self, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError>;
+
+    /// Forgets records, in the order given.
     ///
     /// # Errors
     /// When the engine failed.

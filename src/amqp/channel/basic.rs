@@ -183,9 +183,7 @@ impl Channel {
         context.may_use_queue(Access::Read, &name)?;
         let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
         queue.check_get()?;
-        let taken = queue.lock().get(get.no_ack, context.turn);
-        context.vhost.apply_effects(context.turn);
-        let Some((entry, left)) = taken else {
+        let Some((entry, left)) = context.vhost.get(&queue, get.no_ack, context.turn) else {
             self.reply(AMQPClass::Basic(GetEmpty(basic::GetEmpty {})), context);
             return Ok(());
         };

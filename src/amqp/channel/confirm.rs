@@ -29,14 +29,15 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether publishes of this turn wait to hear in which record they are.
+    /// Whether publishes of this turn wait to hear in which record they are, or commits to be answered.
     pub(in crate::amqp) fn awaits_record(&self) -> bool {
-        matches!(&self.mode, Mode::Confirm(confirms) if confirms.has_unassigned())
+        !self.commits.is_empty() || matches!(&self.mode, Mode::Confirm(confirms) if confirms.has_unassigned())
     }
 
-    /// Whether publishes wait for their confirm.
+    /// Whether publishes wait for their confirm, or commits for their answer.
     pub(in crate::amqp) fn awaits_confirmation(&self) -> bool {
-        matches!(&self.mode, Mode::Confirm(confirms) if confirms.has_unconfirmed())
+        !self.commits.is_empty()
+            || matches!(&self.mode, Mode::Confirm(confirms) if confirms.has_unconfirmed())
     }
 
     /// The turn is over; its changes are in that record, or there were none.
@@ -48,10 +49,11 @@ impl Channel {
 
     /// Confirms what is durable.
     pub(in crate::amqp) fn confirm_up_to(&mut self, durable: Lsn, out: &mut Transmit) {
-        let Mode::Confirm(confirms) = &mut self.mode else { return };
         if self.closing {
             return;
         }
+        self.answer_commits(durable, out);
+        let Mode::Confirm(confirms) = &mut self.mode else { return };
         if let Some(confirmation) = confirms.up_to(durable) {
             let ack = basic::Ack { delivery_tag: confirmation.tag.0, multiple: confirmation.multiple };
             put_method(out, self.number, AMQPClass::Basic(basic::AMQPMethod::Ack(ack)));

@@ -28,14 +28,14 @@ use crate::broker::permissions::Access;
 use crate::broker::queue::QueueHandle;
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
-use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Name, Reader};
+use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Lsn, Name, Reader};
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, access, channel};
 use confirms::Confirms;
 use content::ContentAssembler;
 use publish::PublishBatch;
 use settle::Settlements;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tx::Transaction;
 use unacked::UnackedList;
@@ -143,6 +143,8 @@ pub(super) struct Channel {
     credit: Arc<ChannelCredit>,
     /// What an empty queue name stands for.
     last_queue: Option<Name>,
+    /// Records of commits that have to be durable before they are answered.
+    commits: VecDeque<Lsn>,
     publishes: PublishBatch,
     settlements: Settlements,
     /// An error has been sent; everything but its answer is dropped.
@@ -171,6 +173,7 @@ impl Channel {
             prefetch_count: 0,
             credit: Arc::default(),
             last_queue: None,
+            commits: VecDeque::new(),
             publishes: PublishBatch::default(),
             settlements: Settlements::default(),
             closing: false,

@@ -124,8 +124,11 @@ impl Channel {
             return;
         }
         let mut refused = Vec::new();
+        let waits = matches!(self.mode, Mode::Confirm(_));
+        context.turn.waiter = waits.then(|| context.outbox.clone() as _);
         let PublishBatch { route, messages, .. } = &mut self.publishes;
         context.vhost.publish(route, messages, context.turn, &mut refused);
+        context.turn.waiter = None;
         if let Some(first) = self.publishes.first_tag.take() {
             refused.sort_unstable();
             refused.dedup();

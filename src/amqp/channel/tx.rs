@@ -7,8 +7,12 @@ use super::unacked::Unacked;
 use super::{Channel, Context, Mode, unimplemented};
 use crate::amqp::AmqpSettings;
 use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::amqp::frame::put_method;
+use crate::broker::queue::DeathReason;
 use crate::broker::routing::Route;
-use crate::message::Message;
+use crate::broker::vhost::StagedLetter;
+use crate::message::{Lsn, Message};
+use crate::session::Transmit;
 use amq_protocol::protocol::tx::AMQPMethod::{Commit, CommitOk, Rollback, RollbackOk, Select, SelectOk};
 use amq_protocol::protocol::{AMQPClass, tx};
 use std::sync::Arc;
@@ -73,10 +77,7 @@ impl Channel {
                 }
                 SelectOk(tx::SelectOk {})
             }
-            Commit(_) => {
-                self.tx_commit(context)?;
-                CommitOk(tx::CommitOk {})
-            }
+            Commit(_) => return self.tx_commit(context),
             Rollback(_) => {
                 let Mode::Tx(transaction) = &mut self.mode else { return Err(not_transactional()) };
                 let unacked = transaction.roll_back();
@@ -89,25 +90,81 @@ impl Channel {
         Ok(())
     }
 
+    /// Commits: everything is written as one record first, then happens. The answer leaves when that record is durable.
     fn tx_commit(&mut self, context: &mut Context<'_>) -> Result<(), AmqpError> {
         let Mode::Tx(transaction) = &mut self.mode else { return Err(not_transactional()) };
         let Transaction { publishes, settlements, .. } = std::mem::take(&mut **transaction);
-        let mut refused = Vec::new();
+        let mut staged = Vec::with_capacity(publishes.len());
         for Publish { route, message, mandatory } in publishes {
-            if route.is_empty() {
-                if mandatory {
-                    self.basic_return(&message, context);
-                }
-                continue;
+            if !route.is_empty() {
+                let messages = context.vhost.stage(&route, vec![message], context.turn);
+                staged.push((route, messages));
+            } else if mandatory {
+                self.basic_return(&message, context);
             }
-            context.vhost.publish(&route, &mut vec![message], context.turn, &mut refused);
+        }
+        let (settlements, letters) = stage_settlements(settlements, context);
+        context.turn.waiter = Some(context.outbox.clone());
+        let record = context.turn.append_to(context.amqp.broker.journal());
+        context.turn.waiter = None;
+        let mut refused = Vec::new();
+        for (route, messages) in staged {
+            context.vhost.deliver(&route, messages, context.turn, &mut refused);
         }
         for (taken, verdict) in settlements {
             self.carry_out(taken, verdict, context);
         }
+        for StagedLetter { route, staged } in letters {
+            context.vhost.deliver(&route, staged, context.turn, &mut Vec::new());
+        }
         context.vhost.apply_effects(context.turn);
-        if refused.is_empty() { Ok(()) } else { Err(precondition("partial tx completion")) }
+        if !refused.is_empty() {
+            return Err(precondition("partial tx completion"));
+        }
+        match record {
+            Some(lsn) => self.commits.push_back(lsn),
+            None => self.reply(AMQPClass::Tx(CommitOk(tx::CommitOk {})), context),
+        }
+        Ok(())
     }
+
+    /// Answers the commits that are durable.
+    pub(super) fn answer_commits(&mut self, durable: Lsn, out: &mut Transmit) {
+        while self.commits.pop_front_if(|lsn| *lsn <= durable).is_some() {
+            put_method(out, self.number, AMQPClass::Tx(CommitOk(tx::CommitOk {})));
+        }
+    }
+}
+
+/// Writes what a commit settles into the turn's changes, dead letters too, so that it is in the record of the commit. What is
+/// left to do is to tell the queues, and to deliver the letters.
+fn stage_settlements(
+    settlements: Vec<(Vec<Unacked>, Verdict)>,
+    context: &mut Context<'_>,
+) -> (Vec<(Vec<Unacked>, Verdict)>, Vec<StagedLetter>) {
+    let mut letters = Vec::new();
+    let staged = settlements.into_iter().map(|(mut taken, verdict)| {
+        if let Verdict::Requeue { .. } = verdict {
+            return (taken, verdict);
+        }
+        for Unacked { queue, entry, .. } in &mut taken {
+            let definition = queue.definition();
+            if verdict == Verdict::Reject {
+                let reason = DeathReason::Rejected;
+                letters.extend(context.vhost.stage_dead_letter(
+                    definition,
+                    entry.clone(),
+                    reason,
+                    context.turn,
+                ));
+            } else if entry.journaled {
+                context.turn.changes.settle(definition.id, entry.position);
+            }
+            entry.journaled = false;
+        }
+        (taken, Verdict::Ack)
+    });
+    (staged.collect(), letters)
 }
 
 fn precondition(text: &str) -> AmqpError {

@@ -276,8 +276,7 @@ impl Connection {
                 }
             }
         }
-        let waiter = (!self.confirming.is_empty()).then(|| self.outbox.clone() as _);
-        let lsn = self.amqp.broker.end_turn(&mut self.turn, waiter);
+        let lsn = self.amqp.broker.end_turn(&mut self.turn);
         for number in &self.confirming {
             if let Some(channel) = self.channels.get_mut(number) {
                 channel.end_turn(lsn);

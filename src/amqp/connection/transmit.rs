@@ -1,11 +1,16 @@
 //! What goes to the socket: replies first, then confirms, then deliveries out of the outbox, as far as there is room.
 
 use super::{Connection, Sent, Stage, connection};
+use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::message::Millis;
 use crate::session::{Flow, Transmit};
 
 impl Connection {
     pub(super) fn transmit(&mut self, out: &mut Transmit, now: Millis) -> Flow {
+        if self.outbox.store_failed() {
+            let text = "the store failed, nothing can be confirmed any more";
+            self.fail(&AmqpError::new(ReplyCode::InternalError, text).without_method(), now);
+        }
         let had = out.len();
         out.append(&mut self.out);
         if self.stage == Stage::Running {
@@ -74,7 +79,7 @@ impl Connection {
         if let Some(open) = &self.open {
             open.vhost.apply_effects(&mut self.turn);
         }
-        self.amqp.broker.end_turn(&mut self.turn, None);
+        self.amqp.broker.end_turn(&mut self.turn);
     }
 
     /// Tells a held up publisher so, and that it may go on (RabbitMQ's connection.blocked).

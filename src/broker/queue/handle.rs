@@ -1,10 +1,11 @@
 //! How a queue is owned: behind one mutex. Nothing else knows, so that this could become a thread or a shard of its own.
 
 use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueSettings, QueueType, arguments};
-use crate::broker::BrokerLimits;
 use crate::broker::error::Resource;
 use crate::broker::turn::Turn;
+use crate::broker::{BrokerLimits, Shared};
 use crate::message::{ConnectionId, Message, Name, Position, QueueId, Value};
+use crate::store::RecoveredQueue;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,10 +52,10 @@ impl QueueHandle {
         vhost: &Name,
         id: QueueId,
         declaration: QueueDeclaration,
-        limits: &BrokerLimits,
+        shared: &Shared,
         turn: &mut Turn,
     ) -> Result<QueueHandle, BrokerError> {
-        let (queue_type, settings) = parse(vhost, &declaration, limits)?;
+        let (queue_type, settings) = parse(vhost, &declaration, &shared.limits)?;
         let definition = Arc::new(QueueDefinition {
             id,
             vhost: vhost.clone(),
@@ -66,7 +67,7 @@ impl QueueHandle {
             queue_type,
             settings,
         });
-        let queue = Mutex::new(Queue::new(definition.clone(), limits.window, turn));
+        let queue = Mutex::new(Queue::new(definition.clone(), shared, turn));
         Ok(QueueHandle { definition, next_position: AtomicU64::new(1), queue })
     }
 
@@ -96,6 +97,17 @@ impl QueueHandle {
     /// queue is locked.
     pub fn reserve(&self, messages: usize) -> Position {
         Position(self.next_position.fetch_add(messages as u64, Ordering::Relaxed))
+    }
+
+    /// Whether the overflow rule would refuse this message now.
+    pub fn would_refuse(&self, message: &Message) -> bool {
+        self.lock().would_refuse(message)
+    }
+
+    /// Takes over what the journal recovered; the queue is empty so far.
+    pub(in crate::broker) fn restore(&self, recovered: &RecoveredQueue) {
+        self.next_position.store(recovered.highest.0 + 1, Ordering::Relaxed);
+        self.lock().restore(&recovered.runs);
     }
 
     /// Takes messages at positions that were reserved for them.

@@ -3,7 +3,7 @@
 use super::{DeathReason, Overflow, Queue, bury};
 use crate::broker::delivery::Entry;
 use crate::broker::turn::{Effect, Turn};
-use crate::message::Millis;
+use crate::message::{Message, Millis};
 
 /// How long a dead letter that may not get lost waits before it is tried again.
 const DEAD_LETTER_RETRY_MS: u64 = 1000;
@@ -16,10 +16,10 @@ impl Queue {
 
     /// Whether the overflow rule refuses one more message. Messages that wait for nobody count, so a queue of length 0
     /// refuses everything.
-    pub(super) fn refuses(&self, entry: &Entry) -> bool {
+    pub(super) fn would_refuse(&self, message: &Message) -> bool {
         self.definition.settings.overflow != Overflow::DropHead
             && self.has_limits()
-            && self.is_over(1, entry.message.body_bytes() as u64)
+            && self.is_over(1, message.body_bytes() as u64)
     }
 
     fn is_over(&self, more_messages: u64, more_bytes: u64) -> bool {
@@ -43,7 +43,10 @@ impl Queue {
             return;
         }
         while self.is_over(0, 0) {
-            let Some(entry) = self.ready.pop_front() else { return };
+            let Some(entry) = self.ready.pop_front() else {
+                self.ask_for_page(turn);
+                return;
+            };
             self.bury(entry, DeathReason::MaxLength, turn);
         }
     }

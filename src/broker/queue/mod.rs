@@ -8,6 +8,7 @@ mod consumers;
 mod dead_letter;
 mod handle;
 mod limits;
+mod paging;
 mod ready;
 
 pub(crate) use arguments::{inequivalent, same_value};
@@ -16,6 +17,9 @@ pub(crate) use dead_letter::is_cycle;
 pub use dead_letter::{DeathReason, buried};
 pub use handle::{QueueDeclaration, QueueHandle};
 
+pub use ready::PageRequest;
+
+use super::Shared;
 use super::delivery::{Entry, Outgoing};
 use super::error::{BrokerError, Resource};
 use super::turn::{Effect, Turn};
@@ -23,6 +27,7 @@ use crate::message::{
     ConnectionId, ConsumerId, FieldTable, Message, Millis, Name, Position, QueueId, ShortStr,
 };
 use consumers::{Consumer, Consumers};
+use paging::Pager;
 use ready::Ready;
 use std::sync::Arc;
 
@@ -140,6 +145,21 @@ impl QueueDefinition {
         self.durable && self.exclusive_owner.is_none()
     }
 
+    /// The lane of the queue that the message goes to.
+    pub fn priority_of(&self, message: &Message) -> u8 {
+        let default = if self.queue_type == QueueType::Quorum { QUORUM_PRIORITY_DEFAULT } else { 0 };
+        self.settings.max_priority.map_or(0, |max| message.priority().unwrap_or(default).min(max))
+    }
+
+    /// When a message that came at `enqueued_at` dies of age.
+    fn expires_at(&self, message: &Message, enqueued_at: Millis) -> Option<Millis> {
+        let ttl_ms = match (self.settings.message_ttl_ms, message.expiration_ms()) {
+            (Some(queue), Some(message)) => Some(queue.min(message)),
+            (queue, message) => queue.or(message),
+        };
+        ttl_ms.map(|ttl_ms| enqueued_at.saturating_add(ttl_ms))
+    }
+
     /// Whether this message is to be kept by the journal.
     pub fn journals(&self, message: &Message) -> bool {
         self.survives_restart() && (message.is_persistent() || self.queue_type == QueueType::Quorum)
@@ -152,6 +172,7 @@ pub struct Queue {
     definition: Arc<QueueDefinition>,
     window: Window,
     ready: Ready,
+    pager: Pager,
     consumers: Consumers,
     unacked: usize,
     unacked_bytes: u64,
@@ -176,13 +197,30 @@ pub struct QueueCounts {
     pub consumers: usize,
 }
 
+/// What basic.get found.
+#[derive(Debug)]
+pub enum Got {
+    /// A message, and how many ready ones are left.
+    Message {
+        /// The message.
+        entry: Box<Entry>,
+        /// How many are left.
+        left: usize,
+    },
+    /// The queue is empty.
+    Empty,
+    /// The next message is being read back; ask again when the turn's effects are applied.
+    NotInMemory,
+}
+
 impl Queue {
-    fn new(definition: Arc<QueueDefinition>, window: Window, turn: &mut Turn) -> Queue {
+    fn new(definition: Arc<QueueDefinition>, shared: &Shared, turn: &mut Turn) -> Queue {
         let consumers = Consumers::new(definition.settings.single_active_consumer);
         let mut queue = Queue {
             definition,
-            window,
+            window: shared.limits.window,
             ready: Ready::default(),
+            pager: Pager::new(shared),
             consumers,
             unacked: 0,
             unacked_bytes: 0,
@@ -224,7 +262,7 @@ impl Queue {
             let entry = self.entry(Position(first.0 + index as u64), message, turn.now);
             if self.closed {
                 self.drop_entry(&entry, turn);
-            } else if self.refuses(&entry) {
+            } else if self.would_refuse(&entry.message) {
                 refused.push(index);
                 self.refuse(entry, turn);
             } else {
@@ -235,7 +273,7 @@ impl Queue {
     }
 
     fn enqueue(&mut self, entry: Entry, turn: &mut Turn) {
-        self.ready.insert(entry);
+        self.put(entry);
         if self.has_limits() {
             // A message that a consumer takes at once never counts.
             self.deliver(turn);
@@ -245,21 +283,12 @@ impl Queue {
     }
 
     fn entry(&self, position: Position, message: Message, now: Millis) -> Entry {
-        let settings = &self.definition.settings;
-        let ttl = match (settings.message_ttl_ms, message.expiration_ms()) {
-            (Some(queue), Some(message)) => Some(queue.min(message)),
-            (queue, message) => queue.or(message),
-        };
-        let default_priority =
-            if self.definition.queue_type == QueueType::Quorum { QUORUM_PRIORITY_DEFAULT } else { 0 };
         Entry {
             position,
             enqueued_at: now,
-            expires_at: ttl.map(|ttl| now.saturating_add(ttl)),
+            expires_at: self.definition.expires_at(&message, now),
             delivery_count: 0,
-            priority: settings
-                .max_priority
-                .map_or(0, |max| message.priority().unwrap_or(default_priority).min(max)),
+            priority: self.definition.priority_of(&message),
             redelivered: false,
             journaled: self.definition.journals(&message),
             message,
@@ -302,21 +331,32 @@ impl Queue {
     }
 
     /// Takes one message for basic.get, and says how many ready ones are left.
-    pub fn get(&mut self, no_ack: bool, turn: &mut Turn) -> Option<(Entry, usize)> {
+    pub fn get(&mut self, no_ack: bool, turn: &mut Turn) -> Got {
         self.last_used = turn.now;
         self.drop_expired(turn);
-        let entry = self.ready.pop_front();
-        if let Some(entry) = &entry {
-            if no_ack {
-                self.drop_entry(entry, turn);
-            } else {
-                self.unacked += 1;
-                self.unacked_bytes += entry.message.body_bytes() as u64;
+        let Some(entry) = self.ready.pop_front() else {
+            if self.ready.is_empty() {
+                self.ask_for_wake(turn);
+                return Got::Empty;
+            }
+            self.request_page(true, turn);
+            return Got::NotInMemory;
+        };
+        if no_ack {
+            self.drop_entry(&entry, turn);
+        } else {
+            self.unacked += 1;
+            self.unacked_bytes += entry.message.body_bytes() as u64;
+            if entry.journaled {
+                let delivered = Queue::note_delivered(self.definition.id, None, &entry, turn);
+                Queue::write_delivered(self.definition.id, delivered, turn);
             }
         }
         self.drop_expired(turn);
+        self.account();
+        self.ask_for_page(turn);
         self.ask_for_wake(turn);
-        entry.map(|entry| (entry, self.ready.len()))
+        Got::Message { entry: Box::new(entry), left: self.ready.len() }
     }
 
     /// Deliveries have left the consumer's outbox.
@@ -357,7 +397,7 @@ impl Queue {
                 if entry.journaled {
                     turn.changes.requeue(self.definition.id, entry.position, entry.delivery_count);
                 }
-                self.ready.insert(entry);
+                self.put(entry);
             }
         }
         self.drop_expired(turn);
@@ -379,9 +419,15 @@ impl Queue {
     pub fn purge(&mut self, turn: &mut Turn) -> usize {
         self.drop_expired(turn);
         let count = self.ready.len();
-        for entry in self.ready.take_all() {
+        let (entries, paged) = self.ready.take_all();
+        for entry in entries {
             self.drop_entry(&entry, turn);
         }
+        for run in paged {
+            let last = Position(run.first.0 + run.count - 1);
+            turn.changes.settle_range(self.definition.id, run.first, last);
+        }
+        self.account();
         count
     }
 
@@ -423,8 +469,9 @@ impl Queue {
     fn close(&mut self, turn: &mut Turn) -> usize {
         self.closed = true;
         let count = self.ready.len();
-        drop(self.ready.take_all());
-        if self.definition.survives_restart() {
+        self.ready.take_all();
+        self.account();
+        if self.definition.survives_restart() || self.pager.has_spilled() {
             turn.changes.drop_queue(self.definition.id);
         }
         for consumer in self.consumers.take_all() {
@@ -441,11 +488,14 @@ impl Queue {
     fn dispatch(&mut self, turn: &mut Turn) {
         self.deliver(turn);
         self.drop_expired(turn);
+        self.account();
+        self.ask_for_page(turn);
         self.ask_for_wake(turn);
     }
 
     fn deliver(&mut self, turn: &mut Turn) {
-        while !self.ready.is_empty() {
+        // What is not in memory has to be read back before it can be delivered.
+        while self.ready.has_front() {
             let Some((consumer, count)) = self.consumers.next_turn(self.window, self.ready.len()) else {
                 return;
             };
@@ -456,6 +506,7 @@ impl Queue {
             }
             let mut taken = 0;
             let mut room = true;
+            let mut furthest = None;
             while room && taken < count {
                 let Some(entry) = self.ready.pop_front() else { break };
                 if entry.expires_at.is_some_and(|at| at < turn.now) {
@@ -467,6 +518,9 @@ impl Queue {
                 if !consumer.no_ack {
                     self.unacked += 1;
                     self.unacked_bytes += entry.message.body_bytes() as u64;
+                    if entry.journaled {
+                        furthest = Queue::note_delivered(self.definition.id, furthest, &entry, turn);
+                    }
                 } else if entry.journaled {
                     turn.changes.settle(self.definition.id, entry.position);
                 }
@@ -476,6 +530,7 @@ impl Queue {
                     entry,
                 });
             }
+            Queue::write_delivered(self.definition.id, furthest, turn);
             if taken < count && !consumer.no_ack {
                 consumer.channel_credit.release(count - taken);
             }

@@ -1,8 +1,18 @@
 //! The ready messages of a queue: a lane for each priority in use, each in the order of positions.
+//!
+//! The front of a lane is in memory. When memory runs short, what is behind is let go: of such messages only the positions
+//! are kept, as runs, and they come back from the journal before it is their turn.
 
 use crate::broker::delivery::Entry;
-use crate::message::Millis;
+use crate::message::{Millis, Position};
 use std::collections::VecDeque;
+
+/// Messages of a lane that are in memory while others of it are not: enough to go on with until those are read back.
+const FRONT_MESSAGES: usize = 1024;
+const FRONT_BYTES: usize = 1 << 20;
+
+/// What an entry takes besides its message's body, roughly.
+const ENTRY_BYTES: usize = 192;
 
 /// See the module. Most queues have one lane.
 #[derive(Debug, Default)]
@@ -11,6 +21,7 @@ pub(super) struct Ready {
     lanes: Vec<Lane>,
     messages: usize,
     bytes: u64,
+    resident_bytes: usize,
     expiring: usize,
 }
 
@@ -18,9 +29,91 @@ pub(super) struct Ready {
 struct Lane {
     priority: u8,
     entries: VecDeque<Entry>,
+    /// Behind the entries, ordered, neither empty nor touching each other.
+    paged: VecDeque<PagedRun>,
+    /// Whether some of them have been asked for.
+    loading: bool,
+}
+
+/// Neighbouring messages that are not in memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PagedRun {
+    pub(super) first: Position,
+    pub(super) count: u64,
+    pub(super) body_bytes: u64,
+}
+
+impl PagedRun {
+    fn end(&self) -> u64 {
+        self.first.0 + self.count
+    }
+}
+
+/// Messages that a queue wants back in memory: those of one priority from a position on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// The lane's priority.
+    pub priority: u8,
+    /// The first one wanted.
+    pub from: Position,
+}
+
+impl Lane {
+    fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.paged.is_empty()
+    }
+
+    /// Notes a message behind the entries that is not in memory.
+    fn note_paged(&mut self, position: Position, body_bytes: u64) {
+        let at = self.paged.partition_point(|run| run.first < position);
+        let run = PagedRun { first: position, count: 1, body_bytes };
+        self.paged.insert(at, run);
+        self.join(at);
+        if at > 0 {
+            self.join(at - 1);
+        }
+    }
+
+    /// Joins a run with the one behind it, if they touch.
+    fn join(&mut self, at: usize) {
+        if let Some(next) = self.paged.get(at + 1).copied()
+            && self.paged[at].end() == next.first.0
+        {
+            self.paged[at].count += next.count;
+            self.paged[at].body_bytes += next.body_bytes;
+            self.paged.remove(at + 1);
+        }
+    }
+
+    /// Forgets the runs up to a position, and says how many messages and bytes of bodies they were.
+    fn forget_paged_up_to(&mut self, last: Position) -> (u64, u64) {
+        let (mut messages, mut bytes) = (0, 0);
+        while let Some(run) = self.paged.front_mut()
+            && run.first <= last
+        {
+            let gone = run.count.min(last.0 + 1 - run.first.0);
+            let gone_bytes =
+                if gone == run.count { run.body_bytes } else { run.body_bytes * gone / run.count };
+            messages += gone;
+            bytes += gone_bytes;
+            run.first.0 += gone;
+            run.count -= gone;
+            run.body_bytes -= gone_bytes;
+            if run.count == 0 {
+                self.paged.pop_front();
+            }
+        }
+        (messages, bytes)
+    }
+
+    fn is_paged(&self, position: Position) -> bool {
+        let behind = self.paged.partition_point(|run| run.first <= position);
+        behind > 0 && position.0 < self.paged[behind - 1].end()
+    }
 }
 
 impl Ready {
+    /// How many there are, in memory or not.
     pub(super) fn len(&self) -> usize {
         self.messages
     }
@@ -29,17 +122,44 @@ impl Ready {
         self.messages == 0
     }
 
-    /// Bytes of the bodies.
+    /// Whether the next to be delivered is in memory.
+    pub(super) fn has_front(&self) -> bool {
+        self.lanes.iter().find(|lane| !lane.is_empty()).is_some_and(|lane| !lane.entries.is_empty())
+    }
+
+    /// Bytes of the bodies, in memory or not.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Puts an entry in its place: mostly the end for a new one, the front for one that comes back.
-    pub(super) fn insert(&mut self, entry: Entry) {
+    /// What those in memory take there, roughly.
+    pub(super) fn resident_bytes(&self) -> usize {
+        self.resident_bytes
+    }
+
+    /// Puts an entry in its place: mostly the end for a new one, the front for one that comes back. One whose place is among
+    /// those that are not in memory does not stay there either; if the journal does not hold it, it is returned, to be
+    /// spilled there.
+    pub(super) fn insert(&mut self, entry: Entry) -> Option<Entry> {
+        let body_bytes = entry.message.body_bytes();
+        let lane = self.lane(entry.priority);
+        if lane.paged.front().is_some_and(|run| run.first < entry.position) {
+            lane.note_paged(entry.position, body_bytes as u64);
+            self.messages += 1;
+            self.bytes += body_bytes as u64;
+            return (!entry.journaled).then_some(entry);
+        }
         self.messages += 1;
-        self.bytes += entry.message.body_bytes() as u64;
+        self.bytes += body_bytes as u64;
+        self.keep(entry);
+        None
+    }
+
+    /// Puts an entry, counted already, in its place in memory.
+    fn keep(&mut self, entry: Entry) {
+        self.resident_bytes += entry.message.body_bytes() + ENTRY_BYTES;
         self.expiring += usize::from(entry.expires_at.is_some());
-        let entries = self.lane(entry.priority);
+        let entries = &mut self.lane(entry.priority).entries;
         match entries.back() {
             Some(back) if back.position > entry.position => {
                 let at = entries.partition_point(|other| other.position < entry.position);
@@ -49,9 +169,10 @@ impl Ready {
         }
     }
 
-    /// Takes the next to be delivered.
+    /// Takes the next to be delivered. `None` while it is not in memory.
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
-        let entry = self.lanes.iter_mut().find_map(|lane| lane.entries.pop_front())?;
+        let lane = self.lanes.iter_mut().find(|lane| !lane.is_empty())?;
+        let entry = lane.entries.pop_front()?;
         self.left(&entry);
         Some(entry)
     }
@@ -75,40 +196,129 @@ impl Ready {
         self.lanes.iter().filter_map(|lane| lane.entries.front()?.expires_at).min()
     }
 
-    /// Takes everything.
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Entry> + use<> {
-        std::mem::take(self).lanes.into_iter().flat_map(|lane| lane.entries)
+    /// Takes everything: those in memory, and the runs of those that are not.
+    pub(super) fn take_all(&mut self) -> (Vec<Entry>, Vec<PagedRun>) {
+        let (mut entries, mut paged) = (Vec::new(), Vec::new());
+        for lane in std::mem::take(self).lanes {
+            entries.extend(lane.entries);
+            paged.extend(lane.paged);
+        }
+        (entries, paged)
     }
 
-    fn left(&mut self, entry: &Entry) {
-        self.messages -= 1;
-        self.bytes -= entry.message.body_bytes() as u64;
-        self.expiring -= usize::from(entry.expires_at.is_some());
-        if self.messages == 0 {
-            // What a long backlog needed is given back when it is gone.
-            self.lanes.retain_mut(|lane| {
-                if lane.entries.capacity() > SPARE_ENTRIES {
-                    lane.entries.shrink_to(SPARE_ENTRIES);
-                }
-                true
+    /// Lets all go but the front of each lane. Those that the journal does not hold are returned, to be spilled there.
+    pub(super) fn page_out(&mut self) -> Vec<Entry> {
+        let mut to_spill = Vec::new();
+        let (mut freed, mut expiring) = (0, 0);
+        for lane in &mut self.lanes {
+            let mut bytes = 0;
+            let front = lane.entries.iter().take(FRONT_MESSAGES).take_while(|entry| {
+                bytes += entry.message.body_bytes();
+                bytes <= FRONT_BYTES
             });
+            let keep = front.count().max(1);
+            for entry in lane.entries.drain(keep.min(lane.entries.len())..).rev() {
+                let body_bytes = entry.message.body_bytes();
+                freed += body_bytes + ENTRY_BYTES;
+                expiring += usize::from(entry.expires_at.is_some());
+                match lane.paged.front_mut() {
+                    Some(run) if entry.position.0 + 1 == run.first.0 => {
+                        run.first = entry.position;
+                        run.count += 1;
+                        run.body_bytes += body_bytes as u64;
+                    }
+                    _ => lane.paged.push_front(PagedRun {
+                        first: entry.position,
+                        count: 1,
+                        body_bytes: body_bytes as u64,
+                    }),
+                }
+                if !entry.journaled {
+                    to_spill.push(entry);
+                }
+            }
+            lane.entries.shrink_to(2 * FRONT_MESSAGES);
+        }
+        self.resident_bytes -= freed;
+        self.expiring -= expiring;
+        to_spill
+    }
+
+    /// Takes over messages that are in the journal and not in memory.
+    pub(super) fn restore(&mut self, priority: u8, run: PagedRun) {
+        self.messages += usize::try_from(run.count).unwrap_or(usize::MAX);
+        self.bytes += run.body_bytes;
+        let paged = &mut self.lane(priority).paged;
+        paged.push_back(run);
+        if let Some(before) = paged.len().checked_sub(2) {
+            self.lane(priority).join(before);
         }
     }
 
-    fn lane(&mut self, priority: u8) -> &mut VecDeque<Entry> {
+    /// What to read back now: the front of the first lane that is running out of entries. `even_if_asked` asks once more for
+    /// what was asked for before.
+    pub(super) fn page_request(&mut self, even_if_asked: bool) -> Option<PageRequest> {
+        let lane = self.lanes.iter_mut().find(|lane| {
+            lane.entries.len() < FRONT_MESSAGES / 4
+                && !lane.paged.is_empty()
+                && (even_if_asked || !lane.loading)
+        })?;
+        lane.loading = true;
+        let from = lane.paged.front()?.first;
+        Some(PageRequest { priority: lane.priority, from })
+    }
+
+    /// Takes what was read back. What is not among it up to its last position is not there any more; nothing at all means
+    /// that about the whole lane.
+    pub(super) fn paged_in(&mut self, request: PageRequest, entries: Vec<Entry>) {
+        let lane = self.lane(request.priority);
+        lane.loading = false;
+        let last = entries.last().map_or(Position(u64::MAX - 1), |entry| entry.position);
+        let entries: Vec<Entry> = entries.into_iter().filter(|entry| lane.is_paged(entry.position)).collect();
+        let (messages, bytes) = lane.forget_paged_up_to(last);
+        self.messages -= usize::try_from(messages).unwrap_or(self.messages);
+        self.bytes -= bytes;
+        for entry in entries {
+            self.messages += 1;
+            self.bytes += entry.message.body_bytes() as u64;
+            self.keep(entry);
+        }
+    }
+
+    /// What was asked for does not come; it may be asked for again.
+    pub(super) fn paging_failed(&mut self) {
+        for lane in &mut self.lanes {
+            lane.loading = false;
+        }
+    }
+
+    fn left(&mut self, entry: &Entry) {
+        let body_bytes = entry.message.body_bytes();
+        self.messages -= 1;
+        self.bytes -= body_bytes as u64;
+        self.resident_bytes -= body_bytes + ENTRY_BYTES;
+        self.expiring -= usize::from(entry.expires_at.is_some());
+        if self.messages == 0 {
+            // What a long backlog needed is given back when it is gone.
+            for lane in &mut self.lanes {
+                lane.entries.shrink_to(FRONT_MESSAGES);
+            }
+        }
+    }
+
+    fn lane(&mut self, priority: u8) -> &mut Lane {
         let at = match self.lanes.binary_search_by(|lane| priority.cmp(&lane.priority)) {
             Ok(at) => at,
             Err(at) => {
-                self.lanes.insert(at, Lane { priority, entries: VecDeque::new() });
+                let lane =
+                    Lane { priority, entries: VecDeque::new(), paged: VecDeque::new(), loading: false };
+                self.lanes.insert(at, lane);
                 at
             }
         };
-        &mut self.lanes[at].entries
+        &mut self.lanes[at]
     }
 }
-
-/// Room that an empty lane keeps.
-const SPARE_ENTRIES: usize = 1024;
 
 fn is_expired(entry: &Entry, now: Millis) -> bool {
     entry.expires_at.is_some_and(|at| at <= now)
@@ -117,7 +327,7 @@ fn is_expired(entry: &Entry, now: Millis) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Message, Position};
+    use crate::message::Message;
 
     fn entry(position: u64, priority: u8, expires_at: Option<Millis>) -> Entry {
         Entry {
@@ -128,7 +338,7 @@ mod tests {
             delivery_count: 0,
             priority,
             redelivered: false,
-            journaled: false,
+            journaled: true,
         }
     }
 
@@ -144,7 +354,7 @@ mod tests {
         }
         assert_eq!((ready.len(), ready.bytes()), (5, 20));
         assert_eq!(drain(&mut ready), [4, 2, 5, 1, 3]);
-        assert_eq!((ready.len(), ready.bytes()), (0, 0));
+        assert_eq!((ready.len(), ready.bytes(), ready.resident_bytes()), (0, 0, 0));
     }
 
     #[test]
@@ -168,5 +378,51 @@ mod tests {
         assert!(ready.pop_expired(50).is_none());
         assert_eq!(ready.pop_expired(100).unwrap().position, Position(1));
         assert_eq!(ready.pop_expired(100).unwrap().position, Position(2));
+    }
+
+    #[test]
+    fn what_is_let_go_comes_back_in_order() {
+        let mut ready = Ready::default();
+        for position in 1..=3000 {
+            ready.insert(entry(position, 0, None));
+        }
+        assert!(ready.page_out().is_empty());
+        assert!(ready.resident_bytes() <= FRONT_MESSAGES * (ENTRY_BYTES + 4));
+        // What comes now is behind those that are not in memory.
+        assert!(ready.insert(entry(3001, 0, None)).is_none());
+        assert_eq!((ready.len(), ready.bytes()), (3001, 3001 * 4));
+        let mut seen: Vec<u64> = drain(&mut ready);
+        while let Some(request) = ready.page_request(false) {
+            assert_eq!(request.from, Position(seen.len() as u64 + 1));
+            assert_eq!(ready.page_request(false), None);
+            let read = (request.from.0..=3001).take(700).map(|position| entry(position, 0, None));
+            ready.paged_in(request, read.collect());
+            seen.extend(drain(&mut ready));
+        }
+        assert_eq!(seen, (1..=3001).collect::<Vec<_>>());
+        assert_eq!((ready.len(), ready.bytes(), ready.resident_bytes()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_the_journal_lost_is_not_waited_for() {
+        let mut ready = Ready::default();
+        ready.restore(0, PagedRun { first: Position(1), count: 5, body_bytes: 20 });
+        let request = ready.page_request(false).unwrap();
+        ready.paged_in(request, vec![entry(2, 0, None), entry(4, 0, None)]);
+        assert_eq!((ready.len(), drain(&mut ready)), (3, vec![2, 4]));
+        let request = ready.page_request(false).unwrap();
+        ready.paged_in(request, Vec::new());
+        assert!(ready.is_empty());
+    }
+
+    #[test]
+    fn what_only_memory_holds_is_handed_out_to_be_spilled() {
+        let mut ready = Ready::default();
+        for position in 1..=1500 {
+            ready.insert(Entry { journaled: false, ..entry(position, 0, None) });
+        }
+        assert_eq!(ready.page_out().len(), 1500 - FRONT_MESSAGES);
+        assert!(ready.insert(Entry { journaled: false, ..entry(1501, 0, None) }).is_some());
+        assert_eq!(ready.len(), 1501);
     }
 }

@@ -1,0 +1,193 @@
+//! Ready messages that leave memory when it runs short, and come back from the journal ahead of the consumers.
+//!
+//! Whatever is in a queue and durable has been appended to the journal before it came here, so it can be let go at any
+//! time. What only memory holds is spilled to the journal first; it is read back like the rest, and forgotten at a restart.
+
+use super::ready::{PageRequest, PagedRun};
+use super::{Queue, Turn};
+use crate::broker::Shared;
+use crate::broker::delivery::Entry;
+use crate::broker::memory::MemoryBudget;
+use crate::broker::turn::Effect;
+use crate::message::{Message, Position, QueueId};
+use crate::store::{Changes, Journal, RecoveredRun, StoredMessage};
+use std::sync::Arc;
+
+/// What a queue needs to let messages go.
+pub(super) struct Pager {
+    journal: Arc<Journal>,
+    memory: Arc<MemoryBudget>,
+    /// What has been counted in `memory` for this queue.
+    counted_bytes: i64,
+    /// What is being spilled in this turn.
+    spilling: Changes,
+    has_spilled: bool,
+}
+
+impl Pager {
+    pub(super) fn new(shared: &Shared) -> Pager {
+        Pager {
+            journal: shared.journal.clone(),
+            memory: shared.memory.clone(),
+            counted_bytes: 0,
+            spilling: Changes::default(),
+            has_spilled: false,
+        }
+    }
+
+    /// Whether the journal holds messages of this queue that only memory held.
+    pub(super) fn has_spilled(&self) -> bool {
+        self.has_spilled
+    }
+
+    fn spill(&mut self, queue: QueueId, entry: &Entry) {
+        self.has_spilled = true;
+        let target = (queue, entry.position, entry.priority);
+        self.spilling.spill(entry.message.stored(), entry.enqueued_at, &[target]);
+    }
+
+    /// The journal has to hold what is spilled before anybody can ask for it.
+    fn finish_spilling(&mut self) {
+        if !self.spilling.is_empty() {
+            self.journal.append(&mut self.spilling, None);
+        }
+    }
+}
+
+impl std::fmt::Debug for Pager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pager").field("counted_bytes", &self.counted_bytes).finish_non_exhaustive()
+    }
+}
+
+/// Deliveries that the journal should know of, so that they come back redelivered after a crash: how far they went, in the
+/// lane that they came from.
+pub(super) type Delivered = Option<(u8, Position)>;
+
+impl Queue {
+    /// Puts an entry among the ready ones.
+    pub(super) fn put(&mut self, entry: Entry) {
+        if let Some(entry) = self.ready.insert(entry) {
+            self.pager.spill(self.definition.id, &entry);
+        }
+    }
+
+    /// Notes a delivery. What is noted is written when a delivery comes from another lane.
+    pub(super) fn note_delivered(
+        queue: QueueId,
+        noted: Delivered,
+        entry: &Entry,
+        turn: &mut Turn,
+    ) -> Delivered {
+        match noted {
+            Some((priority, position)) if priority == entry.priority => {
+                Some((priority, position.max(entry.position)))
+            }
+            _ => {
+                Queue::write_delivered(queue, noted, turn);
+                Some((entry.priority, entry.position))
+            }
+        }
+    }
+
+    pub(super) fn write_delivered(queue: QueueId, noted: Delivered, turn: &mut Turn) {
+        if let Some((priority, position)) = noted {
+            turn.changes.delivered(queue, priority, position);
+        }
+    }
+
+    /// Counts what the ready messages take, and lets most of them go when all queues together take too much.
+    pub(super) fn account(&mut self) {
+        if self.count_memory() {
+            for entry in self.ready.page_out() {
+                self.pager.spill(self.definition.id, &entry);
+            }
+            self.count_memory();
+        }
+        self.pager.finish_spilling();
+    }
+
+    /// True when all queues together take too much.
+    fn count_memory(&mut self) -> bool {
+        let resident_bytes = i64::try_from(self.ready.resident_bytes()).unwrap_or(i64::MAX);
+        let change = resident_bytes - self.pager.counted_bytes;
+        if change == 0 {
+            return false;
+        }
+        self.pager.counted_bytes = resident_bytes;
+        self.pager.memory.add(change)
+    }
+
+    /// Asks for messages that are not in memory, if they will be wanted.
+    pub(super) fn ask_for_page(&mut self, turn: &mut Turn) {
+        let settings = &self.definition.settings;
+        let wanted = !self.consumers.is_empty()
+            || self.has_limits()
+            || settings.message_ttl_ms.is_some()
+            || settings.dead_letter_exchange.is_some();
+        if wanted {
+            self.request_page(false, turn);
+        }
+    }
+
+    /// Asks for the front of the queue, unless it is in memory; again, if `even_if_asked`.
+    pub(super) fn request_page(&mut self, even_if_asked: bool, turn: &mut Turn) {
+        if let Some(wanted) = self.ready.page_request(even_if_asked) {
+            turn.effects.push(Effect::PageIn { queue: self.definition.clone(), wanted });
+        }
+    }
+
+    /// Takes messages that were read back.
+    pub(in crate::broker) fn paged_in(
+        &mut self,
+        request: PageRequest,
+        messages: Vec<StoredMessage>,
+        turn: &mut Turn,
+    ) {
+        if self.closed {
+            return;
+        }
+        let entries = messages.into_iter().filter_map(|stored| self.restored_entry(stored)).collect();
+        self.ready.paged_in(request, entries);
+        self.drop_expired(turn);
+        self.drop_head(turn);
+        self.dispatch(turn);
+    }
+
+    fn restored_entry(&self, stored: StoredMessage) -> Option<Entry> {
+        let message = match Message::from_stored(stored.content, stored.shape) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(
+                    "message {} of {} is damaged and lost: {error}",
+                    stored.position,
+                    self.definition.resource()
+                );
+                return None;
+            }
+        };
+        Some(Entry {
+            position: stored.position,
+            enqueued_at: stored.enqueued_at,
+            expires_at: self.definition.expires_at(&message, stored.enqueued_at),
+            delivery_count: stored.delivery_count,
+            priority: stored.priority,
+            redelivered: stored.redelivered,
+            journaled: true,
+            message,
+        })
+    }
+
+    /// What was asked for could not be read.
+    pub(in crate::broker) fn paging_failed(&mut self) {
+        self.ready.paging_failed();
+    }
+
+    /// Takes over what the journal recovered.
+    pub(super) fn restore(&mut self, runs: &[RecoveredRun]) {
+        for run in runs {
+            let paged = PagedRun { first: run.first, count: run.count.into(), body_bytes: run.body_bytes };
+            self.ready.restore(run.priority, paged);
+        }
+    }
+}

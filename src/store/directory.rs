@@ -1,0 +1,203 @@
+//! The data directory: held by one process at a time, marked with the format it is written in, and saying which of its
+//! databases is the current one. [`super::SledStore`] lives in it.
+//!
+//! ```text
+//! lock      held while a broker runs
+//! format    "leveret store 1", then the name of the current database
+//! db-1/     the database; a rewritten one is db-2, and so on
+//! ```
+
+use super::StoreError;
+use std::fs::{self, File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The newest format this version reads, and the one it writes.
+const FORMAT: u32 = 1;
+
+const FORMAT_FILE: &str = "format";
+
+/// A data directory that this process holds.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    /// Held for as long as it is open.
+    _lock: File,
+    generation: u64,
+}
+
+impl Directory {
+    /// Makes the directory if it is not there, locks it, and reads its format.
+    pub(super) fn open(path: &Path) -> Result<Directory, StoreError> {
+        let unusable = |what: &str, error: &std::io::Error| StoreError::Unusable {
+            directory: path.display().to_string(),
+            reason: format!("{what}: {error}"),
+        };
+        fs::create_dir_all(path).map_err(|error| unusable("it can't be created", &error))?;
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join("lock"))
+            .map_err(|error| unusable("its lock file can't be opened", &error))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::Locked { directory: path.display().to_string() });
+            }
+            Err(TryLockError::Error(error)) => return Err(unusable("it can't be locked", &error)),
+        }
+        let mut directory = Directory { path: path.to_owned(), _lock: lock, generation: 1 };
+        match fs::read_to_string(path.join(FORMAT_FILE)) {
+            Ok(text) => directory.generation = directory.parse_format(&text)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                directory.refuse_strangers()?;
+                directory.write_format()?;
+            }
+            Err(error) => return Err(unusable("its format file can't be read", &error)),
+        }
+        directory.remove_leftovers();
+        Ok(directory)
+    }
+
+    /// Where the current database lies.
+    pub(super) fn database(&self) -> PathBuf {
+        self.database_at(self.generation)
+    }
+
+    /// Where the next database may be built.
+    pub(super) fn next_database(&self) -> PathBuf {
+        self.database_at(self.generation + 1)
+    }
+
+    /// Makes the next database the current one, in one durable step. The old one may be removed then.
+    pub(super) fn advance(&mut self) -> Result<(), StoreError> {
+        self.generation += 1;
+        self.write_format().inspect_err(|_| self.generation -= 1)
+    }
+
+    /// Makes the directory's entries durable, and those of the database in it.
+    pub(super) fn sync_entries(&self, database: &Path) -> Result<(), StoreError> {
+        let mut folders = vec![database.join("blobs"), database.to_owned(), self.path.clone()];
+        folders.extend(self.path.parent().filter(|parent| parent.is_dir()).map(Path::to_owned));
+        for folder in folders {
+            sync_folder(&folder).map_err(|error| self.failed("a folder can't be synced", &error))?;
+        }
+        Ok(())
+    }
+
+    /// An I/O error here, told with the directory's name.
+    pub(super) fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> StoreError {
+        StoreError::Failed(format!("in the data directory {}: {what}: {error}", self.path.display()))
+    }
+
+    /// A directory that can't be opened.
+    pub(super) fn unusable(&self, reason: String) -> StoreError {
+        StoreError::Unusable { directory: self.path.display().to_string(), reason }
+    }
+
+    fn database_at(&self, generation: u64) -> PathBuf {
+        self.path.join(format!("db-{generation}"))
+    }
+
+    fn parse_format(&self, text: &str) -> Result<u64, StoreError> {
+        let mut lines = text.lines();
+        let format = lines.next().and_then(|line| line.strip_prefix("leveret store ")?.parse::<u32>().ok());
+        match format {
+            Some(FORMAT) => {}
+            Some(found) if found > FORMAT => {
+                let directory = self.path.display().to_string();
+                return Err(StoreError::NewerFormat { directory, found, known: FORMAT });
+            }
+            _ => return Err(self.unusable("its format file is not one of Leveret's".into())),
+        }
+        let generation = lines.next().and_then(|line| line.strip_prefix("db-")?.parse().ok());
+        generation.ok_or_else(|| self.unusable("its format file names no database".into()))
+    }
+
+    /// A directory without a format file may hold nothing but what a first start that was cut short left behind.
+    fn refuse_strangers(&self) -> Result<(), StoreError> {
+        let entries = fs::read_dir(&self.path).map_err(|error| self.failed("it can't be listed", &error))?;
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with("db-") {
+                return Err(self.unusable("it holds a database but its format file is missing".into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_format(&self) -> Result<(), StoreError> {
+        let write = || -> std::io::Result<()> {
+            let next = self.path.join("format.new");
+            let mut file = File::create(&next)?;
+            writeln!(file, "leveret store {FORMAT}\ndb-{}", self.generation)?;
+            file.sync_all()?;
+            fs::rename(&next, self.path.join(FORMAT_FILE))?;
+            sync_folder(&self.path)
+        };
+        write().map_err(|error| self.failed("its format file can't be written", &error))
+    }
+
+    /// Databases other than the current one are what an interrupted rewrite left.
+    fn remove_leftovers(&self) {
+        let current = self.database();
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_database = entry.file_name().to_string_lossy().starts_with("db-");
+            if is_database
+                && path != current
+                && let Err(error) = fs::remove_dir_all(&path)
+            {
+                tracing::warn!("{} is not needed any more but can't be removed: {error}", path.display());
+            }
+        }
+    }
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_held_by_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = Directory::open(folder.path()).unwrap();
+        let refused = Directory::open(folder.path()).unwrap_err();
+        assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
+        drop(held);
+        Directory::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_newer_format_is_refused_with_both_versions() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(FORMAT_FILE), "leveret store 7\ndb-1\n").unwrap();
+        let refused = Directory::open(folder.path()).unwrap_err();
+        assert!(matches!(refused, StoreError::NewerFormat { found: 7, known: 1, .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_database_without_its_format_is_not_taken_for_an_empty_directory() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("db-1")).unwrap();
+        assert!(matches!(Directory::open(folder.path()), Err(StoreError::Unusable { .. })));
+    }
+
+    #[test]
+    fn advancing_survives_and_removes_what_is_left_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut directory = Directory::open(folder.path()).unwrap();
+        fs::create_dir(directory.database()).unwrap();
+        fs::create_dir(directory.next_database()).unwrap();
+        directory.advance().unwrap();
+        drop(directory);
+        let directory = Directory::open(folder.path()).unwrap();
+        assert!(directory.database().ends_with("db-2") && directory.database().exists());
+        assert!(!folder.path().join("db-1").exists());
+    }
+}

@@ -1,0 +1,238 @@
+//! A store that fails on purpose: for tests of what stands above a store, see [`FaultyStore`].
+
+use super::{Scanned, Store, StoreError};
+use crate::message::Lsn;
+use bytes::{BufMut, Bytes, BytesMut};
+use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Remembers what was synced, and at a crash forgets what was not; loses and damages records, fails, and holds syncs back.
+/// Clones are handles of the same store, so that a test keeps one of them beside the journal's.
+#[derive(Clone, Debug, Default)]
+pub struct FaultyStore {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    released: Condvar,
+}
+
+/// What is to go wrong, and when. Counts are of operations still to come; `None` is never.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// So many appends succeed, then one fails.
+    pub appends_left: Option<u32>,
+    /// So many syncs succeed, then one fails.
+    pub syncs_left: Option<u32>,
+    /// Syncs wait until this is taken back.
+    pub syncs_held: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What survives a crash for sure.
+    durable: Contents,
+    /// What was done since, in order.
+    unsynced: Vec<Operation>,
+    /// Both together.
+    current: Contents,
+    faults: Faults,
+    syncs: u64,
+    syncs_waiting: u32,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    definitions: BTreeMap<Bytes, Bytes>,
+    records: BTreeMap<Lsn, Bytes>,
+    last: Lsn,
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Append(Lsn, Bytes),
+    Discard(Lsn),
+}
+
+impl FaultyStore {
+    /// Sets what is to go wrong from now on.
+    pub fn set_faults(&self, faults: Faults) {
+        self.shared.state.lock().faults = faults;
+        self.shared.released.notify_all();
+    }
+
+    /// Loses power: of what was not synced, the first `kept` operations survive. Faults end.
+    pub fn crash(&self, kept: usize) {
+        let mut state = self.shared.state.lock();
+        let unsynced = std::mem::take(&mut state.unsynced);
+        for operation in unsynced.into_iter().take(kept) {
+            state.durable.apply(operation);
+        }
+        state.durable.last = state.durable.records.keys().next_back().copied().unwrap_or_default();
+        state.current = state.durable.clone();
+        state.faults = Faults::default();
+    }
+
+    /// How many operations are not synced.
+    pub fn unsynced(&self) -> usize {
+        self.shared.state.lock().unsynced.len()
+    }
+
+    /// How many syncs there were.
+    pub fn syncs(&self) -> u64 {
+        self.shared.state.lock().syncs
+    }
+
+    /// The last record that a sync covered.
+    pub fn synced(&self) -> Lsn {
+        self.shared.state.lock().durable.last
+    }
+
+    /// The numbers of the records kept.
+    pub fn lsns(&self) -> Vec<Lsn> {
+        self.shared.state.lock().current.records.keys().copied().collect()
+    }
+
+    /// Bytes of the records kept.
+    pub fn bytes(&self) -> usize {
+        self.shared.state.lock().current.records.values().map(Bytes::len).sum()
+    }
+
+    /// Changes one byte of a record, wherever it is kept.
+    pub fn damage(&self, lsn: Lsn, at: usize) {
+        let mut state = self.shared.state.lock();
+        let State { durable, current, .. } = &mut *state;
+        for contents in [durable, current] {
+            if let Some(record) = contents.records.get_mut(&lsn) {
+                let mut damaged = BytesMut::from(&record[..]);
+                let at = at % damaged.len();
+                damaged[at] ^= 0x40;
+                *record = damaged.freeze();
+            }
+        }
+    }
+
+    /// Loses a record without a word.
+    pub fn lose(&self, lsn: Lsn) {
+        let mut state = self.shared.state.lock();
+        state.durable.records.remove(&lsn);
+        state.current.records.remove(&lsn);
+    }
+
+    /// Waits until a sync is being held back.
+    pub fn wait_for_held_sync(&self) {
+        let mut state = self.shared.state.lock();
+        while state.syncs_waiting == 0 {
+            self.shared.released.wait(&mut state);
+        }
+    }
+}
+
+impl Store for FaultyStore {
+    fn put_definition(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let mut state = self.shared.state.lock();
+        let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
+        state.sync()?;
+        state.durable.definitions.insert(key.clone(), value.clone());
+        state.current.definitions.insert(key, value);
+        Ok(())
+    }
+
+    fn remove_definition(&self, key: &[u8]) -> Result<(), StoreError> {
+        let mut state = self.shared.state.lock();
+        state.sync()?;
+        state.durable.definitions.remove(key);
+        state.current.definitions.remove(key);
+        Ok(())
+    }
+
+    fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let state = self.shared.state.lock();
+        Ok(state.current.definitions.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+
+    fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError> {
+        let mut record = BytesMut::with_capacity(head.len() + body.len());
+        record.put_slice(head);
+        record.put_slice(body);
+        let mut state = self.shared.state.lock();
+        count_down(&mut state.faults.appends_left, "an append")?;
+        let lsn = Lsn(state.current.last.0 + 1);
+        let operation = Operation::Append(lsn, record.freeze());
+        state.current.apply(operation.clone());
+        state.unsynced.push(operation);
+        Ok(lsn)
+    }
+
+    fn sync(&self) -> Result<Lsn, StoreError> {
+        let mut state = self.shared.state.lock();
+        state.syncs_waiting += 1;
+        self.shared.released.notify_all();
+        while state.faults.syncs_held {
+            self.shared.released.wait(&mut state);
+        }
+        state.syncs_waiting -= 1;
+        state.sync()?;
+        Ok(state.current.last)
+    }
+
+    fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.shared.state.lock().current.records.get(&lsn).cloned())
+    }
+
+    fn scan(&self, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
+        let records = self.shared.state.lock().current.records.clone();
+        for (lsn, record) in records {
+            visit(lsn, Scanned::Record(record));
+        }
+        Ok(())
+    }
+
+    fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
+        let mut state = self.shared.state.lock();
+        for &lsn in lsns {
+            state.current.apply(Operation::Discard(lsn));
+            state.unsynced.push(Operation::Discard(lsn));
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn sync(&mut self) -> Result<(), StoreError> {
+        count_down(&mut self.faults.syncs_left, "a sync")?;
+        self.syncs += 1;
+        for operation in std::mem::take(&mut self.unsynced) {
+            self.durable.apply(operation);
+        }
+        Ok(())
+    }
+}
+
+impl Contents {
+    fn apply(&mut self, operation: Operation) {
+        match operation {
+            Operation::Append(lsn, record) => {
+                self.records.insert(lsn, record);
+                self.last = lsn;
+            }
+            Operation::Discard(lsn) => {
+                self.records.remove(&lsn);
+            }
+        }
+    }
+}
+
+fn count_down(left: &mut Option<u32>, what: &str) -> Result<(), StoreError> {
+    match left {
+        Some(0) => Err(StoreError::Failed(format!("{what} was told to fail"))),
+        Some(left) => {
+            *left -= 1;
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,443 @@
+//! What the records say, put together: which messages of which queue are alive and where, which were returned, which records
+//! are needed. Built by applying records in order of their numbers, the same way while the broker runs and at recovery.
+//! Owned by [`super::Journal`], behind its lock.
+//!
+//! The order of operations on different messages, and of those on one message from different sessions, does not matter: a
+//! settle whose enqueue is not known yet waits for it, for [`WAIT_RECORDS`] records; an enqueue normally follows within one.
+
+use super::ledger::{Ledger, Slot};
+use super::positions::{Known, Positions};
+use super::record::{Enqueue, Operation, OperationReader, Target};
+use crate::message::{Lsn, Position, QueueId};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
+/// How many records a settle or a return waits for the enqueue that it speaks of.
+const WAIT_RECORDS: u64 = 16_384;
+
+/// How often, in records, those that have waited too long are looked for.
+const EXPIRE_EVERY_RECORDS: u64 = 1024;
+
+/// A settle of no more positions than this waits for each of them by itself.
+const SINGLES_MAX: u64 = 64;
+
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    pub(super) ledger: Ledger,
+    pub(super) queues: HashMap<QueueId, QueueIndex>,
+    /// Records that were copied, and the record that holds the copies.
+    copied: Vec<(Lsn, Vec<Slot>)>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct QueueIndex {
+    pub(super) positions: Positions,
+    /// The highest position that any record speaks of.
+    pub(super) highest: Position,
+    /// Messages that came back.
+    pub(super) returned: BTreeMap<Position, Returned>,
+    /// How far each priority was handed to consumers.
+    pub(super) marks: Vec<Mark>,
+    waiting: Waiting,
+    dropped: bool,
+}
+
+/// That a message came back, and the record that says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Returned {
+    pub(super) delivery_count: u32,
+    slot: Slot,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    pub(super) priority: u8,
+    pub(super) position: Position,
+    slot: Slot,
+}
+
+/// What was said about messages that are not known yet.
+#[derive(Debug, Default)]
+struct Waiting {
+    singles: BTreeMap<Position, (Slot, Lsn)>,
+    ranges: Vec<WaitingRange>,
+    /// The last position that any of those two speaks of.
+    last: Position,
+    returned: Vec<(Position, Lsn)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct WaitingRange {
+    first: Position,
+    last: Position,
+    /// How many of its positions are not known yet.
+    missing: u64,
+    slot: Slot,
+    since: Lsn,
+}
+
+impl Index {
+    /// Applies the record after the last one. `recovering` leaves out what is not to be recovered.
+    pub(super) fn apply(&mut self, lsn: Lsn, record_bytes: usize, body: &[u8], recovering: bool) -> Slot {
+        let slot = self.ledger.open(lsn, record_bytes);
+        for operation in OperationReader::new(body) {
+            self.apply_operation(slot, &operation, recovering);
+        }
+        self.ledger.close(slot);
+        while let Some(at) = self.copied.iter().position(|(copies, _)| *copies <= lsn) {
+            let (copies, slots) = self.copied.swap_remove(at);
+            self.ledger.replaced(&slots, copies);
+        }
+        if lsn.0.is_multiple_of(EXPIRE_EVERY_RECORDS) {
+            self.expire();
+        }
+        slot
+    }
+
+    fn apply_operation(&mut self, slot: Slot, operation: &Operation<'_>, recovering: bool) {
+        let ledger = &mut self.ledger;
+        match *operation {
+            Operation::Enqueue(ref enqueue) => {
+                if !(recovering && enqueue.transient) {
+                    self.enqueue(slot, enqueue);
+                }
+            }
+            Operation::Settle { queue, first, last } => {
+                let queue = self.queues.entry(queue).or_default();
+                queue.settle(ledger, first, last, slot);
+            }
+            Operation::Requeue { queue, position, delivery_count } => {
+                let queue = self.queues.entry(queue).or_default();
+                queue.come_back(ledger, position, delivery_count, slot);
+            }
+            Operation::DropQueue { queue } => {
+                self.queues.entry(queue).or_default().drop_all(ledger, slot);
+            }
+            Operation::Delivered { queue, priority, position } => {
+                self.queues.entry(queue).or_default().mark(ledger, priority, position, slot);
+            }
+        }
+    }
+
+    fn enqueue(&mut self, slot: Slot, enqueue: &Enqueue<'_>) {
+        for target in enqueue.targets() {
+            self.queues.entry(target.queue).or_default().enqueue(&mut self.ledger, &target, slot);
+        }
+    }
+
+    /// What is needed of these records is written again in the record that will be numbered `at`.
+    pub(super) fn will_replace(&mut self, slots: Vec<Slot>, at: Lsn) {
+        self.copied.push((at, slots));
+    }
+
+    /// Frees what discarded records took, once there are many.
+    pub(super) fn sweep_if_due(&mut self) {
+        if !self.ledger.is_sweep_due() {
+            return;
+        }
+        for queue in self.queues.values_mut() {
+            queue.positions.sweep(&self.ledger);
+        }
+        self.ledger.sweep();
+        self.queues.retain(|_, queue| !queue.is_idle());
+    }
+
+    /// Lets go of what has waited too long, and of marks that no message is left under.
+    fn expire(&mut self) {
+        let now = self.ledger.applied();
+        for queue in self.queues.values_mut() {
+            queue.expire(&mut self.ledger, |since| since.0 + WAIT_RECORDS <= now.0);
+        }
+    }
+
+    /// Ends recovery: no enqueue that anything waits for can come any more.
+    pub(super) fn end_waiting(&mut self) {
+        for queue in self.queues.values_mut() {
+            queue.expire(&mut self.ledger, |_| true);
+        }
+    }
+
+    /// Bytes of memory that the index takes, about.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let entry = size_of::<(QueueId, QueueIndex)>();
+        let queues = self.queues.values().map(|queue| {
+            let returned = queue.returned.len() * size_of::<(Position, Returned)>() * 2;
+            let waiting = queue.waiting.singles.len() * 48 + queue.waiting.ranges.len() * 48;
+            queue.positions.memory_bytes() + returned + waiting
+        });
+        self.ledger.memory_bytes() + self.queues.capacity() * entry + queues.sum::<usize>()
+    }
+}
+
+impl QueueIndex {
+    fn enqueue(&mut self, ledger: &mut Ledger, target: &Target, slot: Slot) {
+        let position = target.position;
+        self.highest = self.highest.max(position);
+        let mut alive = true;
+        match self.positions.find(ledger, position) {
+            Known::Alive(other) if other == slot => return,
+            Known::Alive(other) => {
+                self.positions.unlive(position, other);
+                ledger.unlive(other, 1);
+            }
+            Known::Dead => alive = false,
+            Known::Not => {
+                if let Some(by) = self.waiting.take(ledger, position) {
+                    ledger.enqueued(slot, true);
+                    ledger.settled(slot, by, 1);
+                    ledger.release(by);
+                    self.positions.insert(position, target.priority, slot, false);
+                    return;
+                }
+            }
+        }
+        ledger.enqueued(slot, alive);
+        self.positions.insert(position, target.priority, slot, alive);
+        if let Some(delivery_count) = target.returned.filter(|_| alive) {
+            self.set_returned(ledger, position, delivery_count, slot);
+        }
+    }
+
+    fn settle(&mut self, ledger: &mut Ledger, first: Position, last: Position, by: Slot) {
+        // A purge may reach past the last message; what it says about positions never used is no reason not to use them.
+        if last.0 < u64::MAX {
+            self.highest = self.highest.max(last);
+        }
+        if !self.returned.is_empty() {
+            while let Some((&position, returned)) = self.returned.range(first..=last).next() {
+                ledger.release(returned.slot);
+                self.returned.remove(&position);
+            }
+        }
+        self.waiting.move_to(ledger, first, last, by);
+        let known = self.positions.settle(ledger, first, last, by);
+        let missing = (last.0 - first.0).saturating_add(1).saturating_sub(known);
+        if missing == 0 {
+            return;
+        }
+        if last.0 - first.0 >= SINGLES_MAX {
+            self.waiting
+                .add_range(ledger, WaitingRange { first, last, missing, slot: by, since: ledger.applied() });
+            return;
+        }
+        for position in first.0..=last.0 {
+            if self.positions.find(ledger, Position(position)) == Known::Not {
+                self.waiting.add(ledger, Position(position), by);
+            }
+        }
+    }
+
+    fn come_back(&mut self, ledger: &mut Ledger, position: Position, delivery_count: u32, slot: Slot) {
+        self.highest = self.highest.max(position);
+        match self.positions.find(ledger, position) {
+            Known::Dead => return,
+            Known::Alive(_) => {}
+            Known::Not if self.waiting.covers(position) => return,
+            Known::Not => self.waiting.returned.push((position, ledger.applied())),
+        }
+        self.set_returned(ledger, position, delivery_count, slot);
+    }
+
+    /// The greatest count is the latest: a message comes back more often, not less.
+    fn set_returned(&mut self, ledger: &mut Ledger, position: Position, delivery_count: u32, slot: Slot) {
+        let before = self.returned.get(&position).copied();
+        if let Some(before) = before {
+            if before.delivery_count > delivery_count {
+                return;
+            }
+            ledger.release(before.slot);
+        }
+        ledger.need(slot);
+        self.returned.insert(position, Returned { delivery_count, slot });
+    }
+
+    fn mark(&mut self, ledger: &mut Ledger, priority: u8, position: Position, slot: Slot) {
+        self.highest = self.highest.max(position);
+        let new = Mark { priority, position, slot };
+        match self.marks.iter_mut().find(|mark| mark.priority == priority) {
+            Some(mark) if mark.position > position => return,
+            Some(mark) => {
+                let old = std::mem::replace(mark, new);
+                ledger.release(old.slot);
+            }
+            None => self.marks.push(new),
+        }
+        ledger.need(slot);
+    }
+
+    fn drop_all(&mut self, ledger: &mut Ledger, by: Slot) {
+        self.dropped = true;
+        self.waiting.expire(ledger, |_| true);
+        for mark in self.marks.drain(..) {
+            ledger.release(mark.slot);
+        }
+        self.settle(ledger, Position(0), Position(u64::MAX), by);
+    }
+
+    fn expire(&mut self, ledger: &mut Ledger, is_over: impl Fn(Lsn) -> bool) {
+        let gone = self.waiting.expire(ledger, is_over);
+        for position in gone {
+            if !matches!(self.positions.find(ledger, position), Known::Alive(_))
+                && let Some(returned) = self.returned.remove(&position)
+            {
+                ledger.release(returned.slot);
+            }
+        }
+        let positions = &self.positions;
+        self.marks.retain(|mark| {
+            let is_used = positions.any_live(mark.priority, mark.position);
+            if !is_used {
+                ledger.release(mark.slot);
+            }
+            is_used
+        });
+    }
+
+    /// Whether nothing is known of the queue that could matter any more.
+    fn is_idle(&self) -> bool {
+        self.positions.is_empty()
+            && self.returned.is_empty()
+            && self.marks.is_empty()
+            && self.waiting.singles.is_empty()
+            && self.waiting.ranges.is_empty()
+    }
+
+    /// Whether the queue was dropped.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.dropped
+    }
+
+    /// Whether a message was handed to a consumer before, as far as records say.
+    pub(super) fn is_redelivered(&self, position: Position, priority: u8) -> bool {
+        self.returned.contains_key(&position)
+            || self.marks.iter().any(|mark| mark.priority == priority && position <= mark.position)
+    }
+
+    /// Whether record `slot`'s settling of these positions still matters.
+    pub(super) fn needs_settle(&self, ledger: &Ledger, first: Position, last: Position, slot: Slot) -> bool {
+        self.positions.any_present(ledger, first, last, slot) || self.waiting.counts_on(slot, first, last)
+    }
+
+    /// Whether record `slot`'s dropping of the queue still matters.
+    pub(super) fn needs_drop(&self, ledger: &Ledger, slot: Slot) -> bool {
+        self.dropped && self.needs_settle(ledger, Position(0), Position(u64::MAX), slot)
+    }
+
+    /// How often a message was delivered before it came back, when record `slot` is the one that says so.
+    pub(super) fn returned_by(&self, slot: Slot, position: Position) -> Option<u32> {
+        self.returned
+            .get(&position)
+            .filter(|returned| returned.slot == slot)
+            .map(|returned| returned.delivery_count)
+    }
+
+    /// Whether record `slot` says how far a priority was delivered.
+    pub(super) fn marked_by(&self, slot: Slot, priority: u8, position: Position) -> bool {
+        self.marks
+            .iter()
+            .any(|mark| mark.slot == slot && mark.priority == priority && mark.position == position)
+    }
+}
+
+impl Waiting {
+    /// What waits for positions that record `by` settles as well counts on that record from now on.
+    fn move_to(&mut self, ledger: &mut Ledger, first: Position, last: Position, by: Slot) {
+        let mut counted_on = Vec::new();
+        for (slot, _) in self.singles.range_mut(first..=last).map(|(_, single)| single) {
+            counted_on.push(std::mem::replace(slot, by));
+        }
+        for range in &mut self.ranges {
+            if first <= range.first && range.last <= last {
+                counted_on.push(std::mem::replace(&mut range.slot, by));
+            }
+        }
+        for slot in counted_on {
+            ledger.need(by);
+            ledger.release(slot);
+        }
+    }
+
+    fn add(&mut self, ledger: &mut Ledger, position: Position, slot: Slot) {
+        self.last = self.last.max(position);
+        if let Entry::Vacant(entry) = self.singles.entry(position) {
+            ledger.need(slot);
+            entry.insert((slot, ledger.applied()));
+        }
+    }
+
+    fn add_range(&mut self, ledger: &mut Ledger, range: WaitingRange) {
+        self.last = self.last.max(range.last);
+        let same = |other: &WaitingRange| other.first == range.first && other.last == range.last;
+        if !self.ranges.iter().any(same) {
+            ledger.need(range.slot);
+            self.ranges.push(range);
+        }
+    }
+
+    /// The record that settled this position, which becomes known now. That record is held until the caller releases it.
+    fn take(&mut self, ledger: &mut Ledger, position: Position) -> Option<Slot> {
+        if position > self.last || (self.singles.is_empty() && self.ranges.is_empty()) {
+            return None;
+        }
+        let mut by = None;
+        if let Some((slot, _)) = self.singles.remove(&position) {
+            by = Some(slot);
+        }
+        self.ranges.retain_mut(|range| {
+            if position < range.first || position > range.last {
+                return true;
+            }
+            if by.is_none() {
+                ledger.need(range.slot);
+                by = Some(range.slot);
+            }
+            range.missing -= 1;
+            if range.missing == 0 {
+                ledger.release(range.slot);
+            }
+            range.missing > 0
+        });
+        by
+    }
+
+    fn covers(&self, position: Position) -> bool {
+        position <= self.last
+            && (self.singles.contains_key(&position)
+                || self.ranges.iter().any(|range| range.first <= position && position <= range.last))
+    }
+
+    fn counts_on(&self, slot: Slot, first: Position, last: Position) -> bool {
+        self.singles.range(first..=last).any(|(_, (by, _))| *by == slot)
+            || self
+                .ranges
+                .iter()
+                .any(|range| range.slot == slot && range.first >= first && range.last <= last)
+    }
+
+    /// Lets go of what has waited long enough; returns the messages said to have come back.
+    fn expire(&mut self, ledger: &mut Ledger, is_over: impl Fn(Lsn) -> bool) -> Vec<Position> {
+        self.singles.retain(|_, (slot, since)| {
+            let over = is_over(*since);
+            if over {
+                ledger.release(*slot);
+            }
+            !over
+        });
+        self.ranges.retain(|range| {
+            let over = is_over(range.since);
+            if over {
+                ledger.release(range.slot);
+            }
+            !over
+        });
+        let mut gone = Vec::new();
+        self.returned.retain(|(position, since)| {
+            let over = is_over(*since);
+            if over {
+                gone.push(*position);
+            }
+            !over
+        });
+        gone
+    }
+}

@@ -1,0 +1,453 @@
+//! The journal: gathers what every session changed, writes it in records, says how far they are durable, and reads messages
+//! back. The same above every engine.
+//!
+//! Sessions call [`Journal::append`] at the end of a turn: one copy of bytes under one mutex. The committer calls
+//! [`Journal::wait_for_work`] and [`Journal::commit`] over and over; while one commit syncs, the next one gathers, so a lone
+//! publisher waits for one sync and many share it. Gathered bytes are cut into records of [`JournalOptions::record_bytes`];
+//! one append is never cut.
+//!
+//! What the records say is put together in the index, on the committer's thread, after the sync: which message of which
+//! queue is alive in which record. From it follow which records may be discarded, and where a message that left memory is to be
+//! read. What was appended and not yet written is read from memory, so there is no moment at which a message can't be read.
+//!
+//! ```text
+//! append ─> gathering ─seal─> sealed ─append, sync─> engine ─> watermark ─> waiters
+//!                               └─> index ─> discard, copy forward (tidy.rs)
+//! ```
+//! Locks, in the order of taking: `committing`, `index`, `gathering`.
+
+mod changes;
+mod index;
+mod ledger;
+mod positions;
+mod reading;
+mod record;
+mod recovery;
+mod tidy;
+
+pub use changes::Changes;
+pub use reading::StoredMessage;
+pub use recovery::{Loss, Recovered, RecoveredQueue, RecoveredRun, Redelivery};
+
+use super::{Store, StoreError};
+use crate::message::Lsn;
+use bytes::{Bytes, BytesMut};
+use index::Index;
+use parking_lot::{Condvar, Mutex};
+use reading::RecordCache;
+use record::{HEADER_BYTES, check, header};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How large things may get.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalOptions {
+    /// Bytes after which gathered changes become a record; a single larger append makes a larger one.
+    pub record_bytes: usize,
+    /// Bytes of records that one commit writes, about.
+    pub commit_bytes_max: usize,
+    /// How long changes that nobody waits for may gather before they are written.
+    pub linger: Duration,
+    /// How many newer records there are before one is looked at for copying forward: younger ones are likely to die by
+    /// themselves.
+    pub copy_age_records: u64,
+    /// Bytes that copying forward has to gain to be worth it; with it, copying what was copied comes to an end.
+    pub copy_gain_bytes_min: u64,
+}
+
+impl Default for JournalOptions {
+    fn default() -> JournalOptions {
+        JournalOptions {
+            record_bytes: 256 << 10,
+            commit_bytes_max: 16 << 20,
+            linger: Duration::from_millis(5),
+            copy_age_records: 256,
+            copy_gain_bytes_min: 1 << 20,
+        }
+    }
+}
+
+/// Who wants to know when a record is durable.
+pub trait DurableWaiter: Send + Sync {
+    /// Everything up to `lsn` is durable.
+    fn durable(&self, lsn: Lsn);
+
+    /// The store failed: what was appended and is not durable yet may be lost, and will never be said to be durable.
+    fn failed(&self, error: &StoreError) {
+        let _ = error;
+    }
+}
+
+/// See the module.
+pub struct Journal {
+    store: Box<dyn Store>,
+    options: JournalOptions,
+    committing: Mutex<Committing>,
+    index: Mutex<Index>,
+    gathering: Mutex<Gathering>,
+    work: Condvar,
+    durable: AtomicU64,
+    /// Whether the last commit left something to do that nobody appended.
+    work_left: AtomicBool,
+    cache: Mutex<RecordCache>,
+}
+
+/// What only the committer needs.
+struct Committing {
+    /// The last record given to the engine.
+    written: Lsn,
+    /// How many records the engine keeps.
+    stored: u64,
+    /// Commits since the last sync.
+    unsynced: u32,
+}
+
+/// What sessions append to.
+struct Gathering {
+    encoded: BytesMut,
+    /// The record that what is gathered now will become.
+    lsn: Lsn,
+    waiters: Vec<Arc<dyn DurableWaiter>>,
+    /// A bit for each queue (its id modulo 64) that something gathered speaks of.
+    queues: u64,
+    enqueues: bool,
+    /// Records not yet both written and indexed, in order.
+    sealed: VecDeque<Sealed>,
+    /// Memory of records that were written, for those to come.
+    spare: Vec<BytesMut>,
+    record_bytes: usize,
+    failed: Option<StoreError>,
+}
+
+/// A record whose content is settled.
+struct Sealed {
+    lsn: Lsn,
+    body: Bytes,
+    waiters: Vec<Arc<dyn DurableWaiter>>,
+    enqueues: bool,
+}
+
+/// How much the journal holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Records kept.
+    pub records: usize,
+    /// Their bytes.
+    pub record_bytes: u64,
+    /// Copies of messages alive in them: a message in two queues counts twice.
+    pub messages: u64,
+    /// Bytes of memory that the index of them takes, about.
+    pub index_bytes: usize,
+    /// Bytes appended and not yet written.
+    pub gathered_bytes: usize,
+}
+
+/// Acknowledgements alone don't make the disk work; but after so many commits without a sync there is one.
+const UNSYNCED_COMMITS_MAX: u32 = 32;
+
+/// How many records' memory is kept for later ones.
+const SPARE_MAX: usize = 4;
+
+impl Journal {
+    /// The engine's table of definitions; what is written there is durable when the call returns.
+    pub fn definitions(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Takes a turn's changes; returns the record that they will be in, and leaves `changes` empty. `waiter` is told when
+    /// that record is durable. After a failure of the store the changes are dropped, the waiter is told, and the number
+    /// returned is one that is never durable.
+    pub fn append(&self, changes: &mut Changes, waiter: Option<Arc<dyn DurableWaiter>>) -> Lsn {
+        let mut gathering = self.gathering.lock();
+        if let Some(error) = gathering.failed.clone() {
+            drop(gathering);
+            changes.clear();
+            if let Some(waiter) = waiter {
+                waiter.failed(&error);
+            }
+            return Lsn(u64::MAX);
+        }
+        let was_pressing = gathering.is_pressing();
+        let was_empty = gathering.is_empty();
+        let lsn = gathering.take(changes, waiter);
+        if was_empty || gathering.is_pressing() != was_pressing {
+            self.work.notify_one();
+        }
+        lsn
+    }
+
+    /// How far the journal is durable.
+    pub fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Why the journal takes nothing more, if it doesn't.
+    pub fn failure(&self) -> Option<StoreError> {
+        self.gathering.lock().failed.clone()
+    }
+
+    /// How much the journal holds.
+    pub fn usage(&self) -> Usage {
+        let index = self.index.lock();
+        let (records, record_bytes, messages) = index.ledger.usage();
+        let index_bytes = index.memory_bytes();
+        let gathering = self.gathering.lock();
+        let sealed: usize = gathering.sealed.iter().map(|sealed| sealed.body.len()).sum();
+        let gathered_bytes = gathering.encoded.len() + sealed;
+        Usage { records, record_bytes, messages, index_bytes, gathered_bytes }
+    }
+
+    /// Waits until a commit is worth it, or `timeout` has passed. Somebody waiting for durability or a full record makes it so
+    /// at once; anything else lingers for [`JournalOptions::linger`], so that it is written with more.
+    pub fn wait_for_work(&self, timeout: Duration) {
+        if self.work_left.load(Ordering::Acquire) {
+            return;
+        }
+        let mut gathering = self.gathering.lock();
+        if gathering.is_empty() {
+            self.work.wait_for(&mut gathering, timeout);
+        }
+        if !gathering.is_empty() && !gathering.is_pressing() {
+            self.work.wait_for(&mut gathering, self.options.linger.min(timeout));
+        }
+    }
+
+    /// Writes what has been gathered, makes it durable, tells who waits for that, and tidies up a little. Without anything
+    /// gathered it does what is left to do: syncs acknowledgements, discards, copies forward.
+    ///
+    /// # Errors
+    /// When the engine failed: nothing more may be confirmed, and every later call says so again.
+    pub fn commit(&self) -> Result<Lsn, StoreError> {
+        let mut committing = self.committing.lock();
+        if let Some(error) = self.failure() {
+            return Err(error);
+        }
+        self.commit_batch(&mut committing).inspect_err(|error| self.fail(error))?;
+        Ok(self.durable())
+    }
+
+    fn commit_batch(&self, committing: &mut Committing) -> Result<(), StoreError> {
+        let (batch, discards) = self.take_batch(committing);
+        let kept = committing.stored - discards.len() as u64;
+        for ((lsn, body, _), below) in batch.iter().zip(kept..) {
+            let given = self.store.append(&header(*lsn, below, body), body)?;
+            if given != *lsn {
+                let reason =
+                    format!("it numbered record {lsn} as {given}; another process may be writing to it");
+                return Err(StoreError::Failed(reason));
+            }
+            committing.written = *lsn;
+        }
+        if !discards.is_empty() {
+            self.store.discard(&discards)?;
+        }
+        committing.stored = kept + batch.len() as u64;
+        let is_asked_for = batch.iter().any(|(_, _, sync)| *sync);
+        self.sync_if_due(committing, is_asked_for, batch.is_empty())?;
+        {
+            let mut index = self.index.lock();
+            self.catch_up(&mut index);
+            index.sweep_if_due();
+        }
+        drop(batch);
+        self.gathering.lock().forget(committing.written);
+        let is_tidied = self.tidy(committing.written)?;
+        let is_more_due = {
+            let index = self.index.lock();
+            index.ledger.is_discard_due(self.durable(), committing.written)
+        };
+        self.work_left.store(is_tidied || is_more_due, Ordering::Release);
+        Ok(())
+    }
+
+    /// The records to write now, with whether each asks for a sync, and the records to discard now.
+    #[allow(clippy::type_complexity)]
+    fn take_batch(&self, committing: &Committing) -> (Vec<(Lsn, Bytes, bool)>, Vec<Lsn>) {
+        let mut index = self.index.lock();
+        let mut gathering = self.gathering.lock();
+        let durable = self.durable();
+        gathering.seal();
+        let is_discard_due = index.ledger.is_discard_due(durable, committing.written);
+        let is_anything_sealed = gathering.sealed.iter().any(|sealed| sealed.lsn > committing.written);
+        if is_discard_due && !is_anything_sealed {
+            // The discards need a record that counts without them, see `header`.
+            let at = gathering.lsn;
+            gathering.seal_even_if_empty(at);
+        }
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for sealed in gathering.sealed.iter().filter(|sealed| sealed.lsn > committing.written) {
+            batch.push((sealed.lsn, sealed.body.clone(), sealed.enqueues || !sealed.waiters.is_empty()));
+            bytes += sealed.body.len();
+            if bytes >= self.options.commit_bytes_max {
+                break;
+            }
+        }
+        drop(gathering);
+        // A removal costs the engine about as much as a small record, so a few are done together.
+        let discards = match is_discard_due && !batch.is_empty() {
+            true => index.ledger.take_dead(durable, committing.written),
+            false => Vec::new(),
+        };
+        (batch, discards)
+    }
+
+    fn sync_if_due(
+        &self,
+        committing: &mut Committing,
+        is_asked_for: bool,
+        is_idle: bool,
+    ) -> Result<(), StoreError> {
+        let is_any_unsynced = self.durable() < committing.written;
+        let is_due = is_asked_for || is_idle || committing.unsynced >= UNSYNCED_COMMITS_MAX;
+        if !is_any_unsynced || !is_due {
+            committing.unsynced += u32::from(is_any_unsynced);
+            return Ok(());
+        }
+        self.store.sync()?;
+        committing.unsynced = 0;
+        self.durable.store(committing.written.0, Ordering::Release);
+        let mut waiters = Vec::new();
+        for sealed in &mut self.gathering.lock().sealed {
+            if sealed.lsn <= committing.written {
+                waiters.append(&mut sealed.waiters);
+            }
+        }
+        for waiter in waiters {
+            waiter.durable(committing.written);
+        }
+        Ok(())
+    }
+
+    /// Applies to the index what was sealed since.
+    fn catch_up(&self, index: &mut Index) {
+        let sealed: Vec<(Lsn, Bytes)> = {
+            let gathering = self.gathering.lock();
+            let unapplied = gathering.sealed.iter().filter(|sealed| sealed.lsn > index.ledger.applied());
+            unapplied.map(|sealed| (sealed.lsn, sealed.body.clone())).collect()
+        };
+        for (lsn, body) in sealed {
+            index.apply(lsn, HEADER_BYTES + body.len(), &body, false);
+        }
+    }
+
+    /// Ends the journal: nothing more is taken, and who waits is told.
+    fn fail(&self, error: &StoreError) {
+        let waiters = {
+            let mut gathering = self.gathering.lock();
+            gathering.failed = Some(error.clone());
+            let mut waiters = std::mem::take(&mut gathering.waiters);
+            for sealed in &mut gathering.sealed {
+                waiters.append(&mut sealed.waiters);
+            }
+            waiters
+        };
+        for waiter in waiters {
+            waiter.failed(error);
+        }
+    }
+}
+
+impl Index {
+    fn apply_sealed(&mut self, sealed: &VecDeque<Sealed>) {
+        for sealed in sealed {
+            if sealed.lsn > self.ledger.applied() {
+                self.apply(sealed.lsn, HEADER_BYTES + sealed.body.len(), &sealed.body, false);
+            }
+        }
+    }
+}
+
+impl Gathering {
+    fn new(lsn: Lsn, record_bytes: usize) -> Gathering {
+        Gathering {
+            encoded: BytesMut::new(),
+            lsn,
+            waiters: Vec::new(),
+            queues: 0,
+            enqueues: false,
+            sealed: VecDeque::new(),
+            spare: Vec::new(),
+            record_bytes,
+            failed: None,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.encoded.is_empty() && self.waiters.is_empty() && self.sealed.is_empty()
+    }
+
+    /// Whether a commit should not wait for more.
+    fn is_pressing(&self) -> bool {
+        !self.waiters.is_empty() || !self.sealed.is_empty()
+    }
+
+    /// Takes changes; returns the record that they are in.
+    fn take(&mut self, changes: &mut Changes, waiter: Option<Arc<dyn DurableWaiter>>) -> Lsn {
+        // A large append gets a record of its own, so that small messages can't hold up its space.
+        if changes.encoded.len() >= self.record_bytes / 4 {
+            self.seal();
+        }
+        if self.encoded.capacity() == 0 && !changes.is_empty() {
+            self.encoded = self.spare.pop().unwrap_or_default();
+            self.encoded.reserve(changes.encoded.len().max(self.record_bytes));
+        }
+        self.encoded.extend_from_slice(&changes.encoded);
+        self.queues |= changes.queues;
+        self.enqueues |= changes.enqueues;
+        if let Some(waiter) = waiter
+            && !self.waiters.last().is_some_and(|last| Arc::ptr_eq(last, &waiter))
+        {
+            self.waiters.push(waiter);
+        }
+        changes.clear();
+        let lsn = self.lsn;
+        if self.encoded.len() >= self.record_bytes / 4 * 3 {
+            self.seal();
+        }
+        lsn
+    }
+
+    /// What is gathered becomes a record.
+    fn seal(&mut self) {
+        if !self.encoded.is_empty() || !self.waiters.is_empty() {
+            self.seal_even_if_empty(self.lsn);
+        }
+    }
+
+    /// As [`Gathering::seal`], for record `lsn` even when nothing is in it, unless it is sealed.
+    fn seal_even_if_empty(&mut self, lsn: Lsn) {
+        if self.lsn > lsn {
+            return;
+        }
+        self.sealed.push_back(Sealed {
+            lsn: self.lsn,
+            body: std::mem::take(&mut self.encoded).freeze(),
+            waiters: std::mem::take(&mut self.waiters),
+            enqueues: self.enqueues,
+        });
+        self.queues = 0;
+        self.enqueues = false;
+        self.lsn = Lsn(self.lsn.0 + 1);
+    }
+
+    /// Lets go of records that were written and indexed.
+    fn forget(&mut self, written: Lsn) {
+        while self.sealed.front().is_some_and(|sealed| sealed.lsn <= written) {
+            let memory = self.sealed.pop_front().and_then(|sealed| sealed.body.try_into_mut().ok());
+            let is_usual = |memory: &BytesMut| memory.capacity() <= self.record_bytes * 2;
+            if let Some(mut memory) = memory.filter(is_usual).filter(|_| self.spare.len() < SPARE_MAX) {
+                memory.clear();
+                self.spare.push(memory);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("durable", &self.durable()).finish_non_exhaustive()
+    }
+}

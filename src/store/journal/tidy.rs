@@ -1,0 +1,118 @@
+//! Copying forward: a record that is mostly dead, or tiny, holds up more than it is worth. What is still needed of it goes into
+//! the record that is being gathered, and it is discarded once that is durable. A few records at a time, by the committer.
+//!
+//! Nothing may be appended between the look at what is alive and the copy: a settle in between would be before the copy in
+//! the log, and the message back after a restart. So the copying itself happens with appends held off; it is small.
+
+use super::changes::Changes;
+use super::index::Index;
+use super::ledger::Slot;
+use super::positions::Known;
+use super::record::{HEADER_BYTES, Operation, OperationReader, Target};
+use super::{Journal, JournalOptions, StoreError, check};
+use crate::message::Lsn;
+use bytes::Bytes;
+
+/// Bytes copied at a time, about: as long as appends are held off.
+const STEP_BYTES: u64 = 128 << 10;
+
+impl Journal {
+    /// Copies what is needed of a few records forward; whether there was any such record.
+    pub(super) fn tidy(&self, newest: Lsn) -> Result<bool, StoreError> {
+        let chosen: Vec<(Slot, Lsn)> = {
+            let mut index = self.index.lock();
+            let JournalOptions { copy_age_records, copy_gain_bytes_min, .. } = self.options;
+            let slots = index.ledger.mostly_dead(newest, copy_age_records, STEP_BYTES, copy_gain_bytes_min);
+            slots.into_iter().map(|slot| (slot, index.ledger.lsn(slot))).collect()
+        };
+        if chosen.is_empty() {
+            return Ok(false);
+        }
+        let mut records: Vec<(Slot, Bytes)> = Vec::with_capacity(chosen.len());
+        for (slot, lsn) in chosen {
+            let Some(record) = self.store.get(lsn)? else { continue };
+            // What can't be read can't be copied; it stays where it is, and recovery will say what it costs.
+            if check(lsn, &record).is_ok() {
+                records.push((slot, record.slice(HEADER_BYTES..)));
+            }
+        }
+        if records.is_empty() {
+            return Ok(false);
+        }
+        self.copy(&records);
+        Ok(true)
+    }
+
+    fn copy(&self, records: &[(Slot, Bytes)]) {
+        let mut index = self.index.lock();
+        self.catch_up(&mut index);
+        let mut gathering = self.gathering.lock();
+        gathering.seal();
+        index.apply_sealed(&gathering.sealed);
+        let mut changes = Changes::default();
+        let mut copied = Vec::with_capacity(records.len());
+        for (slot, body) in records {
+            if index.ledger.mark_copied(*slot) {
+                index.write_needed(*slot, body, &mut changes);
+                copied.push(*slot);
+            }
+        }
+        let at = gathering.lsn;
+        index.will_replace(copied, at);
+        gathering.take(&mut changes, None);
+        // Even when nothing was needed of them, a record has to say that they are gone.
+        gathering.seal_even_if_empty(at);
+    }
+}
+
+impl Index {
+    /// Writes what is still needed of a record.
+    fn write_needed(&self, slot: Slot, body: &[u8], changes: &mut Changes) {
+        let mut targets: Vec<Target> = Vec::new();
+        for operation in OperationReader::new(body) {
+            match operation {
+                Operation::Enqueue(enqueue) => {
+                    targets.clear();
+                    targets.extend(enqueue.targets().filter_map(|target| self.copied_target(slot, target)));
+                    if !targets.is_empty() {
+                        let stored = (enqueue.content, enqueue.shape);
+                        changes.copy(stored, enqueue.enqueued_at, enqueue.transient, &targets);
+                    }
+                }
+                Operation::Settle { queue, first, last } => {
+                    let known = self.queues.get(&queue);
+                    if known.is_some_and(|queue| queue.needs_settle(&self.ledger, first, last, slot)) {
+                        changes.settle_range(queue, first, last);
+                    }
+                }
+                Operation::Requeue { queue, position, delivery_count } => {
+                    let said = self.queues.get(&queue).and_then(|queue| queue.returned_by(slot, position));
+                    if said == Some(delivery_count) {
+                        changes.requeue(queue, position, delivery_count);
+                    }
+                }
+                Operation::DropQueue { queue } => {
+                    if self.queues.get(&queue).is_some_and(|queue| queue.needs_drop(&self.ledger, slot)) {
+                        changes.drop_queue(queue);
+                    }
+                }
+                Operation::Delivered { queue, priority, position } => {
+                    let known = self.queues.get(&queue);
+                    if known.is_some_and(|queue| queue.marked_by(slot, priority, position)) {
+                        changes.delivered(queue, priority, position);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A target as it is to be copied: `None` when the message is gone or lives in another record.
+    fn copied_target(&self, slot: Slot, target: Target) -> Option<Target> {
+        let queue = self.queues.get(&target.queue)?;
+        if queue.positions.find(&self.ledger, target.position) != Known::Alive(slot) {
+            return None;
+        }
+        let returned = queue.returned.get(&target.position).map(|returned| returned.delivery_count);
+        Some(Target { returned, ..target })
+    }
+}

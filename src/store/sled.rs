@@ -1,0 +1,419 @@
+//! The engine of a broker that keeps what it is given: sled 0.34, and nothing sled-shaped outside this file.
+//!
+//! **Layout.** Two trees. `definitions` is what it says. `records` maps `lsn (8) ‖ part (4)` to a piece of a record; piece 0
+//! starts with the number of pieces. Pieces are [`PART_BYTES`] long because of how sled keeps a leaf: up to 16 values, written
+//! again as one item whenever ten changes have gathered, held in memory in 256 cache shards of at least one leaf each, and put
+//! in a file of its own, which sled never syncs, once it is larger than a quarter of a segment. Small pieces keep all
+//! three in bounds and cost no more processor time.
+//!
+//! **Durable** is sled's flush, which hands everything to the file, followed by a real fsync through a descriptor of our own:
+//! sled's flush alone does not survive a loss of power. The entries of the folders are synced once, at creation.
+//!
+//! **Space.** sled uses freed segments again but gives few back after a peak. When little is left alive in a large database,
+//! it is copied into a new one, see [`SledStore::shrink`].
+
+use super::directory::Directory;
+use super::{Durability, Scanned, Store, StoreError};
+use crate::message::Lsn;
+use ::sled::{Batch, Db, IVec, Tree};
+use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, RwLock};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const SEGMENT_BYTES: usize = 4 << 20;
+
+/// Bytes of a record in one sled value: 16 of them, and what a merge of leaves adds, stay far below a quarter of a segment.
+const PART_BYTES: usize = 8 << 10;
+
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// A database file smaller than this is left as it is.
+const SHRINK_FILE_BYTES_MIN: u64 = 256 << 20;
+
+/// More than this is not copied while publishers wait.
+const SHRINK_LIVE_BYTES_MAX: u64 = 32 << 20;
+
+const PARTS_BYTES: usize = 4;
+
+/// Keeps definitions and records in a sled database in a data directory that it holds.
+pub struct SledStore {
+    writing: Mutex<Writing>,
+    current: RwLock<Arc<Database>>,
+    durability: Durability,
+    syncs: AtomicU64,
+}
+
+/// What only one writer at a time may touch.
+struct Writing {
+    directory: Directory,
+    /// Bytes of every whole record kept, from which follows how many pieces it has. Known once the records were scanned.
+    sizes: Option<BTreeMap<Lsn, u32>>,
+    live_bytes: u64,
+    last: Lsn,
+    shrink_at_bytes: u64,
+}
+
+struct Database {
+    db: Db,
+    records: Tree,
+    definitions: Tree,
+    file: File,
+    path: PathBuf,
+}
+
+impl SledStore {
+    /// Opens the data directory, makes it when it is not there.
+    ///
+    /// # Errors
+    /// When another process holds it, a newer version wrote it, or what is in it can't be read.
+    pub fn open(path: &Path, durability: Durability) -> Result<SledStore, StoreError> {
+        let directory = Directory::open(path)?;
+        let database = Database::open(&directory, &directory.database())?;
+        directory.sync_entries(&database.path)?;
+        let last = database.last(&directory)?;
+        let writing = Writing {
+            directory,
+            sizes: None,
+            live_bytes: 0,
+            last,
+            shrink_at_bytes: SHRINK_FILE_BYTES_MIN / 4,
+        };
+        Ok(SledStore {
+            writing: Mutex::new(writing),
+            current: RwLock::new(Arc::new(database)),
+            durability,
+            syncs: AtomicU64::new(0),
+        })
+    }
+
+    /// How often the disk was told to keep what it was given.
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the database file.
+    pub fn file_bytes(&self) -> u64 {
+        self.current().file_bytes()
+    }
+
+    fn current(&self) -> Arc<Database> {
+        self.current.read().clone()
+    }
+
+    fn persist(&self, writing: &Writing, database: &Database) -> Result<(), StoreError> {
+        if self.durability == Durability::None {
+            return Ok(());
+        }
+        database.flush().map_err(|error| writing.directory.failed("a flush failed", &error))?;
+        if self.durability == Durability::Fsync {
+            database.fsync().map_err(|error| writing.directory.failed("an fsync failed", &error))?;
+            self.syncs.fetch_add(1, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Copies what lives into a new database when it is little and the file is large; the switch is one durable step.
+    fn shrink(&self, writing: &mut Writing) -> Result<(), StoreError> {
+        let old = self.current();
+        let live = writing.live_bytes;
+        let file_bytes = old.file_bytes();
+        if writing.sizes.is_none()
+            || file_bytes < writing.shrink_at_bytes
+            || live > SHRINK_LIVE_BYTES_MAX
+            || live > file_bytes / 8
+        {
+            return Ok(());
+        }
+        writing.shrink_at_bytes = SHRINK_FILE_BYTES_MIN;
+        let path = writing.directory.next_database();
+        if path.exists() {
+            std::fs::remove_dir_all(&path)
+                .map_err(|error| writing.directory.failed("an old database can't be removed", &error))?;
+        }
+        let new = Database::open(&writing.directory, &path)?;
+        let copy = || -> Result<(), ::sled::Error> {
+            for (from, to) in [(&old.definitions, &new.definitions), (&old.records, &new.records)] {
+                for entry in from.iter() {
+                    let (key, value) = entry?;
+                    to.insert(key, value)?;
+                }
+            }
+            new.flush()?;
+            new.fsync().map_err(::sled::Error::Io)
+        };
+        copy().map_err(|error| writing.directory.failed("the database can't be rewritten", &error))?;
+        writing.directory.sync_entries(&new.path)?;
+        writing.directory.advance()?;
+        tracing::info!(
+            "rewrote the database: {} MiB on disk held {} MiB that was needed",
+            file_bytes >> 20,
+            live >> 20
+        );
+        *self.current.write() = Arc::new(new);
+        let old_path = old.path.clone();
+        drop(old);
+        if let Err(error) = std::fs::remove_dir_all(&old_path) {
+            tracing::warn!("{} is not needed any more but can't be removed: {error}", old_path.display());
+        }
+        Ok(())
+    }
+}
+
+impl Store for SledStore {
+    fn put_definition(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        let writing = self.writing.lock();
+        let database = self.current();
+        let inserted = database.definitions.insert(key, value);
+        inserted.map_err(|error| writing.directory.failed("a definition can't be written", &error))?;
+        self.persist(&writing, &database)
+    }
+
+    fn remove_definition(&self, key: &[u8]) -> Result<(), StoreError> {
+        let writing = self.writing.lock();
+        let database = self.current();
+        let removed = database.definitions.remove(key);
+        removed.map_err(|error| writing.directory.failed("a definition can't be removed", &error))?;
+        self.persist(&writing, &database)
+    }
+
+    fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        let database = self.current();
+        let read = |entry: Result<(IVec, IVec), ::sled::Error>| {
+            entry.map(|(key, value)| (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
+        };
+        database
+            .definitions
+            .iter()
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map_err(|error| database.failed("the definitions can't be read", &error))
+    }
+
+    fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError> {
+        let bytes = head.len() + body.len();
+        let mut writing = self.writing.lock();
+        let lsn = Lsn(writing.last.0 + 1);
+        let parts = part_count(bytes);
+        let mut batch = Batch::default();
+        let first_bytes = PART_BYTES.saturating_sub(head.len()).min(body.len());
+        let mut first = Vec::with_capacity(PARTS_BYTES + head.len() + first_bytes);
+        first.extend_from_slice(&parts.to_le_bytes());
+        first.extend_from_slice(head);
+        first.extend_from_slice(&body[..first_bytes]);
+        batch.insert(&part_key(lsn, 0), first);
+        for (part, bytes) in (1..).zip(body[first_bytes..].chunks(PART_BYTES)) {
+            batch.insert(&part_key(lsn, part), bytes);
+        }
+        let applied = self.current().records.apply_batch(batch);
+        applied.map_err(|error| writing.directory.failed("a record can't be written", &error))?;
+        writing.note(lsn, bytes);
+        Ok(lsn)
+    }
+
+    fn sync(&self) -> Result<Lsn, StoreError> {
+        let mut writing = self.writing.lock();
+        self.persist(&writing, &self.current())?;
+        self.shrink(&mut writing)?;
+        Ok(writing.last)
+    }
+
+    fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError> {
+        let database = self.current();
+        let found = catch_unwind(AssertUnwindSafe(|| database.read(lsn)))
+            .unwrap_or_else(|_| Err("sled stopped on what it read".into()));
+        found.map_err(|error| database.failed(&format!("record {lsn} can't be read"), &error))
+    }
+
+    fn scan(&self, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
+        let mut writing = self.writing.lock();
+        let mut sizes = BTreeMap::new();
+        let mut live_bytes = 0;
+        self.current().scan(writing.last, &mut |lsn, scanned| {
+            if let Scanned::Record(record) = &scanned {
+                sizes.insert(lsn, saturating_u32(record.len()));
+                live_bytes += record.len() as u64;
+            }
+            visit(lsn, scanned);
+        });
+        writing.sizes = Some(sizes);
+        writing.live_bytes = live_bytes;
+        Ok(())
+    }
+
+    fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
+        let mut writing = self.writing.lock();
+        let mut batch = Batch::default();
+        let database = self.current();
+        for &lsn in lsns {
+            if let Some(bytes) = writing.sizes.as_mut().and_then(|sizes| sizes.remove(&lsn)) {
+                writing.live_bytes -= u64::from(bytes);
+                for part in 0..part_count(bytes as usize) {
+                    batch.remove(&part_key(lsn, part));
+                }
+            } else {
+                database.records.scan_prefix(lsn.0.to_be_bytes()).keys().map_while(Result::ok).for_each(
+                    |key| {
+                        batch.remove(key);
+                    },
+                );
+            }
+        }
+        let applied = database.records.apply_batch(batch);
+        applied.map_err(|error| writing.directory.failed("records can't be removed", &error))
+    }
+}
+
+impl Writing {
+    fn note(&mut self, lsn: Lsn, bytes: usize) {
+        if let Some(sizes) = &mut self.sizes {
+            let bytes = saturating_u32(bytes);
+            sizes.insert(lsn, bytes);
+            self.live_bytes += u64::from(bytes);
+        }
+        self.last = lsn;
+    }
+}
+
+impl Database {
+    fn open(directory: &Directory, path: &Path) -> Result<Database, StoreError> {
+        let open = || -> Result<Database, ::sled::Error> {
+            let config = ::sled::Config::new()
+                .path(path)
+                .segment_size(SEGMENT_BYTES)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(None);
+            let db = config.open()?;
+            let records = db.open_tree("records")?;
+            let definitions = db.open_tree("definitions")?;
+            let file = File::open(path.join("db"))?;
+            Ok(Database { db, records, definitions, file, path: path.to_owned() })
+        };
+        match catch_unwind(AssertUnwindSafe(open)) {
+            Ok(Ok(database)) => Ok(database),
+            Ok(Err(error)) => Err(directory.unusable(format!("sled says: {error}"))),
+            Err(panic) => Err(directory.unusable(format!("sled stopped on it: {}", panic_text(&*panic)))),
+        }
+    }
+
+    fn flush(&self) -> Result<(), ::sled::Error> {
+        self.db.flush().map(|_| ())
+    }
+
+    /// Makes what was flushed survive a loss of power. A leaf in a file of its own is not expected, see the module; should
+    /// sled make one all the same, it is synced as well.
+    fn fsync(&self) -> std::io::Result<()> {
+        let folder = self.path.join("blobs");
+        let mut any = false;
+        for entry in std::fs::read_dir(&folder)? {
+            match File::open(entry?.path()) {
+                Ok(blob) => blob.sync_all()?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            any = true;
+        }
+        if any {
+            File::open(&folder)?.sync_all()?;
+        }
+        self.file.sync_all()
+    }
+
+    fn file_bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> StoreError {
+        StoreError::Failed(format!("in {}: {what}: {error}", self.path.display()))
+    }
+
+    fn read(&self, lsn: Lsn) -> Result<Option<Bytes>, String> {
+        let part = |part: u32| self.records.get(part_key(lsn, part)).map_err(|error| error.to_string());
+        let Some(first) = part(0)? else { return Ok(None) };
+        let Some((count, data)) = first.split_first_chunk::<PARTS_BYTES>() else {
+            return Err("its first piece is too short".into());
+        };
+        let count = u32::from_le_bytes(*count);
+        let mut record =
+            BytesMut::with_capacity(data.len() + PART_BYTES * count.saturating_sub(1).min(1024) as usize);
+        record.extend_from_slice(data);
+        for number in 1..count {
+            let Some(data) = part(number)? else {
+                return Err(format!("piece {number} of {count} is missing"));
+            };
+            record.extend_from_slice(&data);
+        }
+        Ok(Some(record.freeze()))
+    }
+
+    /// The number of the last record.
+    fn last(&self, directory: &Directory) -> Result<Lsn, StoreError> {
+        match catch_unwind(AssertUnwindSafe(|| self.records.last())) {
+            Ok(Ok(last)) => Ok(last.and_then(|(key, _)| lsn_of(&key)).unwrap_or_default()),
+            Ok(Err(error)) => Err(directory.unusable(format!("sled says: {error}"))),
+            Err(panic) => Err(directory.unusable(format!("sled stopped on it: {}", panic_text(&*panic)))),
+        }
+    }
+
+    /// Walks the numbers rather than sled's iterator, which stays on a page that it can't read.
+    fn scan(&self, last: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) {
+        let mut from = Lsn(1);
+        while from <= last {
+            let next = || self.records.range(part_key(from, 0)..).keys().next();
+            let lsn = match catch_unwind(AssertUnwindSafe(next)) {
+                Ok(None) => break,
+                Ok(Some(Ok(key))) => lsn_of(&key).unwrap_or(from),
+                Ok(Some(Err(_))) | Err(_) => from,
+            };
+            match catch_unwind(AssertUnwindSafe(|| self.read(lsn))) {
+                Ok(Ok(Some(record))) => visit(lsn, Scanned::Record(record)),
+                Ok(Ok(None)) => visit(lsn, Scanned::Damaged("its first piece is missing".into())),
+                Ok(Err(reason)) => visit(lsn, Scanned::Damaged(reason)),
+                Err(_) => visit(lsn, Scanned::Damaged("sled stopped on what it read".into())),
+            }
+            from = Lsn(lsn.0 + 1);
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            tracing::error!("the last flush of {} failed: {error}", self.path.display());
+        }
+    }
+}
+
+impl std::fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SledStore").field("path", &self.current().path).finish_non_exhaustive()
+    }
+}
+
+fn part_key(lsn: Lsn, part: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&lsn.0.to_be_bytes());
+    key[8..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+fn lsn_of(key: &[u8]) -> Option<Lsn> {
+    Some(Lsn(u64::from_be_bytes(*key.first_chunk()?)))
+}
+
+fn part_count(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(PART_BYTES).max(1)).expect("a record is smaller than 32 TiB")
+}
+
+fn saturating_u32(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
+}
