@@ -307,7 +307,7 @@ impl ArgumentReader<'_> {
 
     fn max_priority(&self, queue_type: QueueType, max: u8) -> Result<Option<u8>, BrokerError> {
         if queue_type == QueueType::Quorum {
-            return Ok(Some(super::QUORUM_PRIORITY_MAX));
+            return Ok(Some(super::definition::QUORUM_PRIORITY_MAX));
         }
         let Some(number) = self.count("x-max-priority")? else { return Ok(None) };
         match u8::try_from(number) {

@@ -6,6 +6,7 @@
 mod arguments;
 mod consumers;
 mod dead_letter;
+mod definition;
 mod handle;
 mod limits;
 mod paging;
@@ -15,156 +16,20 @@ pub(crate) use arguments::{inequivalent, same_value};
 pub use consumers::{NewConsumer, Window};
 pub(crate) use dead_letter::is_cycle;
 pub use dead_letter::{DeathReason, buried};
+pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
 pub use handle::{QueueDeclaration, QueueHandle};
 
 pub use ready::PageRequest;
 
 use super::Shared;
 use super::delivery::{Entry, Outgoing};
-use super::error::{BrokerError, Resource};
+use super::error::BrokerError;
 use super::turn::{Effect, Turn};
-use crate::message::{
-    ConnectionId, ConsumerId, FieldTable, Message, Millis, Name, Position, QueueId, ShortStr,
-};
+use crate::message::{ConsumerId, FieldTable, Message, Millis, Position};
 use consumers::{Consumer, Consumers};
 use paging::Pager;
 use ready::Ready;
 use std::sync::Arc;
-
-/// What x-queue-type says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QueueType {
-    /// RabbitMQ's default.
-    Classic,
-    /// On one node: a durable queue that counts deliveries.
-    Quorum,
-}
-
-impl QueueType {
-    /// The type as arguments name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            QueueType::Classic => "classic",
-            QueueType::Quorum => "quorum",
-        }
-    }
-
-    /// RabbitMQ's module for the type, which its error texts name.
-    fn module(self) -> &'static str {
-        match self {
-            QueueType::Classic => "rabbit_classic_queue",
-            QueueType::Quorum => "rabbit_quorum_queue",
-        }
-    }
-}
-
-/// Quorum queues know priorities 0 to 31; a message without one has 4.
-const QUORUM_PRIORITY_MAX: u8 = 31;
-const QUORUM_PRIORITY_DEFAULT: u8 = 4;
-
-/// What x-overflow says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Overflow {
-    /// The oldest messages make room.
-    #[default]
-    DropHead,
-    /// New ones are refused.
-    RejectPublish,
-    /// New ones are refused and dead-lettered.
-    RejectPublishDlx,
-}
-
-/// What x-dead-letter-strategy says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DeadLetterStrategy {
-    /// A message that has nowhere to go is dropped.
-    #[default]
-    AtMostOnce,
-    /// It stays until it has.
-    AtLeastOnce,
-}
-
-/// What a queue heeds of its arguments.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct QueueSettings {
-    /// Every message's time to live.
-    pub message_ttl_ms: Option<u64>,
-    /// The queue's own, while nobody uses it.
-    pub expires_ms: Option<u64>,
-    /// Ready messages.
-    pub max_length: Option<u64>,
-    /// Bytes of ready bodies.
-    pub max_length_bytes: Option<u64>,
-    /// What happens at those limits.
-    pub overflow: Overflow,
-    /// The highest priority that is told apart; `None` when priorities are ignored.
-    pub max_priority: Option<u8>,
-    /// Where dead messages go.
-    pub dead_letter_exchange: Option<Name>,
-    /// Under which key; the message's own when there is none.
-    pub dead_letter_routing_key: Option<ShortStr>,
-    /// Whether a dead message may get lost.
-    pub dead_letter_strategy: DeadLetterStrategy,
-    /// One consumer at a time.
-    pub single_active_consumer: bool,
-    /// Failed deliveries after which a message is dead.
-    pub delivery_limit: Option<u32>,
-}
-
-/// What was declared. It never changes.
-#[derive(Clone, Debug)]
-pub struct QueueDefinition {
-    /// The queue's id.
-    pub id: QueueId,
-    /// Its vhost's name.
-    pub vhost: Name,
-    /// Its name.
-    pub name: Name,
-    /// Survives a restart.
-    pub durable: bool,
-    /// Deleted when its last consumer leaves.
-    pub auto_delete: bool,
-    /// Belongs to one connection, and goes with it.
-    pub exclusive_owner: Option<ConnectionId>,
-    /// As declared.
-    pub arguments: FieldTable,
-    /// Its type.
-    pub queue_type: QueueType,
-    /// What its arguments say.
-    pub settings: QueueSettings,
-}
-
-impl QueueDefinition {
-    /// The queue as error texts name it.
-    pub fn resource(&self) -> Resource {
-        Resource::queue(&self.vhost, &self.name)
-    }
-
-    /// Whether the queue's messages outlive the broker if they are persistent.
-    pub fn survives_restart(&self) -> bool {
-        self.durable && self.exclusive_owner.is_none()
-    }
-
-    /// The lane of the queue that the message goes to.
-    pub fn priority_of(&self, message: &Message) -> u8 {
-        let default = if self.queue_type == QueueType::Quorum { QUORUM_PRIORITY_DEFAULT } else { 0 };
-        self.settings.max_priority.map_or(0, |max| message.priority().unwrap_or(default).min(max))
-    }
-
-    /// When a message that came at `enqueued_at` dies of age.
-    fn expires_at(&self, message: &Message, enqueued_at: Millis) -> Option<Millis> {
-        let ttl_ms = match (self.settings.message_ttl_ms, message.expiration_ms()) {
-            (Some(queue), Some(message)) => Some(queue.min(message)),
-            (queue, message) => queue.or(message),
-        };
-        ttl_ms.map(|ttl_ms| enqueued_at.saturating_add(ttl_ms))
-    }
-
-    /// Whether this message is to be kept by the journal.
-    pub fn journals(&self, message: &Message) -> bool {
-        self.survives_restart() && (message.is_persistent() || self.queue_type == QueueType::Quorum)
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
