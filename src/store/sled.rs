@@ -42,6 +42,9 @@ const SHRINK_FILE_BYTES_MIN: u64 = 256 << 20;
 /// More than this is not copied while publishers wait.
 const SHRINK_LIVE_BYTES_MAX: u64 = 32 << 20;
 
+/// How many values are removed in one batch.
+const REMOVED_AT_ONCE: u32 = 32;
+
 /// A key among the definitions that is none: its absence shows that sled lost everything. Its value counts changes.
 const MARKER: &[u8] = b"\0leveret";
 
@@ -279,24 +282,27 @@ impl Store for SledStore {
 
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
         let mut writing = self.writing.lock();
-        let mut batch = Batch::default();
         let database = self.current();
+        let remove = |batch: &mut Batch| database.records.apply_batch(std::mem::take(batch));
+        let failed = |writing: &Writing, error| writing.directory.failed("records can't be removed", &error);
+        let (mut batch, mut keys) = (Batch::default(), 0);
         for &lsn in lsns {
             if let Some(bytes) = writing.sizes.as_mut().and_then(|sizes| sizes.remove(&lsn)) {
                 writing.live_bytes -= u64::from(bytes);
-                for part in 0..part_count(bytes as usize) {
-                    batch.remove(&part_key(lsn, part));
-                }
+                let parts = part_count(bytes as usize);
+                (0..parts).for_each(|part| batch.remove(&part_key(lsn, part)));
+                keys += parts;
             } else {
-                database.records.scan_prefix(lsn.0.to_be_bytes()).keys().map_while(Result::ok).for_each(
-                    |key| {
-                        batch.remove(key);
-                    },
-                );
+                let found = database.records.scan_prefix(lsn.0.to_be_bytes()).keys();
+                found.map_while(Result::ok).for_each(|key| batch.remove(key));
+            }
+            // A batch goes through its keys in no order: a large one loads the same leaves again and again.
+            if keys >= REMOVED_AT_ONCE {
+                remove(&mut batch).map_err(|error| failed(&writing, error))?;
+                keys = 0;
             }
         }
-        let applied = database.records.apply_batch(batch);
-        applied.map_err(|error| writing.directory.failed("records can't be removed", &error))
+        remove(&mut batch).map_err(|error| failed(&writing, error))
     }
 }
 
