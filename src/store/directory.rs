@@ -3,19 +3,33 @@
 //!
 //! ```text
 //! lock      held while a broker runs
-//! format    "leveret store 1", then the name of the current database
+//! format    "leveret store 1", the name of the current database, and what its frames start with
+//! last      the last record that was durable, and how long the database file was: the database must not know less
 //! db-1/     the database; a rewritten one is db-2, and so on
 //! ```
 
 use super::StoreError;
+use super::salvage::Magic;
+use crate::message::Lsn;
 use std::fs::{self, File, TryLockError};
+use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// The newest format this version reads, and the one it writes.
 const FORMAT: u32 = 1;
 
 const FORMAT_FILE: &str = "format";
+
+/// What is noted beside the database, to tell when it has lost something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Note {
+    /// The last record that is durable.
+    pub(super) last: Lsn,
+    /// How long the database file was then.
+    pub(super) file_bytes: u64,
+}
 
 /// A data directory that this process holds.
 #[derive(Debug)]
@@ -24,6 +38,8 @@ pub(super) struct Directory {
     /// Held for as long as it is open.
     _lock: File,
     generation: u64,
+    magic: Magic,
+    last: File,
 }
 
 impl Directory {
@@ -47,9 +63,13 @@ impl Directory {
             }
             Err(TryLockError::Error(error)) => return Err(unusable("it can't be locked", &error)),
         }
-        let mut directory = Directory { path: path.to_owned(), _lock: lock, generation: 1 };
+        let last =
+            File::options().create(true).truncate(false).read(true).write(true).open(path.join("last"));
+        let last = last.map_err(|error| unusable("its file \"last\" can't be opened", &error))?;
+        let magic = std::hash::RandomState::new().build_hasher().finish().to_le_bytes();
+        let mut directory = Directory { path: path.to_owned(), _lock: lock, generation: 1, magic, last };
         match fs::read_to_string(path.join(FORMAT_FILE)) {
-            Ok(text) => directory.generation = directory.parse_format(&text)?,
+            Ok(text) => (directory.generation, directory.magic) = directory.parse_format(&text)?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 directory.refuse_strangers()?;
                 directory.write_format()?;
@@ -68,6 +88,53 @@ impl Directory {
     /// Where the next database may be built.
     pub(super) fn next_database(&self) -> PathBuf {
         self.database_at(self.generation + 1)
+    }
+
+    /// What the frames in its databases start with.
+    pub(super) fn magic(&self) -> Magic {
+        self.magic
+    }
+
+    /// Notes how far all is durable and how long the database file is. The note itself is only written: it must never be
+    /// ahead of the database.
+    pub(super) fn note(&self, note: Note) -> Result<(), StoreError> {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&note.last.0.to_le_bytes());
+        bytes[8..16].copy_from_slice(&note.file_bytes.to_le_bytes());
+        bytes[16..].copy_from_slice(&(!(note.last.0 ^ note.file_bytes)).to_le_bytes());
+        self.last
+            .write_all_at(&bytes, 0)
+            .map_err(|error| self.failed("its file \"last\" can't be written", &error))
+    }
+
+    /// What was noted; nothing if that is not legible.
+    pub(super) fn noted(&self) -> Note {
+        let mut bytes = [0; 24];
+        if self.last.read_exact_at(&mut bytes, 0).is_err() {
+            return Note::default();
+        }
+        let number = |at: usize| {
+            bytes[at..at + 8].iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+        };
+        let note = Note { last: Lsn(number(0)), file_bytes: number(8) };
+        if number(16) == !(note.last.0 ^ note.file_bytes) { note } else { Note::default() }
+    }
+
+    /// Keeps a copy of the database file, for when opening the database destroys what is in it.
+    pub(super) fn copy_file(&self) -> std::io::Result<PathBuf> {
+        let copy = self.path.join("db-copy");
+        fs::copy(self.database().join("db"), &copy)?;
+        Ok(copy)
+    }
+
+    /// Puts the current database aside, for whoever wants to look into it, and makes the next one the current one.
+    pub(super) fn advance_past_damage(&mut self) -> Result<PathBuf, StoreError> {
+        let old = self.database();
+        self.advance()?;
+        let aside = self.path.join(format!("damaged-db-{}", self.generation - 1));
+        fs::rename(&old, &aside)
+            .map_err(|error| self.failed("a damaged database can't be put aside", &error))?;
+        Ok(aside)
     }
 
     /// Makes the next database the current one, in one durable step. The old one may be removed then.
@@ -100,7 +167,7 @@ impl Directory {
         self.path.join(format!("db-{generation}"))
     }
 
-    fn parse_format(&self, text: &str) -> Result<u64, StoreError> {
+    fn parse_format(&self, text: &str) -> Result<(u64, Magic), StoreError> {
         let mut lines = text.lines();
         let format = lines.next().and_then(|line| line.strip_prefix("leveret store ")?.parse::<u32>().ok());
         match format {
@@ -112,7 +179,11 @@ impl Directory {
             _ => return Err(self.unusable("its format file is not one of Leveret's".into())),
         }
         let generation = lines.next().and_then(|line| line.strip_prefix("db-")?.parse().ok());
-        generation.ok_or_else(|| self.unusable("its format file names no database".into()))
+        let generation =
+            generation.ok_or_else(|| self.unusable("its format file names no database".into()))?;
+        let magic = lines.next().and_then(|line| u64::from_str_radix(line, 16).ok());
+        let magic = magic.ok_or_else(|| self.unusable("its format file is cut short".into()))?;
+        Ok((generation, magic.to_be_bytes()))
     }
 
     /// A directory without a format file may hold nothing but what a first start that was cut short left behind.
@@ -131,7 +202,8 @@ impl Directory {
         let write = || -> std::io::Result<()> {
             let next = self.path.join("format.new");
             let mut file = File::create(&next)?;
-            writeln!(file, "leveret store {FORMAT}\ndb-{}", self.generation)?;
+            let magic = u64::from_be_bytes(self.magic);
+            writeln!(file, "leveret store {FORMAT}\ndb-{}\n{magic:016x}", self.generation)?;
             file.sync_all()?;
             fs::rename(&next, self.path.join(FORMAT_FILE))?;
             sync_folder(&self.path)
@@ -145,9 +217,10 @@ impl Directory {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let path = entry.path();
             let is_database = entry.file_name().to_string_lossy().starts_with("db-");
+            let remove = if path.is_dir() { fs::remove_dir_all } else { fs::remove_file };
             if is_database
                 && path != current
-                && let Err(error) = fs::remove_dir_all(&path)
+                && let Err(error) = remove(path.as_path())
             {
                 tracing::warn!("{} is not needed any more but can't be removed: {error}", path.display());
             }
@@ -176,7 +249,7 @@ mod tests {
     #[test]
     fn a_newer_format_is_refused_with_both_versions() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(FORMAT_FILE), "leveret store 7\ndb-1\n").unwrap();
+        fs::write(folder.path().join(FORMAT_FILE), "leveret store 7\ndb-1\n0011223344556677\n").unwrap();
         let refused = Directory::open(folder.path()).unwrap_err();
         assert!(matches!(refused, StoreError::NewerFormat { found: 7, known: 1, .. }), "{refused}");
     }

@@ -8,6 +8,7 @@ mod directory;
 mod faulty;
 mod journal;
 mod memory;
+mod salvage;
 mod sled;
 
 pub use self::sled::SledStore;

@@ -1,7 +1,7 @@
 //! The engine of a broker that keeps what it is given: sled 0.34, and nothing sled-shaped outside this file.
 //!
-//! **Layout.** Two trees. `definitions` is what it says. `records` maps `lsn (8) ‖ part (4)` to a piece of a record; piece 0
-//! starts with the number of pieces. Pieces are [`PART_BYTES`] long because of how sled keeps a leaf: up to 16 values, written
+//! **Layout.** Two trees. `definitions` is what it says, with a marker of our own. `records` maps `lsn (8) ‖ part (4)` to a
+//! piece of a record. Every value is framed, see [`super::salvage`]. Pieces are [`PART_BYTES`] long because of how sled keeps a leaf: up to 16 values, written
 //! again as one item whenever ten changes have gathered, held in memory in 256 cache shards of at least one leaf each, and put
 //! in a file of its own, which sled never syncs, once it is larger than a quarter of a segment. Small pieces keep all
 //! three in bounds and cost no more processor time.
@@ -9,13 +9,17 @@
 //! **Durable** is sled's flush, which hands everything to the file, followed by a real fsync through a descriptor of our own:
 //! sled's flush alone does not survive a loss of power. The entries of the folders are synced once, at creation.
 //!
+//! **Damage.** sled may refuse a file for one byte, or open what was cut short as if it were empty. Both are noticed at open, and
+//! what the bare file still holds is moved to a new database.
+//!
 //! **Space.** sled uses freed segments again but gives few back after a peak. When little is left alive in a large database,
 //! it is copied into a new one, see [`SledStore::shrink`].
 
-use super::directory::Directory;
+use super::directory::{Directory, Note};
+use super::salvage::{Frame, Salvage};
 use super::{Durability, Scanned, Store, StoreError};
 use crate::message::Lsn;
-use ::sled::{Batch, Db, IVec, Tree};
+use ::sled::{Batch, Db, Tree};
 use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
@@ -38,7 +42,11 @@ const SHRINK_FILE_BYTES_MIN: u64 = 256 << 20;
 /// More than this is not copied while publishers wait.
 const SHRINK_LIVE_BYTES_MAX: u64 = 32 << 20;
 
-const PARTS_BYTES: usize = 4;
+/// How many values are removed in one batch.
+const REMOVED_AT_ONCE: u32 = 32;
+
+/// A key among the definitions that is none: its absence shows that sled lost everything. Its value counts changes.
+const MARKER: &[u8] = b"\0leveret";
 
 /// Keeps definitions and records in a sled database in a data directory that it holds.
 pub struct SledStore {
@@ -51,6 +59,10 @@ pub struct SledStore {
 /// What only one writer at a time may touch.
 struct Writing {
     directory: Directory,
+    /// The last record noted in the directory as durable.
+    noted: Lsn,
+    /// Counts changes of definitions.
+    sequence: u64,
     /// Bytes of every whole record kept, from which follows how many pieces it has. Known once the records were scanned.
     sizes: Option<BTreeMap<Lsn, u32>>,
     live_bytes: u64,
@@ -72,12 +84,15 @@ impl SledStore {
     /// # Errors
     /// When another process holds it, a newer version wrote it, or what is in it can't be read.
     pub fn open(path: &Path, durability: Durability) -> Result<SledStore, StoreError> {
-        let directory = Directory::open(path)?;
-        let database = Database::open(&directory, &directory.database())?;
+        let mut directory = Directory::open(path)?;
+        let database = Database::open_or_salvage(&mut directory)?;
         directory.sync_entries(&database.path)?;
-        let last = database.last(&directory)?;
+        let last = database.last().map_err(|reason| directory.unusable(reason))?;
+        let sequence = database.sequence().map_err(|reason| directory.unusable(reason))?.unwrap_or(0);
         let writing = Writing {
+            noted: directory.noted().last,
             directory,
+            sequence,
             sizes: None,
             live_bytes: 0,
             last,
@@ -105,7 +120,7 @@ impl SledStore {
         self.current.read().clone()
     }
 
-    fn persist(&self, writing: &Writing, database: &Database) -> Result<(), StoreError> {
+    fn persist(&self, writing: &mut Writing, database: &Database) -> Result<(), StoreError> {
         if self.durability == Durability::None {
             return Ok(());
         }
@@ -114,7 +129,32 @@ impl SledStore {
             database.fsync().map_err(|error| writing.directory.failed("an fsync failed", &error))?;
             self.syncs.fetch_add(1, Ordering::Release);
         }
+        if writing.noted != writing.last {
+            writing.directory.note(Note { last: writing.last, file_bytes: database.file_bytes() })?;
+            writing.noted = writing.last;
+        }
         Ok(())
+    }
+
+    /// Sets or removes a definition, and counts that. A removal is written before it is done, so that salvaging knows of it.
+    fn change_definition(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
+        let mut writing = self.writing.lock();
+        let database = self.current();
+        writing.sequence += 1;
+        let sequence = writing.sequence;
+        let change = || -> Result<(), ::sled::Error> {
+            let frame = Frame::Definition { sequence, key, value }.encode(writing.directory.magic(), b"");
+            let mut batch = Batch::default();
+            batch.insert(MARKER, &sequence.to_be_bytes());
+            batch.insert(key, frame);
+            database.definitions.apply_batch(batch)?;
+            if value.is_none() {
+                database.definitions.remove(key)?;
+            }
+            Ok(())
+        };
+        change().map_err(|error| writing.directory.failed("a definition can't be written", &error))?;
+        self.persist(&mut writing, &database)
     }
 
     /// Copies what lives into a new database when it is little and the file is large; the switch is one durable step.
@@ -166,48 +206,38 @@ impl SledStore {
 
 impl Store for SledStore {
     fn put_definition(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let writing = self.writing.lock();
-        let database = self.current();
-        let inserted = database.definitions.insert(key, value);
-        inserted.map_err(|error| writing.directory.failed("a definition can't be written", &error))?;
-        self.persist(&writing, &database)
+        self.change_definition(key, Some(value))
     }
 
     fn remove_definition(&self, key: &[u8]) -> Result<(), StoreError> {
-        let writing = self.writing.lock();
-        let database = self.current();
-        let removed = database.definitions.remove(key);
-        removed.map_err(|error| writing.directory.failed("a definition can't be removed", &error))?;
-        self.persist(&writing, &database)
+        self.change_definition(key, None)
     }
 
     fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let database = self.current();
-        let read = |entry: Result<(IVec, IVec), ::sled::Error>| {
-            entry.map(|(key, value)| (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value)))
-        };
-        database
-            .definitions
-            .iter()
-            .map(read)
-            .collect::<Result<_, _>>()
-            .map_err(|error| database.failed("the definitions can't be read", &error))
+        let mut definitions = Vec::new();
+        for entry in database.definitions.iter() {
+            let (key, frame) =
+                entry.map_err(|error| database.failed("the definitions can't be read", &error))?;
+            if let Some(Frame::Definition { value: Some(value), .. }) = Frame::decode(&frame) {
+                definitions.push((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(value)));
+            }
+        }
+        Ok(definitions)
     }
 
     fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError> {
         let bytes = head.len() + body.len();
         let mut writing = self.writing.lock();
-        let lsn = Lsn(writing.last.0 + 1);
-        let parts = part_count(bytes);
+        let magic = writing.directory.magic();
+        let (lsn, oldest, parts) = (Lsn(writing.last.0 + 1), writing.oldest(), part_count(bytes));
         let mut batch = Batch::default();
-        let first_bytes = PART_BYTES.saturating_sub(head.len()).min(body.len());
-        let mut first = Vec::with_capacity(PARTS_BYTES + head.len() + first_bytes);
-        first.extend_from_slice(&parts.to_le_bytes());
-        first.extend_from_slice(head);
-        first.extend_from_slice(&body[..first_bytes]);
-        batch.insert(&part_key(lsn, 0), first);
-        for (part, bytes) in (1..).zip(body[first_bytes..].chunks(PART_BYTES)) {
-            batch.insert(&part_key(lsn, part), bytes);
+        let (first, rest) = body.split_at(PART_BYTES.saturating_sub(head.len()).min(body.len()));
+        let frame = Frame::Part { lsn, oldest, part: 0, parts, data: head };
+        batch.insert(&part_key(lsn, 0), frame.encode(magic, first));
+        for (part, data) in (1..).zip(rest.chunks(PART_BYTES)) {
+            let frame = Frame::Part { lsn, oldest, part, parts, data };
+            batch.insert(&part_key(lsn, part), frame.encode(magic, b""));
         }
         let applied = self.current().records.apply_batch(batch);
         applied.map_err(|error| writing.directory.failed("a record can't be written", &error))?;
@@ -217,7 +247,7 @@ impl Store for SledStore {
 
     fn sync(&self) -> Result<Lsn, StoreError> {
         let mut writing = self.writing.lock();
-        self.persist(&writing, &self.current())?;
+        self.persist(&mut writing, &self.current())?;
         self.shrink(&mut writing)?;
         Ok(writing.last)
     }
@@ -242,33 +272,47 @@ impl Store for SledStore {
         });
         writing.sizes = Some(sizes);
         writing.live_bytes = live_bytes;
+        if writing.noted > writing.last {
+            let reason = format!("it was durable, and the database ends at record {}", writing.last);
+            visit(writing.noted, Scanned::Damaged(reason));
+            writing.last = writing.noted;
+        }
         Ok(())
     }
 
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
         let mut writing = self.writing.lock();
-        let mut batch = Batch::default();
         let database = self.current();
+        let remove = |batch: &mut Batch| database.records.apply_batch(std::mem::take(batch));
+        let failed = |writing: &Writing, error| writing.directory.failed("records can't be removed", &error);
+        let (mut batch, mut keys) = (Batch::default(), 0);
         for &lsn in lsns {
             if let Some(bytes) = writing.sizes.as_mut().and_then(|sizes| sizes.remove(&lsn)) {
                 writing.live_bytes -= u64::from(bytes);
-                for part in 0..part_count(bytes as usize) {
-                    batch.remove(&part_key(lsn, part));
-                }
+                let parts = part_count(bytes as usize);
+                (0..parts).for_each(|part| batch.remove(&part_key(lsn, part)));
+                keys += parts;
             } else {
-                database.records.scan_prefix(lsn.0.to_be_bytes()).keys().map_while(Result::ok).for_each(
-                    |key| {
-                        batch.remove(key);
-                    },
-                );
+                let found = database.records.scan_prefix(lsn.0.to_be_bytes()).keys();
+                found.map_while(Result::ok).for_each(|key| batch.remove(key));
+            }
+            // A batch goes through its keys in no order: a large one loads the same leaves again and again.
+            if keys >= REMOVED_AT_ONCE {
+                remove(&mut batch).map_err(|error| failed(&writing, error))?;
+                keys = 0;
             }
         }
-        let applied = database.records.apply_batch(batch);
-        applied.map_err(|error| writing.directory.failed("records can't be removed", &error))
+        remove(&mut batch).map_err(|error| failed(&writing, error))
     }
 }
 
 impl Writing {
+    /// The oldest record kept, as far as known.
+    fn oldest(&self) -> Lsn {
+        let oldest = self.sizes.as_ref().and_then(|sizes| sizes.keys().next().copied());
+        oldest.unwrap_or_default()
+    }
+
     fn note(&mut self, lsn: Lsn, bytes: usize) {
         if let Some(sizes) = &mut self.sizes {
             let bytes = saturating_u32(bytes);
@@ -293,11 +337,96 @@ impl Database {
             let file = File::open(path.join("db"))?;
             Ok(Database { db, records, definitions, file, path: path.to_owned() })
         };
-        match catch_unwind(AssertUnwindSafe(open)) {
-            Ok(Ok(database)) => Ok(database),
-            Ok(Err(error)) => Err(directory.unusable(format!("sled says: {error}"))),
-            Err(panic) => Err(directory.unusable(format!("sled stopped on it: {}", panic_text(&*panic)))),
+        guarded(open).map_err(|reason| directory.unusable(reason))
+    }
+
+    /// Opens the current database; when sled can't, or has lost what was there, a new one with what its file still holds.
+    fn open_or_salvage(directory: &mut Directory) -> Result<Database, StoreError> {
+        let path = directory.database();
+        let file = path.join("db");
+        let is_new = !file.exists();
+        let noted = directory.noted();
+        // sled writes over what it can't make sense of, and a file cut short makes none.
+        let is_cut = !is_new && file.metadata().map_or(0, |metadata| metadata.len()) < noted.file_bytes;
+        let copy = match is_cut {
+            true => Some(
+                directory.copy_file().map_err(|error| directory.failed("a copy can't be made", &error))?,
+            ),
+            false => None,
+        };
+        let opened = Database::open(directory, &path);
+        let reason = match &opened {
+            Err(error) if is_new => return Err(error.clone()),
+            Err(error) => error.to_string(),
+            Ok(database) => match database.what_is_lost(noted.last, is_new) {
+                Ok(()) => {
+                    copy.map(std::fs::remove_file);
+                    return opened;
+                }
+                Err(reason) => reason,
+            },
+        };
+        drop(opened);
+        tracing::error!("{}: {reason}. Looking for what the bare file holds", path.display());
+        Database::salvage(directory, &copy.unwrap_or(file))
+            .map_err(|error| directory.unusable(format!("{reason}; and salvaging failed: {error}")))
+    }
+
+    /// Whether sled has what must be there; if not, what shows that.
+    fn what_is_lost(&self, noted: Lsn, is_new: bool) -> Result<(), String> {
+        if self.sequence()?.is_none() {
+            if !is_new {
+                return Err("sled finds nothing in it".into());
+            }
+            guarded(|| self.definitions.insert(MARKER, &0_u64.to_be_bytes()))?;
         }
+        let last = self.last()?;
+        if last < noted {
+            return Err(format!("sled finds records up to {last}, and {noted} was durable"));
+        }
+        Ok(())
+    }
+
+    /// Makes the next database of what a file of the current one holds.
+    fn salvage(directory: &mut Directory, from: &Path) -> Result<Database, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let magic = directory.magic();
+        let salvage = Salvage::of(from, magic).map_err(text)?;
+        let file = File::open(from).map_err(text)?;
+        let next = directory.next_database();
+        if next.exists() {
+            std::fs::remove_dir_all(&next).map_err(text)?;
+        }
+        let database = Database::open(directory, &next).map_err(|error| error.to_string())?;
+        for (lsn, places) in &salvage.records {
+            let mut batch = Batch::default();
+            for (part, place) in (0..).zip(places) {
+                batch.insert(&part_key(*lsn, part), Salvage::read(&file, *place).map_err(text)?);
+            }
+            guarded(|| database.records.apply_batch(batch))?;
+        }
+        for (sequence, (key, value)) in (1..).zip(&salvage.definitions) {
+            let frame = Frame::Definition { sequence, key, value: Some(value) }.encode(magic, b"");
+            guarded(|| database.definitions.insert(key, frame))?;
+        }
+        let sequence = salvage.definitions.len() as u64;
+        guarded(|| database.definitions.insert(MARKER, &sequence.to_be_bytes()))?;
+        guarded(|| database.flush())?;
+        database.fsync().map_err(text)?;
+        directory.sync_entries(&next).map_err(|error| error.to_string())?;
+        let aside = directory.advance_past_damage().map_err(|error| error.to_string())?;
+        if from.exists() {
+            std::fs::rename(from, aside.join("db")).map_err(text)?;
+        }
+        tracing::error!(
+            "salvaged {} records and {} definitions, {} records were there in part only; the damaged database is kept \
+             as {}, to be removed by hand",
+            salvage.records.len(),
+            sequence,
+            salvage.incomplete,
+            aside.display()
+        );
+        Ok(database)
     }
 
     fn flush(&self) -> Result<(), ::sled::Error> {
@@ -332,31 +461,37 @@ impl Database {
     }
 
     fn read(&self, lsn: Lsn) -> Result<Option<Bytes>, String> {
-        let part = |part: u32| self.records.get(part_key(lsn, part)).map_err(|error| error.to_string());
-        let Some(first) = part(0)? else { return Ok(None) };
-        let Some((count, data)) = first.split_first_chunk::<PARTS_BYTES>() else {
-            return Err("its first piece is too short".into());
-        };
-        let count = u32::from_le_bytes(*count);
-        let mut record =
-            BytesMut::with_capacity(data.len() + PART_BYTES * count.saturating_sub(1).min(1024) as usize);
-        record.extend_from_slice(data);
-        for number in 1..count {
-            let Some(data) = part(number)? else {
-                return Err(format!("piece {number} of {count} is missing"));
+        let mut record = BytesMut::new();
+        let mut next = 0;
+        loop {
+            let frame = self.records.get(part_key(lsn, next)).map_err(|error| error.to_string())?;
+            let parts = match frame.as_deref().map(Frame::decode) {
+                None if next == 0 => return Ok(None),
+                None => return Err(format!("piece {next} is missing")),
+                Some(Some(Frame::Part { lsn: of, part, parts, data, .. })) if of == lsn && part == next => {
+                    record.extend_from_slice(data);
+                    parts
+                }
+                Some(_) => return Err(format!("piece {next} is not one")),
             };
-            record.extend_from_slice(&data);
+            next += 1;
+            if next >= parts {
+                return Ok(Some(record.freeze()));
+            }
+            record.reserve(PART_BYTES * (parts - next).min(1024) as usize);
         }
-        Ok(Some(record.freeze()))
     }
 
     /// The number of the last record.
-    fn last(&self, directory: &Directory) -> Result<Lsn, StoreError> {
-        match catch_unwind(AssertUnwindSafe(|| self.records.last())) {
-            Ok(Ok(last)) => Ok(last.and_then(|(key, _)| lsn_of(&key)).unwrap_or_default()),
-            Ok(Err(error)) => Err(directory.unusable(format!("sled says: {error}"))),
-            Err(panic) => Err(directory.unusable(format!("sled stopped on it: {}", panic_text(&*panic)))),
-        }
+    fn last(&self) -> Result<Lsn, String> {
+        let last = guarded(|| self.records.last())?;
+        Ok(last.and_then(|(key, _)| lsn_of(&key)).unwrap_or_default())
+    }
+
+    /// How many changes of definitions there were; `None` when the marker is not there.
+    fn sequence(&self) -> Result<Option<u64>, String> {
+        let marker = guarded(|| self.definitions.get(MARKER))?;
+        Ok(marker.and_then(|marker| Some(u64::from_be_bytes(*marker.first_chunk()?))))
     }
 
     /// Walks the numbers rather than sled's iterator, which stays on a page that it can't read.
@@ -407,6 +542,14 @@ fn lsn_of(key: &[u8]) -> Option<Lsn> {
 
 fn part_count(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(PART_BYTES).max(1)).expect("a record is smaller than 32 TiB")
+}
+
+/// Calls sled, whose panics become errors like any other.
+fn guarded<T>(call: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| format!("sled says: {error}")),
+        Err(panic) => Err(format!("sled stopped on it: {}", panic_text(&*panic))),
+    }
 }
 
 fn saturating_u32(bytes: usize) -> u32 {

@@ -6,6 +6,7 @@ use crate::message::{Lsn, Millis, Position, QueueId, StoredShape};
 use crate::store::journal::changes::queue_bit;
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// A message read back: what [`crate::message::Message::from_stored`] wants, and what its queue needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +39,24 @@ const SHARED_BYTES_MIN: usize = 64 << 10;
 /// Records read lately: queues that were filled together read the same ones.
 #[derive(Debug, Default)]
 pub(super) struct RecordCache {
-    records: VecDeque<(Lsn, Bytes)>,
+    records: VecDeque<(Lsn, Arc<Contents>)>,
+}
+
+/// The messages of a record, by queue.
+#[derive(Debug)]
+struct Contents {
+    body: Bytes,
+    messages: HashMap<QueueId, Vec<Placed>>,
+}
+
+/// Where a message lies in a record's body.
+#[derive(Clone, Copy, Debug)]
+struct Placed {
+    position: Position,
+    shape: StoredShape,
+    enqueued_at: Millis,
+    content_at: usize,
+    content_bytes: usize,
 }
 
 /// What a read is going to do, decided under the index's lock.
@@ -135,29 +153,32 @@ impl Journal {
         priority: u8,
         bytes_max: usize,
     ) -> Result<Option<Vec<StoredMessage>>, StoreError> {
-        let mut opened: Vec<Option<HashMap<Position, StoredMessage>>> =
-            plan.sources.iter().map(|_| None).collect();
+        let mut opened: Vec<Option<Arc<Contents>>> = plan.sources.iter().map(|_| None).collect();
         let mut messages = Vec::new();
         let mut bytes = 0;
         for planned in &plan.messages {
-            if opened[planned.source].is_none() {
-                let source = &plan.sources[planned.source];
-                let Some(body) = self.body(source)? else { return Ok(None) };
-                opened[planned.source] = Some(messages_of(&body, queue, priority));
-            }
-            let found = opened[planned.source].as_mut().and_then(|found| found.remove(&planned.position));
-            let Some(mut message) = found else {
-                let lsn = plan.sources[planned.source].lsn;
-                let place = format!("message {} of queue {queue}", planned.position);
-                return Err(StoreError::Failed(format!("record {lsn} no longer holds {place}")));
+            let source = &plan.sources[planned.source];
+            let contents = match &mut opened[planned.source] {
+                Some(contents) => contents,
+                unopened @ None => {
+                    let Some(contents) = self.contents(source)? else { return Ok(None) };
+                    unopened.insert(contents)
+                }
             };
-            message.delivery_count = planned.delivery_count;
-            message.redelivered = planned.redelivered;
-            if message.content.len() < SHARED_BYTES_MIN {
-                message.content = Bytes::copy_from_slice(&message.content);
-            }
-            bytes += message.content.len();
-            messages.push(message);
+            let Some((placed, content)) = contents.find(queue, planned.position) else {
+                let place = format!("message {} of queue {queue}", planned.position);
+                return Err(StoreError::Failed(format!("record {} no longer holds {place}", source.lsn)));
+            };
+            bytes += content.len();
+            messages.push(StoredMessage {
+                position: placed.position,
+                content,
+                shape: placed.shape,
+                enqueued_at: placed.enqueued_at,
+                delivery_count: planned.delivery_count,
+                redelivered: planned.redelivered,
+                priority,
+            });
             if bytes >= bytes_max {
                 break;
             }
@@ -165,56 +186,67 @@ impl Journal {
         Ok(Some(messages))
     }
 
-    fn body(&self, source: &Source) -> Result<Option<Bytes>, StoreError> {
+    fn contents(&self, source: &Source) -> Result<Option<Arc<Contents>>, StoreError> {
         if let Some(body) = &source.body {
-            return Ok(Some(body.clone()));
+            return Ok(Some(Arc::new(Contents::of(body.clone()))));
         }
-        if let Some(body) = self.cache.lock().find(source.lsn) {
-            return Ok(Some(body));
+        if let Some(contents) = self.cache.lock().find(source.lsn) {
+            return Ok(Some(contents));
         }
         let Some(record) = self.store.get(source.lsn)? else { return Ok(None) };
-        let body = record.slice(HEADER_BYTES.min(record.len())..);
-        self.cache.lock().keep(source.lsn, &body);
-        Ok(Some(body))
+        let contents = Arc::new(Contents::of(record.slice(HEADER_BYTES.min(record.len())..)));
+        self.cache.lock().keep(source.lsn, &contents);
+        Ok(Some(contents))
     }
 }
 
-fn messages_of(body: &Bytes, queue: QueueId, priority: u8) -> HashMap<Position, StoredMessage> {
-    let mut messages = HashMap::new();
-    for operation in OperationReader::new(body) {
-        let Operation::Enqueue(enqueue) = operation else { continue };
-        for target in enqueue.targets().filter(|target| target.queue == queue) {
-            let content = body.slice(enqueue.content_at..enqueue.content_at + enqueue.content.len());
-            messages.insert(
-                target.position,
-                StoredMessage {
+impl Contents {
+    fn of(body: Bytes) -> Contents {
+        let mut messages: HashMap<QueueId, Vec<Placed>> = HashMap::new();
+        for operation in OperationReader::new(&body) {
+            let Operation::Enqueue(enqueue) = operation else { continue };
+            for target in enqueue.targets() {
+                messages.entry(target.queue).or_default().push(Placed {
                     position: target.position,
-                    content,
                     shape: enqueue.shape,
                     enqueued_at: enqueue.enqueued_at,
-                    delivery_count: 0,
-                    redelivered: false,
-                    priority,
-                },
-            );
+                    content_at: enqueue.content_at,
+                    content_bytes: enqueue.content.len(),
+                });
+            }
         }
+        for placed in messages.values_mut() {
+            placed.sort_unstable_by_key(|placed| placed.position);
+        }
+        Contents { body, messages }
     }
-    messages
+
+    fn find(&self, queue: QueueId, position: Position) -> Option<(Placed, Bytes)> {
+        let of_queue = self.messages.get(&queue)?;
+        let at = of_queue.binary_search_by_key(&position, |placed| placed.position).ok()?;
+        let placed = of_queue[at];
+        let range = placed.content_at..placed.content_at + placed.content_bytes;
+        let content = match placed.content_bytes < SHARED_BYTES_MIN {
+            true => Bytes::copy_from_slice(&self.body[range]),
+            false => self.body.slice(range),
+        };
+        Some((placed, content))
+    }
 }
 
 const CACHED_BYTES_MAX: usize = 4 << 20;
 
 impl RecordCache {
-    fn find(&self, lsn: Lsn) -> Option<Bytes> {
-        self.records.iter().find(|(cached, _)| *cached == lsn).map(|(_, body)| body.clone())
+    fn find(&self, lsn: Lsn) -> Option<Arc<Contents>> {
+        self.records.iter().find(|(cached, _)| *cached == lsn).map(|(_, contents)| contents.clone())
     }
 
-    fn keep(&mut self, lsn: Lsn, body: &Bytes) {
-        self.records.push_back((lsn, body.clone()));
-        let mut bytes: usize = self.records.iter().map(|(_, body)| body.len()).sum();
+    fn keep(&mut self, lsn: Lsn, contents: &Arc<Contents>) {
+        self.records.push_back((lsn, contents.clone()));
+        let mut bytes: usize = self.records.iter().map(|(_, contents)| contents.body.len()).sum();
         while bytes > CACHED_BYTES_MAX {
             let Some((_, oldest)) = self.records.pop_front() else { return };
-            bytes -= oldest.len();
+            bytes -= oldest.body.len();
         }
     }
 }

@@ -116,10 +116,12 @@ impl Journal {
         recovery.count_missing();
         let recovered = recovery.recovered(&*store)?;
         let written = recovery.last;
+        let stored = recovery.present - recovery.damaged.len() as u64;
+        store.discard(&recovery.damaged)?;
         let journal = Journal {
             store,
             options,
-            committing: Mutex::new(Committing { written, stored: recovery.present, unsynced: 0 }),
+            committing: Mutex::new(Committing { written, stored, unsynced: 0 }),
             index: Mutex::new(recovery.index),
             gathering: Mutex::new(Gathering::new(Lsn(written.0 + 1), options.record_bytes)),
             work: Condvar::new(),
@@ -127,7 +129,23 @@ impl Journal {
             work_left: AtomicBool::new(false),
             cache: Mutex::new(RecordCache::default()),
         };
+        if !recovered.losses.is_empty() {
+            journal.write_off()?;
+        }
         Ok((journal, recovered))
+    }
+}
+
+impl Journal {
+    /// Writes an empty record that counts without those lost, so that a loss is reported once.
+    fn write_off(&self) -> Result<(), StoreError> {
+        {
+            let mut gathering = self.gathering.lock();
+            let lsn = gathering.lsn;
+            gathering.seal_even_if_empty(lsn);
+        }
+        self.commit()?;
+        self.commit().map(|_| ())
     }
 }
 
@@ -142,6 +160,7 @@ struct Recovery {
     present: u64,
     /// The last record that can be read, how many it says are kept below it, and how many there are.
     counted: Option<(Lsn, u64, u64)>,
+    damaged: Vec<Lsn>,
     runs: Vec<RecordRun>,
     losses: Vec<Loss>,
 }
@@ -181,7 +200,8 @@ impl Recovery {
                 each_run(slot, body, |_| true, |run| runs.push(run));
             }
             None => {
-                self.index.ledger.open_damaged(lsn);
+                self.index.ledger.skip(lsn);
+                self.damaged.push(lsn);
                 self.losses.push(Loss::Damaged { lsn, bytes, reason });
             }
         }
