@@ -6,7 +6,7 @@ impl Runner<'_> {
     /// A broker may see a request before the effects of what came before it and has no answer, such as a publish on
     /// another channel. A case is about the rule, so those effects are awaited first.
     pub(super) fn keep_order(&mut self, place: Place, args: &[Arg]) {
-        const UNANSWERED: [&str; 7] = [
+        const UNANSWERED: [&str; 12] = [
             "basic.publish",
             "basic.ack",
             "basic.nack",
@@ -14,6 +14,12 @@ impl Runner<'_> {
             "basic.recover-async",
             "header",
             "body",
+            // These are answered, but queues hear of what they give back later.
+            "basic.recover",
+            "channel.close",
+            "connection.close",
+            "tx.commit",
+            "tx.rollback",
         ];
         let name = args.first().and_then(Arg::word).map_or("", long_name);
         let unanswered = UNANSWERED.contains(&name) || args.iter().any(|arg| arg.word() == Some("nowait"));
