@@ -90,7 +90,10 @@ fn command(arguments: &Arguments) -> Result<bool, String> {
         None => Ok(()),
     };
     write(&arguments.junit, report::junit(&lines))?;
-    write(&arguments.report, report::markdown(&lines, &address))?;
+    write(
+        &arguments.report,
+        report::markdown(&lines, arguments.broker.as_deref().unwrap_or(&arguments.url)),
+    )?;
     Ok(failed == 0)
 }
 
