@@ -1,0 +1,267 @@
+//! Holds the structure of `src/`: which layer may know which, and rules of form that no lint checks. A failure names the
+//! file, the line and the rule.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A layer is a folder or a file of `src/`; behind it stand the layers that it may know besides itself. The first entry
+/// whose path begins a file's path counts.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("message", &[]),
+    ("clock", &["message"]),
+    ("session", &["message"]),
+    ("config", &[]),
+    ("store", &["message"]),
+    ("broker", &["clock", "message", "store"]),
+    ("amqp", &["broker", "message", "session"]),
+    // The loop behind a socket knows no protocol and no broker.
+    ("net/drive", &["clock", "message", "session"]),
+    ("net", &["amqp", "broker", "clock", "config", "message", "session", "store"]),
+    ("server", EVERYTHING),
+    ("lib", EVERYTHING),
+    ("main", EVERYTHING),
+];
+
+const EVERYTHING: &[&str] =
+    &["amqp", "broker", "clock", "config", "message", "net", "server", "session", "store"];
+
+/// What only some layers may use of the world outside.
+const OUTSIDE: &[(&str, &[&str])] = &[
+    ("tokio::", &["net", "main", "server"]),
+    ("std::net::", &["net", "config", "server"]),
+    ("std::time::Instant", &["clock"]),
+    ("Instant::now", &["clock", "net"]),
+    ("SystemTime", &["clock"]),
+    ("amq_protocol::", &["amqp"]),
+    ("sled::", &["store"]),
+];
+
+/// What stands nowhere but in tests.
+const FORBIDDEN: &[(&str, &str)] = &[
+    (".unwrap()", "no unwrap: return an error, or say in expect why it can't fail"),
+    ("todo!", "no todo!"),
+    ("unimplemented!", "no unimplemented!"),
+    ("dbg!", "no dbg!"),
+    ("thread::sleep", "no sleeping: wait for what is to happen"),
+];
+
+const LINES_MAX: usize = 600;
+
+/// A file of `src/`.
+struct Source {
+    /// Its path below `src/`, without the ending.
+    module: String,
+    is_folder: bool,
+    text: String,
+    /// How many lines there are before the tests at its end.
+    product_lines: usize,
+}
+
+impl Source {
+    fn read(root: &Path, path: &Path) -> Source {
+        let relative = path.strip_prefix(root).expect("the file was found there").with_extension("");
+        let module = relative.to_str().expect("our own names are UTF-8").to_owned();
+        let text = fs::read_to_string(path).expect("our own files can be read");
+        let lines: Vec<&str> = text.lines().collect();
+        let tests = lines.windows(2).position(|pair| {
+            pair[0].starts_with("#[cfg(test)]") && pair[1].starts_with("mod ") && pair[1].ends_with('{')
+        });
+        let product_lines = tests.unwrap_or(lines.len());
+        let folder = module.strip_suffix("/mod").map(str::to_owned);
+        Source { is_folder: folder.is_some(), module: folder.unwrap_or(module), text, product_lines }
+    }
+
+    fn path(&self) -> String {
+        let ending = if self.is_folder { "/mod.rs" } else { ".rs" };
+        format!("src/{}{ending}", self.module)
+    }
+
+    fn layer(&self) -> &str {
+        self.module.split('/').next().unwrap_or_default()
+    }
+
+    /// The lines that are neither comments nor tests, each with its number.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().take(self.product_lines).enumerate();
+        lines.map(|(index, line)| (index + 1, without_comment(line))).filter(|(_, line)| !line.is_empty())
+    }
+
+    /// Modules of this one that are only there for tests.
+    fn test_modules(&self) -> impl Iterator<Item = String> {
+        let parent = Path::new(&self.module);
+        let parent = if self.is_folder { Some(parent) } else { parent.parent() };
+        let lines: Vec<&str> = self.text.lines().collect();
+        let names: Vec<String> = lines
+            .windows(2)
+            .filter(|pair| pair[0] == "#[cfg(test)]")
+            .filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'))
+            .map(|name| parent.unwrap_or(Path::new("")).join(name).display().to_string())
+            .collect();
+        names.into_iter()
+    }
+}
+
+/// Strings in `src/` have `//` only behind a colon, as in a URL.
+fn without_comment(line: &str) -> &str {
+    let line = line.trim();
+    if line.starts_with("//") { "" } else { line.split(" //").next().unwrap_or_default() }
+}
+
+fn is_identifier(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Whether `word` stands in `line` and is not the end of a longer name.
+fn has_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = at.checked_sub(1).map(|at| line.as_bytes()[at]);
+        !word.starts_with(|c: char| c.is_ascii_alphabetic()) || !before.is_some_and(is_identifier)
+    })
+}
+
+/// The first names of what a path leads to: one, or those in braces.
+fn first_names(rest: &str) -> Vec<String> {
+    let name =
+        |text: &str| text.trim().bytes().take_while(|byte| is_identifier(*byte)).map(char::from).collect();
+    let Some(group) = rest.strip_prefix('{') else { return vec![name(rest)] };
+    let mut depth = 0;
+    let mut names = vec![String::new()];
+    for letter in group.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => names.push(String::new()),
+            _ if depth == 0 => names.last_mut().expect("there is always one").push(letter),
+            _ => {}
+        }
+    }
+    names.iter().map(|text| name(text)).filter(|name: &String| !name.is_empty()).collect()
+}
+
+/// The layers that a statement names: behind `crate::`, or behind as many `super::` as lead to the root.
+fn layers_named(statement: &str, depth: usize) -> Vec<String> {
+    let to_root = "super::".repeat(depth);
+    let mut named = Vec::new();
+    for prefix in ["crate::", &to_root] {
+        for (at, _) in statement.match_indices(prefix) {
+            let before = &statement[..at];
+            let is_start = !before.ends_with("::") && !before.bytes().last().is_some_and(is_identifier);
+            if !prefix.is_empty() && is_start {
+                named.extend(first_names(&statement[at + prefix.len()..]));
+            }
+        }
+    }
+    named
+}
+
+fn sources() -> Vec<Source> {
+    fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(folder).expect("src/ can be read") {
+            let path = entry.expect("src/ can be read").path();
+            if path.is_dir() {
+                collect(&path, files);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    files.sort();
+    assert!(files.len() > 20, "src/ was not found where it should be");
+    files.iter().map(|path| Source::read(&root, path)).collect()
+}
+
+fn check_layers(source: &Source, faults: &mut Vec<String>) {
+    let belongs = |layer: &str| source.module == layer || source.module.starts_with(&format!("{layer}/"));
+    let Some((_, allowed)) = LAYERS.iter().find(|(layer, _)| belongs(layer)) else {
+        faults.push(format!("{}: is in no layer; say in LAYERS which others it may know", source.path()));
+        return;
+    };
+    let depth = source.module.split('/').count();
+    // A statement may go over several lines; it is told with the line that it begins on.
+    let mut statement = (0, String::new());
+    for (number, line) in source.code() {
+        if statement.1.is_empty() {
+            statement.0 = number;
+        }
+        statement.1.push_str(line);
+        if is_open_import(&statement.1) {
+            continue;
+        }
+        for layer in layers_named(&statement.1, depth) {
+            let is_layer = EVERYTHING.contains(&layer.as_str());
+            if is_layer && layer != source.layer() && !allowed.contains(&layer.as_str()) {
+                faults.push(format!(
+                    "{}:{}: {} may not know {layer}",
+                    source.path(),
+                    statement.0,
+                    source.layer()
+                ));
+            }
+        }
+        for (name, layers) in OUTSIDE {
+            if has_word(&statement.1, name) && !layers.contains(&source.layer()) {
+                let layer = source.layer();
+                faults.push(format!("{}:{}: {layer} may not use {name}", source.path(), statement.0));
+            }
+        }
+        statement.1.clear();
+    }
+}
+
+fn is_open_import(statement: &str) -> bool {
+    let starts = ["use ", "pub use ", "pub(crate) use ", "pub(super) use "];
+    starts.iter().any(|start| statement.starts_with(start)) && !statement.ends_with(';')
+}
+
+fn check_form(source: &Source, faults: &mut Vec<String>) {
+    if !source.text.starts_with("//! ") {
+        faults.push(format!("{}:1: a file opens with //! and what it owns", source.path()));
+    }
+    let lines = source.text.lines().count();
+    if lines > LINES_MAX {
+        faults.push(format!("{}:{lines}: no file is longer than {LINES_MAX} lines", source.path()));
+    }
+    for (number, line) in source.code() {
+        for (word, rule) in FORBIDDEN {
+            if has_word(line, word) {
+                faults.push(format!("{}:{number}: {rule}", source.path()));
+            }
+        }
+        let is_unsafe =
+            line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == "unsafe");
+        if is_unsafe {
+            faults.push(format!("{}:{number}: no unsafe", source.path()));
+        }
+    }
+}
+
+#[test]
+fn the_layers_and_the_form_of_src_hold() {
+    let sources = sources();
+    let test_modules: BTreeSet<String> = sources.iter().flat_map(Source::test_modules).collect();
+    let mut faults = Vec::new();
+    for source in sources.iter().filter(|source| !test_modules.contains(&source.module)) {
+        check_layers(source, &mut faults);
+        check_form(source, &mut faults);
+    }
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn paths_are_read_as_the_compiler_reads_them() {
+    let named = |statement: &str, depth| layers_named(statement, depth).join(" ");
+    assert_eq!(named("use crate::broker::Broker;", 2), "broker");
+    assert_eq!(named("use crate::{amqp::{Peer, frame}, net};", 2), "amqp net");
+    assert_eq!(named("let a: crate::net::Shutdown = crate::store::x();", 2), "net store");
+    assert_eq!(named("pub(in crate::amqp) fn send()", 3), "amqp");
+    assert_eq!(named("use super::super::net::Shutdown;", 2), "net");
+    assert_eq!(named("use super::super::net::Shutdown;", 3), "");
+    assert_eq!(named("leveret_crate::net", 2), "");
+    assert!(has_word("x.unwrap()", ".unwrap()") && !has_word("my_todo!()", "todo!"));
+    assert_eq!(without_comment("a(); // crate::net"), "a();");
+}
