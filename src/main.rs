@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 use leveret::broker::exchange::ExchangeTypes;
-use leveret::config::{Config, Log, LogFormat};
+use leveret::config::{Config, Credentials, Engine, Log, LogFormat, User};
 use leveret::server::Server;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
-    /// The configuration, leveret.toml
+    /// The configuration; without it every setting has its default, and no file is looked for
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where definitions and messages are kept
@@ -103,11 +103,15 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let server = Server::start(config, ExchangeTypes::standard()).await?;
     let address = server.address()?;
-    println!("listening on amqp://{address}");
-    println!("what is kept is in {}", config.data_dir.display());
-    println!(
-        "try it: AMQP_URL=amqp://guest:guest@{address}/%2F python3 examples/first.py   (Ctrl-C stops the broker)"
-    );
+    println!("leveret {} is listening on amqp://{address}", env!("CARGO_PKG_VERSION"));
+    match config.store.engine {
+        Engine::Sled => println!("what is kept is in {}", std::path::absolute(&config.data_dir)?.display()),
+        Engine::Memory => println!("nothing is kept when it stops, since store.engine is \"memory\""),
+    }
+    if config.users.iter().any(is_guest) && config.vhosts.iter().any(|vhost| vhost.name == "/") {
+        println!("try it: AMQP_URL=amqp://guest:guest@{address}/%2F python3 examples/first.py");
+    }
+    println!("Ctrl-C stops the broker");
     let shutdown = server.shutdown();
     let mut running = tokio::spawn(server.run());
     tokio::select! {
@@ -118,10 +122,19 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     tracing::info!("stopping: connections are closed, then everything is made durable");
     shutdown.begin();
     tokio::select! {
-        ended = running => Ok(ended??),
+        ended = running => {
+            ended??;
+            tracing::info!("stopped");
+            Ok(())
+        }
         _ = terminate.recv() => Err("stopped at once by a second signal".into()),
         _ = interrupt.recv() => Err("stopped at once by a second signal".into()),
     }
+}
+
+/// Whether it is the user that every example takes.
+fn is_guest(user: &User) -> bool {
+    user.name == "guest" && user.credentials == Credentials::Password("guest".to_owned())
 }
 
 fn start_log(log: &Log) {

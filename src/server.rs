@@ -33,7 +33,10 @@ pub enum StartError {
     #[error("{0}")]
     Declaration(Box<DeclarationError>),
     /// A listener's address can't be had.
-    #[error("can't listen on {address}: {error}; choose another address for {key}")]
+    #[error(
+        "can't listen on {address}: {error}; set another address with {key} in the file, or with the variable {}",
+        variable(key)
+    )]
     Listen {
         /// The setting.
         key: &'static str,
@@ -149,6 +152,11 @@ pub fn check(config: &Config, exchange_types: &ExchangeTypes) -> Vec<StartError>
         Ok(broker) => declare::declare(&broker, config, 0).err().into_iter().collect(),
         Err(error) => vec![error.into()],
     }
+}
+
+/// The variable that sets a setting.
+fn variable(key: &str) -> String {
+    format!("LEVERET__{}", key.to_uppercase().replace('.', "__"))
 }
 
 /// Opens the store, and says on the way what is going on and what was lost.

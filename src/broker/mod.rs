@@ -244,6 +244,11 @@ impl Broker {
         self.vhosts.get(name).map(|vhost| vhost.clone())
     }
 
+    /// The types of exchange that can be declared.
+    pub fn exchange_types(&self) -> &ExchangeTypes {
+        &self.shared.exchange_types
+    }
+
     /// The users.
     pub fn users(&self) -> &Users {
         &self.users

@@ -67,7 +67,7 @@ fn vhost(broker: &Broker, name: &str) -> Arc<VirtualHost> {
 
 fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), BrokerError> {
     let vhost = vhost(broker, &exchange.vhost);
-    vhost.declare_exchange(ExchangeDefinition {
+    let declared = vhost.declare_exchange(ExchangeDefinition {
         vhost: vhost.name().clone(),
         name: exchange.name.as_str().into(),
         kind: exchange.exchange_type.as_str().into(),
@@ -75,6 +75,17 @@ fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), 
         auto_delete: exchange.auto_delete,
         internal: exchange.internal,
         arguments: table(&exchange.arguments),
+    });
+    declared.map_err(|error| match error {
+        // Clients are told RabbitMQ's words alone; who wrote the file can use more.
+        BrokerError::UnknownExchangeType(kind) => {
+            let known: Vec<&str> = broker.exchange_types().names().collect();
+            BrokerError::Precondition(format!(
+                "unknown exchange type '{kind}'; known are {}",
+                known.join(", ")
+            ))
+        }
+        other => other,
     })
 }
 

@@ -16,6 +16,7 @@ LAST_LINE = {
     "topics.py": "8 deliveries of 4 messages",
     "rpc_lapin.rs": "144 squared is 20736",
     "publish_confirm_lapin.rs": "confirmed: 999 of 1000",
+    "custom_exchange.rs": 'abroad got {"country":"se"}',
 }
 PROGRAMS = sorted(path for path in (REPOSITORY / "examples").iterdir() if path.suffix in (".py", ".rs"))
 
