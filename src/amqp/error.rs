@@ -109,12 +109,14 @@ impl AmqpError {
         AmqpError { method: Some((0, 0)), ..self }
     }
 
-    /// The reply text: 255 octets at most, as a short string is.
+    /// The reply text: 255 octets at most, as a short string is. A longer one ends in three dots.
     pub fn reply_text(&self) -> String {
+        const DOTS: &str = "...";
         let mut text = self.to_string();
         if text.len() > 255 {
-            let cut = (0..=255).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+            let cut = (0..=255 - DOTS.len()).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
             text.truncate(cut);
+            text.push_str(DOTS);
         }
         text
     }
@@ -161,10 +163,7 @@ mod tests {
     fn long_texts_are_cut_between_characters() {
         let error = AmqpError::new(ReplyCode::NotFound, "ü".repeat(200));
         let text = error.reply_text();
-        assert!(
-            text.starts_with("NOT_FOUND - üü") && text.len() <= 255 && text.len() >= 254,
-            "{}",
-            text.len()
-        );
+        assert!(text.starts_with("NOT_FOUND - üü") && text.ends_with("ü..."), "{text}");
+        assert!((254..=255).contains(&text.len()), "{}", text.len());
     }
 }

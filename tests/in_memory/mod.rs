@@ -14,7 +14,7 @@ use leveret::broker::users::User;
 use leveret::broker::{Broker, BrokerLimits};
 use leveret::clock::{Clock, TestClock};
 use leveret::session::{Flow, Session, Transmit};
-use leveret::store::{Journal, MemoryStore};
+use leveret::store::{Journal, JournalOptions, MemoryStore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -102,9 +102,10 @@ impl InMemory {
 
     pub(crate) fn with(settings: AmqpSettings) -> InMemory {
         let clock = TestClock::at(1_700_000_000_000);
-        let journal = Arc::new(Journal::new(Box::new(MemoryStore::default())));
-        let broker =
-            Broker::open(journal, ExchangeTypes::standard(), BrokerLimits::default(), clock.now()).unwrap();
+        let store = Box::new(MemoryStore::default());
+        let (journal, recovered) = Journal::open(store, JournalOptions::default(), |_| ()).unwrap();
+        let (types, limits) = (ExchangeTypes::standard(), BrokerLimits::default());
+        let broker = Broker::open(Arc::new(journal), recovered, types, limits, clock.now()).unwrap();
         broker.add_vhost("/").unwrap();
         let tags = vec!["administrator".to_owned()];
         broker.users().put(User::with_password("guest", "guest", [1, 2, 3, 4], tags));

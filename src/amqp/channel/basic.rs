@@ -4,17 +4,20 @@ use super::queue::{REPLY_TO, saturating};
 use super::unacked::Unacked;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::put_method;
+use crate::amqp::frame::{put_raw_method, put_short_str};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::NewConsumer;
 use crate::broker::routing::ReplyConsumer;
 use crate::message::{DeliveryTag, FieldTable, Reader};
 use amq_protocol::protocol::basic::AMQPMethod::{
-    Ack, Cancel, CancelOk, Consume, ConsumeOk, Get, GetEmpty, GetOk, Nack, Publish, Qos, QosOk, Recover,
+    Ack, Cancel, CancelOk, Consume, ConsumeOk, Get, GetEmpty, Nack, Publish, Qos, QosOk, Recover,
     RecoverAsync, Reject,
 };
 use amq_protocol::protocol::{AMQPClass, basic};
+
+/// basic.get-ok, which is written by hand: a routing key need not be UTF-8.
+const GET_OK: (u16, u16) = (60, 71);
 
 impl Channel {
     pub(super) fn handle_basic(
@@ -85,6 +88,7 @@ impl Channel {
         context.may_use_queue(Access::Read, &queue_name)?;
         let queue = context.vhost.accessible_queue(&queue_name, Some(context.connection))?;
         self.check_consumer_tag(consume, context)?;
+        queue.check_consumer_arguments(arguments)?;
         let tag = self.consumer_tag(consume, context);
         let id = context.broker().next_consumer_id();
         let priority = consumer_priority(arguments, &queue.definition().resource())?;
@@ -188,15 +192,12 @@ impl Channel {
             return Ok(());
         };
         let tag = self.next_tag();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).as_ref().into();
-        let ok = basic::GetOk {
-            delivery_tag: tag.0,
-            redelivered: entry.redelivered,
-            exchange: text(entry.message.exchange()),
-            routing_key: text(entry.message.routing_key()),
-            message_count: saturating(left),
-        };
-        put_method(context.out, self.number, AMQPClass::Basic(GetOk(ok)));
+        let mut arguments = tag.0.to_be_bytes().to_vec();
+        arguments.push(u8::from(entry.redelivered));
+        put_short_str(&mut arguments, entry.message.exchange());
+        put_short_str(&mut arguments, entry.message.routing_key());
+        arguments.extend_from_slice(&saturating(left).to_be_bytes());
+        put_raw_method(context.out, self.number, GET_OK, &arguments);
         self.put_entry_content(&entry, &queue, context.frame_max, context.out);
         if !get.no_ack {
             self.unacked.push(Unacked { tag, consumer: None, queue, entry });

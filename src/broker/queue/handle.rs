@@ -81,6 +81,21 @@ impl QueueHandle {
         self.queue.lock()
     }
 
+    /// Checks the arguments of basic.consume.
+    ///
+    /// # Errors
+    /// When one is for streams, which this is none of.
+    pub fn check_consumer_arguments(&self, arguments: &FieldTable) -> Result<(), BrokerError> {
+        match arguments.field("x-stream-offset") {
+            None => Ok(()),
+            Some(_) => Err(BrokerError::ArgumentOfOtherType {
+                argument: "x-stream-offset".to_owned(),
+                resource: self.definition.resource(),
+                module: self.definition.queue_type.module(),
+            }),
+        }
+    }
+
     /// Checks that basic.get is possible.
     ///
     /// # Errors
