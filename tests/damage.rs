@@ -20,7 +20,8 @@ fn fill(path: &Path) {
     journal.definitions().put_definition(b"queue/gone", b"1").unwrap();
     journal.definitions().put_definition(b"queue/kept", b"1").unwrap();
     journal.definitions().remove_definition(b"queue/gone").unwrap();
-    let shape = StoredShape { exchange_bytes: 0, routing_key_bytes: 0, properties_bytes: 2 };
+    let shape =
+        StoredShape { exchange_bytes: 0, routing_key_bytes: 0, properties_bytes: 2, dead_lettered: false };
     let mut changes = Changes::default();
     for record in 0..RECORDS {
         for message in 0..MESSAGES {
