@@ -14,8 +14,9 @@ use tokio::time::{Instant, Sleep, sleep};
 /// How much is read at once. A read is a turn: large ones make batches.
 const READ_BYTES: usize = 128 * 1024;
 
-/// After so long without input the read buffer is given back.
+/// After so long without input the read buffer is given back, for one of this size.
 const IDLE_MS: u64 = 1000;
+const IDLE_READ_BYTES: usize = 512;
 
 /// Limits on what a connection may keep the broker waiting for.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +68,7 @@ where
     let mut timer = Timer::new();
     let mut now = clock.now();
     let (mut last_written, mut last_read) = (now, now);
-    let mut stopping = false;
+    let (mut idle, mut stopping) = (false, false);
     loop {
         let was_empty = out.is_empty();
         let flow = session.poll_transmit(&mut out, now);
@@ -78,11 +79,12 @@ where
             return Ok(());
         }
         let may_read = matches!(flow, Flow::Open | Flow::More) && out.len() < limits.transmit_bytes;
-        if may_read && input.capacity() - input.len() < READ_BYTES / 2 {
-            input.reserve(READ_BYTES);
+        let read_bytes = if idle { IDLE_READ_BYTES } else { READ_BYTES };
+        if may_read && input.capacity() - input.len() < read_bytes / 2 {
+            input.reserve(read_bytes);
         }
         let stalled_at = (!out.is_empty()).then_some(last_written + limits.write_stall_timeout_ms);
-        let idle_at = (input.is_empty() && input.capacity() > 0).then_some(last_read + IDLE_MS);
+        let idle_at = (input.is_empty() && !idle).then_some(last_read + IDLE_MS);
         timer.arm([session.poll_timeout(), stalled_at, idle_at].into_iter().flatten().min(), now);
         tokio::select! {
             biased;
@@ -99,6 +101,7 @@ where
                 }
                 now = clock.now();
                 last_read = now;
+                idle = false;
                 session.handle_input(&mut input, now);
             }
             () = wake.notified() => now = clock.now(),
@@ -109,6 +112,7 @@ where
                 }
                 if idle_at.is_some_and(|at| at <= now) {
                     input = BytesMut::new();
+                    idle = true;
                 }
                 if session.poll_timeout().is_some_and(|at| at <= now) {
                     session.handle_timeout(now);
@@ -148,5 +152,66 @@ impl Timer {
         }
         self.sleep.as_mut().await;
         self.at = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::TestClock;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// Has nothing to say, and counts how often it is asked.
+    struct Silent(Arc<AtomicUsize>);
+
+    impl Session for Silent {
+        fn handle_input(&mut self, input: &mut BytesMut, _: Millis) {
+            input.clear();
+        }
+
+        fn handle_timeout(&mut self, _: Millis) {}
+
+        fn handle_disconnect(&mut self, _: Millis) {}
+
+        fn handle_shutdown(&mut self, _: Millis) {}
+
+        fn poll_transmit(&mut self, _: &mut Transmit, _: Millis) -> Flow {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Flow::Open
+        }
+
+        fn poll_timeout(&self) -> Option<Millis> {
+            None
+        }
+    }
+
+    /// Follows tokio's paused time.
+    struct PausedClock(TestClock, Instant);
+
+    impl Clock for PausedClock {
+        fn now(&self) -> Millis {
+            self.0.now() + u64::try_from(self.1.elapsed().as_millis()).unwrap()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_left_alone() {
+        let polls = Arc::new(AtomicUsize::new(0));
+        let (mut peer, socket) = tokio::io::duplex(64);
+        let (reader, writer) = tokio::io::split(socket);
+        let limits = DriveLimits { transmit_bytes: 1024, write_stall_timeout_ms: 1000 };
+        let clock = PausedClock(TestClock::at(1), Instant::now());
+        let (wake, shutdown) = (Notify::new(), Shutdown::default());
+        let driven = drive(Silent(polls.clone()), reader, writer, &wake, &clock, limits, &shutdown);
+        let hour = async {
+            peer.write_all(b"something").await.unwrap();
+            sleep(Duration::from_secs(3600)).await;
+            drop(peer);
+        };
+        let (ended, ()) = tokio::join!(driven, hour);
+        ended.unwrap();
+        let polls = polls.load(Ordering::Relaxed);
+        assert!(polls < 10, "an hour of silence took {polls} turns");
     }
 }
