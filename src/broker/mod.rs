@@ -23,7 +23,7 @@ pub use error::BrokerError;
 pub use turn::Turn;
 pub use vhost::VirtualHost;
 
-use crate::message::{ConnectionId, ConsumerId, Lsn, Millis, Name, QueueId};
+use crate::message::{ConnectionId, ConsumerId, Millis, Name, QueueId};
 use crate::store::{Journal, Recovered, RecoveredQueue};
 use alarms::Alarms;
 use dashmap::DashMap;
@@ -299,13 +299,11 @@ impl Broker {
         self.shared.reply_consumers.contains_key(token)
     }
 
-    /// Ends a turn: hands its changes to the journal and wakes whom it gave something to. Returns the last record that
-    /// something of the turn will be in, if there is any.
-    pub fn end_turn(&self, turn: &mut Turn) -> Option<Lsn> {
+    /// Ends a turn: hands what has changed to the journal, and wakes whom it gave something to.
+    pub fn end_turn(&self, turn: &mut Turn) {
         debug_assert!(turn.effects.is_empty(), "a vhost applies the effects before the turn ends");
         turn.append_to(&self.shared.journal);
         turn.wake_all();
-        turn.take_lsn()
     }
 
     /// Does what is due in the core at `now`.

@@ -53,7 +53,6 @@ pub struct Turn {
     pub effects: Vec<Effect>,
     /// Who waits until what the turn changed is durable.
     pub waiter: Option<Arc<dyn DurableWaiter>>,
-    lsn: Option<Lsn>,
     wakes: Vec<Arc<Outbox>>,
 }
 
@@ -74,14 +73,7 @@ impl Turn {
         if self.changes.is_empty() {
             return None;
         }
-        let lsn = journal.append(&mut self.changes, self.waiter.clone());
-        self.lsn = self.lsn.max(Some(lsn));
-        Some(lsn)
-    }
-
-    /// The last record that something of this turn is in; a new turn begins.
-    pub fn take_lsn(&mut self) -> Option<Lsn> {
-        self.lsn.take()
+        Some(journal.append(&mut self.changes, self.waiter.clone()))
     }
 
     /// Has a session woken when the turn ends: once, however much it was given.

@@ -14,7 +14,7 @@ use super::routing::Route;
 use super::timer::Deadline;
 use super::topology::Topology;
 use super::turn::{Effect, Turn};
-use crate::message::{FieldTable, Message, Name, Position, QueueId};
+use crate::message::{FieldTable, Lsn, Message, Name, Position, QueueId};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -174,17 +174,19 @@ impl VirtualHost {
     }
 
     /// Puts messages, all of the same route, into their queues; `messages` is empty afterwards. The indices of those that a
-    /// queue refused go into `refused`, more than once where several did.
+    /// queue refused go into `refused`, more than once where several did. Returns the record of the journal that those which
+    /// it keeps will be in.
     pub fn publish(
         &self,
         route: &Route,
         messages: &mut Vec<Message>,
         turn: &mut Turn,
         refused: &mut Vec<usize>,
-    ) {
+    ) -> Option<Lsn> {
         let staged = self.stage(route, std::mem::take(messages), turn);
-        turn.append_to(&self.shared.journal);
+        let record = turn.append_to(&self.shared.journal);
         *messages = self.deliver(route, staged, turn, refused);
+        record
     }
 
     /// Gives messages their places in the queues of their route, and writes them into the turn's changes: their content once

@@ -29,21 +29,16 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether publishes of this turn wait to hear in which record they are, or commits to be answered.
-    pub(in crate::amqp) fn awaits_record(&self) -> bool {
-        !self.commits.is_empty() || matches!(&self.mode, Mode::Confirm(confirms) if confirms.has_unassigned())
-    }
-
     /// Whether publishes wait for their confirm, or commits for their answer.
     pub(in crate::amqp) fn awaits_confirmation(&self) -> bool {
         !self.commits.is_empty()
             || matches!(&self.mode, Mode::Confirm(confirms) if confirms.has_unconfirmed())
     }
 
-    /// The turn is over; its changes are in that record, or there were none.
-    pub(in crate::amqp) fn end_turn(&mut self, lsn: Option<Lsn>) {
+    /// The turn is over.
+    pub(in crate::amqp) fn end_turn(&mut self) {
         if let Mode::Confirm(confirms) = &mut self.mode {
-            confirms.end_turn(lsn);
+            confirms.end_turn();
         }
     }
 

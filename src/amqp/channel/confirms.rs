@@ -13,6 +13,8 @@ pub(super) struct Confirms {
     confirmed: u64,
     /// The last publish of a turn, and the record that it waits for.
     turns: VecDeque<(u64, Lsn)>,
+    /// The last record that something published in this turn is in.
+    turn_lsn: Lsn,
     /// Publishes that were nacked and not yet passed by an ack.
     nacked: VecDeque<u64>,
 }
@@ -47,11 +49,17 @@ impl Confirms {
         self.nacked.insert(at, tag.0);
     }
 
-    /// The turn is over; what it published is in that record, or in none.
-    pub(super) fn end_turn(&mut self, lsn: Option<Lsn>) {
+    /// Something that the turn published is in that record, or in none.
+    pub(super) fn await_record(&mut self, lsn: Option<Lsn>) {
+        self.turn_lsn = self.turn_lsn.max(lsn.unwrap_or_default());
+    }
+
+    /// The turn is over.
+    pub(super) fn end_turn(&mut self) {
         if self.has_unassigned() {
-            self.turns.push_back((self.published, lsn.unwrap_or_default()));
+            self.turns.push_back((self.published, self.turn_lsn));
         }
+        self.turn_lsn = Lsn::default();
     }
 
     /// What can be confirmed now that the journal is durable up to `durable`.
@@ -82,7 +90,8 @@ mod tests {
         for _ in 0..count {
             confirms.publish();
         }
-        confirms.end_turn(lsn.map(Lsn));
+        confirms.await_record(lsn.map(Lsn));
+        confirms.end_turn();
     }
 
     fn ack(tag: u64, multiple: bool) -> Option<Confirmation> {

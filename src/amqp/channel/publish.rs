@@ -126,8 +126,11 @@ impl Channel {
         let waits = matches!(self.mode, Mode::Confirm(_));
         context.turn.waiter = waits.then(|| context.outbox.clone() as _);
         let PublishBatch { route, messages, .. } = &mut self.publishes;
-        context.vhost.publish(route, messages, context.turn, &mut refused);
+        let record = context.vhost.publish(route, messages, context.turn, &mut refused);
         context.turn.waiter = None;
+        if let Mode::Confirm(confirms) = &mut self.mode {
+            confirms.await_record(record);
+        }
         if let Some(first) = self.publishes.first_tag.take() {
             refused.sort_unstable();
             refused.dedup();

@@ -85,8 +85,8 @@ pub struct Connection {
     open: Option<Open>,
     client_properties: FieldTable,
     channels: BTreeMap<ChannelNumber, Channel>,
-    /// Channels that have gathered something in this turn.
-    touched: BTreeSet<ChannelNumber>,
+    /// Channels that have been spoken to in this turn, some of them several times.
+    touched: Vec<ChannelNumber>,
     /// Channels with publishes to be confirmed.
     confirming: BTreeSet<ChannelNumber>,
     outbox: Arc<Outbox>,
@@ -129,7 +129,7 @@ impl Connection {
             open: None,
             client_properties: FieldTable::default(),
             channels: BTreeMap::new(),
-            touched: BTreeSet::new(),
+            touched: Vec::new(),
             confirming: BTreeSet::new(),
             outbox: Arc::new(Outbox::new(waker)),
             taken: Vec::new(),
@@ -206,7 +206,9 @@ impl Connection {
         if !self.channels.contains_key(&number) {
             return self.open_channel(frame);
         }
-        self.touched.insert(number);
+        if self.touched.last() != Some(&number) {
+            self.touched.push(number);
+        }
         self.published |= frame.kind == frame::HEADER;
         let (channel, mut context) = self.channel(number).expect("the channel was just found");
         if channel.handle_frame(frame, &mut context)? == Handled::Closed {
@@ -217,7 +219,6 @@ impl Connection {
 
     fn forget_channel(&mut self, number: ChannelNumber) {
         self.channels.remove(&number);
-        self.touched.remove(&number);
         self.confirming.remove(&number);
     }
 
@@ -268,20 +269,18 @@ impl Connection {
 
     /// Ends a turn: what channels gathered goes to the queues, and all changes to the journal.
     fn end_turn(&mut self) {
-        for number in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for number in touched.drain(..) {
             if let Some((channel, mut context)) = self.channel(number) {
                 channel.flush(&mut context);
-                if channel.awaits_record() {
+                channel.end_turn();
+                if channel.awaits_confirmation() {
                     self.confirming.insert(number);
                 }
             }
         }
-        let lsn = self.amqp.broker.end_turn(&mut self.turn);
-        for number in &self.confirming {
-            if let Some(channel) = self.channels.get_mut(number) {
-                channel.end_turn(lsn);
-            }
-        }
+        self.touched = touched;
+        self.amqp.broker.end_turn(&mut self.turn);
     }
 }
 
