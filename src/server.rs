@@ -16,7 +16,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 mod declare;
 
@@ -77,7 +76,7 @@ impl Server {
     /// When any of it can't be; nothing is left running then.
     pub async fn start(config: &Config, exchange_types: ExchangeTypes) -> Result<Server, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let (journal, recovered) = open_journal(config)?;
+        let (journal, recovered) = open_journal(config, &*clock)?;
         let broker =
             Broker::open(journal.clone(), recovered, exchange_types, broker_limits(config), clock.now());
         let broker = Arc::new(broker?);
@@ -160,18 +159,19 @@ fn variable(key: &str) -> String {
 }
 
 /// Opens the store, and says on the way what is going on and what was lost.
-fn open_journal(config: &Config) -> Result<(Arc<Journal>, Recovered), StartError> {
+fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Recovered), StartError> {
     let store: Box<dyn Store> = match config.store.engine {
         Engine::Memory => Box::new(MemoryStore::default()),
         Engine::Sled => Box::new(SledStore::open(&config.data_dir, durability(config))?),
     };
     let options =
         JournalOptions { commit_bytes_max: config.store.commit_bytes_max, ..JournalOptions::default() };
-    let started = Instant::now();
-    let mut told = started;
+    let started_at = clock.now();
+    let mut told_at = started_at;
     let (journal, recovered) = Journal::open(store, options, |records| {
-        if told.elapsed() >= PROGRESS_INTERVAL {
-            told = Instant::now();
+        let now = clock.now();
+        if now >= told_at + PROGRESS_INTERVAL_MS {
+            told_at = now;
             tracing::info!("recovering: {records} records read");
         }
     })?;
@@ -183,14 +183,14 @@ fn open_journal(config: &Config) -> Result<(Arc<Journal>, Recovered), StartError
             "recovered {} messages from {} records in {} ms",
             recovered.messages,
             recovered.records,
-            started.elapsed().as_millis()
+            clock.now() - started_at
         );
     }
     Ok((Arc::new(journal), recovered))
 }
 
 /// How often a long recovery says how far it is.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+const PROGRESS_INTERVAL_MS: u64 = 1000;
 
 fn durability(config: &Config) -> Durability {
     match config.store.durability {

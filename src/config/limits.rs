@@ -42,8 +42,8 @@ pub struct Limits {
     pub field_table_depth_max: u32,
     /// Consumers on one channel; 0 means no limit. Default 0.
     pub consumers_per_channel_max: u32,
-    /// Deliveries assigned to the consumers of one connection and not yet written to it; queues hold back more until
-    /// it reads. Default 2048.
+    /// Deliveries assigned to one consumer and not yet encoded for its connection; its queue holds back more until the
+    /// client reads. Default 2048.
     pub outbox_messages: u32,
     /// As `outbox_messages`, in bytes of bodies; one delivery may always wait, however large. Default 1048576 (1 MiB).
     pub outbox_bytes: usize,

@@ -23,8 +23,7 @@ use crate::message::Lsn;
 use bytes::Bytes;
 
 /// What "durable" means: what a confirm promises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
     /// On the disk itself: survives the loss of power.
     #[default]
