@@ -12,7 +12,7 @@ pub enum Flow {
     Open,
     /// There is more to send: poll again when some of it has left.
     More,
-    /// Like `Open`, but nothing may be read from the peer until the session is woken or a deadline passes.
+    /// There may be more to send, and nothing may be read from the peer until the session is woken or a deadline passes.
     Paused,
     /// The session is over: send what was given, then close the socket.
     Closed,

@@ -51,6 +51,8 @@ pub struct Turn {
     pub changes: Changes,
     /// What has to be done when no lock is held.
     pub effects: Vec<Effect>,
+    /// Somebody can't keep up with what this turn publishes: its session should hold back for a moment.
+    pub hold_back: bool,
     /// Who waits until what the turn changed is durable.
     pub waiter: Option<Arc<dyn DurableWaiter>>,
     wakes: Vec<Arc<Outbox>>,
@@ -73,7 +75,9 @@ impl Turn {
         if self.changes.is_empty() {
             return None;
         }
-        Some(journal.append(&mut self.changes, self.waiter.clone()))
+        let lsn = journal.append(&mut self.changes, self.waiter.clone());
+        self.hold_back |= journal.is_behind();
+        Some(lsn)
     }
 
     /// Has a session woken when the turn ends: once, however much it was given.

@@ -108,10 +108,15 @@ pub struct Connection {
     published: bool,
     /// Publishing is held up.
     blocked: bool,
+    /// What it publishes is too fast for somebody: nothing is read until then.
+    held_back_until: Option<Millis>,
 }
 
 /// What a frame may have before the two ends agreed on it (0-9-1 section 4.2.3).
 const FRAME_MAX_BEFORE_TUNE: usize = 4096;
+
+/// How long a publisher that is too fast is held back: the shortest time that a timer tells apart.
+const HOLD_BACK_MS: u64 = 1;
 
 impl Connection {
     /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox.
@@ -143,6 +148,7 @@ impl Connection {
             lost_track: false,
             published: false,
             blocked: false,
+            held_back_until: None,
         }
     }
 
@@ -280,6 +286,9 @@ impl Connection {
             }
         }
         self.touched = touched;
+        if std::mem::take(&mut self.turn.hold_back) {
+            self.held_back_until = Some(self.turn.now + HOLD_BACK_MS);
+        }
         self.amqp.broker.end_turn(&mut self.turn);
     }
 }
@@ -332,7 +341,7 @@ impl Session for Connection {
     }
 
     fn poll_timeout(&self) -> Option<Millis> {
-        self.next_deadline()
+        [self.next_deadline(), self.held_back_until].into_iter().flatten().min()
     }
 }
 

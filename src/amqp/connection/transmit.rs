@@ -1,6 +1,6 @@
 //! What goes to the socket: replies first, then confirms, then deliveries out of the outbox, as far as there is room.
 
-use super::{Connection, Sent, Stage, connection};
+use super::{Connection, HOLD_BACK_MS, Sent, Stage, connection};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::message::Millis;
 use crate::session::{Flow, Transmit};
@@ -21,9 +21,10 @@ impl Connection {
             if out.len() > had {
                 self.heartbeat.sent(now);
             }
-            return match (more, self.blocked) {
-                (true, _) => Flow::More,
-                (false, true) => Flow::Paused,
+            let paused = self.blocked || self.is_held_back(now);
+            return match (paused, more) {
+                (true, _) => Flow::Paused,
+                (false, true) => Flow::More,
                 (false, false) => Flow::Open,
             };
         }
@@ -31,6 +32,17 @@ impl Connection {
             self.heartbeat.sent(now);
         }
         if self.stage == Stage::Closed { Flow::Closed } else { Flow::Open }
+    }
+
+    /// Whether a publisher that is too fast still has to wait: for a moment, and for as long as the journal is behind.
+    fn is_held_back(&mut self, now: Millis) -> bool {
+        let Some(until) = self.held_back_until else { return false };
+        if until <= now && self.amqp.broker.journal().is_behind() {
+            self.held_back_until = Some(now + HOLD_BACK_MS);
+        } else if until <= now {
+            self.held_back_until = None;
+        }
+        self.held_back_until.is_some()
     }
 
     /// Confirms what has become durable.

@@ -44,6 +44,8 @@ pub struct Queue {
     /// Dead letters that had nowhere to go and may not get lost.
     held: Vec<(Entry, DeathReason)>,
     had_consumer: bool,
+    /// When a message was last given to a consumer.
+    last_delivered: Millis,
     /// When the queue was last used, for x-expires.
     last_used: Millis,
     /// The earliest time at which it has asked to be looked at.
@@ -91,6 +93,7 @@ impl Queue {
             unacked_bytes: 0,
             held: Vec::new(),
             had_consumer: false,
+            last_delivered: 0,
             last_used: turn.now,
             wake_at: None,
             closed: false,
@@ -135,6 +138,7 @@ impl Queue {
             }
         }
         self.dispatch(turn);
+        turn.hold_back |= self.is_falling_behind(turn.now);
     }
 
     fn enqueue(&mut self, entry: Entry, turn: &mut Turn) {
@@ -369,6 +373,7 @@ impl Queue {
             if outbox.is_empty() {
                 turn.wake(&consumer.outbox);
             }
+            self.last_delivered = turn.now;
             let mut taken = 0;
             let mut room = true;
             let mut furthest = None;

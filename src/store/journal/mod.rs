@@ -50,6 +50,8 @@ pub struct JournalOptions {
     pub commit_bytes_max: usize,
     /// How long changes that nobody waits for may gather before they are written.
     pub linger: Duration,
+    /// Bytes that may be appended and not yet written before [`Journal::is_behind`].
+    pub gathered_bytes_max: usize,
     /// How many newer records there are before one is looked at for copying forward: younger ones are likely to die by
     /// themselves.
     pub copy_age_records: u64,
@@ -63,6 +65,7 @@ impl Default for JournalOptions {
             record_bytes: 256 << 10,
             commit_bytes_max: 16 << 20,
             linger: Duration::from_millis(5),
+            gathered_bytes_max: 32 << 20,
             copy_age_records: 256,
             copy_gain_bytes_min: 1 << 20,
         }
@@ -89,6 +92,8 @@ pub struct Journal {
     gathering: Mutex<Gathering>,
     work: Condvar,
     durable: AtomicU64,
+    /// See [`Journal::is_behind`].
+    behind: AtomicBool,
     /// Whether the last commit left something to do that nobody appended.
     work_left: AtomicBool,
     cache: Mutex<RecordCache>,
@@ -172,6 +177,9 @@ impl Journal {
         let was_pressing = gathering.is_pressing();
         let was_empty = gathering.is_empty();
         let lsn = gathering.take(changes, waiter);
+        if gathering.sealed.len() * self.options.record_bytes > self.options.gathered_bytes_max {
+            self.behind.store(true, Ordering::Relaxed);
+        }
         if was_empty || gathering.is_pressing() != was_pressing {
             self.work.notify_one();
         }
@@ -181,6 +189,11 @@ impl Journal {
     /// How far the journal is durable.
     pub fn durable(&self) -> Lsn {
         Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Whether appends come faster than the engine writes them: who appends should hold back, or memory fills up.
+    pub fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
     }
 
     /// Why the journal takes nothing more, if it doesn't.
@@ -252,7 +265,13 @@ impl Journal {
             index.sweep_if_due();
         }
         drop(batch);
-        self.gathering.lock().forget(committing.written);
+        {
+            let mut gathering = self.gathering.lock();
+            gathering.forget(committing.written);
+            if gathering.sealed.len() * self.options.record_bytes <= self.options.gathered_bytes_max / 2 {
+                self.behind.store(false, Ordering::Relaxed);
+            }
+        }
         let is_tidied = self.tidy(committing.written)?;
         let is_more_due = {
             let index = self.index.lock();

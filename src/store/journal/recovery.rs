@@ -126,6 +126,7 @@ impl Journal {
             gathering: Mutex::new(Gathering::new(Lsn(written.0 + 1), options.record_bytes)),
             work: Condvar::new(),
             durable: AtomicU64::new(written.0),
+            behind: AtomicBool::new(false),
             work_left: AtomicBool::new(false),
             cache: Mutex::new(RecordCache::default()),
         };
