@@ -1,20 +1,23 @@
 //! Class basic (0-9-1 section 1.8), but for publishing, acknowledging and delivering: qos, consume, cancel, get.
 
+use super::deliver::Arguments;
 use super::queue::{REPLY_TO, saturating};
 use super::unacked::Unacked;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::put_method;
+use crate::amqp::frame::put_raw_method;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::NewConsumer;
 use crate::broker::routing::ReplyConsumer;
 use crate::message::{DeliveryTag, FieldTable, Reader};
 use amq_protocol::protocol::basic::AMQPMethod::{
-    Ack, Cancel, CancelOk, Consume, ConsumeOk, Get, GetEmpty, GetOk, Nack, Publish, Qos, QosOk, Recover,
+    Ack, Cancel, CancelOk, Consume, ConsumeOk, Get, GetEmpty, Nack, Publish, Qos, QosOk, Recover,
     RecoverAsync, Reject,
 };
 use amq_protocol::protocol::{AMQPClass, basic};
+
+const GET_OK: (u16, u16) = (60, 71);
 
 impl Channel {
     pub(super) fn handle_basic(
@@ -153,9 +156,10 @@ impl Channel {
         self.check_consumer_tag(consume, context)?;
         let tag = self.consumer_tag(consume, context);
         let token = context.names.name("");
-        let consumer = ReplyConsumer { outbox: context.outbox.clone(), channel: self.number };
+        let id = context.broker().next_consumer_id();
+        let consumer = ReplyConsumer { outbox: context.outbox.clone(), channel: self.number, consumer: id };
         context.broker().add_reply_consumer(&token, consumer);
-        self.reply_to = Some(ReplyTo { consumer_tag: tag.as_str().into(), token });
+        self.reply_to = Some(ReplyTo { id, consumer_tag: tag.as_str().into(), token });
         self.reply_consume_ok(consume, &tag, context);
         Ok(())
     }
@@ -188,15 +192,12 @@ impl Channel {
             return Ok(());
         };
         let tag = self.next_tag();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).as_ref().into();
-        let ok = basic::GetOk {
-            delivery_tag: tag.0,
-            redelivered: entry.redelivered,
-            exchange: text(entry.message.exchange()),
-            routing_key: text(entry.message.routing_key()),
-            message_count: saturating(left),
-        };
-        put_method(context.out, self.number, AMQPClass::Basic(GetOk(ok)));
+        let mut ok = Arguments::new();
+        ok.put(&tag.0.to_be_bytes());
+        ok.put(&[u8::from(entry.redelivered)]);
+        ok.put_envelope(&entry.message);
+        ok.put(&saturating(left).to_be_bytes());
+        put_raw_method(context.out, self.number, GET_OK, ok.as_bytes());
         self.put_entry_content(&entry, &queue, context.frame_max, context.out);
         if !get.no_ack {
             self.unacked.push(Unacked { tag, consumer: None, queue, entry });

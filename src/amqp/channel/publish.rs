@@ -1,15 +1,15 @@
 //! basic.publish: the checks on a message, its route, and its way to the queues in a batch (0-9-1 section 1.8.3.7).
 
 use super::content::Published;
+use super::deliver::Arguments;
 use super::{Channel, Context, Mode};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::{put_content, put_method};
+use crate::amqp::frame::{put_content, put_raw_method};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
 use crate::broker::routing::{REPLY_TO_PREFIX, Route};
 use crate::message::{DeliveryTag, FieldTable, Message, PropertyScan, Value};
-use amq_protocol::protocol::{AMQPClass, basic};
 use std::sync::Arc;
 
 /// Messages of this turn that take the same route, on their way to the queues together.
@@ -140,14 +140,13 @@ impl Channel {
 
     /// Sends an unroutable message back (0-9-1 section 1.8.3.8).
     pub(super) fn basic_return(&self, message: &Message, context: &mut Context<'_>) {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).as_ref().into();
-        let method = basic::AMQPMethod::Return(basic::Return {
-            reply_code: 312,
-            reply_text: "NO_ROUTE".into(),
-            exchange: text(message.exchange()),
-            routing_key: text(message.routing_key()),
-        });
-        put_method(context.out, self.number, AMQPClass::Basic(method));
+        const RETURN: (u16, u16) = (60, 50);
+        const NO_ROUTE: u16 = 312;
+        let mut arguments = Arguments::new();
+        arguments.put(&NO_ROUTE.to_be_bytes());
+        arguments.put_short_str(b"NO_ROUTE");
+        arguments.put_envelope(message);
+        put_raw_method(context.out, self.number, RETURN, arguments.as_bytes());
         put_content(context.out, self.number, message, message.properties(), context.frame_max);
     }
 
