@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod frames;
 mod in_memory;
 
 use amq_protocol::frame::AMQPFrame;
@@ -11,7 +12,8 @@ use amq_protocol::protocol::queue::{self, AMQPMethod as Queue};
 use amq_protocol::protocol::tx::{self, AMQPMethod as Tx};
 use amq_protocol::protocol::{AMQPClass, channel, connection};
 use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, ShortString};
-use in_memory::{InMemory, LineId, channel_close, channel_open, method, publish, publish_to};
+use frames::{channel_close, channel_open, method, publish, publish_to};
+use in_memory::{InMemory, LineId};
 use leveret::amqp::AmqpSettings;
 use std::time::{Duration, Instant};
 
