@@ -20,8 +20,9 @@ pub enum Flow {
 
 /// One peer's conversation in one protocol. Synchronous; the same code runs behind a socket and in a test.
 pub trait Session: Send {
-    /// Takes whatever whole units `input` holds, and leaves an unfinished one in it.
-    fn handle_input(&mut self, input: &mut BytesMut, now: Millis);
+    /// Takes whatever whole units `input` holds, and leaves an unfinished one in it. True when it stopped earlier, since much
+    /// waits to be sent already: it wants to be called again with the rest when that has left.
+    fn handle_input(&mut self, input: &mut BytesMut, now: Millis) -> bool;
 
     /// Does what is due at `now`.
     fn handle_timeout(&mut self, now: Millis);

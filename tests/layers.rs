@@ -30,8 +30,7 @@ const EVERYTHING: &[&str] =
 const OUTSIDE: &[(&str, &[&str])] = &[
     ("tokio::", &["net", "main", "server"]),
     ("std::net::", &["net", "config", "server"]),
-    ("std::time::Instant", &["clock"]),
-    ("Instant::now", &["clock", "net"]),
+    ("Instant::now", &["clock", "net", "server"]),
     ("SystemTime", &["clock"]),
     ("amq_protocol::", &["amqp"]),
     ("sled::", &["store"]),

@@ -116,12 +116,6 @@ pub(super) fn put_raw_method(out: &mut Transmit, channel: ChannelNumber, ids: (u
     out.put(&[END]);
 }
 
-/// Appends a short string to arguments that are encoded by hand. Longer text than 255 octets does not come here.
-pub(super) fn put_short_str(arguments: &mut Vec<u8>, text: &[u8]) {
-    arguments.push(u8::try_from(text.len()).expect("tags, names and keys are short strings"));
-    arguments.extend_from_slice(text);
-}
-
 /// Appends a heartbeat.
 pub(super) fn put_heartbeat(out: &mut Transmit) {
     put_head(out, HEARTBEAT, 0, 0);

@@ -41,7 +41,7 @@ pub struct AmqpSettings {
     pub consumers_per_channel_max: u32,
     /// Messages of an uncommitted transaction.
     pub tx_messages_max: usize,
-    /// Bytes of an uncommitted transaction's bodies.
+    /// Bytes of an uncommitted transaction's messages.
     pub tx_bytes_max: usize,
 }
 

@@ -51,7 +51,13 @@ impl Alarms {
 
     /// Has a held up session woken when all alarms are cleared.
     pub fn wake_when_cleared(&self, outbox: &Arc<Outbox>) {
-        self.blocked.lock().push(Arc::downgrade(outbox));
+        let mut blocked = self.blocked.lock();
+        if blocked.len() == blocked.capacity() {
+            // Those that are gone make room, so that clients which come and go under an alarm don't add up.
+            blocked.retain(|outbox| outbox.strong_count() > 0);
+        }
+        blocked.push(Arc::downgrade(outbox));
+        drop(blocked);
         if self.reason().is_none() {
             outbox.wake();
         }

@@ -27,6 +27,9 @@ pub struct Entry {
     pub journaled: bool,
 }
 
+/// What an item takes besides its message's bytes, roughly.
+const ITEM_BYTES: usize = 128;
+
 /// Something for a session.
 #[derive(Debug)]
 pub enum Outgoing {
@@ -46,10 +49,17 @@ pub enum Outgoing {
         /// The consumer.
         consumer: ConsumerId,
     },
+    /// Credit of the channel's own limit was given back that a consumer of another queue may have been refused meanwhile.
+    CreditFreed {
+        /// The channel.
+        channel: ChannelNumber,
+    },
     /// A reply for the channel's direct reply-to consumer.
     Reply {
         /// The consumer's channel.
         channel: ChannelNumber,
+        /// The consumer: the channel may be another one by now.
+        consumer: ConsumerId,
         /// The reply.
         message: Message,
     },
@@ -61,16 +71,26 @@ impl Outgoing {
         match self {
             Outgoing::Deliver { channel, .. }
             | Outgoing::Cancelled { channel, .. }
+            | Outgoing::CreditFreed { channel }
             | Outgoing::Reply { channel, .. } => *channel,
         }
     }
 
-    /// Bytes of the body, if it has one.
-    fn body_bytes(&self) -> usize {
+    /// What it takes while it waits, roughly.
+    fn size_bytes(&self) -> usize {
+        let message_bytes = match self {
+            Outgoing::Deliver { entry, .. } => entry.message.size_bytes(),
+            Outgoing::Reply { message, .. } => message.size_bytes(),
+            Outgoing::Cancelled { .. } | Outgoing::CreditFreed { .. } => 0,
+        };
+        ITEM_BYTES + message_bytes
+    }
+
+    /// What it takes of the room for replies.
+    fn reply_bytes(&self) -> u64 {
         match self {
-            Outgoing::Deliver { entry, .. } => entry.message.body_bytes(),
-            Outgoing::Reply { message, .. } => message.body_bytes(),
-            Outgoing::Cancelled { .. } => 0,
+            Outgoing::Reply { .. } => self.size_bytes() as u64,
+            _ => 0,
         }
     }
 }
@@ -102,14 +122,15 @@ impl Outbox {
         self.items.lock()
     }
 
-    /// Takes what has come, until it holds `bytes_max` of bodies, and says whether more is waiting.
+    /// Takes what has come, until that takes `bytes_max`, and says whether more is waiting.
     pub fn take(&self, into: &mut Vec<Outgoing>, bytes_max: usize) -> bool {
         let mut items = self.items.lock();
         let mut bytes = 0;
         while bytes < bytes_max
             && let Some(item) = items.pop_front()
         {
-            bytes += item.body_bytes();
+            bytes += item.size_bytes();
+            self.reply_bytes.fetch_sub(item.reply_bytes(), Ordering::Relaxed);
             into.push(item);
         }
         !items.is_empty()
@@ -119,28 +140,30 @@ impl Outbox {
     pub fn take_channel(&self, channel: ChannelNumber) -> Vec<Outgoing> {
         let mut items = self.items.lock();
         let all: Vec<Outgoing> = std::mem::take(&mut *items).into();
-        let (taken, left) = all.into_iter().partition(|item| item.channel() == channel);
-        let left: Vec<Outgoing> = left;
+        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|item| item.channel() == channel);
         *items = left.into();
+        let reply_bytes = taken.iter().map(Outgoing::reply_bytes).sum();
+        self.reply_bytes.fetch_sub(reply_bytes, Ordering::Relaxed);
         taken
     }
 
-    /// Puts in a direct reply-to message, unless `limit_bytes` of them are waiting: then it is dropped, as one is whose
+    /// Puts in a direct reply-to message, unless those that wait take `limit_bytes`: then it is dropped, as one is whose
     /// requester is gone. Returns whether the session has to be woken.
-    pub fn reply(&self, channel: ChannelNumber, message: Message, limit_bytes: u64) -> bool {
-        let bytes = message.body_bytes() as u64;
-        if self.reply_bytes.fetch_add(bytes, Ordering::Relaxed) > limit_bytes {
-            self.reply_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    pub fn reply(
+        &self,
+        channel: ChannelNumber,
+        consumer: ConsumerId,
+        message: Message,
+        limit_bytes: u64,
+    ) -> bool {
+        let reply = Outgoing::Reply { channel, consumer, message };
+        let mut items = self.items.lock();
+        if self.reply_bytes.fetch_add(reply.reply_bytes(), Ordering::Relaxed) > limit_bytes {
+            self.reply_bytes.fetch_sub(reply.reply_bytes(), Ordering::Relaxed);
             return false;
         }
-        let mut items = self.items.lock();
-        items.push_back(Outgoing::Reply { channel, message });
+        items.push_back(reply);
         items.len() == 1
-    }
-
-    /// Says that a reply of so many body bytes was fetched.
-    pub fn reply_taken(&self, bytes: usize) {
-        self.reply_bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
     /// Whether the store has failed, so that what the session waits for never becomes durable.

@@ -1,11 +1,11 @@
 //! From an exchange to a set of queues: exchange-to-exchange bindings, alternate exchanges, CC and BCC, each queue once.
 
 use super::delivery::Outbox;
-use super::exchange::{Destination, Envelope, Exchange, Matches};
+use super::exchange::{Binding, Bindings, Destination, Envelope, Exchange, Matches};
 use super::queue::QueueHandle;
 use super::vhost::VirtualHost;
-use crate::message::{ChannelNumber, Message, Name, Value};
-use std::collections::BTreeSet;
+use crate::message::{ChannelNumber, ConsumerId, Message, Name, QueueId, Value};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Routing keys that begin so lead to a direct reply-to consumer.
@@ -18,6 +18,8 @@ pub struct ReplyConsumer {
     pub outbox: Arc<Outbox>,
     /// The channel.
     pub channel: ChannelNumber,
+    /// The consumer.
+    pub consumer: ConsumerId,
 }
 
 /// Where a message goes.
@@ -36,10 +38,33 @@ impl Route {
     pub fn is_empty(&self) -> bool {
         self.queues.is_empty() && self.reply.is_none()
     }
+}
 
+/// Below this, looking through all is faster than a table.
+const TABLE_FROM: usize = 16;
+
+/// A route that is being found.
+#[derive(Default)]
+struct Finding {
+    route: Route,
+    /// The queues of the route, once they are many.
+    known: HashSet<QueueId>,
+}
+
+impl Finding {
     fn add(&mut self, queue: Arc<QueueHandle>) {
-        if !self.queues.iter().any(|other| Arc::ptr_eq(other, &queue)) {
-            self.queues.push(queue);
+        let queues = &mut self.route.queues;
+        if queues.len() < TABLE_FROM {
+            if !queues.iter().any(|other| Arc::ptr_eq(other, &queue)) {
+                queues.push(queue);
+            }
+            return;
+        }
+        if self.known.is_empty() {
+            self.known = queues.iter().map(|queue| queue.definition().id).collect();
+        }
+        if self.known.insert(queue.definition().id) {
+            queues.push(queue);
         }
     }
 }
@@ -47,9 +72,9 @@ impl Route {
 impl VirtualHost {
     /// Finds the route of a message that is published to `exchange` with its routing key, CC and BCC.
     pub fn route(&self, exchange: &Arc<Exchange>, message: &Message) -> Route {
-        let mut route = Route { by_key_alone: true, ..Route::default() };
+        let mut found = Finding::default();
         let copies = if message.has_copies() { copies(message) } else { Vec::new() };
-        route.by_key_alone = copies.is_empty();
+        found.route.by_key_alone = copies.is_empty();
         let envelopes: Vec<Envelope<'_>> = std::iter::once(message.routing_key())
             .chain(copies.iter().map(Vec::as_slice))
             .map(|key| Envelope::new(key, message))
@@ -58,14 +83,14 @@ impl VirtualHost {
         let mut to_visit = vec![exchange.clone()];
         while let Some(exchange) = to_visit.pop() {
             if exchange.definition().name.is_empty() {
-                self.route_by_queue_name(&envelopes, &mut route);
+                self.route_by_queue_name(&envelopes, &mut found);
                 continue;
             }
             if seen.insert(exchange.definition().name.clone()) {
-                self.visit(&exchange, &envelopes, &mut route, &mut to_visit);
+                self.visit(&exchange, &envelopes, &mut found, &mut to_visit);
             }
         }
-        route
+        found.route
     }
 
     /// Follows the bindings of one exchange, or else goes to its alternate exchange.
@@ -73,26 +98,23 @@ impl VirtualHost {
         &self,
         exchange: &Exchange,
         envelopes: &[Envelope<'_>],
-        route: &mut Route,
+        found: &mut Finding,
         to_visit: &mut Vec<Arc<Exchange>>,
     ) {
         let bindings = exchange.bindings();
-        route.by_key_alone &= bindings.index().routes_by_key_alone();
-        let mut matches = Matches::default();
-        for envelope in envelopes {
-            bindings.index().route(envelope, &mut matches);
-        }
-        for binding in matches.bindings() {
+        found.route.by_key_alone &= bindings.index().routes_by_key_alone();
+        let matched = matched(&bindings, envelopes);
+        for binding in &matched {
             match &binding.destination {
                 Destination::Queue(name) => {
                     if let Some(queue) = self.queue(name) {
-                        route.add(queue);
+                        found.add(queue);
                     }
                 }
                 Destination::Exchange(name) => to_visit.extend(self.exchange(name)),
             }
         }
-        if matches.bindings().is_empty()
+        if matched.is_empty()
             && let Some(alternate) = exchange.alternate_exchange()
         {
             match self.exchange(alternate) {
@@ -108,17 +130,37 @@ impl VirtualHost {
     }
 
     /// The default exchange: every queue is bound to it by its name (0-9-1 section 3.1.3.1).
-    fn route_by_queue_name(&self, envelopes: &[Envelope<'_>], route: &mut Route) {
+    fn route_by_queue_name(&self, envelopes: &[Envelope<'_>], found: &mut Finding) {
         for envelope in envelopes {
             let Ok(name) = std::str::from_utf8(envelope.routing_key) else { continue };
             if let Some(token) = name.strip_prefix(REPLY_TO_PREFIX) {
-                route.reply = self.shared().reply_consumer(token);
-                route.by_key_alone = false;
+                found.route.reply = self.shared().reply_consumer(token);
+                found.route.by_key_alone = false;
             } else if let Some(queue) = self.queue(name) {
-                route.add(queue);
+                found.add(queue);
             }
         }
     }
+}
+
+/// The bindings that one of the envelopes matches. Copies may be many, and bindings too: of several envelopes that match the
+/// same binding only the first counts.
+fn matched<'a>(bindings: &'a Bindings, envelopes: &[Envelope<'_>]) -> Vec<&'a Arc<Binding>> {
+    let mut matched = Vec::new();
+    let mut known: HashSet<*const Binding> = HashSet::new();
+    for envelope in envelopes {
+        let mut matches = Matches::default();
+        bindings.index().route(envelope, &mut matches);
+        if envelopes.len() == 1 {
+            return matches.into_bindings();
+        }
+        matched
+            .extend(matches.into_bindings().into_iter().filter(|binding| known.insert(Arc::as_ptr(binding))));
+        if matched.len() == bindings.len() {
+            break;
+        }
+    }
+    matched
 }
 
 /// The routing keys in the headers CC and BCC.

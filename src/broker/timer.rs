@@ -1,9 +1,9 @@
-//! The one heap that holds every deadline of the core: when which queue wants to be looked at.
+//! The one place that holds every deadline of the core: when which queue wants to be looked at.
 
 use crate::message::{Millis, Name};
 use parking_lot::Mutex;
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 
 /// A queue that wants to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,8 +19,15 @@ pub struct Deadline {
 /// See the module.
 #[derive(Default)]
 pub struct Timer {
-    heap: Mutex<BinaryHeap<Reverse<Deadline>>>,
+    deadlines: Mutex<Deadlines>,
     waker: Mutex<Option<Box<dyn Fn() + Send + Sync>>>,
+}
+
+/// One deadline for each queue, its earliest: a queue that is looked at asks again.
+#[derive(Default)]
+struct Deadlines {
+    in_order: BTreeSet<Deadline>,
+    by_queue: HashMap<(Name, Name), Millis>,
 }
 
 impl Timer {
@@ -29,12 +36,20 @@ impl Timer {
         *self.waker.lock() = Some(waker);
     }
 
-    /// Adds a deadline.
+    /// Adds a deadline, unless the queue has an earlier one.
     pub fn push(&self, deadline: Deadline) {
         let is_first = {
-            let mut heap = self.heap.lock();
-            let is_first = heap.peek().is_none_or(|Reverse(first)| deadline.at < first.at);
-            heap.push(Reverse(deadline));
+            let Deadlines { in_order, by_queue } = &mut *self.deadlines.lock();
+            match by_queue.entry((deadline.vhost.clone(), deadline.queue.clone())) {
+                Entry::Occupied(entry) if *entry.get() <= deadline.at => return,
+                Entry::Occupied(mut entry) => {
+                    let later = Deadline { at: entry.insert(deadline.at), ..deadline.clone() };
+                    in_order.remove(&later);
+                }
+                Entry::Vacant(entry) => _ = entry.insert(deadline.at),
+            }
+            let is_first = in_order.first().is_none_or(|first| deadline.at < first.at);
+            in_order.insert(deadline);
             is_first
         };
         if is_first && let Some(waker) = &*self.waker.lock() {
@@ -42,24 +57,66 @@ impl Timer {
         }
     }
 
+    /// Forgets the deadline of a queue that is gone.
+    pub fn forget(&self, vhost: &Name, queue: &Name) {
+        let Deadlines { in_order, by_queue } = &mut *self.deadlines.lock();
+        if let Some(at) = by_queue.remove(&(vhost.clone(), queue.clone())) {
+            in_order.remove(&Deadline { at, vhost: vhost.clone(), queue: queue.clone() });
+        }
+    }
+
     /// The first deadline's time.
     pub fn next(&self) -> Option<Millis> {
-        self.heap.lock().peek().map(|Reverse(first)| first.at)
+        self.deadlines.lock().in_order.first().map(|first| first.at)
     }
 
     /// Takes the first deadline, if it has come.
     pub fn pop_due(&self, now: Millis) -> Option<Deadline> {
-        let mut heap = self.heap.lock();
-        heap.peek()
-            .is_some_and(|Reverse(first)| first.at <= now)
-            .then(|| heap.pop())
-            .flatten()
-            .map(|Reverse(first)| first)
+        let Deadlines { in_order, by_queue } = &mut *self.deadlines.lock();
+        in_order.first().filter(|first| first.at <= now)?;
+        let first = in_order.pop_first()?;
+        by_queue.remove(&(first.vhost.clone(), first.queue.clone()));
+        Some(first)
     }
 }
 
 impl std::fmt::Debug for Timer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Timer").field("next", &self.next()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn deadline(queue: &str, at: Millis) -> Deadline {
+        Deadline { at, vhost: "/".into(), queue: queue.into() }
+    }
+
+    #[test]
+    fn a_queue_has_one_deadline_the_earliest() {
+        let timer = Timer::default();
+        for (queue, at) in [("a", 30), ("b", 20), ("a", 10), ("a", 40)] {
+            timer.push(deadline(queue, at));
+        }
+        assert_eq!(timer.next(), Some(10));
+        assert_eq!(timer.pop_due(9), None);
+        assert_eq!(timer.pop_due(50), Some(deadline("a", 10)));
+        assert_eq!(timer.pop_due(50), Some(deadline("b", 20)));
+        assert_eq!((timer.pop_due(50), timer.next()), (None, None));
+    }
+
+    #[test]
+    fn queues_that_come_and_go_leave_nothing() {
+        let timer = Timer::default();
+        for n in 0..100 {
+            let at = deadline(&format!("q{n}"), 1000 - n);
+            timer.push(at.clone());
+            timer.push(Deadline { at: 5000, ..at.clone() });
+            timer.forget(&at.vhost, &at.queue);
+        }
+        assert_eq!(timer.next(), None);
+        assert!(timer.deadlines.lock().by_queue.is_empty());
     }
 }

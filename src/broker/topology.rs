@@ -81,16 +81,24 @@ impl VirtualHost {
         topology: &mut Topology,
         exchange: &Arc<Exchange>,
     ) -> Result<(), BrokerError> {
-        let name = exchange.definition().name.clone();
+        self.remove_exchange_and_bindings_from(topology, exchange)?;
+        self.remove_bindings_to(topology, Destination::Exchange(exchange.definition().name.clone()))
+    }
+
+    fn remove_exchange_and_bindings_from(
+        &self,
+        topology: &mut Topology,
+        exchange: &Arc<Exchange>,
+    ) -> Result<(), BrokerError> {
         if exchange.definition().durable {
             self.shared().remove(&Definition::Exchange(exchange.definition().clone()))?;
         }
-        self.remove_exchange(&name);
+        self.remove_exchange(&exchange.definition().name);
         let from_here: Vec<_> = exchange.bindings().iter().cloned().collect();
         for binding in from_here {
             self.forget_binding(topology, exchange, &binding)?;
         }
-        self.remove_bindings_to(topology, &Destination::Exchange(name))
+        Ok(())
     }
 
     /// Binds a queue or an exchange to an exchange. A binding that is there already is fine.
@@ -135,7 +143,10 @@ impl VirtualHost {
         let Some(binding) = source.unbind(destination, routing_key, arguments) else { return Ok(()) };
         self.topology_changed();
         self.forget_binding(&mut topology, &source, &binding)?;
-        self.auto_delete(&mut topology, &source)
+        if is_finished(&source) {
+            self.remove_exchange_and_bindings(&mut topology, &source)?;
+        }
+        Ok(())
     }
 
     fn check_ends(
@@ -180,27 +191,22 @@ impl VirtualHost {
         self.shared().remove(&Definition::Binding(self.name().clone(), (**binding).clone()))
     }
 
-    /// Removes every binding to a destination that is going away.
-    fn remove_bindings_to(
-        &self,
-        topology: &mut Topology,
-        destination: &Destination,
-    ) -> Result<(), BrokerError> {
-        for source in topology.sources.remove(destination).unwrap_or_default() {
-            let Some(exchange) = self.exchange(&source) else { continue };
-            for binding in exchange.unbind_all(destination) {
-                self.shared().remove(&Definition::Binding(self.name().clone(), (*binding).clone()))?;
+    /// Removes every binding to a destination that is going away, and the auto-delete exchanges that end with them: a
+    /// chain of those may be long, so it is followed by a list and not by recursion.
+    fn remove_bindings_to(&self, topology: &mut Topology, going: Destination) -> Result<(), BrokerError> {
+        let mut all_going = vec![going];
+        while let Some(destination) = all_going.pop() {
+            for source in topology.sources.remove(&destination).unwrap_or_default() {
+                let Some(exchange) = self.exchange(&source) else { continue };
+                for binding in exchange.unbind_all(&destination) {
+                    self.shared().remove(&Definition::Binding(self.name().clone(), (*binding).clone()))?;
+                }
+                self.topology_changed();
+                if is_finished(&exchange) {
+                    self.remove_exchange_and_bindings_from(topology, &exchange)?;
+                    all_going.push(Destination::Exchange(source));
+                }
             }
-            self.topology_changed();
-            self.auto_delete(topology, &exchange)?;
-        }
-        Ok(())
-    }
-
-    /// An auto-delete exchange goes with the last binding that starts from it.
-    fn auto_delete(&self, topology: &mut Topology, exchange: &Arc<Exchange>) -> Result<(), BrokerError> {
-        if exchange.definition().auto_delete && exchange.bindings().is_empty() {
-            self.remove_exchange_and_bindings(topology, exchange)?;
         }
         Ok(())
     }
@@ -287,40 +293,59 @@ impl VirtualHost {
             Err(BrokerError::NotFound(_)) => return Ok(0),
             Err(error) => return Err(error),
         };
-        let counts = queue.lock().counts();
-        if if_empty && counts.ready > 0 {
-            return Err(BrokerError::NotEmpty(queue.definition().resource()));
+        let count = queue.close(if_unused, if_empty, turn)?;
+        self.remove_queue_and_bindings(&mut topology, &queue)?;
+        Ok(count)
+    }
+
+    /// Deletes a queue with the connection that it belongs to. One that is not there is fine, and so is a namesake that
+    /// somebody else declared when it was gone.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn delete_exclusive_queue(
+        &self,
+        name: &str,
+        owner: ConnectionId,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
+        let mut topology = self.topology.lock();
+        let queue = self.queue(name).filter(|queue| queue.definition().exclusive_owner == Some(owner));
+        if let Some(queue) = queue {
+            queue.close(false, false, turn)?;
+            self.remove_queue_and_bindings(&mut topology, &queue)?;
         }
-        if if_unused && counts.consumers > 0 {
-            return Err(BrokerError::InUse(queue.definition().resource()));
-        }
-        self.remove_queue_and_bindings(&mut topology, &queue, turn)
+        Ok(())
     }
 
     /// Deletes a queue that has asked for it itself, if it is still the same queue.
     pub(super) fn delete_finished_queue(&self, name: &str, id: QueueId, turn: &mut Turn) {
         let mut topology = self.topology.lock();
         let Some(queue) = self.queue_by_id(name, id) else { return };
-        if queue.lock().counts().consumers > 0 {
+        if queue.close(true, false, turn).is_err() {
             return;
         }
-        if let Err(error) = self.remove_queue_and_bindings(&mut topology, &queue, turn) {
+        if let Err(error) = self.remove_queue_and_bindings(&mut topology, &queue) {
             tracing::error!("could not delete {}: {error}", queue.definition().resource());
         }
     }
 
+    /// Removes a queue that has been closed.
     fn remove_queue_and_bindings(
         &self,
         topology: &mut Topology,
         queue: &Arc<QueueHandle>,
-        turn: &mut Turn,
-    ) -> Result<usize, BrokerError> {
+    ) -> Result<(), BrokerError> {
         if queue.definition().survives_restart() {
             self.shared().remove(&Definition::queue(queue.definition()))?;
         }
         self.remove_queue(&queue.definition().name);
-        let count = queue.close(turn);
-        self.remove_bindings_to(topology, &Destination::Queue(queue.definition().name.clone()))?;
-        Ok(count)
+        self.shared().timer.forget(self.name(), &queue.definition().name);
+        self.remove_bindings_to(topology, Destination::Queue(queue.definition().name.clone()))
     }
+}
+
+/// An auto-delete exchange goes with the last binding that starts from it.
+fn is_finished(exchange: &Exchange) -> bool {
+    exchange.definition().auto_delete && exchange.bindings().is_empty()
 }

@@ -209,7 +209,8 @@ impl VirtualHost {
         let Staged { first, mut messages } = staged;
         if let Some(reply) = &route.reply {
             for message in &messages {
-                if reply.outbox.reply(reply.channel, message.clone(), self.shared.limits.reply_bytes) {
+                let limit_bytes = self.shared.limits.reply_bytes;
+                if reply.outbox.reply(reply.channel, reply.consumer, message.clone(), limit_bytes) {
                     turn.wake(&reply.outbox);
                 }
             }

@@ -83,6 +83,11 @@ impl Message {
         self.content.len() - self.body_start()
     }
 
+    /// Bytes of all of it: names, properties and body.
+    pub fn size_bytes(&self) -> usize {
+        self.content.len()
+    }
+
     /// Everything the message holds, for a store: see [`Message::from_stored`].
     pub fn stored(&self) -> (&[u8], StoredShape) {
         let shape = StoredShape {

@@ -68,7 +68,10 @@ where
     let mut timer = Timer::new();
     let mut now = clock.now();
     let (mut last_written, mut last_read) = (now, now);
+    // Whether the session has left frames in `input` until there is room for what they are answered with.
+    let mut unhandled = false;
     let (mut idle, mut stopping) = (false, false);
+    let mut shutdown_begun = std::pin::pin!(shutdown.begun());
     loop {
         let was_empty = out.is_empty();
         let flow = session.poll_transmit(&mut out, now);
@@ -78,7 +81,12 @@ where
         if flow == Flow::Closed && out.is_empty() {
             return Ok(());
         }
-        let may_read = matches!(flow, Flow::Open | Flow::More) && out.len() < limits.transmit_bytes;
+        let has_room = matches!(flow, Flow::Open | Flow::More) && out.len() < limits.transmit_bytes;
+        if unhandled && has_room {
+            unhandled = session.handle_input(&mut input, now);
+            continue;
+        }
+        let may_read = has_room && !unhandled;
         let read_bytes = if idle { IDLE_READ_BYTES } else { READ_BYTES };
         if may_read && input.capacity() - input.len() < read_bytes / 2 {
             input.reserve(read_bytes);
@@ -88,41 +96,38 @@ where
         timer.arm([session.poll_timeout(), stalled_at, idle_at].into_iter().flatten().min(), now);
         tokio::select! {
             biased;
+            () = &mut shutdown_begun, if !stopping => {
+                stopping = true;
+                session.handle_shutdown(clock.now());
+            }
             written = writer.write_buf(&mut out), if !out.is_empty() => {
                 if written? == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
-                now = clock.now();
-                last_written = now;
+                last_written = clock.now();
             }
             read = reader.read_buf(&mut input), if may_read => {
                 if read? == 0 {
                     return Ok(());
                 }
-                now = clock.now();
-                last_read = now;
+                last_read = clock.now();
                 idle = false;
-                session.handle_input(&mut input, now);
+                unhandled = session.handle_input(&mut input, last_read);
             }
-            () = wake.notified() => now = clock.now(),
-            () = timer.fired() => {
-                now = clock.now();
-                if stalled_at.is_some_and(|at| at <= now) {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it is sent"));
-                }
-                if idle_at.is_some_and(|at| at <= now) {
-                    input = BytesMut::new();
-                    idle = true;
-                }
-                if session.poll_timeout().is_some_and(|at| at <= now) {
-                    session.handle_timeout(now);
-                }
-            }
-            () = shutdown.begun(), if !stopping => {
-                stopping = true;
-                now = clock.now();
-                session.handle_shutdown(now);
-            }
+            () = wake.notified() => {}
+            () = timer.fired() => {}
+        }
+        now = clock.now();
+        // Looked at every time: a peer that never pauses would keep the timer from its turn.
+        if !out.is_empty() && last_written + limits.write_stall_timeout_ms <= now {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it is sent"));
+        }
+        if !idle && input.is_empty() && last_read + IDLE_MS <= now {
+            input = BytesMut::new();
+            idle = true;
+        }
+        if session.poll_timeout().is_some_and(|at| at <= now) {
+            session.handle_timeout(now);
         }
     }
 }
@@ -159,15 +164,107 @@ impl Timer {
 mod tests {
     use super::*;
     use crate::clock::TestClock;
+    use std::pin::Pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Context, Poll};
+    use tokio::io::ReadBuf;
+
+    /// A peer that never stops sending.
+    struct Flood;
+
+    impl AsyncRead for Flood {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            buffer.put_slice(&[0; 100]);
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// A peer that never reads.
+    struct Full;
+
+    impl AsyncWrite for Full {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Lets a second pass with every read. Says something once, if it is to.
+    struct Counting {
+        clock: TestClock,
+        says: &'static [u8],
+        timeout_at: Option<Millis>,
+        shutdown: Option<Shutdown>,
+        closed: bool,
+    }
+
+    impl Session for Counting {
+        fn handle_input(&mut self, input: &mut BytesMut, _: Millis) -> bool {
+            input.clear();
+            self.clock.advance(1000);
+            assert!(self.clock.now() < 1_000_000, "nothing else got its turn");
+            self.shutdown.iter().for_each(Shutdown::begin);
+            false
+        }
+
+        fn handle_timeout(&mut self, _: Millis) {
+            self.closed = true;
+        }
+
+        fn handle_disconnect(&mut self, _: Millis) {}
+
+        fn handle_shutdown(&mut self, _: Millis) {
+            self.closed = true;
+        }
+
+        fn poll_transmit(&mut self, out: &mut Transmit, _: Millis) -> Flow {
+            out.put(std::mem::take(&mut self.says));
+            if self.closed { Flow::Closed } else { Flow::Open }
+        }
+
+        fn poll_timeout(&self) -> Option<Millis> {
+            self.timeout_at
+        }
+    }
+
+    async fn drive_under_flood(session: impl FnOnce(TestClock) -> Counting) -> io::Result<()> {
+        let clock = TestClock::at(0);
+        let session = session(clock.clone());
+        let limits = DriveLimits { transmit_bytes: 1000, write_stall_timeout_ms: 30_000 };
+        let shutdown = session.shutdown.clone().unwrap_or_default();
+        drive(session, Flood, Full, &Notify::new(), &clock, limits, &shutdown).await
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_never_pauses_keeps_nothing_from_its_turn() {
+        let quiet = |clock| Counting { clock, says: b"", timeout_at: None, shutdown: None, closed: false };
+        let timed = |clock| Counting { timeout_at: Some(10_000), ..quiet(clock) };
+        assert!(drive_under_flood(timed).await.is_ok());
+        let stopped = |clock| Counting { shutdown: Some(Shutdown::default()), ..quiet(clock) };
+        assert!(drive_under_flood(stopped).await.is_ok());
+        let stalled = |clock| Counting { says: b"unread", ..quiet(clock) };
+        assert_eq!(drive_under_flood(stalled).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
 
     /// Has nothing to say, and counts how often it is asked.
     struct Silent(Arc<AtomicUsize>);
 
     impl Session for Silent {
-        fn handle_input(&mut self, input: &mut BytesMut, _: Millis) {
+        fn handle_input(&mut self, input: &mut BytesMut, _: Millis) -> bool {
             input.clear();
+            false
         }
 
         fn handle_timeout(&mut self, _: Millis) {}

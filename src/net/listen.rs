@@ -16,6 +16,9 @@ use tokio::task::JoinSet;
 /// After a failed accept, for instance at the limit of file descriptors, connections get so long to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long peers get to answer the close of their connections when the broker stops: it is to be gone within ten seconds.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerLimits {
@@ -57,7 +60,8 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Accepts connections until the shutdown begins, then waits until all of them are closed.
+    /// Accepts connections until the shutdown begins, then waits until all of them are closed. Those whose peers take too long
+    /// to answer are dropped.
     pub async fn run(self, shutdown: Shutdown) {
         let mut connections = JoinSet::new();
         loop {
@@ -74,8 +78,18 @@ impl Listener {
             }
         }
         drop(self.socket);
-        while let Some(ended) = connections.join_next().await {
-            log_panic(ended);
+        let all_closed = async {
+            while let Some(ended) = connections.join_next().await {
+                log_panic(ended);
+            }
+        };
+        if tokio::time::timeout(CLOSE_PATIENCE, all_closed).await.is_err() {
+            tracing::warn!(
+                "{} connections were not closed after {CLOSE_PATIENCE:?}, dropped",
+                connections.len()
+            );
+            // What they held is given back when their tasks are dropped.
+            connections.shutdown().await;
         }
     }
 

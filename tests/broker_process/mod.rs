@@ -25,6 +25,7 @@ struct Process {
     /// The lines of its standard output; disconnected when the process has ended.
     lines: Receiver<String>,
     directory: PathBuf,
+    asked_to_stop: bool,
 }
 
 impl BrokerProcess {
@@ -33,16 +34,25 @@ impl BrokerProcess {
         if let Ok(url) = std::env::var("LEVERET_TEST_URL") {
             return Self { url, process: None };
         }
+        Self::start_with(test, &[], None)
+    }
+
+    /// As [`BrokerProcess::start`], but always a broker of its own, with these variables. It may have at most
+    /// `file_descriptors` open.
+    pub(crate) fn start_with(test: &str, variables: &[(&str, &str)], file_descriptors: Option<u32>) -> Self {
         let directory =
             PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
         fs::create_dir_all(&directory).expect("the test's directory can be made");
         let log = File::create(directory.join("stderr.log")).expect("the log can be made");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_leveret"))
+        let limit = file_descriptors.map(|count| format!("ulimit -n {count}; ")).unwrap_or_default();
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{limit}exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_leveret")])
             .arg("--data-dir")
             .arg(directory.join("data"))
             .current_dir(&directory)
             .env("LEVERET__LISTENERS__AMQP__BIND", "127.0.0.1:0")
             .env("LEVERET__LISTENERS__HTTP__BIND", "127.0.0.1:0")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -51,13 +61,38 @@ impl BrokerProcess {
         let (sender, lines) = mpsc::channel();
         // Reading to the end keeps the broker from ever waiting for room in the pipe.
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut process = Process { child, lines, directory };
+        let mut process = Process { child, lines, directory, asked_to_stop: false };
         match process.port() {
             Some(port) => {
                 Self { url: format!("amqp://guest:guest@127.0.0.1:{port}/%2F"), process: Some(process) }
             }
             None => panic!("the broker did not say where it listens; {}", process.kill()),
         }
+    }
+}
+
+#[allow(dead_code)] // Only some tests look so closely.
+impl BrokerProcess {
+    /// Its process id; its own, not a shell's.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().expect("this test started it").child.id()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        let host = self.url.split_once('@').expect("the URL names a user").1;
+        host.split('/').next().unwrap_or_default().to_owned()
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        let process = self.process.as_ref().expect("this test started it");
+        fs::read_to_string(process.directory.join("stderr.log")).unwrap_or_default()
+    }
+
+    /// Asks it to stop, and does not wait until it has.
+    pub(crate) fn ask_to_stop(&mut self) {
+        self.process.as_mut().expect("this test started it").ask_to_stop();
     }
 }
 
@@ -74,15 +109,23 @@ impl Process {
         }
     }
 
+    /// Asks it to stop, once: it would take a second time for more than that.
+    fn ask_to_stop(&mut self) {
+        if !std::mem::replace(&mut self.asked_to_stop, true) {
+            // std has no SIGTERM, and every shell has kill.
+            let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
+            self.asked_to_stop = asked.is_ok_and(|status| status.success());
+        }
+    }
+
     /// Asks it to stop and waits until it has; false when it takes too long.
-    fn terminate(&self) -> bool {
-        // std has no SIGTERM, and every shell has kill.
-        let asked = Command::new("sh").args(["-c", &format!("kill -TERM {}", self.child.id())]).status();
+    fn terminate(&mut self) -> bool {
+        self.ask_to_stop();
         let deadline = Instant::now() + STOP;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(_) => {}
-                Err(RecvTimeoutError::Disconnected) => return asked.is_ok_and(|status| status.success()),
+                Err(RecvTimeoutError::Disconnected) => return self.asked_to_stop,
                 Err(RecvTimeoutError::Timeout) => return false,
             }
         }

@@ -3,9 +3,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)] // Each test needs a part of it, and a test's harness fails where it stands.
 
-use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame, parse_frame};
-use amq_protocol::protocol::basic::{AMQPMethod as Basic, AMQPProperties, Publish};
-use amq_protocol::protocol::{AMQPClass, channel};
+use crate::frames::{channel_open, cut, handshake};
+use amq_protocol::frame::AMQPFrame;
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
 use leveret::broker::exchange::ExchangeTypes;
@@ -38,61 +37,6 @@ struct Line {
     received: Vec<u8>,
     reading: bool,
     closed: bool,
-}
-
-/// What comes before everything else: the protocol header, start-ok as guest, tune-ok, open of the vhost /.
-pub(crate) fn handshake() -> Vec<u8> {
-    use amq_protocol::protocol::connection::{AMQPMethod, Open, StartOk, TuneOk};
-    let start_ok = StartOk {
-        mechanism: "PLAIN".into(),
-        response: "\0guest\0guest".into(),
-        locale: "en_US".into(),
-        ..StartOk::default()
-    };
-    let methods = [
-        AMQPMethod::StartOk(start_ok),
-        AMQPMethod::TuneOk(TuneOk { channel_max: 2047, frame_max: 131_072, heartbeat: 0 }),
-        AMQPMethod::Open(Open { virtual_host: "/".into() }),
-    ];
-    let mut bytes = b"AMQP\x00\x00\x09\x01".to_vec();
-    for method in methods {
-        bytes.extend(encode(&AMQPFrame::Method(0, AMQPClass::Connection(method))));
-    }
-    bytes
-}
-
-pub(crate) fn encode(frame: &AMQPFrame) -> Vec<u8> {
-    gen_frame(frame)(WriteContext::from(Vec::new())).unwrap().write
-}
-
-/// One method frame.
-pub(crate) fn method(channel: u16, method: AMQPClass) -> Vec<u8> {
-    encode(&AMQPFrame::Method(channel, method))
-}
-
-pub(crate) fn channel_open(channel: u16) -> Vec<u8> {
-    method(channel, AMQPClass::Channel(channel::AMQPMethod::Open(channel::Open {})))
-}
-
-pub(crate) fn channel_close(channel: u16) -> Vec<u8> {
-    method(channel, AMQPClass::Channel(channel::AMQPMethod::Close(channel::Close::default())))
-}
-
-/// basic.publish with its content.
-pub(crate) fn publish(channel: u16, publish: Publish, properties: AMQPProperties, body: &[u8]) -> Vec<u8> {
-    let mut bytes = method(channel, AMQPClass::Basic(Basic::Publish(publish)));
-    let header = AMQPContentHeader { class_id: 60, body_size: body.len() as u64, properties };
-    bytes.extend(encode(&AMQPFrame::Header(channel, header)));
-    for chunk in body.chunks(131_072 - 8) {
-        bytes.extend(encode(&AMQPFrame::Body(channel, chunk.to_vec())));
-    }
-    bytes
-}
-
-/// Publishes through the default exchange.
-pub(crate) fn publish_to(channel: u16, queue: &str, body: &[u8]) -> Vec<u8> {
-    let to = Publish { routing_key: queue.into(), ..Publish::default() };
-    publish(channel, to, AMQPProperties::default(), body)
 }
 
 impl InMemory {
@@ -174,15 +118,8 @@ impl InMemory {
     /// The frames that have come since the last time.
     pub(crate) fn frames(&mut self, line: LineId) -> Vec<AMQPFrame> {
         let bytes = self.bytes(line);
-        let mut rest = &bytes[..];
-        let mut frames = Vec::new();
-        while !rest.is_empty() {
-            let (behind, frame) = parse_frame(rest).unwrap_or_else(|error| {
-                panic!("the broker sent what is no frame: {error:?}; {frames:?}");
-            });
-            frames.push(frame);
-            rest = behind;
-        }
+        let (frames, used) = cut(&bytes);
+        assert_eq!(used, bytes.len(), "the broker sent half a frame behind {frames:?}");
         frames
     }
 
@@ -253,6 +190,7 @@ impl Line {
             let flow = self.session.poll_transmit(&mut self.out, now);
             progress |= self.out.len() != waiting;
             while self.reading && self.out.has_remaining() {
+                progress = true;
                 self.received.extend_from_slice(self.out.chunk());
                 self.out.advance(self.out.chunk().len());
             }

@@ -113,6 +113,7 @@ impl<M: Machine> Simulation<M> {
             linger: Duration::ZERO,
             copy_age_records: 1 + random.below(12),
             copy_gain_bytes_min: 1 << (11 + random.below(8)),
+            ..JournalOptions::default()
         };
         let (journal, recovered) = Journal::open(machine.store(), options, |_| {}).unwrap();
         assert_eq!(recovered, Recovered::default());

@@ -1,10 +1,11 @@
 //! Class basic (0-9-1 section 1.8), but for publishing, acknowledging and delivering: qos, consume, cancel, get.
 
+use super::deliver::Arguments;
 use super::queue::{REPLY_TO, saturating};
 use super::unacked::Unacked;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::{put_raw_method, put_short_str};
+use crate::amqp::frame::put_raw_method;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::NewConsumer;
@@ -157,9 +158,10 @@ impl Channel {
         self.check_consumer_tag(consume, context)?;
         let tag = self.consumer_tag(consume, context);
         let token = context.names.name("");
-        let consumer = ReplyConsumer { outbox: context.outbox.clone(), channel: self.number };
+        let id = context.broker().next_consumer_id();
+        let consumer = ReplyConsumer { outbox: context.outbox.clone(), channel: self.number, consumer: id };
         context.broker().add_reply_consumer(&token, consumer);
-        self.reply_to = Some(ReplyTo { consumer_tag: tag.as_str().into(), token });
+        self.reply_to = Some(ReplyTo { id, consumer_tag: tag.as_str().into(), token });
         self.reply_consume_ok(consume, &tag, context);
         Ok(())
     }
@@ -192,12 +194,12 @@ impl Channel {
             return Ok(());
         };
         let tag = self.next_tag();
-        let mut arguments = tag.0.to_be_bytes().to_vec();
-        arguments.push(u8::from(entry.redelivered));
-        put_short_str(&mut arguments, entry.message.exchange());
-        put_short_str(&mut arguments, entry.message.routing_key());
-        arguments.extend_from_slice(&saturating(left).to_be_bytes());
-        put_raw_method(context.out, self.number, GET_OK, &arguments);
+        let mut ok = Arguments::new();
+        ok.put(&tag.0.to_be_bytes());
+        ok.put(&[u8::from(entry.redelivered)]);
+        ok.put_envelope(&entry.message);
+        ok.put(&saturating(left).to_be_bytes());
+        put_raw_method(context.out, self.number, GET_OK, ok.as_bytes());
         self.put_entry_content(&entry, &queue, context.frame_max, context.out);
         if !get.no_ack {
             self.unacked.push(Unacked { tag, consumer: None, queue, entry });

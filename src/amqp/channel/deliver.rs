@@ -35,6 +35,15 @@ impl Channel {
             Outgoing::Deliver { consumer, entry, .. } => {
                 self.basic_deliver(consumer, entry, frame_max, out, sent)
             }
+            Outgoing::CreditFreed { .. } => {
+                let all = self.consumers.iter().map(|(id, consumer)| Sent {
+                    queue: consumer.queue.clone(),
+                    consumer: *id,
+                    messages: 0,
+                    bytes: 0,
+                });
+                sent.extend(all);
+            }
             Outgoing::Cancelled { consumer, .. } => {
                 let Some(consumer) = self.consumers.remove(&consumer) else { return };
                 if cancel_notify && !self.closing {
@@ -42,8 +51,10 @@ impl Channel {
                     put_method(out, self.number, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
                 }
             }
-            Outgoing::Reply { message, .. } => {
-                let Some(reply_to) = &self.reply_to else { return };
+            Outgoing::Reply { consumer, message, .. } => {
+                let Some(reply_to) = self.reply_to.as_ref().filter(|reply_to| reply_to.id == consumer) else {
+                    return;
+                };
                 let tag = reply_to.consumer_tag.clone();
                 // A reply takes no number of its own, as in RabbitMQ: it can't be acknowledged.
                 put_deliver(out, self.number, &tag, self.next_delivery_tag, false, &message);
@@ -64,7 +75,7 @@ impl Channel {
         let consumer = self.consumers.get(&id).expect("a consumer is kept while deliveries for it wait");
         put_deliver(out, self.number, &consumer.tag, tag.0, entry.redelivered, &entry.message);
         self.put_entry_content(&entry, &consumer.queue, frame_max, out);
-        let bytes = entry.message.body_bytes();
+        let bytes = entry.message.size_bytes();
         match sent.last_mut() {
             Some(last) if last.consumer == id => {
                 last.messages += 1;
@@ -138,20 +149,42 @@ fn put_deliver(
     redelivered: bool,
     message: &Message,
 ) {
-    let mut arguments = [0u8; 3 * 256 + 16];
-    let mut end = 0;
-    let mut put = |bytes: &[u8]| {
-        arguments[end..end + bytes.len()].copy_from_slice(bytes);
-        end += bytes.len();
-    };
-    let length = |bytes: &[u8]| [u8::try_from(bytes.len()).expect("tags, names and keys are short strings")];
-    put(&length(consumer_tag.as_bytes()));
-    put(consumer_tag.as_bytes());
-    put(&delivery_tag.to_be_bytes());
-    put(&[u8::from(redelivered)]);
-    for text in [message.exchange(), message.routing_key()] {
-        put(&length(text));
-        put(text);
+    let mut arguments = Arguments::new();
+    arguments.put_short_str(consumer_tag.as_bytes());
+    arguments.put(&delivery_tag.to_be_bytes());
+    arguments.put(&[u8::from(redelivered)]);
+    arguments.put_envelope(message);
+    put_raw_method(out, channel, DELIVER, arguments.as_bytes());
+}
+
+/// The arguments of a method that names a message's exchange and routing key: as the bytes they are, for a publisher's
+/// routing key need not be text.
+pub(super) struct Arguments {
+    bytes: [u8; 3 * 256 + 16],
+    end: usize,
+}
+
+impl Arguments {
+    pub(super) fn new() -> Arguments {
+        Arguments { bytes: [0; 3 * 256 + 16], end: 0 }
     }
-    put_raw_method(out, channel, DELIVER, &arguments[..end]);
+
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
+    }
+
+    pub(super) fn put_short_str(&mut self, text: &[u8]) {
+        self.put(&[u8::try_from(text.len()).expect("tags, names and keys are short strings")]);
+        self.put(text);
+    }
+
+    pub(super) fn put_envelope(&mut self, message: &Message) {
+        self.put_short_str(message.exchange());
+        self.put_short_str(message.routing_key());
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.end]
+    }
 }

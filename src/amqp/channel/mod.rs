@@ -35,7 +35,7 @@ use confirms::Confirms;
 use content::ContentAssembler;
 use publish::PublishBatch;
 use settle::Settlements;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tx::Transaction;
 use unacked::UnackedList;
@@ -51,7 +51,7 @@ pub(super) struct Context<'a> {
     pub(super) turn: &'a mut Turn,
     pub(super) frame_max: usize,
     /// Queues that go with the connection.
-    pub(super) exclusive_queues: &'a mut Vec<Name>,
+    pub(super) exclusive_queues: &'a mut ExclusiveQueues,
     /// Numbers for names that the broker gives.
     pub(super) names: &'a mut NameGenerator,
 }
@@ -77,6 +77,32 @@ impl Context<'_> {
 
     fn may_use(&self, access: Access, resource: &Resource) -> Result<(), AmqpError> {
         Ok(self.broker().permissions().check(&self.user.name, access, resource)?)
+    }
+}
+
+/// The queues that go with their connection.
+#[derive(Debug)]
+pub(super) struct ExclusiveQueues {
+    names: BTreeSet<Name>,
+    /// At so many names those of queues that are gone are sorted out: an auto-delete queue goes without a word.
+    sort_out_at: usize,
+}
+
+impl ExclusiveQueues {
+    pub(super) fn new() -> ExclusiveQueues {
+        ExclusiveQueues { names: BTreeSet::new(), sort_out_at: 64 }
+    }
+
+    fn insert(&mut self, name: &Name, vhost: &VirtualHost) {
+        self.names.insert(name.clone());
+        if self.names.len() >= self.sort_out_at {
+            self.names.retain(|name| vhost.queue(name).is_some());
+            self.sort_out_at = 2 * self.names.len().max(32);
+        }
+    }
+
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Name> + use<> {
+        std::mem::take(&mut self.names).into_iter()
     }
 }
 
@@ -116,6 +142,7 @@ struct Consumer {
 /// A direct reply-to consumer.
 #[derive(Debug)]
 struct ReplyTo {
+    id: ConsumerId,
     consumer_tag: Arc<str>,
     /// What the address has behind `amq.rabbitmq.reply-to.`.
     token: String,

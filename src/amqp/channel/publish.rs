@@ -1,9 +1,10 @@
 //! basic.publish: the checks on a message, its route, and its way to the queues in a batch (0-9-1 section 1.8.3.7).
 
 use super::content::Published;
+use super::deliver::Arguments;
 use super::{Channel, Context, Mode};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::{put_content, put_raw_method, put_short_str};
+use crate::amqp::frame::{put_content, put_raw_method};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
@@ -144,11 +145,11 @@ impl Channel {
     pub(super) fn basic_return(&self, message: &Message, context: &mut Context<'_>) {
         const RETURN: (u16, u16) = (60, 50);
         const NO_ROUTE: u16 = 312;
-        let mut arguments = NO_ROUTE.to_be_bytes().to_vec();
-        for text in [b"NO_ROUTE", message.exchange(), message.routing_key()] {
-            put_short_str(&mut arguments, text);
-        }
-        put_raw_method(context.out, self.number, RETURN, &arguments);
+        let mut arguments = Arguments::new();
+        arguments.put(&NO_ROUTE.to_be_bytes());
+        arguments.put_short_str(b"NO_ROUTE");
+        arguments.put_envelope(message);
+        put_raw_method(context.out, self.number, RETURN, arguments.as_bytes());
         put_content(context.out, self.number, message, message.properties(), context.frame_max);
     }
 

@@ -110,8 +110,8 @@ impl Channel {
             arguments,
         };
         let queue = context.vhost.declare_queue(declaration, context.turn)?;
-        if declare.exclusive && !context.exclusive_queues.contains(&name) {
-            context.exclusive_queues.push(name.clone());
+        if declare.exclusive {
+            context.exclusive_queues.insert(&name, context.vhost);
         }
         let counts = queue.lock().counts();
         context.vhost.apply_effects(context.turn);
@@ -206,7 +206,6 @@ impl Channel {
             Some(context.connection),
             context.turn,
         )?;
-        context.exclusive_queues.retain(|other| *other != name);
         Ok(DeleteOk(queue::DeleteOk { message_count: saturating(count) }))
     }
 }

@@ -7,6 +7,7 @@ use crate::broker::delivery::Entry;
 use crate::broker::queue::QueueHandle;
 use crate::message::{ConsumerId, DeliveryTag};
 use amq_protocol::protocol::{AMQPClass, basic};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Acknowledged deliveries of this turn, on their way to the queues together.
@@ -163,8 +164,10 @@ type OfOneQueue = (Arc<QueueHandle>, Option<ConsumerId>, Vec<Entry>);
 
 fn by_queue(taken: Vec<Unacked>) -> Vec<OfOneQueue> {
     let mut groups: Vec<OfOneQueue> = Vec::new();
+    let mut places = BTreeMap::new();
     for Unacked { consumer, queue, entry, .. } in taken {
-        match groups.iter_mut().find(|group| group.1 == consumer && Arc::ptr_eq(&group.0, &queue)) {
+        let place = *places.entry((queue.definition().id, consumer)).or_insert(groups.len());
+        match groups.get_mut(place) {
             Some((_, _, entries)) => entries.push(entry),
             None => groups.push((queue, consumer, vec![entry])),
         }

@@ -8,7 +8,7 @@ use super::{Channel, Context, Mode, unimplemented};
 use crate::amqp::AmqpSettings;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
-use crate::broker::queue::DeathReason;
+use crate::broker::queue::{DeathReason, QueueHandle};
 use crate::broker::routing::Route;
 use crate::broker::vhost::StagedLetter;
 use crate::message::{Lsn, Message};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     publishes: Vec<Publish>,
-    body_bytes: usize,
+    bytes: usize,
     settlements: Vec<(Vec<Unacked>, Verdict)>,
 }
 
@@ -40,8 +40,9 @@ impl Transaction {
         mandatory: bool,
         settings: &AmqpSettings,
     ) -> Result<(), AmqpError> {
-        self.body_bytes += message.body_bytes();
-        if self.publishes.len() >= settings.tx_messages_max || self.body_bytes > settings.tx_bytes_max {
+        // A message that goes to many queues remembers all of them.
+        self.bytes += message.size_bytes() + route.queues.len() * size_of::<Arc<QueueHandle>>();
+        if self.publishes.len() >= settings.tx_messages_max || self.bytes > settings.tx_bytes_max {
             let text = format!(
                 "transaction is too large: at most {} messages and {} bytes may be uncommitted",
                 settings.tx_messages_max, settings.tx_bytes_max
@@ -53,7 +54,10 @@ impl Transaction {
     }
 
     pub(super) fn settle(&mut self, taken: Vec<Unacked>, verdict: Verdict) {
-        self.settlements.push((taken, verdict));
+        // An acknowledgement of everything may be one of nothing.
+        if !taken.is_empty() {
+            self.settlements.push((taken, verdict));
+        }
     }
 
     /// Forgets everything, and returns the deliveries that are unacknowledged again.

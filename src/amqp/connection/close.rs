@@ -24,8 +24,8 @@ impl Connection {
             self.forget_channel(number);
         }
         let Some(open) = self.open.take() else { return };
-        for queue in std::mem::take(&mut self.exclusive_queues) {
-            if let Err(error) = open.vhost.delete_queue(&queue, false, false, Some(self.id), &mut self.turn) {
+        for queue in self.exclusive_queues.take_all() {
+            if let Err(error) = open.vhost.delete_exclusive_queue(&queue, self.id, &mut self.turn) {
                 tracing::error!(
                     "exclusive queue '{queue}' could not be deleted with its connection: {error}"
                 );

@@ -8,7 +8,7 @@ mod handshake;
 mod heartbeat;
 mod transmit;
 
-use super::channel::{Channel, Context, Handled, NameGenerator};
+use super::channel::{Channel, Context, ExclusiveQueues, Handled, NameGenerator};
 use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, cut, put_method, unknown_frame};
 use super::method;
@@ -16,7 +16,7 @@ use super::{Amqp, channel::Sent};
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
-use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis, Name};
+use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis};
 use crate::session::{Flow, Session, Transmit};
 use amq_protocol::protocol::{AMQPClass, channel, connection};
 
@@ -99,7 +99,7 @@ pub struct Connection {
     channel_max: u16,
     frame_max: usize,
     heartbeat: Heartbeat,
-    exclusive_queues: Vec<Name>,
+    exclusive_queues: ExclusiveQueues,
     names: NameGenerator,
     started_at: Millis,
     /// What comes can't be cut into frames any more, so no close-ok will be seen.
@@ -142,7 +142,7 @@ impl Connection {
             out: Transmit::default(),
             turn: Turn::at(now),
             heartbeat: Heartbeat::new(now),
-            exclusive_queues: Vec::new(),
+            exclusive_queues: ExclusiveQueues::new(),
             names: NameGenerator::new(),
             started_at: now,
             lost_track: false,
@@ -152,16 +152,20 @@ impl Connection {
         }
     }
 
-    /// Handles the frames of `input`, and says whether there may be more.
-    fn handle_frames(&mut self, input: &mut BytesMut, now: Millis) -> Result<(), AmqpError> {
+    /// Handles the frames of `input`. True when it stopped before the last one: whoever asks and does not read the answers
+    /// waits until there is room for more of them.
+    fn handle_frames(&mut self, input: &mut BytesMut, now: Millis) -> Result<bool, AmqpError> {
         let mut done = 0;
         let result = loop {
             if matches!(self.stage, Stage::Closed | Stage::Refused { .. }) {
                 done = input.len();
-                break Ok(());
+                break Ok(false);
+            }
+            if self.out.len() >= self.amqp.settings.transmit_bytes {
+                break Ok(true);
             }
             match cut(&input[done..], self.frame_max) {
-                Ok(None) => break Ok(()),
+                Ok(None) => break Ok(false),
                 Ok(Some(frame)) => {
                     done += frame.payload.len() + frame::ENVELOPE_BYTES;
                     if let Err(error) = self.handle_frame(frame, now) {
@@ -215,7 +219,7 @@ impl Connection {
         if self.touched.last() != Some(&number) {
             self.touched.push(number);
         }
-        self.published |= frame.kind == frame::HEADER;
+        self.published |= frame.kind != frame::METHOD;
         let (channel, mut context) = self.channel(number).expect("the channel was just found");
         if channel.handle_frame(frame, &mut context)? == Handled::Closed {
             self.forget_channel(number);
@@ -294,7 +298,7 @@ impl Connection {
 }
 
 impl Session for Connection {
-    fn handle_input(&mut self, input: &mut BytesMut, now: Millis) {
+    fn handle_input(&mut self, input: &mut BytesMut, now: Millis) -> bool {
         self.turn.now = now;
         self.heartbeat.received(now);
         let result = match self.stage {
@@ -302,14 +306,16 @@ impl Session for Connection {
             _ => Ok(()),
         };
         let result = result.and_then(|()| match self.stage {
-            Stage::ProtocolHeader => Ok(()),
+            Stage::ProtocolHeader => Ok(false),
             _ => self.handle_frames(input, now),
         });
-        if let Err(error) = result {
+        let stopped = result.unwrap_or_else(|error| {
             self.fail(&error, now);
             input.clear();
-        }
+            false
+        });
         self.end_turn();
+        stopped
     }
 
     fn handle_timeout(&mut self, now: Millis) {
@@ -348,8 +354,23 @@ impl Session for Connection {
 impl Drop for Connection {
     /// Whatever ends a connection, nothing that it held gets lost.
     fn drop(&mut self) {
-        self.release();
-        self.end_turn();
+        if !std::thread::panicking() {
+            self.release();
+            self.end_turn();
+            return;
+        }
+        // What panicked once may do so again, and a second panic on the way out would end the broker.
+        let give_back = std::panic::AssertUnwindSafe(|| {
+            self.release();
+            self.end_turn();
+        });
+        if std::panic::catch_unwind(give_back).is_err() {
+            tracing::error!(
+                "connection {} ({}): not all it held could be given back",
+                self.id,
+                self.peer.name
+            );
+        }
     }
 }
 

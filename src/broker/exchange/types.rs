@@ -58,6 +58,11 @@ impl<'a> Matches<'a> {
         self.bindings.push(binding);
     }
 
+    /// All that have matched.
+    pub(in crate::broker) fn into_bindings(self) -> Vec<&'a Arc<Binding>> {
+        self.bindings
+    }
+
     /// What has matched so far.
     pub fn bindings(&self) -> &[&'a Arc<Binding>] {
         &self.bindings

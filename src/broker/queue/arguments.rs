@@ -9,6 +9,9 @@ use crate::message::{FieldTable, Value};
 /// Ten years in milliseconds: RabbitMQ's limit for times.
 const TIME_MAX_MS: i64 = 315_360_000_000;
 
+/// What fits a short string.
+const SHORT_STR_BYTES_MAX: usize = 255;
+
 /// The arguments that are compared when a queue is declared again, by type. Others are ignored.
 fn known(queue_type: QueueType) -> &'static [&'static str] {
     match queue_type {
@@ -108,7 +111,7 @@ pub(super) fn settings(
         overflow: read.overflow()?,
         max_priority: read.max_priority(queue_type, priority_max)?,
         dead_letter_exchange: read.exchange("x-dead-letter-exchange")?.map(Into::into),
-        dead_letter_routing_key: read.text("x-dead-letter-routing-key")?.map(|key| key.as_str().into()),
+        dead_letter_routing_key: read.short_text("x-dead-letter-routing-key")?.map(|key| key.as_str().into()),
         dead_letter_strategy: read.dead_letter_strategy()?,
         single_active_consumer: read.flag("x-single-active-consumer")?,
         delivery_limit: read.delivery_limit()?,
@@ -250,14 +253,25 @@ impl ArgumentReader<'_> {
 
     /// Where messages go that died; RabbitMQ words this one differently.
     fn exchange(&self, name: &str) -> Result<Option<String>, BrokerError> {
-        self.text(name).map_err(|error| match self.arguments.field(name) {
-            Some(value) => BrokerError::Precondition(format!(
+        match self.arguments.field(name) {
+            Some(value) if value.as_str().is_none() => Err(BrokerError::Precondition(format!(
                 "invalid type '{}' for arg '{name}' in {}",
                 value.type_name(),
                 self.resource
-            )),
-            None => error,
-        })
+            ))),
+            _ => self.short_text(name),
+        }
+    }
+
+    /// A text that has to fit a short string, since messages will bear it.
+    fn short_text(&self, name: &str) -> Result<Option<String>, BrokerError> {
+        match self.text(name)? {
+            Some(text) if text.len() > SHORT_STR_BYTES_MAX => {
+                let reason = format!("\"{} bytes where {SHORT_STR_BYTES_MAX} are the most\"", text.len());
+                Err(invalid(name, self.resource, reason))
+            }
+            text => Ok(text),
+        }
     }
 
     fn time(&self, name: &str, least: i64) -> Result<Option<u64>, BrokerError> {

@@ -37,7 +37,7 @@ pub struct NewConsumer {
 pub struct Window {
     /// How many of one consumer.
     pub messages: u32,
-    /// Bytes of their bodies; one message may exceed it.
+    /// Bytes of their names, properties and bodies; one message may exceed it.
     pub bytes: usize,
 }
 
@@ -60,7 +60,7 @@ impl Outstanding {
     /// Notes a delivery. False when the window's bytes are used up by it.
     pub(super) fn add(&mut self, entry: &Entry, no_ack: bool, window: Window) -> bool {
         self.unsent += 1;
-        self.unsent_bytes += entry.message.body_bytes();
+        self.unsent_bytes += entry.message.size_bytes();
         self.unacked += u32::from(!no_ack);
         self.unsent_bytes < window.bytes
     }

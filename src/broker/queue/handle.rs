@@ -137,8 +137,19 @@ impl QueueHandle {
     }
 
     /// Ends the queue, and says how many ready messages were in it.
-    pub fn close(&self, turn: &mut Turn) -> usize {
-        self.lock().close(turn)
+    ///
+    /// # Errors
+    /// When `if_unused` is set and it has consumers, or `if_empty` and it has ready messages; then it goes on.
+    pub fn close(&self, if_unused: bool, if_empty: bool, turn: &mut Turn) -> Result<usize, BrokerError> {
+        let mut queue = self.lock();
+        let counts = queue.counts();
+        if if_empty && counts.ready > 0 {
+            return Err(BrokerError::NotEmpty(self.definition.resource()));
+        }
+        if if_unused && counts.consumers > 0 {
+            return Err(BrokerError::InUse(self.definition.resource()));
+        }
+        Ok(queue.close(turn))
     }
 
     /// Checks that a redeclaration means this queue.

@@ -250,6 +250,7 @@ impl Queue {
     ) {
         let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
         self.no_longer_unacked(consumer, entries.len(), bytes);
+        let mut back = Vec::with_capacity(entries.len());
         for mut entry in entries {
             entry.redelivered = true;
             entry.delivery_count += u32::from(failed);
@@ -266,9 +267,10 @@ impl Queue {
                 if entry.journaled {
                     turn.changes.requeue(self.definition.id, entry.position, entry.delivery_count);
                 }
-                self.put(entry);
+                back.push(entry);
             }
         }
+        self.put_all(back);
         self.drop_expired(turn);
         self.drop_head(turn);
         self.dispatch(turn);
@@ -402,7 +404,10 @@ impl Queue {
             }
             Queue::write_delivered(self.definition.id, furthest, turn);
             if taken < count && !consumer.no_ack {
-                consumer.channel_credit.release(count - taken);
+                // Another queue may have been refused meanwhile; that one can only be told by the session.
+                if consumer.channel_credit.release(count - taken) {
+                    outbox.push_back(Outgoing::CreditFreed { channel: consumer.channel });
+                }
             }
         }
     }

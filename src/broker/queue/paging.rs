@@ -72,6 +72,13 @@ impl Queue {
         }
     }
 
+    /// Puts entries that come back among the ready ones.
+    pub(super) fn put_all(&mut self, entries: Vec<Entry>) {
+        for entry in self.ready.insert_all(entries) {
+            self.pager.spill(self.definition.id, &entry);
+        }
+    }
+
     /// Notes a delivery. What is noted is written when a delivery comes from another lane.
     pub(super) fn note_delivered(
         queue: QueueId,

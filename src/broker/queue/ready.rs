@@ -11,8 +11,12 @@ use std::collections::VecDeque;
 const FRONT_MESSAGES: usize = 1024;
 const FRONT_BYTES: usize = 1 << 20;
 
-/// What an entry takes besides its message's body, roughly.
+/// What an entry takes besides its message's bytes, roughly.
 const ENTRY_BYTES: usize = 192;
+
+fn memory_bytes(entry: &Entry) -> usize {
+    entry.message.size_bytes() + ENTRY_BYTES
+}
 
 /// See the module. Most queues have one lane.
 #[derive(Debug, Default)]
@@ -155,9 +159,42 @@ impl Ready {
         None
     }
 
+    /// Puts entries that come back in their places, and returns those to be spilled, see [`Ready::insert`].
+    pub(super) fn insert_all(&mut self, mut entries: Vec<Entry>) -> Vec<Entry> {
+        let mut to_spill = Vec::new();
+        entries.sort_by_key(|entry| (entry.priority, entry.position));
+        while let Some(priority) = entries.last().map(|entry| entry.priority) {
+            let of_lane = entries.split_off(entries.partition_point(|entry| entry.priority < priority));
+            let lane = self.lane(priority);
+            let moved = |entry: &Entry| {
+                let behind = lane.entries.partition_point(|other| other.position < entry.position);
+                behind.min(lane.entries.len() - behind)
+            };
+            // Each may have to move many others. Where that adds up, everything is put in order at once.
+            if lane.paged.is_empty() && of_lane.iter().map(moved).sum::<usize>() > lane.entries.len() {
+                self.merge(priority, of_lane);
+            } else {
+                to_spill.extend(of_lane.into_iter().filter_map(|entry| self.insert(entry)));
+            }
+        }
+        to_spill
+    }
+
+    fn merge(&mut self, priority: u8, entries: Vec<Entry>) {
+        for entry in &entries {
+            self.messages += 1;
+            self.bytes += entry.message.body_bytes() as u64;
+            self.resident_bytes += memory_bytes(entry);
+            self.expiring += usize::from(entry.expires_at.is_some());
+        }
+        let lane = self.lane(priority);
+        lane.entries.extend(entries);
+        lane.entries.make_contiguous().sort_by_key(|entry| entry.position);
+    }
+
     /// Puts an entry, counted already, in its place in memory.
     fn keep(&mut self, entry: Entry) {
-        self.resident_bytes += entry.message.body_bytes() + ENTRY_BYTES;
+        self.resident_bytes += memory_bytes(&entry);
         self.expiring += usize::from(entry.expires_at.is_some());
         let entries = &mut self.lane(entry.priority).entries;
         match entries.back() {
@@ -213,13 +250,13 @@ impl Ready {
         for lane in &mut self.lanes {
             let mut bytes = 0;
             let front = lane.entries.iter().take(FRONT_MESSAGES).take_while(|entry| {
-                bytes += entry.message.body_bytes();
+                bytes += entry.message.size_bytes();
                 bytes <= FRONT_BYTES
             });
             let keep = front.count().max(1);
             for entry in lane.entries.drain(keep.min(lane.entries.len())..).rev() {
                 let body_bytes = entry.message.body_bytes();
-                freed += body_bytes + ENTRY_BYTES;
+                freed += memory_bytes(&entry);
                 expiring += usize::from(entry.expires_at.is_some());
                 match lane.paged.front_mut() {
                     Some(run) if entry.position.0 + 1 == run.first.0 => {
@@ -296,7 +333,7 @@ impl Ready {
         let body_bytes = entry.message.body_bytes();
         self.messages -= 1;
         self.bytes -= body_bytes as u64;
-        self.resident_bytes -= body_bytes + ENTRY_BYTES;
+        self.resident_bytes -= memory_bytes(entry);
         self.expiring -= usize::from(entry.expires_at.is_some());
         if self.messages == 0 {
             // What a long backlog needed is given back when it is gone.
@@ -367,6 +404,25 @@ mod tests {
     }
 
     #[test]
+    fn many_that_come_back_are_merged_with_those_that_stayed() {
+        let mut ready = Ready::default();
+        // One by one these would take a quarter of a minute.
+        const EACH: u64 = 120_000;
+        let one = entry(0, 0, None);
+        let numbered =
+            |n, odd| Entry { position: Position(2 * n + odd), priority: (n % 2) as u8, ..one.clone() };
+        (0..EACH).for_each(|n| assert!(ready.insert(numbered(n, 0)).is_none()));
+        let back: Vec<Entry> = (0..EACH).rev().map(|n| numbered(n, 1)).collect();
+        let start = std::time::Instant::now();
+        assert!(ready.insert_all(back).is_empty());
+        assert!(start.elapsed() < std::time::Duration::from_secs(3));
+        assert_eq!((ready.len() as u64, ready.bytes()), (2 * EACH, 8 * EACH));
+        let positions = drain(&mut ready);
+        assert!(positions.chunk_by(|a, b| a < b).count() == 2 && positions.len() as u64 == 2 * EACH);
+        assert_eq!(ready.resident_bytes(), 0);
+    }
+
+    #[test]
     fn only_the_front_of_a_lane_expires() {
         let mut ready = Ready::default();
         ready.insert(entry(1, 0, Some(100)));
@@ -387,7 +443,7 @@ mod tests {
             ready.insert(entry(position, 0, None));
         }
         assert!(ready.page_out().is_empty());
-        assert!(ready.resident_bytes() <= FRONT_MESSAGES * (ENTRY_BYTES + 4));
+        assert!(ready.resident_bytes() <= FRONT_MESSAGES * memory_bytes(&entry(1, 0, None)));
         // What comes now is behind those that are not in memory.
         assert!(ready.insert(entry(3001, 0, None)).is_none());
         assert_eq!((ready.len(), ready.bytes()), (3001, 3001 * 4));
