@@ -1,0 +1,181 @@
+//! The whole broker in memory: one thread, a fake clock, no sockets. A [`Transport`] for whoever plays its clients.
+
+use bytes::{Buf, BytesMut};
+use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
+use leveret::broker::exchange::ExchangeTypes;
+use leveret::broker::permissions::Patterns;
+use leveret::broker::users::User;
+use leveret::broker::{Broker, BrokerError, BrokerLimits};
+use leveret::clock::{Clock, TestClock};
+use leveret::session::{Flow, Session, Transmit};
+use leveret::store::{Journal, JournalOptions, Loss, MemoryStore, Store};
+use leveret_conformance::{Arrived, ConnectionId, Transport};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A broker without sockets, and the connections to it.
+pub(crate) struct InMemory {
+    amqp: Amqp,
+    clock: TestClock,
+    connections: BTreeMap<ConnectionId, Line>,
+    opened: usize,
+    commits_by_itself: bool,
+}
+
+/// One connection: the session, and the bytes on their way in either direction.
+struct Line {
+    session: Connection,
+    input: BytesMut,
+    received: Vec<u8>,
+    closed: bool,
+}
+
+impl InMemory {
+    /// A broker that keeps nothing.
+    pub(crate) fn new() -> InMemory {
+        let clock = TestClock::at(1_700_000_000_000);
+        let store = Box::new(MemoryStore::default());
+        let (broker, losses) =
+            InMemory::open(store, JournalOptions::default(), BrokerLimits::default(), clock).unwrap();
+        assert_eq!(losses, []);
+        InMemory { commits_by_itself: true, ..broker }
+    }
+
+    /// A broker on a store, and what was lost of that. It commits when it is told to.
+    pub(crate) fn open(
+        store: Box<dyn Store>,
+        options: JournalOptions,
+        limits: BrokerLimits,
+        clock: TestClock,
+    ) -> Result<(InMemory, Vec<Loss>), BrokerError> {
+        let (journal, mut recovered) = Journal::open(store, options, |_| ()).unwrap();
+        let losses = std::mem::take(&mut recovered.losses);
+        let broker =
+            Broker::open(Arc::new(journal), recovered, ExchangeTypes::standard(), limits, clock.now())?;
+        broker.add_vhost("/")?;
+        let tags = vec!["administrator".to_owned()];
+        broker.users().put(User::with_password("guest", "guest", [1, 2, 3, 4], tags));
+        broker.permissions().set("guest", "/", Patterns::new(".*", ".*", ".*").unwrap());
+        let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
+        let connections = BTreeMap::new();
+        Ok((InMemory { amqp, clock, connections, opened: 0, commits_by_itself: false }, losses))
+    }
+
+    /// The broker, whose journal somebody has to commit.
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.amqp.broker
+    }
+
+    /// Lets everything happen that can happen at this instant.
+    fn settle(&mut self) {
+        loop {
+            let now = self.clock.now();
+            let mut progress = false;
+            self.amqp.broker.handle_timeout(now);
+            for line in self.connections.values_mut() {
+                progress |= line.step(now);
+            }
+            if self.commits_by_itself {
+                let durable = self.amqp.broker.journal().durable();
+                progress |= self.amqp.broker.journal().commit().unwrap() != durable;
+            }
+            if !progress {
+                return;
+            }
+        }
+    }
+
+    /// The next instant at which something is due.
+    fn next_deadline(&self) -> Option<u64> {
+        let sessions =
+            self.connections.values().filter(|line| !line.closed).filter_map(|l| l.session.poll_timeout());
+        sessions.chain(self.amqp.broker.timer().next()).min()
+    }
+}
+
+impl Line {
+    fn step(&mut self, now: u64) -> bool {
+        if self.closed {
+            return false;
+        }
+        if self.session.poll_timeout().is_some_and(|at| at <= now) {
+            self.session.handle_timeout(now);
+        }
+        let before = self.input.len();
+        if before > 0 {
+            self.session.handle_input(&mut self.input, now);
+        }
+        let mut progress = self.input.len() != before;
+        let mut out = Transmit::default();
+        loop {
+            let flow = self.session.poll_transmit(&mut out, now);
+            progress |= !out.is_empty();
+            while out.has_remaining() {
+                self.received.extend_from_slice(out.chunk());
+                out.advance(out.chunk().len());
+            }
+            match flow {
+                Flow::More => {}
+                Flow::Closed => {
+                    self.session.handle_disconnect(now);
+                    self.closed = true;
+                    return true;
+                }
+                Flow::Open | Flow::Paused => return progress,
+            }
+        }
+    }
+}
+
+impl Transport for InMemory {
+    fn open(&mut self) -> Result<ConnectionId, String> {
+        self.opened += 1;
+        let peer = Peer { name: format!("memory:{} -> memory", self.opened), is_loopback: true };
+        let session = Connection::new(self.amqp.clone(), peer, Box::new(|| ()), self.clock.now());
+        let line = Line { session, input: BytesMut::new(), received: Vec::new(), closed: false };
+        self.connections.insert(self.opened, line);
+        Ok(self.opened)
+    }
+
+    fn send(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        if let Some(line) = self.connections.get_mut(&connection).filter(|line| !line.closed) {
+            line.input.extend_from_slice(bytes);
+        }
+        self.settle();
+    }
+
+    fn receive(&mut self, connection: ConnectionId, _wait: Duration, into: &mut Vec<u8>) -> Arrived {
+        self.settle();
+        let Some(line) = self.connections.get_mut(&connection) else { return Arrived::Closed };
+        if !line.received.is_empty() {
+            into.append(&mut line.received);
+            return Arrived::Data;
+        }
+        if line.closed { Arrived::Closed } else { Arrived::Quiet }
+    }
+
+    fn advance(&mut self, time: Duration) {
+        self.settle();
+        let end = self.clock.now() + u64::try_from(time.as_millis()).unwrap();
+        // Deadlines pass one after the other, each at its own time.
+        while let Some(at) = self.next_deadline().filter(|at| *at <= end) {
+            let now = self.clock.now();
+            self.clock.advance(at.saturating_sub(now).max(1));
+            self.settle();
+        }
+        self.clock.advance(end.saturating_sub(self.clock.now()));
+        self.settle();
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        if let Some(mut line) = self.connections.remove(&connection) {
+            line.session.handle_disconnect(self.clock.now());
+        }
+        self.settle();
+    }
+
+    fn exact(&self) -> bool {
+        true
+    }
+}
