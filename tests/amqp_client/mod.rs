@@ -104,7 +104,11 @@ impl Client {
         client.send(transport, 0, &method("connection.start-ok", &login));
         let tune = client.answer(transport, 0, "connection.tune")?;
         let frame_max = number(&tune, "frame_max");
-        client.send(transport, 0, &method("connection.tune-ok", &[("frame_max", Wire::Int(frame_max))]));
+        let agreed = [
+            ("channel_max", Wire::Int(number(&tune, "channel_max"))),
+            ("frame_max", Wire::Int(frame_max)),
+        ];
+        client.send(transport, 0, &method("connection.tune-ok", &agreed));
         client.frame_max = frame_max as usize;
         client.call(transport, 0, &method("connection.open", &[("virtual_host", text("/"))]))?;
         Ok(client)
@@ -201,7 +205,8 @@ impl Client {
         let deadline = Instant::now() + PATIENCE;
         while self.closed.is_none() && self.came.is_empty() {
             assert!(Instant::now() < deadline, "nothing comes");
-            self.read(transport, Duration::from_millis(20));
+            let arrived = self.read(transport, Duration::from_millis(20));
+            assert!(arrived != Arrived::Quiet || !transport.exact(), "nothing comes");
         }
         self.take(transport)
     }
@@ -227,13 +232,7 @@ impl Client {
         arrived
     }
 
-    fn came(
-        &mut self,
-        transport: &mut dyn Transport,
-        channel: u16,
-        came: Method,
-        content: Option<Content>,
-    ) {
+    fn came(&mut self, transport: &mut dyn Transport, channel: u16, came: Method, content: Option<Content>) {
         match came.spec.name {
             "connection.close" => {
                 self.closed = Some(Gone(show(&came)));
