@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod frames;
-mod in_memory;
+mod lines;
 
 use amq_protocol::frame::AMQPFrame;
 use amq_protocol::protocol::basic::{self, AMQPMethod as Basic, AMQPProperties, Publish};
@@ -13,8 +13,8 @@ use amq_protocol::protocol::tx::{self, AMQPMethod as Tx};
 use amq_protocol::protocol::{AMQPClass, channel, connection};
 use amq_protocol::types::{AMQPValue, FieldArray, FieldTable, ShortString};
 use frames::{channel_close, channel_open, method, publish, publish_to};
-use in_memory::{InMemory, LineId};
 use leveret::amqp::AmqpSettings;
+use lines::{InMemory, LineId};
 use std::time::{Duration, Instant};
 
 fn table(fields: &[(&str, AMQPValue)]) -> FieldTable {

@@ -218,7 +218,7 @@ impl Broker {
             }
             Definition::Binding(name, binding) => {
                 let vhost = self.vhost(&name).ok_or_else(|| orphan(&name))?;
-                vhost.bind(binding, None)?;
+                vhost.restore_binding(binding)?;
             }
         }
         Ok(())

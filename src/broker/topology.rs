@@ -110,17 +110,42 @@ impl VirtualHost {
         let source = self.check_ends(&binding.source, &binding.destination, connection)?;
         let definition = Definition::Binding(self.name().clone(), binding.clone());
         let durable = source.definition().durable && self.is_durable(&binding.destination);
-        let destination = binding.destination.clone();
         let max = self.shared().limits.bindings_per_exchange_max;
         self.check_limit(max, source.bindings().len(), "binding", &source.definition().name)?;
-        if source.bind(binding)? {
-            topology.sources.entry(destination).or_default().insert(source.definition().name.clone());
-            self.topology_changed();
-            if durable {
-                self.shared().put(&definition)?;
-            }
+        if self.attach(&mut topology, &source, binding)? && durable {
+            self.shared().put(&definition)?;
         }
         Ok(())
+    }
+
+    /// Takes over a stored binding. One whose ends are not both there is forgotten: they were deleted, and the broker was
+    /// stopped before it got to the binding.
+    pub(super) fn restore_binding(&self, binding: Binding) -> Result<(), BrokerError> {
+        let mut topology = self.topology.lock();
+        match self.check_ends(&binding.source, &binding.destination, None) {
+            Ok(source) => self.attach(&mut topology, &source, binding).map(|_| ()),
+            Err(BrokerError::NotFound(missing)) => {
+                tracing::info!("a binding of the deleted {missing} is forgotten");
+                self.shared().remove(&Definition::Binding(self.name().clone(), binding))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Adds a binding to its exchange, and says whether it is new.
+    fn attach(
+        &self,
+        topology: &mut Topology,
+        source: &Exchange,
+        binding: Binding,
+    ) -> Result<bool, BrokerError> {
+        let destination = binding.destination.clone();
+        if !source.bind(binding)? {
+            return Ok(false);
+        }
+        topology.sources.entry(destination).or_default().insert(source.definition().name.clone());
+        self.topology_changed();
+        Ok(true)
     }
 
     /// Removes a binding. One that is not there is fine, and so is a missing end.

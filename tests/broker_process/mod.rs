@@ -2,6 +2,8 @@
 //!
 //! `LEVERET_TEST_URL` names a broker that already runs; then nothing is started.
 
+#![allow(dead_code)] // Each test program uses a part of it.
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

@@ -1,161 +1,164 @@
-//! The whole broker in memory, on one thread and a fake clock, for tests that speak AMQP to it in bytes. Nothing happens
-//! but in [`InMemory::settle`], and nothing is left to happen when that returns.
+//! The whole broker in memory: one thread, a fake clock, no sockets. A [`Transport`] for whoever plays its clients.
 
-#![allow(dead_code, clippy::unwrap_used)] // Each test needs a part of it, and a test's harness fails where it stands.
-
-use crate::frames::{channel_open, cut, handshake};
-use amq_protocol::frame::AMQPFrame;
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::broker::permissions::Patterns;
 use leveret::broker::users::User;
-use leveret::broker::{Broker, BrokerLimits};
+use leveret::broker::{Broker, BrokerError, BrokerLimits};
 use leveret::clock::{Clock, TestClock};
 use leveret::session::{Flow, Session, Transmit};
-use leveret::store::{Journal, JournalOptions, MemoryStore};
+use leveret::store::{Journal, JournalOptions, Loss, MemoryStore, Store};
+use leveret_conformance::{Arrived, ConnectionId, Transport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// A connection's number. Never used again after its end.
-pub(crate) type LineId = usize;
+use std::time::Duration;
 
 /// A broker without sockets, and the connections to it.
 pub(crate) struct InMemory {
-    pub(crate) amqp: Amqp,
-    pub(crate) clock: TestClock,
-    lines: BTreeMap<LineId, Line>,
+    amqp: Amqp,
+    clock: TestClock,
+    connections: BTreeMap<ConnectionId, Line>,
     opened: usize,
+    commits_by_itself: bool,
 }
 
 /// One connection: the session, and the bytes on their way in either direction.
 struct Line {
     session: Connection,
     input: BytesMut,
-    /// What the session gave and the peer has not read.
-    out: Transmit,
     received: Vec<u8>,
-    reading: bool,
     closed: bool,
 }
 
 impl InMemory {
+    /// A broker that keeps nothing.
     pub(crate) fn new() -> InMemory {
-        InMemory::with(AmqpSettings::default())
-    }
-
-    pub(crate) fn with(settings: AmqpSettings) -> InMemory {
         let clock = TestClock::at(1_700_000_000_000);
         let store = Box::new(MemoryStore::default());
-        let (journal, recovered) = Journal::open(store, JournalOptions::default(), |_| ()).unwrap();
-        let (types, limits) = (ExchangeTypes::standard(), BrokerLimits::default());
-        let broker = Broker::open(Arc::new(journal), recovered, types, limits, clock.now()).unwrap();
-        broker.add_vhost("/").unwrap();
+        let (broker, losses) =
+            InMemory::open(store, JournalOptions::default(), BrokerLimits::default(), clock).unwrap();
+        assert_eq!(losses, []);
+        InMemory { commits_by_itself: true, ..broker }
+    }
+
+    /// A broker on a store, and what was lost of that. It commits when it is told to.
+    pub(crate) fn open(
+        store: Box<dyn Store>,
+        options: JournalOptions,
+        limits: BrokerLimits,
+        clock: TestClock,
+    ) -> Result<(InMemory, Vec<Loss>), BrokerError> {
+        let (journal, mut recovered) = Journal::open(store, options, |_| ()).unwrap();
+        let losses = std::mem::take(&mut recovered.losses);
+        let broker =
+            Broker::open(Arc::new(journal), recovered, ExchangeTypes::standard(), limits, clock.now())?;
+        broker.add_vhost("/")?;
         let tags = vec!["administrator".to_owned()];
         broker.users().put(User::with_password("guest", "guest", [1, 2, 3, 4], tags));
         broker.permissions().set("guest", "/", Patterns::new(".*", ".*", ".*").unwrap());
-        let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(settings) };
-        InMemory { amqp, clock, lines: BTreeMap::new(), opened: 0 }
+        let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
+        let connections = BTreeMap::new();
+        Ok((InMemory { amqp, clock, connections, opened: 0, commits_by_itself: false }, losses))
     }
 
-    /// Opens a connection; nothing is sent on it yet.
-    pub(crate) fn open(&mut self) -> LineId {
-        self.opened += 1;
-        let peer = Peer { name: format!("memory:{} -> memory", self.opened), is_loopback: true };
-        let session = Connection::new(self.amqp.clone(), peer, Box::new(|| ()), self.clock.now());
-        let line = Line {
-            session,
-            input: BytesMut::new(),
-            out: Transmit::default(),
-            received: Vec::new(),
-            reading: true,
-            closed: false,
-        };
-        self.lines.insert(self.opened, line);
-        self.opened
-    }
-
-    /// Opens a connection and brings it to where channels 1 to `channels` are open.
-    pub(crate) fn connect(&mut self, channels: u16) -> LineId {
-        let line = self.open();
-        let mut bytes = handshake();
-        (1..=channels).for_each(|channel| bytes.extend(channel_open(channel)));
-        self.send(line, &bytes);
-        let frames = self.frames(line);
-        assert_eq!(frames.len(), 3 + usize::from(channels), "{frames:?}");
-        line
-    }
-
-    /// Sends bytes, and lets what follows happen. A closed connection swallows them.
-    pub(crate) fn send(&mut self, line: LineId, bytes: &[u8]) {
-        self.feed(line, bytes);
-        self.settle();
-    }
-
-    /// Puts bytes on their way, for several connections to be busy at once.
-    pub(crate) fn feed(&mut self, line: LineId, bytes: &[u8]) {
-        if let Some(line) = self.lines.get_mut(&line).filter(|line| !line.closed) {
-            line.input.extend_from_slice(bytes);
-        }
-    }
-
-    /// Stops or goes on reading what the broker sends.
-    pub(crate) fn set_reading(&mut self, line: LineId, reading: bool) {
-        self.lines.get_mut(&line).unwrap().reading = reading;
-        self.settle();
-    }
-
-    /// Bytes that the broker keeps for a peer which does not read them.
-    pub(crate) fn unread_bytes(&self, line: LineId) -> usize {
-        self.lines[&line].out.len()
-    }
-
-    /// The bytes that have come since the last time.
-    pub(crate) fn bytes(&mut self, line: LineId) -> Vec<u8> {
-        self.lines.get_mut(&line).map(|line| std::mem::take(&mut line.received)).unwrap_or_default()
-    }
-
-    /// The frames that have come since the last time.
-    pub(crate) fn frames(&mut self, line: LineId) -> Vec<AMQPFrame> {
-        let bytes = self.bytes(line);
-        let (frames, used) = cut(&bytes);
-        assert_eq!(used, bytes.len(), "the broker sent half a frame behind {frames:?}");
-        frames
-    }
-
-    pub(crate) fn is_closed(&self, line: LineId) -> bool {
-        self.lines.get(&line).is_none_or(|line| line.closed)
-    }
-
-    /// The peer goes without a word.
-    pub(crate) fn drop_line(&mut self, line: LineId) {
-        if let Some(mut line) = self.lines.remove(&line) {
-            line.session.handle_disconnect(self.clock.now());
-        }
-        self.settle();
+    /// The broker, whose journal somebody has to commit.
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.amqp.broker
     }
 
     /// Lets everything happen that can happen at this instant.
-    pub(crate) fn settle(&mut self) {
+    fn settle(&mut self) {
         loop {
             let now = self.clock.now();
-            self.amqp.broker.handle_timeout(now);
             let mut progress = false;
-            for line in self.lines.values_mut() {
-                progress |= line.step(now, self.amqp.settings.transmit_bytes);
+            self.amqp.broker.handle_timeout(now);
+            for line in self.connections.values_mut() {
+                progress |= line.step(now);
             }
-            let durable = self.amqp.broker.journal().durable();
-            progress |= self.amqp.broker.journal().commit().unwrap() != durable;
+            if self.commits_by_itself {
+                let durable = self.amqp.broker.journal().durable();
+                progress |= self.amqp.broker.journal().commit().unwrap() != durable;
+            }
             if !progress {
                 return;
             }
         }
     }
 
-    /// Lets time pass; deadlines come one after the other, each at its own time.
-    pub(crate) fn advance(&mut self, by_ms: u64) {
+    /// The next instant at which something is due.
+    fn next_deadline(&self) -> Option<u64> {
+        let sessions =
+            self.connections.values().filter(|line| !line.closed).filter_map(|l| l.session.poll_timeout());
+        sessions.chain(self.amqp.broker.timer().next()).min()
+    }
+}
+
+impl Line {
+    fn step(&mut self, now: u64) -> bool {
+        if self.closed {
+            return false;
+        }
+        if self.session.poll_timeout().is_some_and(|at| at <= now) {
+            self.session.handle_timeout(now);
+        }
+        let before = self.input.len();
+        if before > 0 {
+            self.session.handle_input(&mut self.input, now);
+        }
+        let mut progress = self.input.len() != before;
+        let mut out = Transmit::default();
+        loop {
+            let flow = self.session.poll_transmit(&mut out, now);
+            progress |= !out.is_empty();
+            while out.has_remaining() {
+                self.received.extend_from_slice(out.chunk());
+                out.advance(out.chunk().len());
+            }
+            match flow {
+                Flow::More => {}
+                Flow::Closed => {
+                    self.session.handle_disconnect(now);
+                    self.closed = true;
+                    return true;
+                }
+                Flow::Open | Flow::Paused => return progress,
+            }
+        }
+    }
+}
+
+impl Transport for InMemory {
+    fn open(&mut self) -> Result<ConnectionId, String> {
+        self.opened += 1;
+        let peer = Peer { name: format!("memory:{} -> memory", self.opened), is_loopback: true };
+        let session = Connection::new(self.amqp.clone(), peer, Box::new(|| ()), self.clock.now());
+        let line = Line { session, input: BytesMut::new(), received: Vec::new(), closed: false };
+        self.connections.insert(self.opened, line);
+        Ok(self.opened)
+    }
+
+    fn send(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        if let Some(line) = self.connections.get_mut(&connection).filter(|line| !line.closed) {
+            line.input.extend_from_slice(bytes);
+        }
         self.settle();
-        let end = self.clock.now() + by_ms;
+    }
+
+    fn receive(&mut self, connection: ConnectionId, _wait: Duration, into: &mut Vec<u8>) -> Arrived {
+        self.settle();
+        let Some(line) = self.connections.get_mut(&connection) else { return Arrived::Closed };
+        if !line.received.is_empty() {
+            into.append(&mut line.received);
+            return Arrived::Data;
+        }
+        if line.closed { Arrived::Closed } else { Arrived::Quiet }
+    }
+
+    fn advance(&mut self, time: Duration) {
+        self.settle();
+        let end = self.clock.now() + u64::try_from(time.as_millis()).unwrap();
+        // Deadlines pass one after the other, each at its own time.
         while let Some(at) = self.next_deadline().filter(|at| *at <= end) {
             let now = self.clock.now();
             self.clock.advance(at.saturating_sub(now).max(1));
@@ -165,44 +168,14 @@ impl InMemory {
         self.settle();
     }
 
-    fn next_deadline(&self) -> Option<u64> {
-        let open = self.lines.values().filter(|line| !line.closed);
-        open.filter_map(|line| line.session.poll_timeout()).chain(self.amqp.broker.timer().next()).min()
+    fn close(&mut self, connection: ConnectionId) {
+        if let Some(mut line) = self.connections.remove(&connection) {
+            line.session.handle_disconnect(self.clock.now());
+        }
+        self.settle();
     }
-}
 
-impl Line {
-    /// What `net` does with a session: nothing is read while much waits to be sent.
-    fn step(&mut self, now: u64, transmit_bytes: usize) -> bool {
-        if self.closed {
-            return false;
-        }
-        if self.session.poll_timeout().is_some_and(|at| at <= now) {
-            self.session.handle_timeout(now);
-        }
-        let before = self.input.len();
-        if before > 0 && self.out.len() < transmit_bytes {
-            self.session.handle_input(&mut self.input, now);
-        }
-        let mut progress = self.input.len() != before;
-        loop {
-            let waiting = self.out.len();
-            let flow = self.session.poll_transmit(&mut self.out, now);
-            progress |= self.out.len() != waiting;
-            while self.reading && self.out.has_remaining() {
-                progress = true;
-                self.received.extend_from_slice(self.out.chunk());
-                self.out.advance(self.out.chunk().len());
-            }
-            match flow {
-                Flow::Closed => {
-                    self.session.handle_disconnect(now);
-                    self.closed = true;
-                    return true;
-                }
-                Flow::More if self.reading => {}
-                Flow::More | Flow::Open | Flow::Paused => return progress,
-            }
-        }
+    fn exact(&self) -> bool {
+        true
     }
 }

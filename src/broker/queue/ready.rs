@@ -67,6 +67,24 @@ impl Lane {
         self.entries.is_empty() && self.paged.is_empty()
     }
 
+    /// How many entries stay when the others are let go. The one that reaches the limit is among them, so that what stays
+    /// never looks like too little, and is not read back only to be let go again.
+    fn front_messages(&self) -> usize {
+        let mut bytes = 0;
+        let front = self.entries.iter().take(FRONT_MESSAGES).take_while(|entry| {
+            let is_room = bytes < FRONT_BYTES;
+            bytes += entry.message.size_bytes();
+            is_room
+        });
+        front.count()
+    }
+
+    /// Whether more entries should be read back.
+    fn is_running_out(&self) -> bool {
+        let bytes = || self.entries.iter().map(|entry| entry.message.body_bytes()).sum::<usize>();
+        self.entries.len() < FRONT_MESSAGES / 4 && bytes() < FRONT_BYTES / 4
+    }
+
     /// Notes a message behind the entries that is not in memory.
     fn note_paged(&mut self, position: Position, body_bytes: u64) {
         let at = self.paged.partition_point(|run| run.first < position);
@@ -248,13 +266,8 @@ impl Ready {
         let mut to_spill = Vec::new();
         let (mut freed, mut expiring) = (0, 0);
         for lane in &mut self.lanes {
-            let mut bytes = 0;
-            let front = lane.entries.iter().take(FRONT_MESSAGES).take_while(|entry| {
-                bytes += entry.message.size_bytes();
-                bytes <= FRONT_BYTES
-            });
-            let keep = front.count().max(1);
-            for entry in lane.entries.drain(keep.min(lane.entries.len())..).rev() {
+            let keep = lane.front_messages();
+            for entry in lane.entries.drain(keep..).rev() {
                 let body_bytes = entry.message.body_bytes();
                 freed += memory_bytes(&entry);
                 expiring += usize::from(entry.expires_at.is_some());
@@ -296,9 +309,7 @@ impl Ready {
     /// what was asked for before.
     pub(super) fn page_request(&mut self, even_if_asked: bool) -> Option<PageRequest> {
         let lane = self.lanes.iter_mut().find(|lane| {
-            lane.entries.len() < FRONT_MESSAGES / 4
-                && !lane.paged.is_empty()
-                && (even_if_asked || !lane.loading)
+            !lane.paged.is_empty() && (even_if_asked || !lane.loading) && lane.is_running_out()
         })?;
         lane.loading = true;
         let from = lane.paged.front()?.first;
@@ -457,6 +468,21 @@ mod tests {
         }
         assert_eq!(seen, (1..=3001).collect::<Vec<_>>());
         assert_eq!((ready.len(), ready.bytes(), ready.resident_bytes()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_was_let_go_is_not_wanted_back_at_once() {
+        for body_bytes in [10, 9_000, 300_000, 5_000_000] {
+            let mut ready = Ready::default();
+            let body = vec![0; body_bytes];
+            for (position, large) in (1..=1200).map(|position| (position, position % 30 == 2)) {
+                let body = if large { &body[..] } else { &body[..10] };
+                let message = Message::new("", b"q", &[0, 0], body).unwrap();
+                ready.insert(Entry { message, ..entry(position, 0, None) });
+            }
+            assert_eq!(ready.page_out().len(), 0);
+            assert_eq!(ready.page_request(false), None, "{body_bytes}");
+        }
     }
 
     #[test]

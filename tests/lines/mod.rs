@@ -1,0 +1,208 @@
+//! The whole broker in memory, on one thread and a fake clock, for tests that speak AMQP to it in bytes. Nothing happens
+//! but in [`InMemory::settle`], and nothing is left to happen when that returns.
+
+#![allow(dead_code, clippy::unwrap_used)] // Each test needs a part of it, and a test's harness fails where it stands.
+
+use crate::frames::{channel_open, cut, handshake};
+use amq_protocol::frame::AMQPFrame;
+use bytes::{Buf, BytesMut};
+use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
+use leveret::broker::exchange::ExchangeTypes;
+use leveret::broker::permissions::Patterns;
+use leveret::broker::users::User;
+use leveret::broker::{Broker, BrokerLimits};
+use leveret::clock::{Clock, TestClock};
+use leveret::session::{Flow, Session, Transmit};
+use leveret::store::{Journal, JournalOptions, MemoryStore};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A connection's number. Never used again after its end.
+pub(crate) type LineId = usize;
+
+/// A broker without sockets, and the connections to it.
+pub(crate) struct InMemory {
+    pub(crate) amqp: Amqp,
+    pub(crate) clock: TestClock,
+    lines: BTreeMap<LineId, Line>,
+    opened: usize,
+}
+
+/// One connection: the session, and the bytes on their way in either direction.
+struct Line {
+    session: Connection,
+    input: BytesMut,
+    /// What the session gave and the peer has not read.
+    out: Transmit,
+    received: Vec<u8>,
+    reading: bool,
+    closed: bool,
+}
+
+impl InMemory {
+    pub(crate) fn new() -> InMemory {
+        InMemory::with(AmqpSettings::default())
+    }
+
+    pub(crate) fn with(settings: AmqpSettings) -> InMemory {
+        let clock = TestClock::at(1_700_000_000_000);
+        let store = Box::new(MemoryStore::default());
+        let (journal, recovered) = Journal::open(store, JournalOptions::default(), |_| ()).unwrap();
+        let (types, limits) = (ExchangeTypes::standard(), BrokerLimits::default());
+        let broker = Broker::open(Arc::new(journal), recovered, types, limits, clock.now()).unwrap();
+        broker.add_vhost("/").unwrap();
+        let tags = vec!["administrator".to_owned()];
+        broker.users().put(User::with_password("guest", "guest", [1, 2, 3, 4], tags));
+        broker.permissions().set("guest", "/", Patterns::new(".*", ".*", ".*").unwrap());
+        let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(settings) };
+        InMemory { amqp, clock, lines: BTreeMap::new(), opened: 0 }
+    }
+
+    /// Opens a connection; nothing is sent on it yet.
+    pub(crate) fn open(&mut self) -> LineId {
+        self.opened += 1;
+        let peer = Peer { name: format!("memory:{} -> memory", self.opened), is_loopback: true };
+        let session = Connection::new(self.amqp.clone(), peer, Box::new(|| ()), self.clock.now());
+        let line = Line {
+            session,
+            input: BytesMut::new(),
+            out: Transmit::default(),
+            received: Vec::new(),
+            reading: true,
+            closed: false,
+        };
+        self.lines.insert(self.opened, line);
+        self.opened
+    }
+
+    /// Opens a connection and brings it to where channels 1 to `channels` are open.
+    pub(crate) fn connect(&mut self, channels: u16) -> LineId {
+        let line = self.open();
+        let mut bytes = handshake();
+        (1..=channels).for_each(|channel| bytes.extend(channel_open(channel)));
+        self.send(line, &bytes);
+        let frames = self.frames(line);
+        assert_eq!(frames.len(), 3 + usize::from(channels), "{frames:?}");
+        line
+    }
+
+    /// Sends bytes, and lets what follows happen. A closed connection swallows them.
+    pub(crate) fn send(&mut self, line: LineId, bytes: &[u8]) {
+        self.feed(line, bytes);
+        self.settle();
+    }
+
+    /// Puts bytes on their way, for several connections to be busy at once.
+    pub(crate) fn feed(&mut self, line: LineId, bytes: &[u8]) {
+        if let Some(line) = self.lines.get_mut(&line).filter(|line| !line.closed) {
+            line.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// Stops or goes on reading what the broker sends.
+    pub(crate) fn set_reading(&mut self, line: LineId, reading: bool) {
+        self.lines.get_mut(&line).unwrap().reading = reading;
+        self.settle();
+    }
+
+    /// Bytes that the broker keeps for a peer which does not read them.
+    pub(crate) fn unread_bytes(&self, line: LineId) -> usize {
+        self.lines[&line].out.len()
+    }
+
+    /// The bytes that have come since the last time.
+    pub(crate) fn bytes(&mut self, line: LineId) -> Vec<u8> {
+        self.lines.get_mut(&line).map(|line| std::mem::take(&mut line.received)).unwrap_or_default()
+    }
+
+    /// The frames that have come since the last time.
+    pub(crate) fn frames(&mut self, line: LineId) -> Vec<AMQPFrame> {
+        let bytes = self.bytes(line);
+        let (frames, used) = cut(&bytes);
+        assert_eq!(used, bytes.len(), "the broker sent half a frame behind {frames:?}");
+        frames
+    }
+
+    pub(crate) fn is_closed(&self, line: LineId) -> bool {
+        self.lines.get(&line).is_none_or(|line| line.closed)
+    }
+
+    /// The peer goes without a word.
+    pub(crate) fn drop_line(&mut self, line: LineId) {
+        if let Some(mut line) = self.lines.remove(&line) {
+            line.session.handle_disconnect(self.clock.now());
+        }
+        self.settle();
+    }
+
+    /// Lets everything happen that can happen at this instant.
+    pub(crate) fn settle(&mut self) {
+        loop {
+            let now = self.clock.now();
+            self.amqp.broker.handle_timeout(now);
+            let mut progress = false;
+            for line in self.lines.values_mut() {
+                progress |= line.step(now, self.amqp.settings.transmit_bytes);
+            }
+            let durable = self.amqp.broker.journal().durable();
+            progress |= self.amqp.broker.journal().commit().unwrap() != durable;
+            if !progress {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass; deadlines come one after the other, each at its own time.
+    pub(crate) fn advance(&mut self, by_ms: u64) {
+        self.settle();
+        let end = self.clock.now() + by_ms;
+        while let Some(at) = self.next_deadline().filter(|at| *at <= end) {
+            let now = self.clock.now();
+            self.clock.advance(at.saturating_sub(now).max(1));
+            self.settle();
+        }
+        self.clock.advance(end.saturating_sub(self.clock.now()));
+        self.settle();
+    }
+
+    fn next_deadline(&self) -> Option<u64> {
+        let open = self.lines.values().filter(|line| !line.closed);
+        open.filter_map(|line| line.session.poll_timeout()).chain(self.amqp.broker.timer().next()).min()
+    }
+}
+
+impl Line {
+    /// What `net` does with a session: nothing is read while much waits to be sent.
+    fn step(&mut self, now: u64, transmit_bytes: usize) -> bool {
+        if self.closed {
+            return false;
+        }
+        if self.session.poll_timeout().is_some_and(|at| at <= now) {
+            self.session.handle_timeout(now);
+        }
+        let before = self.input.len();
+        if before > 0 && self.out.len() < transmit_bytes {
+            self.session.handle_input(&mut self.input, now);
+        }
+        let mut progress = self.input.len() != before;
+        loop {
+            let waiting = self.out.len();
+            let flow = self.session.poll_transmit(&mut self.out, now);
+            progress |= self.out.len() != waiting;
+            while self.reading && self.out.has_remaining() {
+                progress = true;
+                self.received.extend_from_slice(self.out.chunk());
+                self.out.advance(self.out.chunk().len());
+            }
+            match flow {
+                Flow::Closed => {
+                    self.session.handle_disconnect(now);
+                    self.closed = true;
+                    return true;
+                }
+                Flow::More if self.reading => {}
+                Flow::More | Flow::Open | Flow::Paused => return progress,
+            }
+        }
+    }
+}
