@@ -12,7 +12,8 @@ pub enum Flow {
     Open,
     /// There is more to send: poll again when some of it has left.
     More,
-    /// Like `Open`, but nothing may be read from the peer until the session is woken or a deadline passes.
+    /// The session is held up: nothing may be read from the peer until it is woken or a deadline passes. There may be more
+    /// to send; poll again when some of it has left.
     Paused,
     /// The session is over: send what was given, then close the socket.
     Closed,
@@ -20,7 +21,8 @@ pub enum Flow {
 
 /// One peer's conversation in one protocol. Synchronous; the same code runs behind a socket and in a test.
 pub trait Session: Send {
-    /// Takes whatever whole units `input` holds, and leaves an unfinished one in it.
+    /// Takes whatever whole units `input` holds, and leaves an unfinished one in it. A session that is held up leaves more,
+    /// and is handed that again when it goes on.
     fn handle_input(&mut self, input: &mut BytesMut, now: Millis);
 
     /// Does what is due at `now`.

@@ -51,7 +51,14 @@ impl Alarms {
 
     /// Has a held up session woken when all alarms are cleared.
     pub fn wake_when_cleared(&self, outbox: &Arc<Outbox>) {
-        self.blocked.lock().push(Arc::downgrade(outbox));
+        {
+            let mut blocked = self.blocked.lock();
+            if blocked.len() == blocked.capacity() {
+                // Publishers that come again and again while the alarm lasts must not pile up.
+                blocked.retain(|outbox| outbox.strong_count() > 0);
+            }
+            blocked.push(Arc::downgrade(outbox));
+        }
         if self.reason().is_none() {
             outbox.wake();
         }

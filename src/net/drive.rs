@@ -1,4 +1,5 @@
 //! Drives one session over one socket: reads what is there, lets the session handle it, writes what it has to say.
+//! A session that is held up is not read from; that its peer hangs up is noticed all the same.
 
 use super::Shutdown;
 use crate::clock::Clock;
@@ -8,6 +9,7 @@ use bytes::BytesMut;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::ReadHalf;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -17,6 +19,33 @@ const READ_BYTES: usize = 128 * 1024;
 /// After so long without input the read buffer is given back, for one of this size.
 const IDLE_MS: u64 = 1000;
 const IDLE_READ_BYTES: usize = 512;
+
+/// When the broker stops, how long a peer may take to answer that its connection is closed.
+const STOP_MS: u64 = 5000;
+
+/// The side of a socket that is read from.
+pub(super) trait Input: AsyncRead + Unpin {
+    /// Waits until the peer has hung up, without reading what it sent before.
+    async fn hung_up(&self);
+}
+
+impl Input for ReadHalf<'_> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    async fn hung_up(&self) {
+        // Asked for data that is urgent, of which AMQP has none, tokio says that the peer has closed and not that there is
+        // something to read.
+        let ready = self.ready(tokio::io::Interest::PRIORITY).await;
+        if !ready.is_ok_and(|ready| ready.is_read_closed()) {
+            std::future::pending().await
+        }
+    }
+
+    /// Here it is noticed when a heartbeat can't be written.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    async fn hung_up(&self) {
+        std::future::pending().await
+    }
+}
 
 /// Limits on what a connection may keep the broker waiting for.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +68,7 @@ pub(super) async fn drive<S, R, W>(
 ) -> io::Result<()>
 where
     S: Session,
-    R: AsyncRead + Unpin,
+    R: Input,
     W: AsyncWrite + Unpin,
 {
     let result = turns(&mut session, &mut reader, &mut writer, wake, clock, limits, shutdown).await;
@@ -60,7 +89,7 @@ async fn turns<S, R, W>(
 ) -> io::Result<()>
 where
     S: Session,
-    R: AsyncRead + Unpin,
+    R: Input,
     W: AsyncWrite + Unpin,
 {
     let mut input = BytesMut::new();
@@ -68,7 +97,7 @@ where
     let mut timer = Timer::new();
     let mut now = clock.now();
     let (mut last_written, mut last_read) = (now, now);
-    let (mut idle, mut stopping) = (false, false);
+    let (mut idle, mut paused, mut stop_at) = (false, false, None);
     loop {
         let was_empty = out.is_empty();
         let flow = session.poll_transmit(&mut out, now);
@@ -78,6 +107,12 @@ where
         if flow == Flow::Closed && out.is_empty() {
             return Ok(());
         }
+        let goes_on = paused && flow != Flow::Paused;
+        paused = flow == Flow::Paused;
+        if goes_on && !input.is_empty() {
+            session.handle_input(&mut input, now);
+            continue;
+        }
         let may_read = matches!(flow, Flow::Open | Flow::More) && out.len() < limits.transmit_bytes;
         let read_bytes = if idle { IDLE_READ_BYTES } else { READ_BYTES };
         if may_read && input.capacity() - input.len() < read_bytes / 2 {
@@ -85,7 +120,7 @@ where
         }
         let stalled_at = (!out.is_empty()).then_some(last_written + limits.write_stall_timeout_ms);
         let idle_at = (input.is_empty() && !idle).then_some(last_read + IDLE_MS);
-        timer.arm([session.poll_timeout(), stalled_at, idle_at].into_iter().flatten().min(), now);
+        timer.arm([session.poll_timeout(), stalled_at, idle_at, stop_at].into_iter().flatten().min(), now);
         tokio::select! {
             biased;
             written = writer.write_buf(&mut out), if !out.is_empty() => {
@@ -95,7 +130,7 @@ where
                 now = clock.now();
                 last_written = now;
             }
-            read = reader.read_buf(&mut input), if may_read => {
+            read = receive(reader, &mut input, paused), if may_read || paused => {
                 if read? == 0 {
                     return Ok(());
                 }
@@ -110,6 +145,9 @@ where
                 if stalled_at.is_some_and(|at| at <= now) {
                     return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it is sent"));
                 }
+                if stop_at.is_some_and(|at| at <= now) {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not answer while the broker stops"));
+                }
                 if idle_at.is_some_and(|at| at <= now) {
                     input = BytesMut::new();
                     idle = true;
@@ -118,13 +156,22 @@ where
                     session.handle_timeout(now);
                 }
             }
-            () = shutdown.begun(), if !stopping => {
-                stopping = true;
+            () = shutdown.begun(), if stop_at.is_none() => {
                 now = clock.now();
+                stop_at = Some(now + STOP_MS);
                 session.handle_shutdown(now);
             }
         }
     }
+}
+
+/// Reads what is there, or only waits for the end.
+async fn receive<R: Input>(reader: &mut R, input: &mut BytesMut, paused: bool) -> io::Result<usize> {
+    if paused {
+        reader.hung_up().await;
+        return Ok(0);
+    }
+    reader.read_buf(input).await
 }
 
 /// A timer that is set anew only when it has to ring earlier: deadlines mostly move away, and one look too many is cheap.
@@ -183,6 +230,12 @@ mod tests {
 
         fn poll_timeout(&self) -> Option<Millis> {
             None
+        }
+    }
+
+    impl Input for tokio::io::ReadHalf<tokio::io::DuplexStream> {
+        async fn hung_up(&self) {
+            std::future::pending().await
         }
     }
 

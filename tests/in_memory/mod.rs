@@ -37,6 +37,7 @@ struct Line {
     out: Transmit,
     received: Vec<u8>,
     reading: bool,
+    paused: bool,
     closed: bool,
 }
 
@@ -125,6 +126,7 @@ impl InMemory {
             out: Transmit::default(),
             received: Vec::new(),
             reading: true,
+            paused: false,
             closed: false,
         };
         self.lines.insert(self.opened, line);
@@ -198,6 +200,15 @@ impl InMemory {
         self.settle();
     }
 
+    /// The broker begins to stop.
+    pub(crate) fn shut_down(&mut self) {
+        let now = self.clock.now();
+        for line in self.lines.values_mut().filter(|line| !line.closed) {
+            line.session.handle_shutdown(now);
+        }
+        self.settle();
+    }
+
     /// Lets everything happen that can happen at this instant.
     pub(crate) fn settle(&mut self) {
         loop {
@@ -244,7 +255,7 @@ impl Line {
             self.session.handle_timeout(now);
         }
         let before = self.input.len();
-        if before > 0 && self.out.len() < transmit_bytes {
+        if before > 0 && !self.paused && self.out.len() < transmit_bytes {
             self.session.handle_input(&mut self.input, now);
         }
         let mut progress = self.input.len() != before;
@@ -263,7 +274,12 @@ impl Line {
                     return true;
                 }
                 Flow::More if self.reading => {}
-                Flow::More | Flow::Open | Flow::Paused => return progress,
+                Flow::More | Flow::Open | Flow::Paused => {
+                    // What was held up goes on.
+                    let goes_on = self.paused && flow != Flow::Paused;
+                    self.paused = flow == Flow::Paused;
+                    return progress || goes_on;
+                }
             }
         }
     }

@@ -21,9 +21,9 @@ impl Connection {
             if out.len() > had {
                 self.heartbeat.sent(now);
             }
-            return match (more, self.blocked) {
-                (true, _) => Flow::More,
-                (false, true) => Flow::Paused,
+            return match (self.blocked, more) {
+                (true, _) => Flow::Paused,
+                (false, true) => Flow::More,
                 (false, false) => Flow::Open,
             };
         }
@@ -82,26 +82,34 @@ impl Connection {
         self.amqp.broker.end_turn(&mut self.turn);
     }
 
+    /// Whether what comes has to wait: a message came while an alarm is up. As in RabbitMQ its header still passes, and its
+    /// body does not.
+    pub(super) fn is_held_up(&mut self) -> bool {
+        if self.stage != Stage::Running {
+            return false;
+        }
+        if std::mem::take(&mut self.published) && self.held_up.is_none() {
+            self.held_up = self.amqp.broker.alarms().reason();
+        }
+        self.held_up.is_some()
+    }
+
     /// Tells a held up publisher so, and that it may go on (RabbitMQ's connection.blocked).
     fn put_blocked(&mut self) {
-        let reason = self.amqp.broker.alarms().reason();
-        match reason {
-            Some(reason) if !self.blocked && self.published => {
-                self.blocked = true;
-                if self.client_can("connection.blocked") {
-                    self.put(connection::AMQPMethod::Blocked(connection::Blocked { reason: reason.into() }));
-                }
-                self.amqp.broker.alarms().wake_when_cleared(&self.outbox);
+        let Some(reason) = self.held_up else { return };
+        if !self.blocked {
+            self.blocked = true;
+            if self.client_can("connection.blocked") {
+                self.put(connection::AMQPMethod::Blocked(connection::Blocked { reason: reason.into() }));
             }
-            None if self.blocked => {
-                self.blocked = false;
-                self.heartbeat.received(self.turn.now);
-                if self.client_can("connection.blocked") {
-                    self.put(connection::AMQPMethod::Unblocked(connection::Unblocked {}));
-                }
+            self.amqp.broker.alarms().wake_when_cleared(&self.outbox);
+        } else if self.amqp.broker.alarms().reason().is_none() {
+            self.blocked = false;
+            self.held_up = None;
+            self.heartbeat.received(self.turn.now);
+            if self.client_can("connection.blocked") {
+                self.put(connection::AMQPMethod::Unblocked(connection::Unblocked {}));
             }
-            _ => {}
         }
-        self.published = false;
     }
 }
