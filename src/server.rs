@@ -8,7 +8,7 @@ use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, Location};
-use crate::net::{Committer, DriveLimits, Listener, ListenerLimits, Shutdown, run_timer};
+use crate::net::{Committer, DiskWatch, DriveLimits, Listener, ListenerLimits, Shutdown, run_timer};
 use crate::store::{
     Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
 };
@@ -65,6 +65,7 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     listener: Listener,
     committer: Committer,
+    disk_watch: Option<DiskWatch>,
     shutdown: Shutdown,
     store_failed: Arc<AtomicBool>,
 }
@@ -81,6 +82,7 @@ impl Server {
             Broker::open(journal.clone(), recovered, exchange_types, broker_limits(config), clock.now());
         let broker = Arc::new(broker?);
         declare::declare(&broker, config, clock.now())?;
+        let disk_watch = disk_watch(config, &broker);
         let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
         let address = config.listeners.amqp.bind;
         let limits = ListenerLimits {
@@ -101,7 +103,7 @@ impl Server {
             failed.store(true, Ordering::Release);
             stop.begin();
         })?;
-        Ok(Server { broker, clock, listener, committer, shutdown, store_failed })
+        Ok(Server { broker, clock, listener, committer, disk_watch, shutdown, store_failed })
     }
 
     /// The broker, for a program that embeds it.
@@ -128,8 +130,10 @@ impl Server {
     /// When it ended because the store failed.
     pub async fn run(self) -> Result<(), BrokerError> {
         let timer = tokio::spawn(run_timer(self.broker.clone(), self.clock.clone()));
+        let disk_watch = self.disk_watch.map(|watch| tokio::spawn(watch.run()));
         self.listener.run(self.shutdown).await;
         timer.abort();
+        disk_watch.inspect(tokio::task::JoinHandle::abort);
         self.committer.stop();
         if self.store_failed.load(Ordering::Acquire) {
             return Err(BrokerError::Store("the store failed, see above".to_owned()));
@@ -187,6 +191,19 @@ fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Rec
         );
     }
     Ok((Arc::new(journal), recovered))
+}
+
+/// The watch on the volume that messages are kept on, if they are. It has looked once, so that an alarm is up before anybody
+/// can publish.
+fn disk_watch(config: &Config, broker: &Arc<Broker>) -> Option<DiskWatch> {
+    match config.store.engine {
+        Engine::Memory => None,
+        Engine::Sled => {
+            let mut watch = DiskWatch::new(&config.data_dir, config.limits.disk_free_bytes, broker.clone());
+            watch.look();
+            Some(watch)
+        }
+    }
 }
 
 /// How often a long recovery says how far it is.

@@ -12,7 +12,10 @@ pub enum Flow {
     Open,
     /// There is more to send: poll again when some of it has left.
     More,
-    /// There may be more to send, and nothing may be read from the peer until the session is woken or a deadline passes.
+    /// Like `More`, but nothing is read from the peer until the next deadline: it is too fast for somebody.
+    Slowed,
+    /// The session is held up: nothing may be read from the peer until it is woken or a deadline passes. There may be more
+    /// to send; poll again when some of it has left.
     Paused,
     /// The session is over: send what was given, then close the socket.
     Closed,
@@ -20,8 +23,8 @@ pub enum Flow {
 
 /// One peer's conversation in one protocol. Synchronous; the same code runs behind a socket and in a test.
 pub trait Session: Send {
-    /// Takes whatever whole units `input` holds, and leaves an unfinished one in it. True when it stopped earlier, since much
-    /// waits to be sent already: it wants to be called again with the rest when that has left.
+    /// Takes whatever whole units `input` holds, and leaves an unfinished one in it. True when it stopped earlier, since it is
+    /// held up or much waits to be sent already: it wants to be called again with the rest when it goes on.
     fn handle_input(&mut self, input: &mut BytesMut, now: Millis) -> bool;
 
     /// Does what is due at `now`.

@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::ReadHalf;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -17,6 +18,30 @@ const READ_BYTES: usize = 128 * 1024;
 /// After so long without input the read buffer is given back, for one of this size.
 const IDLE_MS: u64 = 1000;
 const IDLE_READ_BYTES: usize = 512;
+
+/// The side of a socket that is read from.
+pub(super) trait Input: AsyncRead + Unpin {
+    /// Waits until the peer has hung up, without reading what it sent before.
+    async fn hung_up(&self);
+}
+
+impl Input for ReadHalf<'_> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    async fn hung_up(&self) {
+        // Asked for data that is urgent, of which AMQP has none, tokio says that the peer has closed and not that there is
+        // something to read.
+        let ready = self.ready(tokio::io::Interest::PRIORITY).await;
+        if !ready.is_ok_and(|ready| ready.is_read_closed()) {
+            std::future::pending().await
+        }
+    }
+
+    /// Here it is noticed when a heartbeat can't be written.
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    async fn hung_up(&self) {
+        std::future::pending().await
+    }
+}
 
 /// Limits on what a connection may keep the broker waiting for.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +64,7 @@ pub(super) async fn drive<S, R, W>(
 ) -> io::Result<()>
 where
     S: Session,
-    R: AsyncRead + Unpin,
+    R: Input,
     W: AsyncWrite + Unpin,
 {
     let result = turns(&mut session, &mut reader, &mut writer, wake, clock, limits, shutdown).await;
@@ -60,7 +85,7 @@ async fn turns<S, R, W>(
 ) -> io::Result<()>
 where
     S: Session,
-    R: AsyncRead + Unpin,
+    R: Input,
     W: AsyncWrite + Unpin,
 {
     let mut input = BytesMut::new();
@@ -81,6 +106,7 @@ where
         if flow == Flow::Closed && out.is_empty() {
             return Ok(());
         }
+        let paused = flow == Flow::Paused;
         let has_room = matches!(flow, Flow::Open | Flow::More) && out.len() < limits.transmit_bytes;
         if unhandled && has_room {
             unhandled = session.handle_input(&mut input, now);
@@ -106,7 +132,7 @@ where
                 }
                 last_written = clock.now();
             }
-            read = reader.read_buf(&mut input), if may_read => {
+            read = receive(reader, &mut input, paused), if may_read || paused => {
                 if read? == 0 {
                     return Ok(());
                 }
@@ -130,6 +156,15 @@ where
             session.handle_timeout(now);
         }
     }
+}
+
+/// Reads what is there, or only waits for the end.
+async fn receive<R: Input>(reader: &mut R, input: &mut BytesMut, paused: bool) -> io::Result<usize> {
+    if paused {
+        reader.hung_up().await;
+        return Ok(0);
+    }
+    reader.read_buf(input).await
 }
 
 /// A timer that is set anew only when it has to ring earlier: deadlines mostly move away, and one look too many is cheap.
@@ -181,6 +216,18 @@ mod tests {
         ) -> Poll<io::Result<()>> {
             buffer.put_slice(&[0; 100]);
             Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Input for Flood {
+        async fn hung_up(&self) {
+            std::future::pending().await
+        }
+    }
+
+    impl Input for tokio::io::ReadHalf<tokio::io::DuplexStream> {
+        async fn hung_up(&self) {
+            std::future::pending().await
         }
     }
 

@@ -1,9 +1,12 @@
-//! The only asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, the timer, shutdown.
+//! The only asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
+//! watch on the disk, shutdown.
 
+mod disk;
 mod drive;
 mod listen;
 mod pump;
 
+pub use disk::DiskWatch;
 pub use drive::DriveLimits;
 pub use listen::{Listener, ListenerLimits};
 pub use pump::{Committer, run_timer};

@@ -122,7 +122,7 @@ impl Line {
                     self.closed = true;
                     return true;
                 }
-                Flow::Open | Flow::Paused => return progress,
+                Flow::Open | Flow::Slowed | Flow::Paused => return progress,
             }
         }
     }

@@ -36,6 +36,7 @@ struct Line {
     out: Transmit,
     received: Vec<u8>,
     reading: bool,
+    paused: bool,
     closed: bool,
 }
 
@@ -69,6 +70,7 @@ impl InMemory {
             out: Transmit::default(),
             received: Vec::new(),
             reading: true,
+            paused: false,
             closed: false,
         };
         self.lines.insert(self.opened, line);
@@ -127,6 +129,15 @@ impl InMemory {
         self.lines.get(&line).is_none_or(|line| line.closed)
     }
 
+    /// The broker begins to stop.
+    pub(crate) fn shut_down(&mut self) {
+        let now = self.clock.now();
+        for line in self.lines.values_mut().filter(|line| !line.closed) {
+            line.session.handle_shutdown(now);
+        }
+        self.settle();
+    }
+
     /// The peer goes without a word.
     pub(crate) fn drop_line(&mut self, line: LineId) {
         if let Some(mut line) = self.lines.remove(&line) {
@@ -181,7 +192,7 @@ impl Line {
             self.session.handle_timeout(now);
         }
         let before = self.input.len();
-        if before > 0 && self.out.len() < transmit_bytes {
+        if before > 0 && !self.paused && self.out.len() < transmit_bytes {
             self.session.handle_input(&mut self.input, now);
         }
         let mut progress = self.input.len() != before;
@@ -201,7 +212,12 @@ impl Line {
                     return true;
                 }
                 Flow::More if self.reading => {}
-                Flow::More | Flow::Open | Flow::Paused => return progress,
+                Flow::More | Flow::Open | Flow::Slowed | Flow::Paused => {
+                    // What was held up goes on.
+                    let goes_on = self.paused && flow != Flow::Paused;
+                    self.paused = flow == Flow::Paused;
+                    return progress || goes_on;
+                }
             }
         }
     }

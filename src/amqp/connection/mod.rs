@@ -104,9 +104,11 @@ pub struct Connection {
     started_at: Millis,
     /// What comes can't be cut into frames any more, so no close-ok will be seen.
     lost_track: bool,
-    /// Whether it has published since it was last looked at; only then an alarm holds it up.
+    /// Whether a message has begun since it was last looked at; only then an alarm holds the connection up.
     published: bool,
-    /// Publishing is held up.
+    /// Why what comes has to wait, if it has to.
+    held_up: Option<&'static str>,
+    /// The peer is not read from, and has been told so.
     blocked: bool,
     /// What it publishes is too fast for somebody: nothing is read until then.
     held_back_until: Option<Millis>,
@@ -147,6 +149,7 @@ impl Connection {
             started_at: now,
             lost_track: false,
             published: false,
+            held_up: None,
             blocked: false,
             held_back_until: None,
         }
@@ -157,6 +160,9 @@ impl Connection {
     fn handle_frames(&mut self, input: &mut BytesMut, now: Millis) -> Result<bool, AmqpError> {
         let mut done = 0;
         let result = loop {
+            if self.is_held_up() {
+                break Ok(true);
+            }
             if matches!(self.stage, Stage::Closed | Stage::Refused { .. }) {
                 done = input.len();
                 break Ok(false);

@@ -21,11 +21,12 @@ impl Connection {
             if out.len() > had {
                 self.heartbeat.sent(now);
             }
-            let paused = self.blocked || self.is_held_back(now);
-            return match (paused, more) {
-                (true, _) => Flow::Paused,
-                (false, true) => Flow::More,
-                (false, false) => Flow::Open,
+            let slowed = self.is_held_back(now);
+            return match (self.blocked, slowed, more) {
+                (true, ..) => Flow::Paused,
+                (_, true, _) => Flow::Slowed,
+                (.., true) => Flow::More,
+                _ => Flow::Open,
             };
         }
         if out.len() > had {
@@ -94,26 +95,34 @@ impl Connection {
         self.amqp.broker.end_turn(&mut self.turn);
     }
 
+    /// Whether what comes has to wait: a message came while an alarm is up. As in RabbitMQ its header still passes, and its
+    /// body does not.
+    pub(super) fn is_held_up(&mut self) -> bool {
+        if self.stage != Stage::Running {
+            return false;
+        }
+        if std::mem::take(&mut self.published) && self.held_up.is_none() {
+            self.held_up = self.amqp.broker.alarms().reason();
+        }
+        self.held_up.is_some()
+    }
+
     /// Tells a held up publisher so, and that it may go on (RabbitMQ's connection.blocked).
     fn put_blocked(&mut self) {
-        let reason = self.amqp.broker.alarms().reason();
-        match reason {
-            Some(reason) if !self.blocked && self.published => {
-                self.blocked = true;
-                if self.client_can("connection.blocked") {
-                    self.put(connection::AMQPMethod::Blocked(connection::Blocked { reason: reason.into() }));
-                }
-                self.amqp.broker.alarms().wake_when_cleared(&self.outbox);
+        let Some(reason) = self.held_up else { return };
+        if !self.blocked {
+            self.blocked = true;
+            if self.client_can("connection.blocked") {
+                self.put(connection::AMQPMethod::Blocked(connection::Blocked { reason: reason.into() }));
             }
-            None if self.blocked => {
-                self.blocked = false;
-                self.heartbeat.received(self.turn.now);
-                if self.client_can("connection.blocked") {
-                    self.put(connection::AMQPMethod::Unblocked(connection::Unblocked {}));
-                }
+            self.amqp.broker.alarms().wake_when_cleared(&self.outbox);
+        } else if self.amqp.broker.alarms().reason().is_none() {
+            self.blocked = false;
+            self.held_up = None;
+            self.heartbeat.received(self.turn.now);
+            if self.client_can("connection.blocked") {
+                self.put(connection::AMQPMethod::Unblocked(connection::Unblocked {}));
             }
-            _ => {}
         }
-        self.published = false;
     }
 }

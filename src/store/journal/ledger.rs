@@ -208,12 +208,14 @@ impl Ledger {
         kept
     }
 
-    /// Records to forget now, in the order to do it in. `newest` stays: the next number is counted from it. Everything up to
-    /// `durable` is.
+    /// Records to forget now, in the order to do it in, but a few: an engine may hold on to all that it removes in one go.
+    /// `newest` stays: the next number is counted from it. Everything up to `durable` is.
     pub(super) fn take_dead(&mut self, durable: Lsn, newest: Lsn) -> Vec<Lsn> {
         let mut lsns = Vec::new();
         let mut waiting = Vec::new();
-        while let Some(dead) = self.dead.pop() {
+        while lsns.len() < DISCARDED_AT_ONCE
+            && let Some(dead) = self.dead.pop()
+        {
             let lsn = self.record(dead.slot).lsn;
             if dead.after > durable || lsn >= newest {
                 waiting.push(dead);
@@ -222,7 +224,7 @@ impl Ledger {
             lsns.push(lsn);
             self.retire(dead.slot);
         }
-        self.dead = waiting;
+        self.dead.append(&mut waiting);
         lsns
     }
 
@@ -326,6 +328,9 @@ impl Ledger {
         &mut self.records[slot.0 as usize]
     }
 }
+
+/// Sled, for one, keeps every page that a batch touches in memory until the batch is through.
+const DISCARDED_AT_ONCE: usize = 64;
 
 const LOOKED_AT_ONCE: usize = 1024;
 const COPIED_AT_ONCE: usize = 256;
