@@ -110,8 +110,10 @@ impl VirtualHost {
         let source = self.check_ends(&binding.source, &binding.destination, connection)?;
         let definition = Definition::Binding(self.name().clone(), binding.clone());
         let durable = source.definition().durable && self.is_durable(&binding.destination);
-        let max = self.shared().limits.bindings_per_exchange_max;
-        self.check_limit(max, source.bindings().len(), "binding", &source.definition().name)?;
+        if !source.bindings().contains(&binding) {
+            let max = self.shared().limits.bindings_per_exchange_max;
+            self.check_limit(max, source.bindings().len(), "binding", &source.definition().name)?;
+        }
         if self.attach(&mut topology, &source, binding)? && durable {
             self.shared().put(&definition)?;
         }

@@ -297,6 +297,7 @@ impl VirtualHost {
         let letter = buried(&entry.message, queue, reason, turn.now);
         let exchange = queue.settings.dead_letter_exchange.as_deref().and_then(|name| self.exchange(name));
         let mut route = exchange.map(|exchange| self.route(&exchange, &letter)).unwrap_or_default();
+        let leads_nowhere = route.is_empty();
         route.queues.retain(|target| {
             let cycle = is_cycle(&letter, reason, &target.definition().name);
             if cycle {
@@ -309,8 +310,7 @@ impl VirtualHost {
         });
         let at_least_once = queue.settings.dead_letter_strategy == DeadLetterStrategy::AtLeastOnce
             && queue.settings.overflow != Overflow::DropHead;
-        if at_least_once
-            && (route.is_empty() || route.queues.iter().any(|target| target.would_refuse(&letter)))
+        if at_least_once && (leads_nowhere || route.queues.iter().any(|target| target.would_refuse(&letter)))
         {
             self.hold(queue, entry, reason, turn);
             return None;

@@ -17,7 +17,7 @@ const COMMITTER_PATIENCE: Duration = Duration::from_millis(200);
 /// The thread that commits: while one batch syncs, the next one gathers.
 pub struct Committer {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Committer {
@@ -42,15 +42,22 @@ impl Committer {
                 failed(error);
             }
         })?;
-        Ok(Committer { stop, thread })
+        Ok(Committer { stop, thread: Some(thread) })
     }
 
     /// Commits what is left, and ends the thread.
-    pub fn stop(self) {
+    pub fn stop(mut self) {
         self.stop.store(true, Ordering::Release);
-        if self.thread.join().is_err() {
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the committer's thread failed, please report this");
         }
+    }
+}
+
+impl Drop for Committer {
+    /// A committer that nobody stops ends with its owner.
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
     }
 }
 

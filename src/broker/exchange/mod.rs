@@ -233,6 +233,13 @@ impl Bindings {
             .flat_map(|(_, same_key)| same_key)
     }
 
+    /// Whether there is such a binding.
+    pub fn contains(&self, binding: &Binding) -> bool {
+        let same_key = self.list.get(&(binding.destination.clone(), binding.routing_key.clone()));
+        same_key
+            .is_some_and(|list| list.iter().any(|other| same_arguments(&other.arguments, &binding.arguments)))
+    }
+
     /// The type's index.
     pub fn index(&self) -> &dyn ExchangeType {
         &*self.index
