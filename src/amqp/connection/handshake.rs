@@ -26,11 +26,11 @@ const REFUSED_DELAY_MS: u64 = 3000;
 
 impl Connection {
     /// Takes the protocol header. Anything but ours is answered with ours, and the end (0-9-1 section 2.2.4).
-    pub(super) fn handle_protocol_header(&mut self, input: &mut BytesMut) -> Result<(), AmqpError> {
+    pub(super) fn handle_protocol_header(&mut self, input: &mut BytesMut) {
         let Some(header) = input.first_chunk::<8>() else {
             // Whoever starts differently need not finish.
             if PROTOCOL_HEADER.starts_with(&input[..input.len().min(4)]) {
-                return Ok(());
+                return;
             }
             return self.refuse_protocol(input);
         };
@@ -40,10 +40,9 @@ impl Connection {
         input.advance(8);
         self.stage = Stage::Starting;
         self.send_start();
-        Ok(())
     }
 
-    fn refuse_protocol(&mut self, input: &mut BytesMut) -> Result<(), AmqpError> {
+    fn refuse_protocol(&mut self, input: &mut BytesMut) {
         let hint = match &input[..] {
             [0x16, 0x03, ..] => ": it looks like TLS on the port for plain connections",
             [b'G', b'E', b'T', b' ', ..] => ": it looks like HTTP",
@@ -53,7 +52,6 @@ impl Connection {
         self.out.put(PROTOCOL_HEADER);
         self.stage = Stage::Closed;
         input.clear();
-        Ok(())
     }
 
     fn send_start(&mut self) {

@@ -157,36 +157,33 @@ impl Connection {
 
     /// Handles the frames of `input`. True when it stopped before the last one: whoever asks and does not read the answers
     /// waits until there is room for more of them.
-    fn handle_frames(&mut self, input: &mut BytesMut, now: Millis) -> Result<bool, AmqpError> {
+    fn handle_frames(&mut self, input: &mut BytesMut, now: Millis) -> bool {
         let mut done = 0;
-        let result = loop {
-            if self.is_held_up() {
-                break Ok(true);
-            }
-            if matches!(self.stage, Stage::Closed | Stage::Refused { .. }) {
+        let stopped = loop {
+            if self.lost_track || matches!(self.stage, Stage::Closed | Stage::Refused { .. }) {
                 done = input.len();
-                break Ok(false);
+                break false;
             }
-            if self.out.len() >= self.amqp.settings.transmit_bytes {
-                break Ok(true);
+            if self.is_held_up() || self.out.len() >= self.amqp.settings.transmit_bytes {
+                break true;
             }
             match cut(&input[done..], self.frame_max) {
-                Ok(None) => break Ok(false),
+                Ok(None) => break false,
                 Ok(Some(frame)) => {
                     done += frame.payload.len() + frame::ENVELOPE_BYTES;
                     if let Err(error) = self.handle_frame(frame, now) {
-                        break Err(error);
+                        // The frames behind it are looked at: the answer to the close may be among them.
+                        self.fail(&error, now);
                     }
                 }
                 Err(fault) => {
-                    done = input.len();
                     self.lost_track = true;
-                    break Err(fault.into());
+                    self.fail(&fault.into(), now);
                 }
             }
         };
         input.advance(done);
-        result
+        stopped
     }
 
     fn handle_frame(&mut self, frame: Frame<'_>, now: Millis) -> Result<(), AmqpError> {
@@ -307,19 +304,10 @@ impl Session for Connection {
     fn handle_input(&mut self, input: &mut BytesMut, now: Millis) -> bool {
         self.turn.now = now;
         self.heartbeat.received(now);
-        let result = match self.stage {
-            Stage::ProtocolHeader => self.handle_protocol_header(input),
-            _ => Ok(()),
-        };
-        let result = result.and_then(|()| match self.stage {
-            Stage::ProtocolHeader => Ok(false),
-            _ => self.handle_frames(input, now),
-        });
-        let stopped = result.unwrap_or_else(|error| {
-            self.fail(&error, now);
-            input.clear();
-            false
-        });
+        if self.stage == Stage::ProtocolHeader {
+            self.handle_protocol_header(input);
+        }
+        let stopped = self.stage != Stage::ProtocolHeader && self.handle_frames(input, now);
         self.end_turn();
         stopped
     }

@@ -1,0 +1,12 @@
+//! Runs `fuzz_bodies::stored` on libFuzzer's bytes.
+#![no_main]
+#![allow(dead_code)]
+
+#[path = "../../tests/frames/mod.rs"]
+mod frames;
+#[path = "../../tests/fuzz_bodies/mod.rs"]
+mod fuzz_bodies;
+#[path = "../../tests/lines/mod.rs"]
+mod lines;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_bodies::stored(data));
