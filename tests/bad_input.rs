@@ -332,3 +332,18 @@ fn a_reply_for_a_channel_that_is_gone_reaches_no_later_one() {
     broker.send(server, &method(1, AMQPClass::Tx(Tx::Commit(tx::Commit {}))));
     assert_eq!(broker.frames(requester), []);
 }
+
+#[test]
+fn what_one_channel_gives_back_is_not_lost_in_another_of_the_same_connection() {
+    let mut broker = InMemory::new();
+    let (line, other) = (broker.connect(2), broker.connect(1));
+    broker.send(line, &queue_declare(declare("q", FieldTable::default())));
+    broker.send(line, &publish_to(1, "q", b"1"));
+    broker.send(line, &get("q", false));
+    broker.send(line, &consume(2, "q", true));
+    assert_eq!(ready(&broker, "q"), Some(0));
+    broker.drop_line(line);
+    assert_eq!(ready(&broker, "q"), Some(1));
+    broker.send(other, &get("q", true));
+    assert!(contains(&broker.bytes(other), b"1"));
+}

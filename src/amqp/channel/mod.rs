@@ -342,15 +342,19 @@ impl Channel {
         context.vhost.apply_effects(context.turn);
     }
 
-    /// Gives everything back: consumers end, deliveries return to their queues, a transaction is rolled back.
-    pub(super) fn release(&mut self, context: &mut Context<'_>) {
+    /// Ends all consumers; what they were given before is still there. A connection does that on all channels before it gives
+    /// anything back, or one of them would get what another one gives.
+    pub(super) fn end_consumers(&mut self, context: &mut Context<'_>) {
         self.content = ContentAssembler::default();
         self.flush(context);
-        let consumers: Vec<(ConsumerId, Arc<QueueHandle>)> =
-            self.consumers.iter().map(|(id, consumer)| (*id, consumer.queue.clone())).collect();
-        for (id, queue) in consumers {
-            queue.lock().cancel(id, context.turn);
+        for (id, consumer) in &self.consumers {
+            consumer.queue.lock().cancel(*id, context.turn);
         }
+    }
+
+    /// Gives everything back: consumers end, deliveries return to their queues, a transaction is rolled back.
+    pub(super) fn release(&mut self, context: &mut Context<'_>) {
+        self.end_consumers(context);
         if let Some(reply_to) = self.reply_to.take() {
             context.broker().remove_reply_consumer(&reply_to.token);
         }

@@ -17,6 +17,11 @@ impl Connection {
     /// Gives everything back: channels end, exclusive queues go. Nothing is held after that.
     pub(super) fn release(&mut self) {
         let numbers: Vec<_> = self.channels.keys().copied().collect();
+        for number in &numbers {
+            if let Some((channel, mut context)) = self.channel(*number) {
+                channel.end_consumers(&mut context);
+            }
+        }
         for number in numbers {
             if let Some((channel, mut context)) = self.channel(number) {
                 channel.release(&mut context);
