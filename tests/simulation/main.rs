@@ -8,8 +8,8 @@
 
 #[path = "../frames/mod.rs"]
 mod frames;
-#[path = "../in_memory/mod.rs"]
-mod in_memory;
+#[path = "../lines/mod.rs"]
+mod lines;
 mod model;
 
 use amq_protocol::frame::AMQPFrame;
@@ -22,7 +22,7 @@ use amq_protocol::protocol::tx::{self, AMQPMethod as Tx};
 use amq_protocol::protocol::{AMQPClass, connection};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use frames::{channel_close, channel_open, method, publish};
-use in_memory::{InMemory, LineId};
+use lines::{InMemory, LineId};
 use model::{ChannelId, Copy, DEAD, Delivery, EXACT, Mode, Model, QUEUES, Verdict, goes_to_dead};
 use std::collections::BTreeMap;
 
