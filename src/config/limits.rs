@@ -45,7 +45,7 @@ pub struct Limits {
     /// Deliveries assigned to one consumer and not yet encoded for its connection; its queue holds back more until the
     /// client reads. Default 2048.
     pub outbox_messages: u32,
-    /// As `outbox_messages`, in bytes of bodies; one delivery may always wait, however large. Default 1048576 (1 MiB).
+    /// As `outbox_messages`, in bytes of bodies and properties; one delivery may always wait, however large. Default 1048576 (1 MiB).
     pub outbox_bytes: usize,
     /// Encoded bytes that wait for one connection's socket before no more are encoded. Default 262144 (256 KiB).
     pub transmit_buffer_bytes: usize,
@@ -62,7 +62,7 @@ pub struct Limits {
     pub bindings_per_exchange_max: u32,
     /// Messages published and acknowledgements in one uncommitted transaction. Default 1000000.
     pub tx_messages_max: u32,
-    /// Bytes of bodies in one uncommitted transaction. Default 268435456 (256 MiB).
+    /// Bytes of bodies and properties in one uncommitted transaction. Default 268435456 (256 MiB).
     pub tx_bytes_max: u64,
     /// Highest `x-max-priority` that a queue may be declared with, 1 to 255; each level costs memory. Default 255.
     pub priority_max: u8,
