@@ -214,6 +214,8 @@ impl Store for SledStore {
     }
 
     fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        // As they are at one moment.
+        let _writing = self.writing.lock();
         let database = self.current();
         let mut definitions = Vec::new();
         for entry in database.definitions.iter() {
