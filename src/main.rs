@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Credentials, Engine, Log, LogFormat, User};
-use leveret::server::Server;
+use leveret::server::{Server, backup};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +32,16 @@ struct Arguments {
 enum Command {
     /// Runs the broker until it is told to stop (the default)
     Serve,
+    /// Writes a copy of everything kept into an empty directory, while the broker runs or not
+    Backup {
+        /// Where to; made when it is not there
+        directory: PathBuf,
+    },
+    /// Puts a backup into the empty data directory of a broker that does not run
+    Restore {
+        /// The backup
+        directory: PathBuf,
+    },
     /// Reads a configuration, and says what is wrong with it
     Check {
         /// The configuration
@@ -54,6 +64,8 @@ fn main() -> ExitCode {
     };
     match &arguments.command {
         Some(Command::Check { file }) => check(&file.display().to_string(), &config),
+        Some(Command::Backup { directory }) => tell(|heard| backup::back_up(&config, directory, heard)),
+        Some(Command::Restore { directory }) => tell(|heard| backup::restore(&config, directory, heard)),
         Some(Command::Serve) | None => serve(&config),
     }
 }
@@ -77,6 +89,21 @@ fn check(file: &str, config: &Config) -> ExitCode {
         config.bindings.len()
     );
     ExitCode::SUCCESS
+}
+
+/// Runs a command that tells how far it is, and says how it ended.
+#[allow(clippy::print_stdout)]
+fn tell<E: std::fmt::Display>(command: impl FnOnce(&mut dyn FnMut(&str)) -> Result<String, E>) -> ExitCode {
+    match command(&mut |text| eprintln!("{text}")) {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("leveret: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn serve(config: &Config) -> ExitCode {

@@ -8,7 +8,7 @@ use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, Location};
-use crate::net::{Committer, DiskWatch, DriveLimits, Listener, ListenerLimits, Shutdown, run_timer};
+use crate::net::{Committer, Control, DiskWatch, DriveLimits, Listener, ListenerLimits, Shutdown, run_timer};
 use crate::store::{
     Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
 };
@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub mod backup;
 mod declare;
 
 /// Why a broker does not start.
@@ -66,6 +67,7 @@ pub struct Server {
     listener: Listener,
     committer: Committer,
     disk_watch: Option<DiskWatch>,
+    control: Option<Control>,
     shutdown: Shutdown,
     store_failed: Arc<AtomicBool>,
 }
@@ -83,6 +85,7 @@ impl Server {
         let broker = Arc::new(broker?);
         declare::declare(&broker, config, clock.now())?;
         let disk_watch = disk_watch(config, &broker);
+        let control = control(config);
         let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
         let address = config.listeners.amqp.bind;
         let limits = ListenerLimits {
@@ -103,7 +106,7 @@ impl Server {
             failed.store(true, Ordering::Release);
             stop.begin();
         })?;
-        Ok(Server { broker, clock, listener, committer, disk_watch, shutdown, store_failed })
+        Ok(Server { broker, clock, listener, committer, disk_watch, control, shutdown, store_failed })
     }
 
     /// The broker, for a program that embeds it.
@@ -131,9 +134,15 @@ impl Server {
     pub async fn run(self) -> Result<(), BrokerError> {
         let timer = tokio::spawn(run_timer(self.broker.clone(), self.clock.clone()));
         let disk_watch = self.disk_watch.map(|watch| tokio::spawn(watch.run()));
+        let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
+        let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
         self.listener.run(self.shutdown).await;
         timer.abort();
         disk_watch.inspect(tokio::task::JoinHandle::abort);
+        if let Some(control) = control {
+            // It ends by itself, and takes its socket away.
+            let _ = control.await;
+        }
         self.committer.stop();
         if self.store_failed.load(Ordering::Acquire) {
             return Err(BrokerError::Store("the store failed, see above".to_owned()));
@@ -191,6 +200,22 @@ fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Rec
         );
     }
     Ok((Arc::new(journal), recovered))
+}
+
+/// The socket for commands of the operator, beside what they are about.
+fn control(config: &Config) -> Option<Control> {
+    if config.store.engine == Engine::Memory {
+        return None;
+    }
+    let bound = Control::bind(&config.data_dir);
+    bound
+        .inspect_err(|error| {
+            tracing::warn!(
+                "{} can't have a control socket, so `leveret backup` has to wait until the broker is stopped: {error}",
+                config.data_dir.display()
+            );
+        })
+        .ok()
 }
 
 /// The watch on the volume that messages are kept on, if they are. It has looked once, so that an alarm is up before anybody

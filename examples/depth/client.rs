@@ -68,10 +68,10 @@ impl Client {
     }
 
     /// Begins to publish with confirms.
-    pub(crate) fn publisher(&mut self, body_bytes: usize) -> Result<Publisher<'_>> {
+    pub(crate) fn publisher(&mut self, body_bytes: usize, persistent: bool) -> Result<Publisher<'_>> {
         self.call(1, (85, 10), b"\0")?;
         self.expect((85, 11))?;
-        Ok(Publisher { batch: Batch::new(body_bytes), client: self, published: 0, confirmed: 0 })
+        Ok(Publisher { batch: Batch::new(body_bytes, persistent), client: self, published: 0, confirmed: 0 })
     }
 
     pub(crate) fn consume(&mut self) -> Result<()> {
@@ -195,14 +195,15 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(body_bytes: usize) -> Batch {
+    fn new(body_bytes: usize, persistent: bool) -> Batch {
         let body_bytes = body_bytes.max(8);
         let mut one = Vec::new();
         let publish = [b"\0\x3c\0\x28\0\0\0".as_slice(), &short(QUEUE), b"\0"].concat();
         put_frame(&mut one, METHOD, 1, &publish);
         let size = (body_bytes as u64).to_be_bytes();
-        // The property delivery-mode: 2, persistent.
-        put_frame(&mut one, HEADER, 1, &[b"\0\x3c\0\0".as_slice(), &size, b"\x10\0\x02"].concat());
+        // The property delivery-mode.
+        let properties = [b"\x10\0".as_slice(), &[1 + u8::from(persistent)]].concat();
+        put_frame(&mut one, HEADER, 1, &[b"\0\x3c\0\0".as_slice(), &size, &properties].concat());
         let number_at = one.len() + 7;
         let body: Vec<u8> = (0..body_bytes).map(|at| ((at * 7919) >> 3) as u8).collect();
         put_frame(&mut one, BODY, 1, &body);

@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! cargo build --release
-//! cargo run --release --example depth -- target/release/leveret DIRECTORY [MESSAGES] [BODY_BYTES]
+//! cargo run --release --example depth -- target/release/leveret DIRECTORY [MESSAGES] [BODY_BYTES] [transient]
 //! ```
 //! It starts the binary on a data directory below DIRECTORY, which it removes again, and speaks AMQP to it over
-//! loopback: persistent messages with confirms into one durable queue. Every message carries its number, and the drain
+//! loopback: messages, persistent unless asked otherwise, with confirms into one durable queue. Every message carries its number, and the drain
 //! checks that all come back once and in order.
 #![allow(clippy::print_stdout, reason = "printing figures is what it does")]
 
@@ -14,54 +14,55 @@ mod client;
 
 use broker::{BrokerProcess, Ended};
 use client::{Client, QUEUE};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// Messages sent before a look at the clock.
+/// How often there is a look at the clock.
 const TENTHS: u64 = 10;
+
+/// What is published.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    messages: u64,
+    body_bytes: usize,
+    persistent: bool,
+}
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [binary, directory, rest @ ..] = &arguments[..] else {
-        return Err("usage: depth LEVERET DIRECTORY [MESSAGES] [BODY_BYTES]".into());
+        return Err("usage: depth LEVERET DIRECTORY [MESSAGES] [BODY_BYTES] [transient]".into());
     };
     let number = |at: usize, usual: u64| rest.get(at).map_or(Ok(usual), |text: &String| text.parse());
-    let (messages, body_bytes) = (number(0, 10_000_000)?, number(1, 100)? as usize);
+    let load = Load {
+        messages: number(0, 10_000_000)?,
+        body_bytes: number(1, 100)? as usize,
+        persistent: rest.get(2).is_none_or(|word| word != "transient"),
+    };
     let data = PathBuf::from(directory).join("depth-data");
     if data.exists() {
         return Err(
             format!("{} is there already; remove it or name another directory", data.display()).into()
         );
     }
-    println!("{messages} messages of {body_bytes} bytes");
-    let result = measure(binary, &data, messages, body_bytes);
+    println!("{load:?}");
+    let result = measure(binary, &data, load);
     let _ = std::fs::remove_dir_all(&data);
     result
 }
 
-fn measure(binary: &str, data: &std::path::Path, messages: u64, body_bytes: usize) -> Result<()> {
+fn measure(binary: &str, data: &Path, load: Load) -> Result<()> {
     let mut broker = BrokerProcess::start(binary, data)?;
     println!("started on nothing: {}", broker.state());
     Client::connect(broker.address)?.declare()?;
-    fill(&broker, messages, body_bytes)?;
-
-    for how in [Ended::Terminated, Ended::Killed] {
-        let began = Instant::now();
-        broker.end(how)?;
-        let ended = began.elapsed();
-        let began = Instant::now();
-        broker = BrokerProcess::start(binary, data)?;
-        let ready = Client::connect(broker.address)?.declare()?;
-        println!(
-            "{how:?} in {ended:.1?}, then ready with {ready} messages after {:.2?}: {}",
-            began.elapsed(),
-            broker.state()
-        );
+    fill(&broker, load)?;
+    if load.persistent {
+        restart(&mut broker, binary, data)?;
     }
-
-    drain(&broker, messages)?;
+    drain(&broker, load.messages)?;
     settle(&broker);
     println!("drained and left alone: {}", broker.state());
 
@@ -69,7 +70,7 @@ fn measure(binary: &str, data: &std::path::Path, messages: u64, body_bytes: usiz
         [("purge", Client::purge as fn(&mut Client) -> Result<u64>), ("delete", Client::delete)]
     {
         println!("once more, for {what}:");
-        fill(&broker, messages, body_bytes)?;
+        fill(&broker, load)?;
         let mut client = Client::connect(broker.address)?;
         let began = Instant::now();
         let gone = end(&mut client)?;
@@ -83,10 +84,35 @@ fn measure(binary: &str, data: &std::path::Path, messages: u64, body_bytes: usiz
     broker.end(Ended::Terminated)
 }
 
+/// Backs up, and starts anew on what is there.
+fn restart(broker: &mut BrokerProcess, binary: &str, data: &Path) -> Result<()> {
+    let backup = data.with_extension("backup");
+    let began = Instant::now();
+    let made = Command::new(binary).arg("backup").arg(&backup).arg("--data-dir").arg(data).output()?;
+    println!("{}{}", String::from_utf8_lossy(&made.stdout), String::from_utf8_lossy(&made.stderr));
+    println!("that took {:.1?}: {}", began.elapsed(), broker.state());
+    let _ = std::fs::remove_dir_all(&backup);
+    for how in [Ended::Terminated, Ended::Killed] {
+        let began = Instant::now();
+        broker.end(how)?;
+        let ended = began.elapsed();
+        let began = Instant::now();
+        *broker = BrokerProcess::start(binary, data)?;
+        let ready = Client::connect(broker.address)?.declare()?;
+        println!(
+            "{how:?} in {ended:.1?}, then ready with {ready} messages after {:.2?}: {}",
+            began.elapsed(),
+            broker.state()
+        );
+    }
+    Ok(())
+}
+
 /// Publishes, and says how fast by tenths.
-fn fill(broker: &BrokerProcess, messages: u64, body_bytes: usize) -> Result<()> {
+fn fill(broker: &BrokerProcess, load: Load) -> Result<()> {
     let mut client = Client::connect(broker.address)?;
-    let mut publisher = client.publisher(body_bytes)?;
+    let mut publisher = client.publisher(load.body_bytes, load.persistent)?;
+    let messages = load.messages;
     let (began, processor) = (Instant::now(), broker.processor_time());
     let mut rates = Vec::new();
     for tenth in 1..=TENTHS {

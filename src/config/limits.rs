@@ -67,7 +67,7 @@ pub struct Limits {
     /// Highest `x-max-priority` that a queue may be declared with, 1 to 255; each level costs memory. Default 255.
     pub priority_max: u8,
     /// Publishers are blocked while the volume of the data directory has fewer free bytes; 0 never blocks them. Default:
-    /// 1 GiB, on a volume larger than 20 GiB 5% of it, on one smaller than 5 GiB a fifth of it.
+    /// 1 GiB, on a volume larger than 20 GiB 5% of it, on one smaller than 2 GiB half of it.
     pub disk_free_bytes: Option<u64>,
 }
 

@@ -37,9 +37,10 @@ impl Volume {
         })
     }
 
-    /// What has to stay free when nothing is set: 1 GiB, on a large volume 5% of it, on one below 5 GiB a fifth of it.
+    /// What has to stay free when nothing is set: 1 GiB, on a large volume 5% of it, on one below 2 GiB half of it. What is on its
+    /// way when the alarm goes up, and what the store writes while consumers empty it, needs that room.
     fn default_limit_bytes(self) -> u64 {
-        GIB.max(self.total_bytes / 20).min(self.total_bytes / 5)
+        GIB.max(self.total_bytes / 20).min(self.total_bytes / 2)
     }
 }
 
@@ -159,13 +160,9 @@ mod tests {
 
     #[test]
     fn without_a_limit_the_size_of_the_volume_decides() {
-        for (total, limit) in [
-            (100 * GIB, 5 * GIB),
-            (20 * GIB, GIB),
-            (6 * GIB, GIB),
-            (GIB, GIB / 5),
-            (64 << 20, (64 << 20) / 5),
-        ] {
+        for (total, limit) in
+            [(100 * GIB, 5 * GIB), (20 * GIB, GIB), (6 * GIB, GIB), (GIB, GIB / 2), (64 << 20, 32 << 20)]
+        {
             assert_eq!(volume(total, 0).default_limit_bytes(), limit, "on {total} bytes");
         }
     }

@@ -1,11 +1,13 @@
 //! The only asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
 //! watch on the disk, shutdown.
 
+pub mod control;
 mod disk;
 mod drive;
 mod listen;
 mod pump;
 
+pub use control::Control;
 pub use disk::DiskWatch;
 pub use drive::DriveLimits;
 pub use listen::{Listener, ListenerLimits};

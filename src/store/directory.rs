@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// The newest format this version reads, and the one it writes.
 const FORMAT: u32 = 1;
 
-const FORMAT_FILE: &str = "format";
+pub(super) const FORMAT_FILE: &str = "format";
 
 /// What is noted beside the database, to tell when it has lost something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -228,7 +228,7 @@ impl Directory {
     }
 }
 
-fn sync_folder(path: &Path) -> std::io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
 }
 

@@ -4,6 +4,7 @@
 //! engine. [`SledStore`] is the engine of a broker that keeps what it is given, [`MemoryStore`] that of one that does not,
 //! and [`FaultyStore`] one that fails on purpose, for tests.
 
+pub mod backup;
 mod directory;
 mod faulty;
 mod journal;
@@ -14,8 +15,8 @@ mod sled;
 pub use self::sled::SledStore;
 pub use faulty::{Faults, FaultyStore};
 pub use journal::{
-    Changes, DurableWaiter, Journal, JournalOptions, Loss, Recovered, RecoveredQueue, RecoveredRun,
-    Redelivery, StoredMessage, Usage,
+    BackupContents, Changes, DurableWaiter, Journal, JournalOptions, Loss, Recovered, RecoveredQueue,
+    RecoveredRun, Redelivery, StoredMessage, Usage,
 };
 pub use memory::MemoryStore;
 

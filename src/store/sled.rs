@@ -42,6 +42,10 @@ const SHRINK_FILE_BYTES_MIN: u64 = 256 << 20;
 /// More than this is not copied while publishers wait.
 const SHRINK_LIVE_BYTES_MAX: u64 = 32 << 20;
 
+/// The same where the volume has little room left. To copy so much takes seconds.
+const SHRINK_TIGHT_FILE_BYTES_MIN: u64 = 16 << 20;
+const SHRINK_TIGHT_LIVE_BYTES_MAX: u64 = 512 << 20;
+
 /// How many values are removed in one batch.
 const REMOVED_AT_ONCE: u32 = 32;
 
@@ -162,11 +166,7 @@ impl SledStore {
         let old = self.current();
         let live = writing.live_bytes;
         let file_bytes = old.file_bytes();
-        if writing.sizes.is_none()
-            || file_bytes < writing.shrink_at_bytes
-            || live > SHRINK_LIVE_BYTES_MAX
-            || live > file_bytes / 8
-        {
+        if writing.sizes.is_none() || !is_shrinking_due(writing, &old) {
             return Ok(());
         }
         writing.shrink_at_bytes = SHRINK_FILE_BYTES_MIN;
@@ -214,6 +214,8 @@ impl Store for SledStore {
     }
 
     fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        // As they are at one moment.
+        let _writing = self.writing.lock();
         let database = self.current();
         let mut definitions = Vec::new();
         for entry in database.definitions.iter() {
@@ -304,6 +306,23 @@ impl Store for SledStore {
         }
         remove(&mut batch).map_err(|error| failed(&writing, error))
     }
+}
+
+/// Whether little is left alive in a large database, or the volume has less room left than a smaller one would give back: then
+/// publishers wait for room or soon will, and more is copied.
+fn is_shrinking_due(writing: &Writing, database: &Database) -> bool {
+    let live = writing.live_bytes;
+    let file_bytes = database.file_bytes();
+    if file_bytes >= writing.shrink_at_bytes && live <= SHRINK_LIVE_BYTES_MAX && live <= file_bytes / 8 {
+        return true;
+    }
+    if file_bytes < SHRINK_TIGHT_FILE_BYTES_MIN || live > SHRINK_TIGHT_LIVE_BYTES_MAX || live > file_bytes / 4
+    {
+        return false;
+    }
+    let volume = rustix::fs::statvfs(&database.path);
+    let free_bytes = volume.map_or(u64::MAX, |volume| volume.f_bavail.saturating_mul(volume.f_frsize));
+    free_bytes < file_bytes - live && live <= free_bytes / 4
 }
 
 impl Writing {

@@ -341,7 +341,8 @@ impl Session for Connection {
     }
 
     fn poll_timeout(&self) -> Option<Millis> {
-        [self.next_deadline(), self.held_back_until].into_iter().flatten().min()
+        let held_back_until = self.held_back_until.filter(|_| self.stage == Stage::Running);
+        [self.next_deadline(), held_back_until].into_iter().flatten().min()
     }
 }
 

@@ -309,6 +309,15 @@ impl Ledger {
         slots
     }
 
+    /// The records kept up to that one, in order.
+    pub(super) fn kept_up_to(&self, written: Lsn) -> Vec<Lsn> {
+        let kept =
+            |record: &&Record| record.lsn <= written && !matches!(record.state, State::Retired | State::Free);
+        let mut lsns: Vec<Lsn> = self.records.iter().filter(kept).map(|record| record.lsn).collect();
+        lsns.sort_unstable();
+        lsns
+    }
+
     /// Records kept, their bytes, and the copies of messages alive in them.
     pub(super) fn usage(&self) -> (usize, u64, u64) {
         (self.kept, self.kept_bytes, self.live)

@@ -16,6 +16,7 @@
 //! ```
 //! Locks, in the order of taking: `committing`, `index`, `gathering`.
 
+mod backup;
 mod changes;
 mod index;
 mod ledger;
@@ -25,6 +26,7 @@ mod record;
 mod recovery;
 mod tidy;
 
+pub use backup::BackupContents;
 pub use changes::Changes;
 pub use reading::StoredMessage;
 pub use recovery::{Loss, Recovered, RecoveredQueue, RecoveredRun, Redelivery};
@@ -38,7 +40,7 @@ use reading::RecordCache;
 use record::{HEADER_BYTES, check, header};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How large things may get.
@@ -88,6 +90,8 @@ pub struct Journal {
     store: Box<dyn Store>,
     options: JournalOptions,
     committing: Mutex<Committing>,
+    /// Backups under way; while there are any nothing is discarded.
+    snapshots: AtomicU32,
     index: Mutex<Index>,
     gathering: Mutex<Gathering>,
     work: Condvar,
@@ -275,10 +279,14 @@ impl Journal {
         let is_tidied = self.tidy(committing.written)?;
         let is_more_due = {
             let index = self.index.lock();
-            index.ledger.is_discard_due(self.durable(), committing.written)
+            self.is_discard_due(&index, committing.written)
         };
         self.work_left.store(is_tidied || is_more_due, Ordering::Release);
         Ok(())
+    }
+
+    fn is_discard_due(&self, index: &Index, written: Lsn) -> bool {
+        self.snapshots.load(Ordering::Acquire) == 0 && index.ledger.is_discard_due(self.durable(), written)
     }
 
     /// The records to write now, with whether each asks for a sync, and the records to discard now.
@@ -288,7 +296,7 @@ impl Journal {
         let mut gathering = self.gathering.lock();
         let durable = self.durable();
         gathering.seal();
-        let is_discard_due = index.ledger.is_discard_due(durable, committing.written);
+        let is_discard_due = self.is_discard_due(&index, committing.written);
         let is_anything_sealed = gathering.sealed.iter().any(|sealed| sealed.lsn > committing.written);
         if is_discard_due && !is_anything_sealed {
             // The discards need a record that counts without them, see `header`.

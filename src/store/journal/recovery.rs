@@ -13,7 +13,7 @@ use crate::message::{Lsn, Position, QueueId};
 use crate::store::Scanned;
 use parking_lot::{Condvar, Mutex};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// What a journal found when it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,6 +122,7 @@ impl Journal {
             store,
             options,
             committing: Mutex::new(Committing { written, stored, unsynced: 0 }),
+            snapshots: AtomicU32::new(0),
             index: Mutex::new(recovery.index),
             gathering: Mutex::new(Gathering::new(Lsn(written.0 + 1), options.record_bytes)),
             work: Condvar::new(),

@@ -1,0 +1,43 @@
+//! A broker whose disk is low from the start, as a process of its own.
+
+#![allow(clippy::unwrap_used)]
+
+mod broker_process;
+
+use broker_process::BrokerProcess;
+use leveret_conformance::{Case, Options, Outcome, TcpTransport, run};
+
+/// Nothing has so much room.
+const TOO_MUCH: (&str, &str) = ("LEVERET__LIMITS__DISK_FREE_BYTES", "9000000000000000000");
+
+/// What a held up connection has not acknowledged comes back when its socket closes, which shows that this is noticed.
+const CASE: &str = r#"# Held up, a connection gets deliveries and is not read from; others go on.
+1> queue.declare queue=$q durable
+1< queue.declare-ok queue=$q
+1> basic.consume queue=$q consumer_tag=c
+1< basic.consume-ok consumer_tag=c
+1> publish key=$q ""
+a< connection.blocked reason="low on disk"
+1< deliver consumer_tag=c delivery_tag=1 key=$q ""
+1> publish key=$q "behind it"
+pause a
+b1> basic.consume queue=$q consumer_tag=d
+b1< basic.consume-ok consumer_tag=d
+drop a
+b1< deliver consumer_tag=d delivery_tag=1 key=$q redelivered ""
+b1> queue.delete queue=$q
+b1< queue.delete-ok
+b1< basic.cancel consumer_tag=d nowait
+"#;
+
+#[test]
+fn low_from_the_start_a_publisher_is_held_up_and_its_end_is_noticed() {
+    let broker = BrokerProcess::start_with("disk-low", &[TOO_MUCH], None);
+    let case = Case::parse("disk/low", CASE).unwrap();
+    let mut transport = TcpTransport::new(&broker.address());
+    if let Outcome::Failed(failure) = run(&case, &mut transport, &Options::default()) {
+        panic!("line {}: {}\n{:#?}", failure.line, failure.reason, failure.got);
+    }
+    let log = broker.log();
+    assert!(log.contains("low on disk: ") && log.contains("limits.disk_free_bytes asks for"), "{log}");
+}
