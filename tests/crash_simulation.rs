@@ -12,7 +12,7 @@ mod durability;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod in_memory;
 
-use durability::{Habits, Model, Random, Workload};
+use durability::{Counts, Habits, Model, Random, Workload};
 use in_memory::InMemory;
 use leveret::broker::BrokerLimits;
 use leveret::clock::TestClock;
@@ -70,7 +70,7 @@ impl Simulation {
     fn live(&mut self) {
         let mut broker = self.start();
         self.workload.begin(&mut broker).unwrap();
-        let steps = self.random.below(120);
+        let steps = self.random.below(70);
         for step in 0..steps {
             if step + 12 >= steps && self.random.one_in(20) {
                 self.set_fault();
@@ -112,7 +112,7 @@ impl Simulation {
     }
 }
 
-fn simulate(seed: u64) -> durability::Counts {
+fn simulate(seed: u64) -> Counts {
     let mut simulation = Simulation::new(seed);
     for _ in 0..CRASHES {
         simulation.live();
@@ -123,7 +123,7 @@ fn simulate(seed: u64) -> durability::Counts {
 }
 
 fn simulate_all(seeds: impl Iterator<Item = u64>) {
-    let mut total = durability::Counts::default();
+    let mut total = Counts::default();
     let mut crashes = 0;
     for seed in seeds {
         let counts = std::panic::catch_unwind(|| simulate(seed));
@@ -138,7 +138,7 @@ fn simulate_all(seeds: impl Iterator<Item = u64>) {
 
 /// `LEVERET_SIMULATIONS` asks for more runs than the usual ones.
 fn simulations() -> u64 {
-    std::env::var("LEVERET_SIMULATIONS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(800)
+    std::env::var("LEVERET_SIMULATIONS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(500)
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A small AMQP client over any [`Transport`], for tests that have to know exactly what was sent and what was answered. It
 //! speaks with the conformance crate's codec, never the broker's.
 
+pub(crate) mod tcp;
+
 use leveret_conformance::field::{Field, Table, Value};
 use leveret_conformance::frame::{self, Assembly, Content, Item, cut, encode, encode_header};
 use leveret_conformance::method::{Method, Wire, by_name, empty};
@@ -10,9 +12,6 @@ use std::time::{Duration, Instant};
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long one look at a quiet socket takes.
-const GLANCE: Duration = Duration::from_micros(100);
 
 /// The connection has ended, and why if the broker said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,7 +187,7 @@ impl Client {
         &mut self,
         transport: &mut dyn Transport,
     ) -> Result<Vec<(u16, Method, Option<Content>)>, Gone> {
-        while self.closed.is_none() && self.read(transport, GLANCE) == Arrived::Data {}
+        while self.closed.is_none() && self.read(transport, Duration::ZERO) == Arrived::Data {}
         match &self.closed {
             Some(gone) if self.came.is_empty() => Err(gone.clone()),
             _ => Ok(self.came.drain(..).collect()),

@@ -1,13 +1,13 @@
 //! The built `leveret` as a process of its own, on a free port, for tests that drive it from outside.
 //!
-//! `LEVERET_TEST_URL` names a broker that already runs; then nothing is started.
+//! `LEVERET_TEST_URL` names a broker that already runs; then [`BrokerProcess::start`] starts nothing.
 
 #![allow(dead_code)] // Each test program uses a part of it.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,8 +26,17 @@ struct Process {
     child: Child,
     /// The lines of its standard output; disconnected when the process has ended.
     lines: Receiver<String>,
-    directory: PathBuf,
+    log: PathBuf,
+    /// What goes when the broker does.
+    directory: Option<PathBuf>,
     asked_to_stop: bool,
+}
+
+/// A folder that is named after `test` and belongs to this run alone.
+pub(crate) fn folder_of(test: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
+    fs::create_dir_all(&folder).expect("the test's directory can be made");
+    folder
 }
 
 impl BrokerProcess {
@@ -42,28 +51,43 @@ impl BrokerProcess {
     /// As [`BrokerProcess::start`], but always a broker of its own, with these variables. It may have at most
     /// `file_descriptors` open.
     pub(crate) fn start_with(test: &str, variables: &[(&str, &str)], file_descriptors: Option<u32>) -> Self {
-        let directory =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
-        fs::create_dir_all(&directory).expect("the test's directory can be made");
-        let log = File::create(directory.join("stderr.log")).expect("the log can be made");
+        let directory = folder_of(test);
         let limit = file_descriptors.map(|count| format!("ulimit -n {count}; ")).unwrap_or_default();
-        let mut child = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", &format!("{limit}exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_leveret")])
-            .arg("--data-dir")
-            .arg(directory.join("data"))
             .current_dir(&directory)
+            .envs(variables.iter().copied());
+        let mut broker = Self::start_command(command, &directory.join("data"), &directory.join("stderr.log"));
+        broker.process.as_mut().expect("it was just started").directory = Some(directory);
+        broker
+    }
+
+    /// Starts a broker on a data directory that outlives it, with these variables. What it says is added to `log`.
+    pub(crate) fn start_on(data: &Path, log: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+        command.envs(variables.iter().copied());
+        Self::start_command(command, data, log)
+    }
+
+    /// Starts what `command` runs: a broker, or something around one.
+    pub(crate) fn start_command(mut command: Command, data: &Path, log: &Path) -> Self {
+        let errors = File::options().create(true).append(true).open(log).expect("the log can be made");
+        let mut child = command
+            .arg("--data-dir")
+            .arg(data)
             .env("LEVERET__LISTENERS__AMQP__BIND", "127.0.0.1:0")
             .env("LEVERET__LISTENERS__HTTP__BIND", "127.0.0.1:0")
-            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(errors)
             .spawn()
             .expect("the built broker can be run");
         let output = BufReader::new(child.stdout.take().expect("standard output is piped"));
         let (sender, lines) = mpsc::channel();
         // Reading to the end keeps the broker from ever waiting for room in the pipe.
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut process = Process { child, lines, directory, asked_to_stop: false };
+        let mut process =
+            Process { child, lines, log: log.to_owned(), directory: None, asked_to_stop: false };
         match process.port() {
             Some(port) => {
                 Self { url: format!("amqp://guest:guest@127.0.0.1:{port}/%2F"), process: Some(process) }
@@ -73,7 +97,6 @@ impl BrokerProcess {
     }
 }
 
-#[allow(dead_code)] // Only some tests look so closely.
 impl BrokerProcess {
     /// Its process id; its own, not a shell's.
     pub(crate) fn id(&self) -> u32 {
@@ -89,7 +112,26 @@ impl BrokerProcess {
     /// What it has logged so far.
     pub(crate) fn log(&self) -> String {
         let process = self.process.as_ref().expect("this test started it");
-        fs::read_to_string(process.directory.join("stderr.log")).unwrap_or_default()
+        fs::read_to_string(&process.log).unwrap_or_default()
+    }
+
+    /// Ends it at once, as the system would: SIGKILL.
+    pub(crate) fn kill(mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.child.kill().expect("our own child can be killed");
+            process.child.wait().expect("our own child can be waited for");
+        }
+    }
+
+    /// Waits until it ends by itself, and says with which status; `None` when it does not within `patience`.
+    pub(crate) fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let process = self.process.as_mut()?;
+        if !process.is_over_within(patience) {
+            return None;
+        }
+        let status = process.child.wait().expect("our own child can be waited for");
+        self.process = None;
+        Some(status)
     }
 
     /// Asks it to stop, and does not wait until it has.
@@ -123,11 +165,15 @@ impl Process {
     /// Asks it to stop and waits until it has; false when it takes too long.
     fn terminate(&mut self) -> bool {
         self.ask_to_stop();
-        let deadline = Instant::now() + STOP;
+        self.is_over_within(STOP) && self.asked_to_stop
+    }
+
+    fn is_over_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(_) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.asked_to_stop,
+                Err(RecvTimeoutError::Disconnected) => return true,
                 Err(RecvTimeoutError::Timeout) => return false,
             }
         }
@@ -138,11 +184,10 @@ impl Process {
         // It may have ended by itself; then there is nothing left to kill.
         let _ = self.child.kill();
         let status = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
-        let log = self.directory.join("stderr.log");
-        let text = fs::read_to_string(&log).unwrap_or_default();
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
         let tail: Vec<&str> = text.lines().rev().take(20).collect();
         let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
-        format!("it ended with {status}; the end of {}:\n{tail}", log.display())
+        format!("it ended with {status}; the end of {}:\n{tail}", self.log.display())
     }
 }
 
@@ -158,6 +203,8 @@ impl Drop for BrokerProcess {
         }
         let status = process.child.wait().expect("our own child can be waited for");
         assert!(status.success(), "{}", process.kill());
-        let _ = fs::remove_dir_all(&process.directory);
+        if let Some(directory) = &process.directory {
+            let _ = fs::remove_dir_all(directory);
+        }
     }
 }

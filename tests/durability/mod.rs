@@ -10,6 +10,7 @@ mod topology;
 mod transactor;
 mod workload;
 
+#[allow(unused_imports, reason = "each test program uses a part of it")]
 pub(crate) use model::{Counts, Model};
 pub(crate) use workload::{Habits, Workload};
 

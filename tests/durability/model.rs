@@ -66,7 +66,7 @@ pub(crate) struct Model {
 }
 
 /// What happened, to show that the test did something.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) published: u64,
     pub(crate) promised: u64,

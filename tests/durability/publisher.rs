@@ -15,6 +15,7 @@ const CHANNELS: u16 = 2;
 pub(super) struct Publisher {
     client: Client,
     channels: BTreeMap<u16, Confirms>,
+    is_blocked: bool,
 }
 
 /// The publishes of one channel that wait for their confirm.
@@ -34,7 +35,7 @@ impl Publisher {
             let source = number * u32::from(CHANNELS) + u32::from(channel);
             channels.insert(channel, Confirms { source, last_tag: 0, waiting: BTreeMap::new() });
         }
-        Ok(Publisher { client, channels })
+        Ok(Publisher { client, channels, is_blocked: false })
     }
 
     /// Publishes a few messages to anywhere.
@@ -67,16 +68,17 @@ impl Publisher {
             match (came.spec.name, confirms) {
                 ("basic.ack", Some(confirms)) => confirms.confirmed(&came, model),
                 ("basic.nack", Some(confirms)) => drop(confirms.take(&came)),
-                ("connection.blocked" | "connection.unblocked", _) => {}
+                ("connection.blocked", _) => self.is_blocked = true,
+                ("connection.unblocked", _) => self.is_blocked = false,
                 (other, _) => panic!("a publisher got {other}"),
             }
         }
         Ok(())
     }
 
-    /// How many publishes wait for their confirm.
-    pub(super) fn waiting(&self) -> usize {
-        self.channels.values().map(|confirms| confirms.waiting.len()).sum()
+    /// Whether the broker has said that it holds this connection up.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.is_blocked
     }
 }
 

@@ -28,6 +28,9 @@ pub(super) fn take_stock(client: &mut Client, transport: &mut dyn Transport) -> 
     for queue in queues() {
         stock.insert(queue, take_all(client, transport, queue)?);
     }
+    if transport.exact() {
+        return Ok(stock);
+    }
     // What was between two queues when its turn was has arrived by now.
     for queue in queues() {
         let late = take_all(client, transport, queue)?;

@@ -86,8 +86,4 @@ impl Transactor {
         self.committing = Some(group);
         self.client.send_bytes(transport, &bytes);
     }
-
-    pub(super) fn is_waiting(&self) -> bool {
-        self.committing.is_some()
-    }
 }

@@ -99,7 +99,12 @@ impl Workload {
 
     /// Takes in what came, and does one thing.
     pub(crate) fn step(&mut self, transport: &mut dyn Transport) -> Result<(), Gone> {
+        let before = self.model.counts();
         self.take_in(transport)?;
+        if !transport.exact() && self.model.counts() == before {
+            // A broker with something else to do than to hear more is one to crash as well.
+            transport.advance(Duration::from_micros(self.random.below(500)));
+        }
         let Workload { habits, random, model, passing, clients, .. } = self;
         let Some(clients) = clients else { return Ok(()) };
         match random.below(40) {
@@ -149,10 +154,9 @@ impl Workload {
         until_gone(&mut |transport, model| clients.transactor.take_in(model, transport));
     }
 
-    /// How much waits to be confirmed.
-    pub(crate) fn waiting(&self) -> usize {
-        let Some(clients) = &self.clients else { return 0 };
-        let publishers: usize = clients.publishers.iter().map(Publisher::waiting).sum();
-        publishers + usize::from(clients.transactor.is_waiting())
+    /// How many publishers are held up by the broker, and how many there are.
+    pub(crate) fn blocked(&self) -> (usize, usize) {
+        let publishers = self.clients.as_ref().map_or(&[][..], |clients| &clients.publishers);
+        (publishers.iter().filter(|publisher| publisher.is_blocked()).count(), publishers.len())
     }
 }
