@@ -13,6 +13,9 @@ use crate::message::{Message, Position, QueueId};
 use crate::store::{Changes, Journal, RecoveredRun, StoredMessage};
 use std::sync::Arc;
 
+/// What is spilled together ends up in one record, and is read back together.
+const SPILLED_AT_ONCE_BYTES: usize = 192 << 10;
+
 /// What a queue needs to let messages go.
 pub(super) struct Pager {
     journal: Arc<Journal>,
@@ -44,6 +47,9 @@ impl Pager {
         self.has_spilled = true;
         let target = (queue, entry.position, entry.priority);
         self.spilling.spill(entry.message.stored(), entry.enqueued_at, &[target]);
+        if self.spilling.encoded_bytes() >= SPILLED_AT_ONCE_BYTES {
+            self.finish_spilling();
+        }
     }
 
     /// The journal has to hold what is spilled before anybody can ask for it.
