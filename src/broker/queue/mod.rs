@@ -222,7 +222,7 @@ impl Queue {
             }
         }
         self.drop_expired(turn);
-        self.account();
+        self.account(turn);
         self.ask_for_page(turn);
         self.ask_for_wake(turn);
         Got::Message { entry: Box::new(entry), left: self.ready.len() }
@@ -298,7 +298,7 @@ impl Queue {
             let last = Position(run.first.0 + run.count - 1);
             turn.changes.settle_range(self.definition.id, run.first, last);
         }
-        self.account();
+        self.account(turn);
         count
     }
 
@@ -341,7 +341,7 @@ impl Queue {
         self.closed = true;
         let count = self.ready.len();
         self.ready.take_all();
-        self.account();
+        self.account(turn);
         if self.definition.survives_restart() || self.pager.has_spilled() {
             turn.changes.drop_queue(self.definition.id);
         }
@@ -359,7 +359,7 @@ impl Queue {
     fn dispatch(&mut self, turn: &mut Turn) {
         self.deliver(turn);
         self.drop_expired(turn);
-        self.account();
+        self.account(turn);
         self.ask_for_page(turn);
         self.ask_for_wake(turn);
     }

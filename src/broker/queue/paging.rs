@@ -25,6 +25,8 @@ pub(super) struct Pager {
     /// What is being spilled in this turn.
     spilling: Changes,
     has_spilled: bool,
+    /// Whether more was spilled than the journal keeps up with.
+    is_too_fast: bool,
 }
 
 impl Pager {
@@ -35,6 +37,7 @@ impl Pager {
             counted_bytes: 0,
             spilling: Changes::default(),
             has_spilled: false,
+            is_too_fast: false,
         }
     }
 
@@ -56,6 +59,7 @@ impl Pager {
     fn finish_spilling(&mut self) {
         if !self.spilling.is_empty() {
             self.journal.append(&mut self.spilling, None);
+            self.is_too_fast |= self.journal.is_behind();
         }
     }
 }
@@ -110,7 +114,7 @@ impl Queue {
     }
 
     /// Counts what the ready messages take, and lets most of them go when all queues together take too much.
-    pub(super) fn account(&mut self) {
+    pub(super) fn account(&mut self, turn: &mut Turn) {
         if self.count_memory() {
             for entry in self.ready.page_out() {
                 self.pager.spill(self.definition.id, &entry);
@@ -118,6 +122,7 @@ impl Queue {
             self.count_memory();
         }
         self.pager.finish_spilling();
+        turn.hold_back |= std::mem::take(&mut self.pager.is_too_fast);
     }
 
     /// True when all queues together take too much.
