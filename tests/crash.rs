@@ -71,12 +71,12 @@ fn crash_repeatedly(test: &str, seed: u64, rounds: u64, settings: &[(&str, &str)
 
 #[test]
 fn what_was_promised_survives_kill_9() {
-    let rounds = variable("LEVERET_CRASHES").unwrap_or(24);
+    let rounds = variable("LEVERET_CRASHES").unwrap_or(40);
     crash_repeatedly("crash", variable("LEVERET_SEED").unwrap_or(1), rounds, &[]);
 }
 
 #[test]
 fn what_was_promised_survives_kill_9_with_little_memory() {
-    let rounds = variable("LEVERET_CRASHES").unwrap_or(16);
+    let rounds = variable("LEVERET_CRASHES").unwrap_or(24);
     crash_repeatedly("crash-small", variable("LEVERET_SEED").unwrap_or(2), rounds, &SMALL);
 }
