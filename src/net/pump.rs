@@ -4,6 +4,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::store::{Journal, StoreError};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -34,11 +35,11 @@ impl Committer {
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
             while !stopped.load(Ordering::Acquire) {
                 journal.wait_for_work(COMMITTER_PATIENCE);
-                if let Err(error) = journal.commit() {
+                if let Err(error) = commit(&journal) {
                     return failed(error);
                 }
             }
-            if let Err(error) = journal.commit() {
+            if let Err(error) = commit(&journal) {
                 failed(error);
             }
         })?;
@@ -51,6 +52,14 @@ impl Committer {
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the committer's thread failed, please report this");
         }
+    }
+}
+
+/// Commits. An engine that panics has failed like one that says so: without a committer nothing would ever be confirmed.
+fn commit(journal: &Journal) -> Result<(), StoreError> {
+    match catch_unwind(AssertUnwindSafe(|| journal.commit())) {
+        Ok(committed) => committed.map(|_| ()),
+        Err(_) => Err(StoreError::Failed("the engine panicked, see above".to_owned())),
     }
 }
 

@@ -11,6 +11,7 @@
 use super::StoreError;
 use super::salvage::Magic;
 use crate::message::Lsn;
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
@@ -230,6 +231,25 @@ impl Directory {
 
 pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Has every write to a database's file reach the disk before it returns, or not. sled uses the space of what it has moved
+/// again before our next sync; without this a loss of power in between takes both copies.
+pub(super) fn write_through(file: &File, path: &Path, on: bool) {
+    let set = || -> rustix::io::Result<()> {
+        let mut flags = ioctl_getflags(file)?;
+        flags.set(IFlags::SYNC, on);
+        ioctl_setflags(file, flags)
+    };
+    if let Err(error) = set()
+        && on
+    {
+        tracing::warn!(
+            "{}: this filesystem can't write through ({error}); what is confirmed survives the end of the process, and a loss \
+             of power most likely",
+            path.display()
+        );
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@
 //! **Space.** sled uses freed segments again but gives few back after a peak. When little is left alive in a large database,
 //! it is copied into a new one, see [`SledStore::shrink`].
 
-use super::directory::{Directory, Note};
+use super::directory::{self, Directory, Note};
 use super::salvage::{Frame, Salvage};
 use super::{Durability, Scanned, Store, StoreError};
 use crate::message::Lsn;
@@ -91,6 +91,7 @@ impl SledStore {
         let mut directory = Directory::open(path)?;
         let database = Database::open_or_salvage(&mut directory)?;
         directory.sync_entries(&database.path)?;
+        directory::write_through(&database.file, &database.path, durability == Durability::Fsync);
         let last = database.last().map_err(|reason| directory.unusable(reason))?;
         let sequence = database.sequence().map_err(|reason| directory.unusable(reason))?.unwrap_or(0);
         let writing = Writing {
@@ -188,6 +189,7 @@ impl SledStore {
         };
         copy().map_err(|error| writing.directory.failed("the database can't be rewritten", &error))?;
         writing.directory.sync_entries(&new.path)?;
+        directory::write_through(&new.file, &new.path, self.durability == Durability::Fsync);
         writing.directory.advance()?;
         tracing::info!(
             "rewrote the database: {} MiB on disk held {} MiB that was needed",
