@@ -4,6 +4,7 @@
 //! Start reading at [`VirtualHost::publish`] and [`queue::Queue`]; [`Turn`] is what goes along.
 
 pub mod alarms;
+pub mod connections;
 pub mod definitions;
 pub mod delivery;
 pub mod error;
@@ -29,6 +30,7 @@ pub use vhost::VirtualHost;
 use crate::message::{ConnectionId, ConsumerId, Millis, Name, QueueId};
 use crate::store::{Journal, Recovered, RecoveredQueue};
 use alarms::Alarms;
+use connections::Connections;
 use dashmap::DashMap;
 use definitions::Definition;
 use exchange::ExchangeTypes;
@@ -128,6 +130,7 @@ pub struct Broker {
     permissions: Permissions,
     alarms: Alarms,
     parameters: Parameters,
+    connections: Connections,
 }
 
 /// The entry in the table of definitions that counts the broker's starts.
@@ -169,6 +172,7 @@ impl Broker {
             permissions: Permissions::default(),
             alarms: Alarms::default(),
             parameters: Parameters::default(),
+            connections: Connections::default(),
         };
         let mut turn = Turn::at(now);
         let mut messages: BTreeMap<QueueId, RecoveredQueue> =
@@ -274,6 +278,11 @@ impl Broker {
     /// The resource alarms.
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
+    }
+
+    /// The open connections.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// The journal, whose commits somebody has to drive.
