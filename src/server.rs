@@ -272,6 +272,7 @@ fn amqp_settings(config: &Config) -> AmqpSettings {
         },
         transmit_bytes: limits.transmit_buffer_bytes,
         consumers_per_channel_max: limits.consumers_per_channel_max,
+        consumer_timeout_ms: limits.consumer_timeout_ms,
         tx_messages_max: limits.tx_messages_max as usize,
         tx_bytes_max: usize::try_from(limits.tx_bytes_max).unwrap_or(usize::MAX),
     }

@@ -60,6 +60,9 @@ pub struct Limits {
     pub exchanges_per_vhost_max: u32,
     /// Bindings that have one exchange as their source; 0 means no limit. Default 0.
     pub bindings_per_exchange_max: u32,
+    /// How long a delivery may go unacknowledged where neither the consumer nor its queue says, in milliseconds; 0 is for
+    /// ever. Default 0.
+    pub consumer_timeout_ms: u64,
     /// Messages published and acknowledgements in one uncommitted transaction. Default 1000000.
     pub tx_messages_max: u32,
     /// Bytes of bodies and properties in one uncommitted transaction. Default 268435456 (256 MiB).
@@ -90,6 +93,7 @@ impl Default for Limits {
             queues_per_vhost_max: 0,
             exchanges_per_vhost_max: 0,
             bindings_per_exchange_max: 0,
+            consumer_timeout_ms: 0,
             tx_messages_max: 1_000_000,
             tx_bytes_max: 268_435_456,
             priority_max: 255,
@@ -157,6 +161,7 @@ impl Limits {
                 any,
                 default.bindings_per_exchange_max,
             ),
+            consumer_timeout_ms: section.whole("consumer_timeout_ms", 0.., default.consumer_timeout_ms),
             tx_messages_max: section.whole("tx_messages_max", some, default.tx_messages_max),
             tx_bytes_max: section.whole("tx_bytes_max", 1.., default.tx_bytes_max),
             priority_max: section.whole("priority_max", 1..=u8::MAX, default.priority_max),

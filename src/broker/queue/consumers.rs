@@ -131,6 +131,11 @@ impl Consumers {
         Some(consumer.new)
     }
 
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &NewConsumer> {
+        self.by_id.values().map(|consumer| &consumer.new)
+    }
+
     /// Takes all of them.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = NewConsumer> + use<> {
         std::mem::take(self).by_id.into_values().map(|consumer| consumer.new)
