@@ -7,8 +7,11 @@ use crate::broker::exchange::ExchangeTypes;
 use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Engine, Location};
-use crate::net::{Committer, Control, DiskWatch, DriveLimits, Listener, ListenerLimits, Shutdown, run_timer};
+use crate::config::{self, Config, Engine, Location, MemoryLimit};
+use crate::net::{
+    self, Committer, Control, DiskWatch, DriveLimits, Listener, ListenerLimits, MemoryWatch, Shutdown,
+    run_timer,
+};
 use crate::store::{
     Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
 };
@@ -67,6 +70,7 @@ pub struct Server {
     listener: Listener,
     committer: Committer,
     disk_watch: Option<DiskWatch>,
+    memory_watch: Option<MemoryWatch>,
     control: Option<Control>,
     shutdown: Shutdown,
     store_failed: Arc<AtomicBool>,
@@ -85,6 +89,7 @@ impl Server {
         let broker = Arc::new(broker?);
         declare::declare(&broker, config, clock.now())?;
         let disk_watch = disk_watch(config, &broker);
+        let memory_watch = memory_watch(config, &broker);
         let control = control(config);
         let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
         let address = config.listeners.amqp.bind;
@@ -106,7 +111,17 @@ impl Server {
             failed.store(true, Ordering::Release);
             stop.begin();
         })?;
-        Ok(Server { broker, clock, listener, committer, disk_watch, control, shutdown, store_failed })
+        Ok(Server {
+            broker,
+            clock,
+            listener,
+            committer,
+            disk_watch,
+            memory_watch,
+            control,
+            shutdown,
+            store_failed,
+        })
     }
 
     /// The broker, for a program that embeds it.
@@ -134,11 +149,13 @@ impl Server {
     pub async fn run(self) -> Result<(), BrokerError> {
         let timer = tokio::spawn(run_timer(self.broker.clone(), self.clock.clone()));
         let disk_watch = self.disk_watch.map(|watch| tokio::spawn(watch.run()));
+        let memory_watch = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
         let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
         let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
         self.listener.run(self.shutdown).await;
         timer.abort();
         disk_watch.inspect(tokio::task::JoinHandle::abort);
+        memory_watch.inspect(tokio::task::JoinHandle::abort);
         if let Some(control) = control {
             // It ends by itself, and takes its socket away.
             let _ = control.await;
@@ -229,6 +246,28 @@ fn disk_watch(config: &Config, broker: &Arc<Broker>) -> Option<DiskWatch> {
             Some(watch)
         }
     }
+}
+
+/// The watch on the memory that the broker takes, unless it may take any. It has looked once.
+fn memory_watch(config: &Config, broker: &Arc<Broker>) -> Option<MemoryWatch> {
+    let limit_bytes = match config.limits.memory_high_watermark {
+        MemoryLimit::None => return None,
+        MemoryLimit::Bytes(bytes) => bytes,
+        MemoryLimit::Fraction(fraction) => match net::total_bytes() {
+            // Rounding by some bytes is no matter here.
+            Ok(total) => (total as f64 * fraction) as u64,
+            Err(error) => {
+                tracing::warn!(
+                    "the size of the memory can't be read, so publishers are not blocked when it runs short; set \
+                     limits.memory_high_watermark in bytes: {error}"
+                );
+                return None;
+            }
+        },
+    };
+    let mut watch = MemoryWatch::new(limit_bytes, broker.clone(), Box::new(net::resident_bytes));
+    watch.look();
+    Some(watch)
 }
 
 /// How often a long recovery says how far it is.

@@ -18,9 +18,20 @@ const TIMEOUT_CAP_MS: u64 = 86_400_000;
 /// Deepest nesting that can be configured; field tables are decoded by recursion, on a stack that ends.
 const FIELD_TABLE_DEPTH_CAP: u32 = 256;
 
+/// How much memory the broker may take before publishers are blocked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MemoryLimit {
+    /// Any.
+    None,
+    /// A part of what the machine has, or of what its control group allows: above 0, up to 1.
+    Fraction(f64),
+    /// So many bytes.
+    Bytes(u64),
+}
+
 /// The table `[limits]`. Units come last in a name: `_bytes`, `_ms` (milliseconds, up to a day), `_s` (seconds). Where
 /// 0 means "no limit", the key says so.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Channels that one connection may have open at once, as proposed in `connection.tune`; 0 means no limit but the
     /// protocol's, 65535. Default 2047.
@@ -69,6 +80,9 @@ pub struct Limits {
     pub tx_bytes_max: u64,
     /// Highest `x-max-priority` that a queue may be declared with, 1 to 255; each level costs memory. Default 255.
     pub priority_max: u8,
+    /// Publishers are blocked while the process takes more: a fraction of the memory that it may take (written with a point),
+    /// or bytes; 0 never blocks them. Default 0.4.
+    pub memory_high_watermark: MemoryLimit,
     /// Publishers are blocked while the volume of the data directory has fewer free bytes; 0 never blocks them. Default:
     /// 1 GiB, on a volume larger than 20 GiB 5% of it, on one smaller than 2 GiB half of it.
     pub disk_free_bytes: Option<u64>,
@@ -97,6 +111,7 @@ impl Default for Limits {
             tx_messages_max: 1_000_000,
             tx_bytes_max: 268_435_456,
             priority_max: 255,
+            memory_high_watermark: MemoryLimit::Fraction(0.4),
             disk_free_bytes: None,
         }
     }
@@ -165,6 +180,9 @@ impl Limits {
             tx_messages_max: section.whole("tx_messages_max", some, default.tx_messages_max),
             tx_bytes_max: section.whole("tx_bytes_max", 1.., default.tx_bytes_max),
             priority_max: section.whole("priority_max", 1..=u8::MAX, default.priority_max),
+            memory_high_watermark: section
+                .memory_limit("memory_high_watermark")
+                .unwrap_or(default.memory_high_watermark),
             disk_free_bytes: section.optional_whole("disk_free_bytes", 0..),
         }
     }

@@ -1,16 +1,18 @@
 //! The only asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
-//! watch on the disk, shutdown.
+//! watches on the disk and the memory, shutdown.
 
 pub mod control;
 mod disk;
 mod drive;
 mod listen;
+mod memory;
 mod pump;
 
 pub use control::Control;
 pub use disk::DiskWatch;
 pub use drive::DriveLimits;
 pub use listen::{Listener, ListenerLimits};
+pub use memory::{MemorySource, MemoryWatch, resident_bytes, total_bytes};
 pub use pump::{Committer, run_timer};
 
 use std::sync::Arc;

@@ -1,12 +1,12 @@
 //! basic.deliver: from the outbox to the wire (0-9-1 section 1.8.3.9).
 
-use super::unacked::Unacked;
 use super::timeouts::AckDeadline;
+use super::unacked::Unacked;
 use super::{Channel, Context};
 use crate::amqp::frame::{put_content, put_method, put_raw_method};
+use crate::broker::Turn;
 use crate::broker::delivery::{Entry, Outgoing};
 use crate::broker::queue::{QueueHandle, QueueType};
-use crate::broker::Turn;
 use crate::message::{ConsumerId, Message, Millis, Value};
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, basic};
@@ -156,7 +156,6 @@ impl Channel {
             sent.tell(context.settings().consumer_timeout_ms, context.ack_deadline, context.turn);
         }
     }
-
 
     /// Takes back what waits for this channel, since it is closing: as if it had been delivered and not acknowledged.
     pub(super) fn take_back_waiting(&mut self, context: &Context<'_>) -> Vec<Unacked> {

@@ -45,7 +45,10 @@ impl AckDeadline {
 }
 
 /// The consumer argument x-consumer-timeout: milliseconds, 0 for as long as it takes.
-pub(super) fn consumer_timeout_ms(arguments: &FieldTable, resource: &Resource) -> Result<Option<u64>, AmqpError> {
+pub(super) fn consumer_timeout_ms(
+    arguments: &FieldTable,
+    resource: &Resource,
+) -> Result<Option<u64>, AmqpError> {
     let Some(value) = arguments.field("x-consumer-timeout") else { return Ok(None) };
     let reason = match value.as_integer() {
         Some(number) => match u64::try_from(number) {
@@ -97,7 +100,9 @@ impl Channel {
 
     /// Cancels a consumer. What it holds goes back to the queue, and what it acknowledges too late is passed over.
     fn cancel_overdue(&mut self, id: ConsumerId, timeout_ms: u64, context: &mut Context<'_>) {
-        let Some((tag, queue)) = self.consumers.get(&id).map(|c| (c.tag.clone(), c.queue.clone())) else { return };
+        let Some((tag, queue)) = self.consumers.get(&id).map(|c| (c.tag.clone(), c.queue.clone())) else {
+            return;
+        };
         tracing::warn!(
             "connection {}: consumer '{tag}' on channel {} has not acknowledged a delivery of {} within {timeout_ms} ms \
              and is cancelled; what it holds goes back to the queue",

@@ -237,7 +237,13 @@ impl Queue {
     }
 
     /// Deliveries have left the consumer's outbox. Says how long they may go unacknowledged, if this queue says.
-    pub fn sent(&mut self, consumer: ConsumerId, messages: u32, bytes: usize, turn: &mut Turn) -> Option<u64> {
+    pub fn sent(
+        &mut self,
+        consumer: ConsumerId,
+        messages: u32,
+        bytes: usize,
+        turn: &mut Turn,
+    ) -> Option<u64> {
         self.consumers.sent(consumer, messages, bytes);
         self.dispatch(turn);
         self.settings.consumer_timeout_ms
