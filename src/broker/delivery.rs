@@ -213,6 +213,11 @@ impl ChannelCredit {
         self.state.lock().limit = limit;
     }
 
+    /// The limit; 0 is none.
+    pub fn limit(&self) -> u32 {
+        self.state.lock().limit
+    }
+
     /// Takes credit for up to `wanted` deliveries, and says for how many there was.
     pub fn acquire(&self, wanted: u32) -> u32 {
         let mut state = self.state.lock();

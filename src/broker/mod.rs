@@ -4,6 +4,7 @@
 //! Start reading at [`VirtualHost::publish`] and [`queue::Queue`]; [`Turn`] is what goes along.
 
 pub mod alarms;
+pub mod connections;
 pub mod definitions;
 pub mod delivery;
 pub mod error;
@@ -26,6 +27,7 @@ pub use vhost::VirtualHost;
 use crate::message::{ConnectionId, ConsumerId, Millis, Name, QueueId};
 use crate::store::{Journal, Recovered, RecoveredQueue};
 use alarms::Alarms;
+use connections::Connections;
 use dashmap::DashMap;
 use definitions::Definition;
 use exchange::ExchangeTypes;
@@ -123,6 +125,7 @@ pub struct Broker {
     users: Users,
     permissions: Permissions,
     alarms: Alarms,
+    connections: Connections,
 }
 
 /// The entry in the table of definitions that counts the broker's starts.
@@ -163,6 +166,7 @@ impl Broker {
             users: Users::default(),
             permissions: Permissions::default(),
             alarms: Alarms::default(),
+            connections: Connections::default(),
         };
         let mut turn = Turn::at(now);
         let mut messages: BTreeMap<QueueId, RecoveredQueue> =
@@ -262,6 +266,11 @@ impl Broker {
     /// The resource alarms.
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
+    }
+
+    /// The open connections.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// The journal, whose commits somebody has to drive.

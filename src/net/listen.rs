@@ -3,6 +3,7 @@
 use super::Shutdown;
 use super::drive::{DriveLimits, drive};
 use crate::amqp::{Amqp, Connection, Peer};
+use crate::broker::connections::Endpoint;
 use crate::clock::Clock;
 use std::io;
 use std::net::SocketAddr;
@@ -127,16 +128,20 @@ async fn serve_connection(
     shutdown: &Shutdown,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let name = format!("{peer} -> {}", stream.local_addr()?);
+    let local = stream.local_addr()?;
     let wake = Arc::new(Notify::new());
     let waker = {
         let wake = wake.clone();
         Box::new(move || wake.notify_one())
     };
-    let session =
-        Connection::new(amqp, Peer { name, is_loopback: peer.ip().is_loopback() }, waker, clock.now());
+    let peer = Peer::new(endpoint(peer), endpoint(local), peer.ip().is_loopback());
+    let session = Connection::new(amqp, peer, waker, clock.now());
     let (reader, writer) = stream.split();
     drive(session, reader, writer, &wake, clock, limits, shutdown).await
+}
+
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint { host: address.ip().to_string(), port: address.port() }
 }
 
 /// Counts an open connection for as long as it lives.

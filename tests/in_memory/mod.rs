@@ -2,6 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
+use leveret::broker::connections::Endpoint;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::broker::permissions::Patterns;
 use leveret::broker::users::User;
@@ -131,7 +132,8 @@ impl Line {
 impl Transport for InMemory {
     fn open(&mut self) -> Result<ConnectionId, String> {
         self.opened += 1;
-        let peer = Peer { name: format!("memory:{} -> memory", self.opened), is_loopback: true };
+        let end = |port| Endpoint { host: "memory".to_owned(), port };
+        let peer = Peer::new(end(u16::try_from(self.opened).unwrap_or(u16::MAX)), end(0), true);
         let session = Connection::new(self.amqp.clone(), peer, Box::new(|| ()), self.clock.now());
         let line = Line { session, input: BytesMut::new(), received: Vec::new(), closed: false };
         self.connections.insert(self.opened, line);

@@ -7,6 +7,7 @@ use crate::frames::{channel_open, cut, handshake};
 use amq_protocol::frame::AMQPFrame;
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
+use leveret::broker::connections::Endpoint;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::broker::permissions::Patterns;
 use leveret::broker::users::User;
@@ -62,7 +63,8 @@ impl InMemory {
     /// Opens a connection; nothing is sent on it yet.
     pub(crate) fn open(&mut self) -> LineId {
         self.opened += 1;
-        let peer = Peer { name: format!("memory:{} -> memory", self.opened), is_loopback: true };
+        let end = |port| Endpoint { host: "memory".to_owned(), port };
+        let peer = Peer::new(end(u16::try_from(self.opened).unwrap_or(u16::MAX)), end(0), true);
         let session = Connection::new(self.amqp.clone(), peer, Box::new(|| ()), self.clock.now());
         let line = Line {
             session,

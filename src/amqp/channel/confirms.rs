@@ -38,6 +38,11 @@ impl Confirms {
         self.published > self.turns.back().map_or(self.confirmed, |(last, _)| *last)
     }
 
+    /// How many publishes wait for their confirm.
+    pub(super) fn unconfirmed(&self) -> u64 {
+        self.published - self.confirmed
+    }
+
     /// Whether any publish waits for its confirm.
     pub(super) fn has_unconfirmed(&self) -> bool {
         self.published > self.confirmed

@@ -22,13 +22,14 @@ use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, put_method};
 use super::method::{self, Method};
 use super::{Amqp, AmqpSettings};
+use crate::broker::connections::ChannelFacts;
 use crate::broker::delivery::{ChannelCredit, Outbox};
 use crate::broker::error::Resource;
 use crate::broker::permissions::Access;
 use crate::broker::queue::QueueHandle;
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
-use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Lsn, Name, Reader};
+use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Lsn, Millis, Name, Reader};
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, access, channel};
 use confirms::Confirms;
@@ -204,6 +205,29 @@ impl Channel {
             publishes: PublishBatch::default(),
             settlements: Settlements::default(),
             closing: false,
+        }
+    }
+
+    /// How the channel stands, for those who look.
+    pub(super) fn facts(&self, now: Millis) -> ChannelFacts {
+        let (uncommitted, acks_uncommitted) = match &self.mode {
+            Mode::Tx(transaction) => transaction.counts(),
+            _ => (0, 0),
+        };
+        ChannelFacts {
+            confirm: matches!(self.mode, Mode::Confirm(_)),
+            transactional: matches!(self.mode, Mode::Tx(_)),
+            consumers: self.consumers.len() as u64,
+            prefetch_count: self.prefetch_count.into(),
+            global_prefetch_count: self.credit.limit().into(),
+            unacked: self.unacked.len() as u64,
+            unconfirmed: match &self.mode {
+                Mode::Confirm(confirms) => confirms.unconfirmed(),
+                _ => 0,
+            },
+            uncommitted,
+            acks_uncommitted,
+            active_at: now,
         }
     }
 

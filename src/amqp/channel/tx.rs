@@ -60,6 +60,12 @@ impl Transaction {
         }
     }
 
+    /// How many publishes and how many acknowledgements wait for the commit.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let settled: usize = self.settlements.iter().map(|(taken, _)| taken.len()).sum();
+        (self.publishes.len() as u64, settled as u64)
+    }
+
     /// Forgets everything, and returns the deliveries that are unacknowledged again.
     pub(super) fn roll_back(&mut self) -> Vec<Unacked> {
         std::mem::take(self).settlements.into_iter().flat_map(|(taken, _)| taken).collect()

@@ -49,6 +49,10 @@ impl UnackedList {
         true
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Takes everything.
     pub(super) fn take_all(&mut self) -> Vec<Unacked> {
         std::mem::take(&mut self.list).into()

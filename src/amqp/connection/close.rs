@@ -37,6 +37,7 @@ impl Connection {
             }
         }
         open.vhost.apply_effects(&mut self.turn);
+        self.amqp.broker.connections().remove(self.id);
     }
 
     /// Ends the connection with an error, and waits for the client's answer.

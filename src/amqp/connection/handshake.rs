@@ -162,7 +162,10 @@ impl Connection {
             }
         }?;
         match self.authenticate(&name, &password) {
-            Ok(user) => self.user = Some(user),
+            Ok(user) => {
+                self.user = Some(user);
+                self.auth_mechanism = mechanism.to_owned();
+            }
             Err(why) => return self.refuse_login(&name, mechanism, why, now),
         }
         let settings = &self.amqp.settings;
@@ -246,7 +249,8 @@ impl Connection {
             self.peer.name,
             user.name
         );
-        self.open = Some(Open { vhost, user });
+        let live = self.enter(&user, vhost.name())?;
+        self.open = Some(Open { vhost, user, live });
         self.put(OpenOk(connection::OpenOk {}));
         self.stage = Stage::Running;
         Ok(())

@@ -23,6 +23,11 @@ impl Heartbeat {
         self.last_received = now;
     }
 
+    /// Seconds of silence that were agreed on; 0 is none.
+    pub(super) fn timeout_s(&self) -> u16 {
+        self.interval_ms.map_or(0, |interval| u16::try_from(interval / 500).unwrap_or(u16::MAX))
+    }
+
     /// Anything counts as a sign of life.
     pub(super) fn received(&mut self, now: Millis) {
         self.last_received = now;

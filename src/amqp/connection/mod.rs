@@ -6,6 +6,7 @@
 mod close;
 mod handshake;
 mod heartbeat;
+mod progress;
 mod transmit;
 
 use super::channel::{Channel, Context, ExclusiveQueues, Handled, NameGenerator};
@@ -13,6 +14,7 @@ use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, cut, put_method, unknown_frame};
 use super::method;
 use super::{Amqp, channel::Sent};
+use crate::broker::connections::{Endpoint, LiveConnection, TlsFacts};
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
@@ -22,6 +24,7 @@ use amq_protocol::protocol::{AMQPClass, channel, connection};
 
 use bytes::{Buf, BytesMut};
 use heartbeat::Heartbeat;
+use progress::Traffic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -30,8 +33,21 @@ use std::sync::Arc;
 pub struct Peer {
     /// The connection's name: `peer_ip:port -> local_ip:port`.
     pub name: String,
+    /// Its end.
+    pub address: Endpoint,
+    /// Our end.
+    pub local_address: Endpoint,
     /// Whether the peer is on this machine.
     pub is_loopback: bool,
+    /// What was agreed on, if it speaks TLS.
+    pub tls: Option<TlsFacts>,
+}
+
+impl Peer {
+    /// A peer that speaks without TLS.
+    pub fn new(address: Endpoint, local_address: Endpoint, is_loopback: bool) -> Peer {
+        Peer { name: format!("{address} -> {local_address}"), address, local_address, is_loopback, tls: None }
+    }
 }
 
 /// How far a connection has come.
@@ -73,6 +89,7 @@ impl Stage {
 struct Open {
     vhost: Arc<VirtualHost>,
     user: User,
+    live: Arc<LiveConnection>,
 }
 
 /// See the module.
@@ -84,6 +101,7 @@ pub struct Connection {
     user: Option<User>,
     open: Option<Open>,
     client_properties: FieldTable,
+    auth_mechanism: String,
     channels: BTreeMap<ChannelNumber, Channel>,
     /// Channels that have been spoken to in this turn, some of them several times.
     touched: Vec<ChannelNumber>,
@@ -99,6 +117,7 @@ pub struct Connection {
     channel_max: u16,
     frame_max: usize,
     heartbeat: Heartbeat,
+    traffic: Traffic,
     exclusive_queues: ExclusiveQueues,
     names: NameGenerator,
     started_at: Millis,
@@ -135,6 +154,7 @@ impl Connection {
             user: None,
             open: None,
             client_properties: FieldTable::default(),
+            auth_mechanism: String::new(),
             channels: BTreeMap::new(),
             touched: Vec::new(),
             confirming: BTreeSet::new(),
@@ -144,6 +164,7 @@ impl Connection {
             out: Transmit::default(),
             turn: Turn::at(now),
             heartbeat: Heartbeat::new(now),
+            traffic: Traffic::default(),
             exclusive_queues: ExclusiveQueues::new(),
             names: NameGenerator::new(),
             started_at: now,
@@ -183,6 +204,7 @@ impl Connection {
             }
         };
         input.advance(done);
+        self.traffic.received(done);
         stopped
     }
 
@@ -233,6 +255,7 @@ impl Connection {
     fn forget_channel(&mut self, number: ChannelNumber) {
         self.channels.remove(&number);
         self.confirming.remove(&number);
+        self.channels_changed(number);
     }
 
     /// A channel and what it needs of its connection.
@@ -275,6 +298,7 @@ impl Connection {
             return Err(AmqpError::new(ReplyCode::NotAllowed, text).without_method());
         }
         self.channels.insert(frame.channel, Channel::new(frame.channel));
+        self.channels_changed(frame.channel);
         let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
         put_method(&mut self.out, frame.channel, AMQPClass::Channel(ok));
         Ok(())
@@ -284,6 +308,7 @@ impl Connection {
     fn end_turn(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
         for number in touched.drain(..) {
+            self.traffic.touch(number);
             if let Some((channel, mut context)) = self.channel(number) {
                 channel.flush(&mut context);
                 channel.end_turn();

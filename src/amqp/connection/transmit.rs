@@ -11,16 +11,25 @@ impl Connection {
             let text = "the store failed, nothing can be confirmed any more";
             self.fail(&AmqpError::new(ReplyCode::InternalError, text).without_method(), now);
         }
+        self.check_asked_to_close(now);
         let had = out.len();
+        let flow = self.put_all(out, now);
+        let sent = out.len() - had;
+        if sent > 0 {
+            self.heartbeat.sent(now);
+        }
+        self.traffic.sent(sent);
+        self.report(now);
+        flow
+    }
+
+    fn put_all(&mut self, out: &mut Transmit, now: Millis) -> Flow {
         out.append(&mut self.out);
         if self.stage == Stage::Running {
             self.put_blocked();
             self.put_confirms();
             out.append(&mut self.out);
             let more = self.put_deliveries(out);
-            if out.len() > had {
-                self.heartbeat.sent(now);
-            }
             let slowed = self.is_held_back(now);
             return match (self.blocked, slowed, more) {
                 (true, ..) => Flow::Paused,
@@ -28,9 +37,6 @@ impl Connection {
                 (.., true) => Flow::More,
                 _ => Flow::Open,
             };
-        }
-        if out.len() > had {
-            self.heartbeat.sent(now);
         }
         if self.stage == Stage::Closed { Flow::Closed } else { Flow::Open }
     }
@@ -52,9 +58,10 @@ impl Connection {
             return;
         }
         let durable = self.amqp.broker.journal().durable();
-        let Connection { confirming, channels, out, .. } = self;
+        let Connection { confirming, channels, out, traffic, .. } = self;
         confirming.retain(|number| {
             let Some(channel) = channels.get_mut(number) else { return false };
+            traffic.touch(*number);
             channel.confirm_up_to(durable, out);
             channel.awaits_confirmation()
         });
@@ -75,6 +82,7 @@ impl Connection {
                 return false;
             }
             for outgoing in taken.drain(..) {
+                self.traffic.touch(outgoing.channel());
                 if let Some(channel) = self.channels.get_mut(&outgoing.channel()) {
                     channel.send(outgoing, cancel_notify, self.frame_max, out, &mut self.sent);
                 }

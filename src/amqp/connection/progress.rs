@@ -1,0 +1,109 @@
+//! What a connection lets others see of itself: entered in the broker's list when it opens its vhost, brought up to date once
+//! a turn, taken out when it ends.
+
+use super::{Connection, Open};
+use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::broker::connections::{ConnectionFacts, ConnectionState, LiveConnection};
+use crate::broker::users::User;
+use crate::message::{ChannelNumber, Millis, Name};
+use std::sync::Arc;
+
+/// What has come and gone, and which channels others do not know the state of yet.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    received_bytes: u64,
+    received_count: u64,
+    sent_bytes: u64,
+    sent_count: u64,
+    is_news: bool,
+    changed: Vec<ChannelNumber>,
+}
+
+impl Traffic {
+    pub(super) fn received(&mut self, bytes: usize) {
+        self.received_bytes += bytes as u64;
+        self.received_count += 1;
+        self.is_news = true;
+    }
+
+    pub(super) fn sent(&mut self, bytes: usize) {
+        if bytes > 0 {
+            self.sent_bytes += bytes as u64;
+            self.sent_count += 1;
+            self.is_news = true;
+        }
+    }
+
+    /// Something has changed on that channel.
+    pub(super) fn touch(&mut self, channel: ChannelNumber) {
+        if self.changed.last() != Some(&channel) {
+            self.changed.push(channel);
+            self.is_news = true;
+        }
+    }
+}
+
+impl Connection {
+    /// Enters the connection in the broker's list.
+    pub(super) fn enter(&self, user: &User, vhost: &Name) -> Result<Arc<LiveConnection>, AmqpError> {
+        let facts = ConnectionFacts {
+            id: self.id,
+            name: self.peer.name.clone(),
+            peer: self.peer.address.clone(),
+            local: self.peer.local_address.clone(),
+            user: user.name.clone(),
+            vhost: vhost.clone(),
+            protocol: "AMQP 0-9-1",
+            auth_mechanism: self.auth_mechanism.clone(),
+            client_properties: self.client_properties.clone(),
+            tls: self.peer.tls.clone(),
+            channel_max: self.channel_max,
+            frame_max: u32::try_from(self.frame_max).unwrap_or(u32::MAX),
+            heartbeat_s: self.heartbeat.timeout_s(),
+            connected_at: self.started_at,
+        };
+        self.amqp.broker.connections().open(facts, &self.outbox, |_| Ok(()))
+    }
+
+    /// Says how many channels there are, which limits go by.
+    pub(super) fn channels_changed(&mut self, number: ChannelNumber) {
+        if let Some(open) = &self.open {
+            open.live.set_channels(self.channels.len());
+        }
+        self.traffic.touch(number);
+    }
+
+    /// Brings up to date what others see, if anything has changed since the last time.
+    pub(super) fn report(&mut self, now: Millis) {
+        let Some(Open { live, .. }) = &self.open else { return };
+        if !std::mem::take(&mut self.traffic.is_news) {
+            return;
+        }
+        let mut progress = live.progress();
+        progress.state = match (self.blocked, self.held_back_until) {
+            (true, _) => ConnectionState::Blocked,
+            (_, Some(_)) => ConnectionState::Flow,
+            _ => ConnectionState::Running,
+        };
+        progress.received_bytes = self.traffic.received_bytes;
+        progress.received_count = self.traffic.received_count;
+        progress.sent_bytes = self.traffic.sent_bytes;
+        progress.sent_count = self.traffic.sent_count;
+        for number in self.traffic.changed.drain(..) {
+            match self.channels.get(&number) {
+                Some(channel) => drop(progress.channels.insert(number, channel.facts(now))),
+                None => drop(progress.channels.remove(&number)),
+            }
+        }
+    }
+
+    /// Ends the connection, if somebody has asked it to.
+    pub(super) fn check_asked_to_close(&mut self, now: Millis) {
+        let Some(Open { live, .. }) = self.open.as_ref().filter(|open| open.live.is_asked_to_close()) else {
+            return;
+        };
+        if let Some(reason) = live.take_close_reason() {
+            self.fail(&AmqpError::new(ReplyCode::ConnectionForced, reason).without_method(), now);
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! The connections that are open: what is known of each, how many a user or a vhost has, and how one is asked to close.
+//!
+//! A connection's own task enters it here when the vhost is opened and takes it out when it ends. What changes meanwhile the
+//! task writes at most once a turn, under a lock that only somebody who looks shares with it.
+
+use super::delivery::Outbox;
+use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis, Name};
+use parking_lot::{Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+/// One end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Endpoint { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
+/// What was agreed on for a connection over TLS, in the names that OpenSSL gives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// Such as `tlsv1.3`.
+    pub protocol: String,
+    /// Such as `any` in TLS 1.3.
+    pub key_exchange: String,
+    /// Such as `aes_256_gcm`.
+    pub cipher: String,
+    /// Such as `sha384`.
+    pub hash: String,
+    /// The certificate that the peer showed.
+    pub peer_certificate: Option<CertificateFacts>,
+}
+
+/// A peer's certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Whom it names.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
+    /// From when to when it holds.
+    pub validity: String,
+}
+
+/// What stays the same for as long as a connection is open.
+#[derive(Clone, Debug)]
+pub struct ConnectionFacts {
+    /// Its id.
+    pub id: ConnectionId,
+    /// Its name: `peer:port -> host:port`.
+    pub name: String,
+    /// The client's end.
+    pub peer: Endpoint,
+    /// Our end.
+    pub local: Endpoint,
+    /// Who has logged in.
+    pub user: Name,
+    /// The vhost that it opened.
+    pub vhost: Name,
+    /// What it speaks, such as `AMQP 0-9-1`.
+    pub protocol: &'static str,
+    /// How its user was authenticated, such as `PLAIN`.
+    pub auth_mechanism: String,
+    /// What the client says of itself.
+    pub client_properties: FieldTable,
+    /// What was agreed on, if it is over TLS.
+    pub tls: Option<TlsFacts>,
+    /// Channels that it may have; 0 is no limit.
+    pub channel_max: u16,
+    /// Bytes that a frame may have; 0 is no limit.
+    pub frame_max: u32,
+    /// Seconds between heartbeats; 0 is none.
+    pub heartbeat_s: u16,
+    /// When it was accepted.
+    pub connected_at: Millis,
+}
+
+/// Whether a connection's publishes get through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// They do.
+    #[default]
+    Running,
+    /// They wait for a moment, since somebody can't keep up with them.
+    Flow,
+    /// They wait until an alarm is cleared.
+    Blocked,
+}
+
+impl ConnectionState {
+    /// The state as RabbitMQ names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ConnectionState::Running => "running",
+            ConnectionState::Flow => "flow",
+            ConnectionState::Blocked => "blocked",
+        }
+    }
+}
+
+/// How a channel stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelFacts {
+    /// Whether its publishes are confirmed.
+    pub confirm: bool,
+    /// Whether it is in a transaction.
+    pub transactional: bool,
+    /// Its consumers.
+    pub consumers: u64,
+    /// What a new consumer may have unacknowledged; 0 is no limit.
+    pub prefetch_count: u64,
+    /// What all its consumers together may have; 0 is no limit.
+    pub global_prefetch_count: u64,
+    /// Deliveries that wait for their acknowledgement.
+    pub unacked: u64,
+    /// Publishes that wait for their confirm.
+    pub unconfirmed: u64,
+    /// Publishes that wait for tx.commit.
+    pub uncommitted: u64,
+    /// Acknowledgements that wait for tx.commit.
+    pub acks_uncommitted: u64,
+    /// When something last happened on it.
+    pub active_at: Millis,
+}
+
+/// What changes while a connection is open, as of its last turn.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Whether its publishes get through.
+    pub state: ConnectionState,
+    /// Bytes that came.
+    pub received_bytes: u64,
+    /// Reads in which they came.
+    pub received_count: u64,
+    /// Bytes that were to be sent.
+    pub sent_bytes: u64,
+    /// Pieces in which they were handed to the socket.
+    pub sent_count: u64,
+    /// The open channels.
+    pub channels: BTreeMap<ChannelNumber, ChannelFacts>,
+}
+
+/// A connection that is open.
+#[derive(Debug)]
+pub struct LiveConnection {
+    facts: ConnectionFacts,
+    outbox: Arc<Outbox>,
+    progress: Mutex<Progress>,
+    channels: AtomicU32,
+    is_asked_to_close: AtomicBool,
+    close_reason: Mutex<Option<String>>,
+}
+
+impl LiveConnection {
+    /// What does not change.
+    pub fn facts(&self) -> &ConnectionFacts {
+        &self.facts
+    }
+
+    /// What does. The connection's task waits for whoever holds this: copy, and let go.
+    pub fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock()
+    }
+
+    /// How many channels are open, to the moment.
+    pub fn channels(&self) -> u32 {
+        self.channels.load(Ordering::Relaxed)
+    }
+
+    /// Says how many channels are open.
+    pub fn set_channels(&self, count: usize) {
+        self.channels.store(u32::try_from(count).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Has the connection closed with 320 `CONNECTION_FORCED - reason`. Only the first reason counts.
+    pub fn ask_to_close(&self, reason: &str) {
+        self.close_reason.lock().get_or_insert_with(|| reason.to_owned());
+        self.is_asked_to_close.store(true, Ordering::Release);
+        self.outbox.wake();
+    }
+
+    /// Why the connection is to close, once after it was asked to.
+    pub fn take_close_reason(&self) -> Option<String> {
+        if !self.is_asked_to_close.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        self.close_reason.lock().clone()
+    }
+
+    /// Whether [`LiveConnection::take_close_reason`] has something to say.
+    pub fn is_asked_to_close(&self) -> bool {
+        self.is_asked_to_close.load(Ordering::Acquire)
+    }
+}
+
+/// How many connections there are beside a new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    /// Of the same user.
+    pub of_user: usize,
+    /// In the same vhost.
+    pub of_vhost: usize,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Connections {
+    live: Mutex<Live>,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    by_id: BTreeMap<ConnectionId, Arc<LiveConnection>>,
+    of_user: BTreeMap<Name, usize>,
+    of_vhost: BTreeMap<Name, usize>,
+}
+
+impl Connections {
+    /// Enters a connection, unless `admit` refuses it by what is open already: nobody else gets in between.
+    ///
+    /// # Errors
+    /// What `admit` says.
+    pub fn open<E>(
+        &self,
+        facts: ConnectionFacts,
+        outbox: &Arc<Outbox>,
+        admit: impl FnOnce(ConnectionCounts) -> Result<(), E>,
+    ) -> Result<Arc<LiveConnection>, E> {
+        let mut live = self.live.lock();
+        admit(ConnectionCounts {
+            of_user: live.of_user.get(&facts.user).copied().unwrap_or(0),
+            of_vhost: live.of_vhost.get(&facts.vhost).copied().unwrap_or(0),
+        })?;
+        *live.of_user.entry(facts.user.clone()).or_default() += 1;
+        *live.of_vhost.entry(facts.vhost.clone()).or_default() += 1;
+        let connection = Arc::new(LiveConnection {
+            facts,
+            outbox: outbox.clone(),
+            progress: Mutex::default(),
+            channels: AtomicU32::new(0),
+            is_asked_to_close: AtomicBool::new(false),
+            close_reason: Mutex::default(),
+        });
+        live.by_id.insert(connection.facts.id, connection.clone());
+        Ok(connection)
+    }
+
+    /// Takes a connection out that has ended.
+    pub fn remove(&self, id: ConnectionId) {
+        let mut live = self.live.lock();
+        let Some(connection) = live.by_id.remove(&id) else { return };
+        count_down(&mut live.of_user, &connection.facts.user);
+        count_down(&mut live.of_vhost, &connection.facts.vhost);
+    }
+
+    /// All of them, the oldest first.
+    pub fn list(&self) -> Vec<Arc<LiveConnection>> {
+        self.live.lock().by_id.values().cloned().collect()
+    }
+
+    /// One, by its id.
+    pub fn find(&self, id: ConnectionId) -> Option<Arc<LiveConnection>> {
+        self.live.lock().by_id.get(&id).cloned()
+    }
+
+    /// One, by its name.
+    pub fn find_by_name(&self, name: &str) -> Option<Arc<LiveConnection>> {
+        self.live.lock().by_id.values().find(|connection| connection.facts.name == name).cloned()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.live.lock().by_id.len()
+    }
+
+    /// How many a user has.
+    pub fn count_of_user(&self, user: &str) -> usize {
+        self.live.lock().of_user.get(user).copied().unwrap_or(0)
+    }
+
+    /// How many a vhost has.
+    pub fn count_of_vhost(&self, vhost: &str) -> usize {
+        self.live.lock().of_vhost.get(vhost).copied().unwrap_or(0)
+    }
+
+    /// How many channels all connections of a user have open.
+    pub fn channels_of_user(&self, user: &str) -> u64 {
+        let live = self.live.lock();
+        let of_user = live.by_id.values().filter(|connection| &*connection.facts.user == user);
+        of_user.map(|connection| u64::from(connection.channels())).sum()
+    }
+
+    /// Asks all connections to close that `which` picks, and says how many those are.
+    pub fn ask_to_close(&self, which: impl Fn(&ConnectionFacts) -> bool, reason: &str) -> usize {
+        let mut asked = 0;
+        for connection in self.list().iter().filter(|connection| which(&connection.facts)) {
+            connection.ask_to_close(reason);
+            asked += 1;
+        }
+        asked
+    }
+}
+
+fn count_down(counts: &mut BTreeMap<Name, usize>, name: &Name) {
+    if let Some(count) = counts.get_mut(name) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    fn facts(id: u64, user: &str, vhost: &str) -> ConnectionFacts {
+        let peer = Endpoint { host: "::1".to_owned(), port: 40_000 };
+        let local = Endpoint { host: "127.0.0.1".to_owned(), port: 5672 };
+        ConnectionFacts {
+            id: ConnectionId(id),
+            name: format!("{peer} -> {local}"),
+            peer,
+            local,
+            user: user.into(),
+            vhost: vhost.into(),
+            protocol: "AMQP 0-9-1",
+            auth_mechanism: "PLAIN".to_owned(),
+            client_properties: FieldTable::default(),
+            tls: None,
+            channel_max: 0,
+            frame_max: 0,
+            heartbeat_s: 0,
+            connected_at: 0,
+        }
+    }
+
+    fn admit_all(_: ConnectionCounts) -> Result<(), ()> {
+        Ok(())
+    }
+
+    #[test]
+    fn connections_are_counted_by_user_and_vhost() {
+        let connections = Connections::default();
+        let outbox = Arc::new(Outbox::new(Box::new(|| ())));
+        for (id, user, vhost) in [(1, "u", "/"), (2, "u", "v"), (3, "w", "v")] {
+            connections.open(facts(id, user, vhost), &outbox, admit_all).unwrap().set_channels(2);
+        }
+        let full = connections.open(facts(4, "u", "v"), &outbox, Err);
+        assert_eq!(full.unwrap_err(), ConnectionCounts { of_user: 2, of_vhost: 2 });
+        connections.remove(ConnectionId(2));
+        connections.remove(ConnectionId(2));
+        assert_eq!((connections.count_of_user("u"), connections.count_of_vhost("v")), (1, 1));
+        assert_eq!((connections.count(), connections.channels_of_user("w")), (2, 2));
+        assert!(connections.find_by_name("[::1]:40000 -> 127.0.0.1:5672").is_some());
+    }
+
+    #[test]
+    fn who_is_asked_to_close_is_woken_and_hears_the_first_reason_once() {
+        let woken = Arc::new(AtomicUsize::new(0));
+        let counter = woken.clone();
+        let outbox = Arc::new(Outbox::new(Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        })));
+        let connections = Connections::default();
+        let connection = connections.open(facts(1, "u", "/"), &outbox, admit_all).unwrap();
+        assert_eq!(connection.take_close_reason(), None);
+        assert_eq!(connections.ask_to_close(|facts| &*facts.user == "u", "first"), 1);
+        connection.ask_to_close("second");
+        assert_eq!(woken.load(Ordering::Relaxed), 2);
+        assert_eq!(connection.take_close_reason().as_deref(), Some("first"));
+        assert_eq!(connection.take_close_reason(), None);
+    }
+}
