@@ -104,6 +104,8 @@ impl Channel {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             priority,
+            connection: context.connection,
+            arguments: arguments.clone(),
             prefetch_count: self.prefetch_count,
             channel_credit: self.credit.clone(),
         };
@@ -193,6 +195,7 @@ impl Channel {
         let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
         queue.check_get()?;
         let Some((entry, left)) = context.vhost.get(&queue, get.no_ack, context.turn) else {
+            self.stats.get_empty += 1;
             self.reply(AMQPClass::Basic(GetEmpty(basic::GetEmpty {})), context);
             return Ok(());
         };
@@ -204,7 +207,11 @@ impl Channel {
         ok.put(&saturating(left).to_be_bytes());
         put_raw_method(context.out, self.number, GET_OK, ok.as_bytes());
         self.put_entry_content(&entry, &queue, context.frame_max, context.out);
-        if !get.no_ack {
+        self.stats.redeliver += u64::from(entry.redelivered);
+        if get.no_ack {
+            self.stats.get_no_ack += 1;
+        } else {
+            self.stats.get += 1;
             let timeout_ms = queue.lock().settings().consumer_timeout_ms;
             let delivered_at = context.turn.now;
             context

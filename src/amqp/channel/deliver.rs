@@ -86,6 +86,7 @@ impl Channel {
         let consumer = self.consumers.get(&id).expect("a consumer is kept while deliveries for it wait");
         put_deliver(wire.out, self.number, &consumer.tag, tag.0, entry.redelivered, &entry.message);
         self.put_entry_content(&entry, &consumer.queue, wire.frame_max, wire.out);
+        self.stats.redeliver += u64::from(entry.redelivered);
         let bytes = entry.message.size_bytes();
         match wire.sent.last_mut() {
             Some(last) if last.consumer == id => {
@@ -99,7 +100,10 @@ impl Channel {
                 wire.sent.push(Sent { queue, consumer: id, messages: 1, bytes, timeout_ms });
             }
         }
-        if !consumer.no_ack {
+        if consumer.no_ack {
+            self.stats.deliver_no_ack += 1;
+        } else {
+            self.stats.deliver += 1;
             let (queue, delivered_at) = (consumer.queue.clone(), wire.now);
             self.unacked.push(Unacked { tag, consumer: Some(id), queue, entry, delivered_at });
         }

@@ -29,8 +29,9 @@ pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Ref
 use super::error::{BrokerError, Resource};
 use super::policy::{self, Applied};
 use super::queue::{inequivalent, same_value};
-use crate::message::{FieldTable, Name, ShortStr, Value};
-use parking_lot::{RwLock, RwLockReadGuard};
+use super::stats::{ExchangeCounters, ExchangeStats, Samples};
+use crate::message::{FieldTable, Millis, Name, ShortStr, Value};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -113,6 +114,8 @@ pub struct Exchange {
     definition: ExchangeDefinition,
     policed: RwLock<Policed>,
     bindings: RwLock<Bindings>,
+    counters: ExchangeCounters,
+    samples: Mutex<Samples<ExchangeStats>>,
 }
 
 /// What policies make of an exchange.
@@ -144,7 +147,8 @@ impl Exchange {
         let alternate_exchange = definition.alternate_exchange()?;
         let policed = RwLock::new(Policed { applied: Applied::default(), alternate_exchange });
         let bindings = RwLock::new(Bindings { list: BTreeMap::new(), count: 0, index });
-        Ok(Exchange { definition, policed, bindings })
+        let (counters, samples) = (ExchangeCounters::default(), Mutex::default());
+        Ok(Exchange { definition, policed, bindings, counters, samples })
     }
 
     /// What was declared.
@@ -174,6 +178,20 @@ impl Exchange {
         let changes_routes = alternate_exchange != policed.alternate_exchange;
         *policed = Policed { applied, alternate_exchange };
         changes_routes
+    }
+
+    /// Counts of what is published to it.
+    pub fn counters(&self) -> &ExchangeCounters {
+        &self.counters
+    }
+
+    /// How fast it has been published to.
+    pub fn samples(&self) -> Samples<ExchangeStats> {
+        *self.samples.lock()
+    }
+
+    pub(in crate::broker) fn sample(&self, now: Millis) {
+        self.samples.lock().take(now, self.counters.stats());
     }
 
     /// The bindings, for routing and listing.

@@ -33,7 +33,7 @@ impl Queue {
             self.last_used = turn.now;
         }
         if before.consumer_timeout_ms != self.settings.consumer_timeout_ms {
-            for consumer in self.consumers.iter() {
+            for (consumer, _) in self.consumers.iter() {
                 consumer.outbox.open().push_back(Outgoing::TimeoutChanged { channel: consumer.channel });
                 turn.wake(&consumer.outbox);
             }
