@@ -12,6 +12,8 @@ mod http;
 mod json;
 mod list;
 mod overview;
+mod parameters;
+mod policies;
 mod request;
 mod routes;
 
@@ -26,7 +28,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// All that can be asked, in the order of the files.
-const ROUTES: &[&[Route]] = &[overview::ROUTES];
+const ROUTES: &[&[Route]] = &[overview::ROUTES, policies::ROUTES, parameters::ROUTES];
 
 /// What the management API says of the broker that the broker does not know itself.
 #[derive(Clone, Debug)]
@@ -49,6 +51,22 @@ pub struct ManagementSettings {
     pub field_table_depth_max: usize,
     /// Bytes of a published message's body.
     pub message_bytes_max: u64,
+}
+
+impl Default for ManagementSettings {
+    fn default() -> ManagementSettings {
+        ManagementSettings {
+            node_name: "leveret@localhost".to_owned(),
+            product: "RabbitMQ".to_owned(),
+            version: "3.13.7".to_owned(),
+            cluster_name: "leveret@localhost".to_owned(),
+            listeners: Vec::new(),
+            body_bytes_max: 16 << 20,
+            connections_max: 100,
+            field_table_depth_max: 64,
+            message_bytes_max: 128 << 20,
+        }
+    }
 }
 
 /// A socket that listens.

@@ -1,5 +1,7 @@
 //! The whole broker in memory: one thread, a fake clock, no sockets. A [`Transport`] for whoever plays its clients.
 
+mod manage;
+
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
 use leveret::broker::connections::Endpoint;
@@ -175,6 +177,12 @@ impl Transport for InMemory {
             line.session.handle_disconnect(self.clock.now());
         }
         self.settle();
+    }
+
+    fn manage(&mut self, method: &str, path: &str, body: &str) -> Result<(), String> {
+        let (status, answer) = self.call(method, path, body);
+        self.settle();
+        if (200..300).contains(&status) { Ok(()) } else { Err(format!("{status}: {answer}")) }
     }
 
     fn exact(&self) -> bool {
