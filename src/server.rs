@@ -8,7 +8,11 @@ use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, Location};
-use crate::net::{Committer, Control, DiskWatch, DriveLimits, Listener, ListenerLimits, Shutdown, run_timer};
+use crate::net::tls::TlsError;
+use crate::net::{
+    Committer, Control, DiskWatch, DriveLimits, Listener, ListenerLimits, Serving, Shutdown, Tls, Transport,
+    run_timer,
+};
 use crate::store::{
     Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
 };
@@ -45,6 +49,9 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The certificate can't be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The system refused something else.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -65,6 +72,8 @@ pub struct Server {
     broker: Arc<Broker>,
     clock: Arc<dyn Clock>,
     listener: Listener,
+    tls_listener: Option<Listener>,
+    tls: Option<Arc<Tls>>,
     committer: Committer,
     disk_watch: Option<DiskWatch>,
     control: Option<Control>,
@@ -86,18 +95,9 @@ impl Server {
         declare::declare(&broker, config, clock.now())?;
         let disk_watch = disk_watch(config, &broker);
         let control = control(config);
-        let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
-        let address = config.listeners.amqp.bind;
-        let limits = ListenerLimits {
-            connections_max: config.limits.connections_max,
-            drive: DriveLimits {
-                transmit_bytes: config.limits.transmit_buffer_bytes,
-                write_stall_timeout_ms: config.limits.write_stall_timeout_ms,
-            },
-        };
-        let listener = Listener::bind(address, amqp, clock.clone(), limits).await;
-        let listener =
-            listener.map_err(|error| StartError::Listen { key: "listeners.amqp.bind", address, error })?;
+        let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+        let serving = serving(config, &broker, &clock);
+        let (listener, tls_listener) = listen(config, tls.clone(), &serving).await?;
         let shutdown = Shutdown::default();
         let store_failed = Arc::new(AtomicBool::new(false));
         let (failed, stop) = (store_failed.clone(), shutdown.clone());
@@ -106,7 +106,18 @@ impl Server {
             failed.store(true, Ordering::Release);
             stop.begin();
         })?;
-        Ok(Server { broker, clock, listener, committer, disk_watch, control, shutdown, store_failed })
+        Ok(Server {
+            broker,
+            clock,
+            listener,
+            tls_listener,
+            tls,
+            committer,
+            disk_watch,
+            control,
+            shutdown,
+            store_failed,
+        })
     }
 
     /// The broker, for a program that embeds it.
@@ -120,6 +131,19 @@ impl Server {
     /// When the system does not say.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.address()
+    }
+
+    /// Where AMQP is spoken over TLS, if it is.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn tls_address(&self) -> io::Result<Option<SocketAddr>> {
+        self.tls_listener.as_ref().map(Listener::address).transpose()
+    }
+
+    /// The certificate, for who wants it read again.
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 
     /// What ends [`Server::run`].
@@ -136,7 +160,15 @@ impl Server {
         let disk_watch = self.disk_watch.map(|watch| tokio::spawn(watch.run()));
         let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
         let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
-        self.listener.run(self.shutdown).await;
+        let tls_watch = self.tls.map(|tls| tokio::spawn(tls.watch(self.shutdown.clone())));
+        let tls_listener = self.tls_listener;
+        let over_tls = async {
+            if let Some(listener) = tls_listener {
+                listener.run(self.shutdown.clone()).await;
+            }
+        };
+        tokio::join!(self.listener.run(self.shutdown.clone()), over_tls);
+        tls_watch.inspect(tokio::task::JoinHandle::abort);
         timer.abort();
         disk_watch.inspect(tokio::task::JoinHandle::abort);
         if let Some(control) = control {
@@ -200,6 +232,38 @@ fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Rec
         );
     }
     Ok((Arc::new(journal), recovered))
+}
+
+fn serving(config: &Config, broker: &Arc<Broker>, clock: &Arc<dyn Clock>) -> Serving {
+    let limits = ListenerLimits {
+        connections_max: config.limits.connections_max,
+        handshake_timeout_ms: config.limits.handshake_timeout_ms,
+        drive: DriveLimits {
+            transmit_bytes: config.limits.transmit_buffer_bytes,
+            write_stall_timeout_ms: config.limits.write_stall_timeout_ms,
+        },
+    };
+    let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
+    Serving { amqp, clock: clock.clone(), limits, open: Arc::default() }
+}
+
+/// Binds the listeners for AMQP, plain and over TLS.
+async fn listen(
+    config: &Config,
+    tls: Option<Arc<Tls>>,
+    serving: &Serving,
+) -> Result<(Listener, Option<Listener>), StartError> {
+    let bind = async |key, listener: &config::AmqpListener, tls| {
+        let transport = Transport { proxy_protocol: listener.proxy_protocol, tls };
+        let bound = Listener::bind(listener.bind, transport, serving.clone()).await;
+        bound.map_err(|error| StartError::Listen { key, address: listener.bind, error })
+    };
+    let plain = bind("listeners.amqp.bind", &config.listeners.amqp, None).await?;
+    let over_tls = match tls {
+        Some(tls) => Some(bind("listeners.amqps.bind", &config.listeners.amqps, Some(tls)).await?),
+        None => None,
+    };
+    Ok((plain, over_tls))
 }
 
 /// The socket for commands of the operator, beside what they are about.
