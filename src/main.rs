@@ -132,8 +132,14 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::start(config, ExchangeTypes::standard()).await?;
     let address = server.address()?;
     println!("leveret {} is listening on amqp://{address}", env!("CARGO_PKG_VERSION"));
-    if let Some(address) = server.tls_address()? {
-        println!("leveret is listening on amqps://{address}");
+    for listener in server.listeners()? {
+        let address = listener.address;
+        match listener.protocol {
+            "amqp/ssl" => println!("leveret is listening on amqps://{address}"),
+            "http" => println!("the management API is at http://{address}/api"),
+            "https" => println!("the management API is at https://{address}/api"),
+            _ => {}
+        }
     }
     match config.store.engine {
         Engine::Sled => println!("what is kept is in {}", std::path::absolute(&config.data_dir)?.display()),

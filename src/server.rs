@@ -8,14 +8,15 @@ use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, Location};
+use crate::management::{ListenerFacts, Management, ManagementSettings};
 use crate::net::tls::TlsError;
 use crate::net::{
-    Committer, Control, DiskWatch, DriveLimits, Listener, ListenerLimits, Serving, Shutdown, Tls, Transport,
-    run_timer,
+    Committer, Control, DiskWatch, DriveLimits, ListenerLimits, Serving, Shutdown, Tls, run_timer,
 };
 use crate::store::{
     Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
 };
+use listeners::Listeners;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod backup;
 mod declare;
+mod listeners;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +73,9 @@ pub struct DeclarationError {
 pub struct Server {
     broker: Arc<Broker>,
     clock: Arc<dyn Clock>,
-    listener: Listener,
-    tls_listener: Option<Listener>,
+    listeners: Listeners,
     tls: Option<Arc<Tls>>,
+    management: Management,
     committer: Committer,
     disk_watch: Option<DiskWatch>,
     control: Option<Control>,
@@ -97,7 +99,9 @@ impl Server {
         let control = control(config);
         let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let serving = serving(config, &broker, &clock);
-        let (listener, tls_listener) = listen(config, tls.clone(), &serving).await?;
+        let listeners = Listeners::bind(config, tls.as_ref(), &serving).await?;
+        let management =
+            Management::new(broker.clone(), clock.clone(), management_settings(config, listeners.facts()?));
         let shutdown = Shutdown::default();
         let store_failed = Arc::new(AtomicBool::new(false));
         let (failed, stop) = (store_failed.clone(), shutdown.clone());
@@ -109,9 +113,9 @@ impl Server {
         Ok(Server {
             broker,
             clock,
-            listener,
-            tls_listener,
+            listeners,
             tls,
+            management,
             committer,
             disk_watch,
             control,
@@ -130,15 +134,23 @@ impl Server {
     /// # Errors
     /// When the system does not say.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.address()
+        self.listeners.amqp.address()
     }
 
-    /// Where AMQP is spoken over TLS, if it is.
+    /// Where the management API is.
     ///
     /// # Errors
     /// When the system does not say.
-    pub fn tls_address(&self) -> io::Result<Option<SocketAddr>> {
-        self.tls_listener.as_ref().map(Listener::address).transpose()
+    pub fn http_address(&self) -> io::Result<SocketAddr> {
+        self.listeners.http.address()
+    }
+
+    /// All that listens.
+    ///
+    /// # Errors
+    /// When the system does not say where.
+    pub fn listeners(&self) -> io::Result<Vec<ListenerFacts>> {
+        self.listeners.facts()
     }
 
     /// The certificate, for who wants it read again.
@@ -161,13 +173,7 @@ impl Server {
         let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
         let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
         let tls_watch = self.tls.map(|tls| tokio::spawn(tls.watch(self.shutdown.clone())));
-        let tls_listener = self.tls_listener;
-        let over_tls = async {
-            if let Some(listener) = tls_listener {
-                listener.run(self.shutdown.clone()).await;
-            }
-        };
-        tokio::join!(self.listener.run(self.shutdown.clone()), over_tls);
+        self.listeners.run(&self.management, &self.shutdown).await;
         tls_watch.inspect(tokio::task::JoinHandle::abort);
         timer.abort();
         disk_watch.inspect(tokio::task::JoinHandle::abort);
@@ -247,25 +253,6 @@ fn serving(config: &Config, broker: &Arc<Broker>, clock: &Arc<dyn Clock>) -> Ser
     Serving { amqp, clock: clock.clone(), limits, open: Arc::default() }
 }
 
-/// Binds the listeners for AMQP, plain and over TLS.
-async fn listen(
-    config: &Config,
-    tls: Option<Arc<Tls>>,
-    serving: &Serving,
-) -> Result<(Listener, Option<Listener>), StartError> {
-    let bind = async |key, listener: &config::AmqpListener, tls| {
-        let transport = Transport { proxy_protocol: listener.proxy_protocol, tls };
-        let bound = Listener::bind(listener.bind, transport, serving.clone()).await;
-        bound.map_err(|error| StartError::Listen { key, address: listener.bind, error })
-    };
-    let plain = bind("listeners.amqp.bind", &config.listeners.amqp, None).await?;
-    let over_tls = match tls {
-        Some(tls) => Some(bind("listeners.amqps.bind", &config.listeners.amqps, Some(tls)).await?),
-        None => None,
-    };
-    Ok((plain, over_tls))
-}
-
 /// The socket for commands of the operator, beside what they are about.
 fn control(config: &Config) -> Option<Control> {
     if config.store.engine == Engine::Memory {
@@ -316,6 +303,19 @@ fn broker_limits(config: &Config) -> BrokerLimits {
         priority_max: config.limits.priority_max,
         memory_budget_bytes: config.store.memory_budget_bytes as u64,
         ..BrokerLimits::default()
+    }
+}
+
+fn management_settings(config: &Config, listeners: Vec<ListenerFacts>) -> ManagementSettings {
+    ManagementSettings {
+        node_name: config.node_name.clone(),
+        product: config.server.product.clone(),
+        version: config.server.version.clone(),
+        cluster_name: config.server.cluster_name.clone(),
+        listeners,
+        body_bytes_max: config.limits.http_body_max_bytes,
+        field_table_depth_max: config.limits.field_table_depth_max as usize,
+        message_bytes_max: config.limits.message_size_max_bytes,
     }
 }
 

@@ -248,6 +248,11 @@ impl Broker {
         self.vhosts.get(name).map(|vhost| vhost.clone())
     }
 
+    /// All vhosts, in no order.
+    pub fn vhosts(&self) -> Vec<Arc<VirtualHost>> {
+        self.vhosts.iter().map(|vhost| vhost.clone()).collect()
+    }
+
     /// The types of exchange that can be declared.
     pub fn exchange_types(&self) -> &ExchangeTypes {
         &self.shared.exchange_types

@@ -1,9 +1,10 @@
-//! The only asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
+//! The asynchronous I/O of AMQP: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
 //! watch on the disk, shutdown.
 
 pub mod control;
 mod disk;
 mod drive;
+mod http;
 mod listen;
 mod proxy;
 mod pump;
@@ -12,6 +13,7 @@ pub mod tls;
 pub use control::Control;
 pub use disk::DiskWatch;
 pub use drive::DriveLimits;
+pub use http::{HttpListener, PeerAddress};
 pub use listen::{Listener, ListenerLimits, Serving, Transport};
 pub use pump::{Committer, run_timer};
 pub use tls::Tls;
