@@ -13,6 +13,7 @@ mod memory;
 pub mod permissions;
 pub mod queue;
 pub mod routing;
+pub mod stats;
 pub(crate) mod term;
 pub mod timer;
 pub(crate) mod topology;
@@ -32,9 +33,11 @@ use dashmap::DashMap;
 use definitions::Definition;
 use exchange::ExchangeTypes;
 use memory::MemoryBudget;
+use parking_lot::Mutex;
 use permissions::Permissions;
-use queue::{QueueHandle, Window};
+use queue::{QueueHandle, QueueType, Window};
 use routing::ReplyConsumer;
+use stats::{Churn, ChurnCounters, MessageStats, SAMPLE_INTERVAL_MS, Samples, TotalSample};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,6 +93,9 @@ pub struct Shared {
     queue_ids: AtomicU64,
     consumer_ids: AtomicU64,
     connection_ids: AtomicU64,
+    churn: ChurnCounters,
+    /// What was done with messages of queues that are gone, by type of queue.
+    retired: Mutex<[MessageStats; 2]>,
 }
 
 impl Shared {
@@ -126,6 +132,8 @@ pub struct Broker {
     permissions: Permissions,
     alarms: Alarms,
     connections: Connections,
+    samples: Mutex<Samples<TotalSample>>,
+    sample_at: AtomicU64,
 }
 
 /// The entry in the table of definitions that counts the broker's starts.
@@ -159,6 +167,8 @@ impl Broker {
             queue_ids: AtomicU64::new(starts << 32),
             consumer_ids: AtomicU64::new(1),
             connection_ids: AtomicU64::new(1),
+            churn: ChurnCounters::default(),
+            retired: Mutex::default(),
         });
         let broker = Broker {
             shared,
@@ -167,6 +177,8 @@ impl Broker {
             permissions: Permissions::default(),
             alarms: Alarms::default(),
             connections: Connections::default(),
+            samples: Mutex::default(),
+            sample_at: AtomicU64::new(now),
         };
         let mut turn = Turn::at(now);
         let mut messages: BTreeMap<QueueId, RecoveredQueue> =
@@ -320,8 +332,60 @@ impl Broker {
         turn.wake_all();
     }
 
+    /// Counts comings and goings.
+    pub fn churn(&self) -> &ChurnCounters {
+        &self.shared.churn
+    }
+
+    /// Comings and goings since the start.
+    pub fn churn_counts(&self) -> Churn {
+        self.shared.churn.counts(self.connections.opened_and_closed())
+    }
+
+    /// What was done with the messages of all queues of a type, also of those that are gone.
+    pub fn queue_stats(&self, queue_type: QueueType) -> MessageStats {
+        let mut total = self.shared.retired.lock()[queue_type as usize];
+        let of_type = self.vhosts().into_iter().flat_map(|vhost| vhost.queues());
+        for queue in of_type.filter(|queue| queue.definition().queue_type == queue_type) {
+            total.add(queue.lock().stats());
+        }
+        total
+    }
+
+    /// How fast messages move in the whole broker.
+    pub fn samples(&self) -> Samples<TotalSample> {
+        *self.samples.lock()
+    }
+
+    /// When [`Broker::handle_timeout`] has to be called next.
+    pub fn next_deadline(&self) -> Millis {
+        let sample_at = self.sample_at.load(Ordering::Relaxed);
+        self.shared.timer.next().map_or(sample_at, |at| at.min(sample_at))
+    }
+
+    /// Takes a sample of all counters when it is time.
+    fn sample(&self, now: Millis) {
+        if now < self.sample_at.load(Ordering::Relaxed) {
+            return;
+        }
+        self.sample_at.store(now + SAMPLE_INTERVAL_MS, Ordering::Relaxed);
+        self.connections.sample(now);
+        let by_vhost = self.connections.stats_by_vhost();
+        let mut total = TotalSample { churn: self.churn_counts(), ..TotalSample::default() };
+        for stats in by_vhost.values() {
+            total.stats.add(stats);
+        }
+        for vhost in self.vhosts() {
+            let of_vhost = vhost.sample(by_vhost.get(vhost.name()).copied().unwrap_or_default(), now);
+            total.ready += of_vhost.ready;
+            total.unacked += of_vhost.unacked;
+        }
+        self.samples.lock().take(now, total);
+    }
+
     /// Does what is due in the core at `now`.
     pub fn handle_timeout(&self, now: Millis) {
+        self.sample(now);
         let mut turn = Turn::at(now);
         while let Some(deadline) = self.shared.timer.pop_due(now) {
             if let Some(vhost) = self.vhost(&deadline.vhost) {

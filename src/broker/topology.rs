@@ -4,6 +4,7 @@ use super::definitions::Definition;
 use super::error::{BrokerError, Resource, ResourceKind};
 use super::exchange::{Binding, Destination, Exchange, ExchangeDefinition};
 use super::queue::{QueueDeclaration, QueueHandle};
+use super::stats::count;
 use super::turn::Turn;
 use super::vhost::VirtualHost;
 use crate::message::{ConnectionId, FieldTable, Name, QueueId, ShortStr};
@@ -249,6 +250,7 @@ impl VirtualHost {
     ) -> Result<Arc<QueueHandle>, BrokerError> {
         let _topology = self.topology.lock();
         declaration.take_default_type(self.default_queue_type());
+        count(&self.shared().churn.queue_declared);
         if let Some(current) = self.queue(&declaration.name) {
             current.check_equivalent(&declaration)?;
             current.lock().touch(turn);
@@ -263,6 +265,7 @@ impl VirtualHost {
         }
         let queue = Arc::new(queue);
         self.insert_queue(queue.clone());
+        count(&self.shared().churn.queue_created);
         Ok(queue)
     }
 

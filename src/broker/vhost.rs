@@ -11,10 +11,11 @@ use super::queue::{
     buried, is_cycle,
 };
 use super::routing::Route;
+use super::stats::{MessageStats, Samples, TotalSample, count};
 use super::timer::Deadline;
 use super::topology::Topology;
 use super::turn::{Effect, Turn};
-use crate::message::{FieldTable, Lsn, Message, Name, Position, QueueId};
+use crate::message::{FieldTable, Lsn, Message, Millis, Name, Position, QueueId};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub struct VirtualHost {
     pub(super) topology: Mutex<Topology>,
     default_queue_type: Mutex<QueueType>,
     version: AtomicU64,
+    samples: Mutex<Samples<TotalSample>>,
 }
 
 /// How often basic.get looks for a message that has to be read back.
@@ -73,6 +75,7 @@ impl VirtualHost {
             topology: Mutex::default(),
             default_queue_type: Mutex::new(QueueType::Classic),
             version: AtomicU64::new(0),
+            samples: Mutex::default(),
         };
         for (exchange, kind, internal) in PREDECLARED {
             let definition = ExchangeDefinition {
@@ -144,6 +147,28 @@ impl VirtualHost {
         self.exchanges().iter().flat_map(|e| e.bindings().iter().cloned().collect::<Vec<_>>()).collect()
     }
 
+    /// How fast its messages move.
+    pub fn samples(&self) -> Samples<TotalSample> {
+        *self.samples.lock()
+    }
+
+    /// Takes a sample of all that is in it; `stats` is what its clients have done.
+    pub(super) fn sample(&self, stats: MessageStats, now: Millis) -> TotalSample {
+        let mut total = TotalSample { stats, ..TotalSample::default() };
+        for queue in self.queues() {
+            let mut queue = queue.lock();
+            queue.sample(now);
+            let counts = queue.counts();
+            total.ready += counts.ready as u64;
+            total.unacked += counts.unacked as u64;
+        }
+        for exchange in self.exchanges() {
+            exchange.sample(now);
+        }
+        self.samples.lock().take(now, total);
+        total
+    }
+
     /// Changes whenever a route may change, so that routes can be remembered.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -169,7 +194,11 @@ impl VirtualHost {
     }
 
     pub(super) fn remove_queue(&self, name: &str) {
-        self.queues.remove(name);
+        if let Some((_, queue)) = self.queues.remove(name) {
+            count(&self.shared.churn.queue_deleted);
+            let stats = *queue.lock().stats();
+            self.shared.retired.lock()[queue.definition().queue_type as usize].add(&stats);
+        }
         self.topology_changed();
     }
 

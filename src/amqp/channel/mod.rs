@@ -27,6 +27,7 @@ use crate::broker::delivery::{ChannelCredit, Outbox};
 use crate::broker::error::Resource;
 use crate::broker::permissions::Access;
 use crate::broker::queue::QueueHandle;
+use crate::broker::stats::MessageStats;
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
 use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Lsn, Millis, Name, Reader};
@@ -175,6 +176,7 @@ pub(super) struct Channel {
     commits: VecDeque<Lsn>,
     publishes: PublishBatch,
     settlements: Settlements,
+    stats: MessageStats,
     /// An error has been sent; everything but its answer is dropped.
     closing: bool,
 }
@@ -204,6 +206,7 @@ impl Channel {
             commits: VecDeque::new(),
             publishes: PublishBatch::default(),
             settlements: Settlements::default(),
+            stats: MessageStats::default(),
             closing: false,
         }
     }
@@ -227,6 +230,7 @@ impl Channel {
             },
             uncommitted,
             acks_uncommitted,
+            stats: self.stats,
             active_at: now,
         }
     }

@@ -253,9 +253,11 @@ impl Connection {
     }
 
     fn forget_channel(&mut self, number: ChannelNumber) {
-        self.channels.remove(&number);
+        let channel = self.channels.remove(&number);
         self.confirming.remove(&number);
-        self.channels_changed(number);
+        if let Some(channel) = channel {
+            self.channel_closed(number, &channel);
+        }
     }
 
     /// A channel and what it needs of its connection.
@@ -298,7 +300,7 @@ impl Connection {
             return Err(AmqpError::new(ReplyCode::NotAllowed, text).without_method());
         }
         self.channels.insert(frame.channel, Channel::new(frame.channel));
-        self.channels_changed(frame.channel);
+        self.channel_opened(frame.channel);
         let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
         put_method(&mut self.out, frame.channel, AMQPClass::Channel(ok));
         Ok(())

@@ -28,8 +28,9 @@ pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Ref
 
 use super::error::{BrokerError, Resource};
 use super::queue::{inequivalent, same_value};
-use crate::message::{FieldTable, Name, ShortStr, Value};
-use parking_lot::{RwLock, RwLockReadGuard};
+use super::stats::{ExchangeCounters, ExchangeStats, Samples};
+use crate::message::{FieldTable, Millis, Name, ShortStr, Value};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -112,6 +113,8 @@ pub struct Exchange {
     definition: ExchangeDefinition,
     alternate_exchange: Option<Name>,
     bindings: RwLock<Bindings>,
+    counters: ExchangeCounters,
+    samples: Mutex<Samples<ExchangeStats>>,
 }
 
 /// The bindings that start from an exchange, and its type's index of them.
@@ -134,12 +137,27 @@ impl Exchange {
             .map_err(|refusal| BrokerError::Precondition(refusal.0))?;
         let alternate_exchange = definition.alternate_exchange()?;
         let bindings = RwLock::new(Bindings { list: BTreeMap::new(), count: 0, index });
-        Ok(Exchange { definition, alternate_exchange, bindings })
+        let (counters, samples) = (ExchangeCounters::default(), Mutex::default());
+        Ok(Exchange { definition, alternate_exchange, bindings, counters, samples })
     }
 
     /// What was declared.
     pub fn definition(&self) -> &ExchangeDefinition {
         &self.definition
+    }
+
+    /// Counts of what is published to it.
+    pub fn counters(&self) -> &ExchangeCounters {
+        &self.counters
+    }
+
+    /// How fast it has been published to.
+    pub fn samples(&self) -> Samples<ExchangeStats> {
+        *self.samples.lock()
+    }
+
+    pub(in crate::broker) fn sample(&self, now: Millis) {
+        self.samples.lock().take(now, self.counters.stats());
     }
 
     /// Where messages go that match no binding.

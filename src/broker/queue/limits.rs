@@ -68,6 +68,7 @@ impl Queue {
     /// Drops what has died of age at the front.
     pub(super) fn drop_expired(&mut self, turn: &mut Turn) {
         while let Some(entry) = self.ready.pop_expired(turn.now) {
+            self.stats.died(DeathReason::Expired);
             bury(&self.definition, entry, DeathReason::Expired, turn);
         }
     }

@@ -9,6 +9,7 @@ mod dead_letter;
 mod definition;
 mod handle;
 mod limits;
+mod look;
 mod paging;
 mod ready;
 
@@ -19,11 +20,13 @@ pub use dead_letter::{DeathReason, buried};
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
 pub use handle::{QueueDeclaration, QueueHandle};
 
+pub use look::{ConsumerState, QueueState, SeenMessage};
 pub use ready::PageRequest;
 
 use super::Shared;
 use super::delivery::{Entry, Outgoing};
 use super::error::BrokerError;
+use super::stats::{MessageStats, QueueSample, Samples};
 use super::turn::{Effect, Turn};
 use crate::message::{ConsumerId, FieldTable, Message, Millis, Position};
 use consumers::{Consumer, Consumers};
@@ -51,6 +54,8 @@ pub struct Queue {
     /// The earliest time at which it has asked to be looked at.
     wake_at: Option<Millis>,
     closed: bool,
+    stats: MessageStats,
+    samples: Samples<QueueSample>,
 }
 
 /// Counts of a queue.
@@ -97,6 +102,8 @@ impl Queue {
             last_used: turn.now,
             wake_at: None,
             closed: false,
+            stats: MessageStats::default(),
+            samples: Samples::default(),
         };
         queue.ask_for_wake(turn);
         queue
@@ -134,6 +141,7 @@ impl Queue {
                 refused.push(index);
                 self.refuse(entry, turn);
             } else {
+                self.stats.publish += 1;
                 self.enqueue(entry, turn);
             }
         }
@@ -205,15 +213,19 @@ impl Queue {
         self.drop_expired(turn);
         let Some(entry) = self.ready.pop_front() else {
             if self.ready.is_empty() {
+                self.stats.get_empty += 1;
                 self.ask_for_wake(turn);
                 return Got::Empty;
             }
             self.request_page(true, turn);
             return Got::NotInMemory;
         };
+        self.stats.redeliver += u64::from(entry.redelivered);
         if no_ack {
+            self.stats.get_no_ack += 1;
             self.drop_entry(&entry, turn);
         } else {
+            self.stats.get += 1;
             self.unacked += 1;
             self.unacked_bytes += entry.message.body_bytes() as u64;
             if entry.journaled {
@@ -236,6 +248,7 @@ impl Queue {
 
     /// Delivered messages are done with: `messages` of them with `bytes` of bodies.
     pub fn settle(&mut self, consumer: Option<ConsumerId>, messages: usize, bytes: u64, turn: &mut Turn) {
+        self.stats.ack += messages as u64;
         self.no_longer_unacked(consumer, messages, bytes);
         self.dispatch(turn);
     }
@@ -311,7 +324,7 @@ impl Queue {
             return;
         }
         for (entry, reason) in std::mem::take(&mut self.held) {
-            self.bury(entry, reason, turn);
+            bury(&self.definition, entry, reason, turn);
         }
         self.dispatch(turn);
     }
@@ -382,10 +395,12 @@ impl Queue {
             while room && taken < count {
                 let Some(entry) = self.ready.pop_front() else { break };
                 if entry.expires_at.is_some_and(|at| at < turn.now) {
+                    self.stats.died(DeathReason::Expired);
                     bury(&self.definition, entry, DeathReason::Expired, turn);
                     continue;
                 }
                 taken += 1;
+                self.stats.redeliver += u64::from(entry.redelivered);
                 room = outstanding.add(&entry, consumer.no_ack, self.window);
                 if !consumer.no_ack {
                     self.unacked += 1;
@@ -401,6 +416,11 @@ impl Queue {
                     consumer: consumer.id,
                     entry,
                 });
+            }
+            if consumer.no_ack {
+                self.stats.deliver_no_ack += u64::from(taken);
+            } else {
+                self.stats.deliver += u64::from(taken);
             }
             Queue::write_delivered(self.definition.id, furthest, turn);
             if taken < count && !consumer.no_ack {
@@ -427,7 +447,8 @@ impl Queue {
         }
     }
 
-    fn bury(&self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+    fn bury(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+        self.stats.died(reason);
         bury(&self.definition, entry, reason, turn);
     }
 }
