@@ -14,7 +14,7 @@ use crate::net::{
     Committer, Control, DiskWatch, DriveLimits, ListenerLimits, Serving, Shutdown, Tls, run_timer,
 };
 use crate::store::{
-    Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
+    Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError, WalOptions,
 };
 use listeners::Listeners;
 use std::io;
@@ -213,7 +213,11 @@ fn variable(key: &str) -> String {
 fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Recovered), StartError> {
     let store: Box<dyn Store> = match config.store.engine {
         Engine::Memory => Box::new(MemoryStore::default()),
-        Engine::Sled => Box::new(SledStore::open(&config.data_dir, durability(config))?),
+        Engine::Sled => {
+            let options =
+                WalOptions { bytes_max: config.store.wal_bytes_max as u64, ..WalOptions::default() };
+            Box::new(SledStore::open_with(&config.data_dir, durability(config), options)?)
+        }
     };
     let options =
         JournalOptions { commit_bytes_max: config.store.commit_bytes_max, ..JournalOptions::default() };

@@ -34,7 +34,7 @@ b1< basic.cancel consumer_tag=d nowait
 fn low_from_the_start_a_publisher_is_held_up_and_its_end_is_noticed() {
     let broker = BrokerProcess::start_with("disk-low", &[TOO_MUCH], None);
     let case = Case::parse("disk/low", CASE).unwrap();
-    let mut transport = TcpTransport::new(&broker.address());
+    let mut transport = TcpTransport::new(&broker.address(), None);
     if let Outcome::Failed(failure) = run(&case, &mut transport, &Options::default()) {
         panic!("line {}: {}\n{:#?}", failure.line, failure.reason, failure.got);
     }

@@ -10,7 +10,10 @@ pub mod delivery;
 pub mod error;
 pub mod exchange;
 mod memory;
+pub mod parameters;
+pub mod pattern;
 pub mod permissions;
+pub mod policy;
 pub mod queue;
 pub mod routing;
 pub mod stats;
@@ -33,6 +36,7 @@ use dashmap::DashMap;
 use definitions::Definition;
 use exchange::ExchangeTypes;
 use memory::MemoryBudget;
+use parameters::Parameters;
 use parking_lot::Mutex;
 use permissions::Permissions;
 use queue::{QueueHandle, QueueType, Window};
@@ -131,6 +135,7 @@ pub struct Broker {
     users: Users,
     permissions: Permissions,
     alarms: Alarms,
+    parameters: Parameters,
     connections: Connections,
     samples: Mutex<Samples<TotalSample>>,
     sample_at: AtomicU64,
@@ -176,6 +181,7 @@ impl Broker {
             users: Users::default(),
             permissions: Permissions::default(),
             alarms: Alarms::default(),
+            parameters: Parameters::default(),
             connections: Connections::default(),
             samples: Mutex::default(),
             sample_at: AtomicU64::new(now),
@@ -195,6 +201,7 @@ impl Broker {
         }
         for vhost in broker.vhosts.iter() {
             let mut of_vhost = Turn::at(now);
+            vhost.police_all(&mut of_vhost);
             for queue in vhost.queues() {
                 queue.lock().handle_timeout(&mut of_vhost);
             }
@@ -236,6 +243,11 @@ impl Broker {
                 let vhost = self.vhost(&name).ok_or_else(|| orphan(&name))?;
                 vhost.restore_binding(binding)?;
             }
+            Definition::Policy(name, kind, policy) => {
+                self.vhost(&name).ok_or_else(|| orphan(&name))?.restore_policy(kind, policy);
+            }
+            Definition::Parameter(key, value) => self.parameters.restore(key, value),
+            Definition::GlobalParameter(name, value) => self.parameters.restore_global(name, value),
         }
         Ok(())
     }

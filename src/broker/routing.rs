@@ -127,7 +127,7 @@ impl VirtualHost {
         if matched.is_empty()
             && let Some(alternate) = exchange.alternate_exchange()
         {
-            match self.exchange(alternate) {
+            match self.exchange(&alternate) {
                 // The default exchange is no alternative: it would know the queue's name already.
                 Some(alternate) if alternate.definition().name.is_empty() => {}
                 Some(alternate) => to_visit.push(alternate),

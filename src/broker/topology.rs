@@ -46,6 +46,7 @@ impl VirtualHost {
         if exchange.definition().durable {
             self.shared().put(&Definition::Exchange(exchange.definition().clone()))?;
         }
+        self.police_exchange(&exchange);
         self.insert_exchange(Arc::new(exchange));
         Ok(())
     }
@@ -263,6 +264,7 @@ impl VirtualHost {
         if queue.definition().survives_restart() {
             self.shared().put(&Definition::queue(queue.definition()))?;
         }
+        self.police_queue(&queue, turn);
         let queue = Arc::new(queue);
         self.insert_queue(queue.clone());
         count(&self.shared().churn.queue_created);

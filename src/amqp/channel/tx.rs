@@ -8,7 +8,7 @@ use super::{Channel, Context, Mode, unimplemented};
 use crate::amqp::AmqpSettings;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
-use crate::broker::queue::{DeathReason, QueueHandle};
+use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle};
 use crate::broker::routing::Route;
 use crate::broker::vhost::StagedLetter;
 use crate::message::{Lsn, Message};
@@ -161,13 +161,13 @@ fn stage_settlements(
         for Unacked { queue, entry, .. } in &mut taken {
             let definition = queue.definition();
             if verdict == Verdict::Reject {
-                let reason = DeathReason::Rejected;
-                letters.extend(context.vhost.stage_dead_letter(
-                    definition,
-                    entry.clone(),
-                    reason,
-                    context.turn,
-                ));
+                let dead = DeadLetter {
+                    queue: definition.clone(),
+                    settings: queue.lock().settings().clone(),
+                    entry: entry.clone(),
+                    reason: DeathReason::Rejected,
+                };
+                letters.extend(context.vhost.stage_dead_letter(dead, context.turn));
             } else if entry.journaled {
                 context.turn.changes.settle(definition.id, entry.position);
             }

@@ -11,12 +11,13 @@ mod handle;
 mod limits;
 mod look;
 mod paging;
+mod policed;
 mod ready;
 
 pub(crate) use arguments::{inequivalent, same_value};
 pub use consumers::{NewConsumer, Window};
 pub(crate) use dead_letter::is_cycle;
-pub use dead_letter::{DeathReason, buried};
+pub use dead_letter::{DeadLetter, DeathReason};
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
 pub use handle::{QueueDeclaration, QueueHandle};
 
@@ -26,6 +27,7 @@ pub use ready::PageRequest;
 use super::Shared;
 use super::delivery::{Entry, Outgoing};
 use super::error::BrokerError;
+use super::policy::Applied;
 use super::stats::{MessageStats, QueueSample, Samples};
 use super::turn::{Effect, Turn};
 use crate::message::{ConsumerId, FieldTable, Message, Millis, Position};
@@ -38,6 +40,10 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Queue {
     definition: Arc<QueueDefinition>,
+    /// What is in force of arguments and policies.
+    settings: Arc<QueueSettings>,
+    /// The policies that are in it.
+    applied: Applied,
     window: Window,
     ready: Ready,
     pager: Pager,
@@ -87,8 +93,10 @@ pub enum Got {
 
 impl Queue {
     fn new(definition: Arc<QueueDefinition>, shared: &Shared, turn: &mut Turn) -> Queue {
-        let consumers = Consumers::new(definition.settings.single_active_consumer);
+        let consumers = Consumers::new(definition.single_active_consumer);
         let mut queue = Queue {
+            settings: Arc::new(definition.declared.clone()),
+            applied: Applied::default(),
             definition,
             window: shared.limits.window,
             ready: Ready::default(),
@@ -163,7 +171,7 @@ impl Queue {
         Entry {
             position,
             enqueued_at: now,
-            expires_at: self.definition.expires_at(&message, now),
+            expires_at: self.settings.expires_at(&message, now),
             delivery_count: 0,
             priority: self.definition.priority_of(&message),
             redelivered: false,
@@ -180,7 +188,7 @@ impl Queue {
         if self.closed {
             return Err(BrokerError::NotFound(self.definition.resource()));
         }
-        let single_active = self.definition.settings.single_active_consumer;
+        let single_active = self.definition.single_active_consumer;
         if self.consumers.has_exclusive()
             || (consumer.exclusive && (single_active || !self.consumers.is_empty()))
         {
@@ -267,14 +275,11 @@ impl Queue {
         for mut entry in entries {
             entry.redelivered = true;
             entry.delivery_count += u32::from(failed);
+            // It may have been out while a policy changed.
+            entry.expires_at = self.settings.expires_at(&entry.message, entry.enqueued_at);
             if self.closed {
                 self.drop_entry(&entry, turn);
-            } else if self
-                .definition
-                .settings
-                .delivery_limit
-                .is_some_and(|limit| entry.delivery_count > limit)
-            {
+            } else if self.settings.delivery_limit.is_some_and(|limit| entry.delivery_count > limit) {
                 self.bury(entry, DeathReason::DeliveryLimit, turn);
             } else {
                 if entry.journaled {
@@ -324,7 +329,7 @@ impl Queue {
             return;
         }
         for (entry, reason) in std::mem::take(&mut self.held) {
-            bury(&self.definition, entry, reason, turn);
+            bury(&self.definition, &self.settings, entry, reason, turn);
         }
         self.dispatch(turn);
     }
@@ -396,7 +401,7 @@ impl Queue {
                 let Some(entry) = self.ready.pop_front() else { break };
                 if entry.expires_at.is_some_and(|at| at < turn.now) {
                     self.stats.died(DeathReason::Expired);
-                    bury(&self.definition, entry, DeathReason::Expired, turn);
+                    bury(&self.definition, &self.settings, entry, DeathReason::Expired, turn);
                     continue;
                 }
                 taken += 1;
@@ -449,14 +454,21 @@ impl Queue {
 
     fn bury(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
         self.stats.died(reason);
-        bury(&self.definition, entry, reason, turn);
+        bury(&self.definition, &self.settings, entry, reason, turn);
     }
 }
 
 /// A message is dead: it goes to the dead-letter exchange, or is gone where there is none.
-fn bury(definition: &Arc<QueueDefinition>, entry: Entry, reason: DeathReason, turn: &mut Turn) {
-    if definition.settings.dead_letter_exchange.is_some() {
-        turn.effects.push(Effect::DeadLetter { queue: definition.clone(), entry, reason });
+fn bury(
+    definition: &Arc<QueueDefinition>,
+    settings: &Arc<QueueSettings>,
+    entry: Entry,
+    reason: DeathReason,
+    turn: &mut Turn,
+) {
+    if settings.dead_letter_exchange.is_some() {
+        let (queue, settings) = (definition.clone(), settings.clone());
+        turn.effects.push(Effect::DeadLetter(DeadLetter { queue, settings, entry, reason }));
     } else if entry.journaled {
         turn.changes.settle(definition.id, entry.position);
     }

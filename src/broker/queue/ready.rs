@@ -272,6 +272,17 @@ impl Ready {
         Some(entry)
     }
 
+    /// Gives the entries in memory other times to die at.
+    pub(super) fn expire_anew(&mut self, expires_at: impl Fn(&Entry) -> Option<Millis>) {
+        let entries = self.lanes.iter_mut().flat_map(|lane| &mut lane.entries);
+        self.expiring = entries
+            .map(|entry| {
+                entry.expires_at = expires_at(entry);
+                usize::from(entry.expires_at.is_some())
+            })
+            .sum();
+    }
+
     /// When the first entry at the front of a lane expires.
     pub(super) fn next_expiry(&self) -> Option<Millis> {
         if self.expiring == 0 {
