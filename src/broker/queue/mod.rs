@@ -146,8 +146,8 @@ impl Queue {
         if self.has_limits() {
             // A message that a consumer takes at once never counts.
             self.deliver(turn);
-            self.drop_expired(turn);
             self.drop_head(turn);
+            self.drop_expired(turn);
         }
     }
 
@@ -271,8 +271,8 @@ impl Queue {
             }
         }
         self.put_all(back);
-        self.drop_expired(turn);
         self.drop_head(turn);
+        self.drop_expired(turn);
         self.dispatch(turn);
     }
 
