@@ -248,10 +248,17 @@ impl Queue {
         Got::Message { entry: Box::new(entry), left: self.ready.len() }
     }
 
-    /// Deliveries have left the consumer's outbox.
-    pub fn sent(&mut self, consumer: ConsumerId, messages: u32, bytes: usize, turn: &mut Turn) {
+    /// Deliveries have left the consumer's outbox. Says how long they may go unacknowledged, if this queue says.
+    pub fn sent(
+        &mut self,
+        consumer: ConsumerId,
+        messages: u32,
+        bytes: usize,
+        turn: &mut Turn,
+    ) -> Option<u64> {
         self.consumers.sent(consumer, messages, bytes);
         self.dispatch(turn);
+        self.settings.consumer_timeout_ms
     }
 
     /// Delivered messages are done with: `messages` of them with `bytes` of bodies.
