@@ -1,7 +1,7 @@
 //! The management API: RabbitMQ's paths, fields and status codes over HTTP, as JSON.
 //!
-//! [`ROUTES`] is the one list of what there is; the router, the allowed methods and the document at `/api/openapi.json` come
-//! from it. A handler is a plain function from a [`Request`] to an [`Answer`]: what is asynchronous is in `http.rs` alone.
+//! `ROUTES` is the one list of what there is; the router, the allowed methods and the document at `/api/openapi.json` come
+//! from it. A handler is a plain function from a `Request` to an `Answer`: what is asynchronous is in `http.rs` alone.
 //! One file holds one kind of thing; what several of them need is in `request.rs`, `list.rs` and `json.rs`.
 
 #![allow(dead_code)] // What the endpoints to come need.
