@@ -8,7 +8,7 @@ mod listen;
 mod pump;
 
 pub use control::Control;
-pub use disk::DiskWatch;
+pub use disk::{DiskWatch, Volume};
 pub use drive::DriveLimits;
 pub use listen::{Listener, ListenerLimits};
 pub use pump::{Committer, run_timer};
