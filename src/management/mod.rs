@@ -25,8 +25,6 @@ mod request;
 mod routes;
 mod stats;
 
-pub use http::HttpListener;
-
 use routes::Route;
 
 use crate::broker::Broker;
@@ -65,8 +63,6 @@ pub struct ManagementSettings {
     pub listeners: Vec<ListenerFacts>,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
-    /// Connections that may be open.
-    pub connections_max: usize,
     /// Levels of tables within arguments and headers.
     pub field_table_depth_max: usize,
     /// Bytes of a published message's body.
@@ -102,6 +98,11 @@ impl Management {
     pub fn new(broker: Arc<Broker>, clock: Arc<dyn Clock>, settings: ManagementSettings) -> Management {
         let started_at = clock.now();
         Management { broker, clock, settings: Arc::new(settings), started_at }
+    }
+
+    /// What answers requests.
+    pub fn router(&self) -> axum::Router {
+        http::router(self)
     }
 }
 
