@@ -18,6 +18,7 @@ mod references;
 mod section;
 mod settings;
 mod source;
+mod tls;
 mod topology;
 
 use std::ffi::OsString;
@@ -28,7 +29,8 @@ pub use argument::{Argument, Arguments};
 pub use diagnose::{ConfigErrors, Location, Problem};
 pub use limits::{Limits, MemoryLimit};
 pub use policies::Policy;
-pub use settings::{Durability, Engine, Listener, Listeners, Log, LogFormat, Server, Store};
+pub use settings::{AmqpListener, Durability, Engine, Listener, Listeners, Log, LogFormat, Server, Store};
+pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsVersion};
 pub use topology::{Binding, DestinationType, Exchange, Queue, QueueType, Vhost};
 
 use diagnose::Problems;
@@ -49,6 +51,8 @@ pub struct Config {
     /// Type of a queue declared without `x-queue-type` in a vhost that sets none of its own: `classic` (default) or
     /// `quorum`.
     pub default_queue_type: QueueType,
+    /// `[tls]`: the certificate of the listeners that speak TLS; without it they are off.
+    pub tls: Option<Tls>,
     /// `[listeners]`: where to listen.
     pub listeners: Listeners,
     /// `[server]`: what clients are told about the broker.
@@ -123,7 +127,8 @@ impl Config {
         let data_dir = root.text("data_dir").unwrap_or_else(|| "./leveret-data".to_owned());
         let node_name = root.name("node_name").unwrap_or_else(|| "leveret@localhost".to_owned());
         let default_queue_type = root.choice("default_queue_type", QueueType::CHOICES);
-        let listeners = root.section("listeners", Listeners::read);
+        let tls = root.section("tls", Tls::read);
+        let listeners = root.section("listeners", |section| Listeners::read(section, tls.is_some()));
         let server = root.section("server", |section| Server::read(section, &node_name));
         let limits = root.section("limits", Limits::read);
         let store = root.section("store", Store::read);
@@ -138,6 +143,7 @@ impl Config {
             data_dir: PathBuf::from(data_dir),
             node_name,
             default_queue_type: default_queue_type.unwrap_or(QueueType::Classic),
+            tls,
             listeners,
             server,
             limits,

@@ -76,7 +76,7 @@ impl Channel {
                 let tag = reply_to.consumer_tag.clone();
                 // A reply takes no number of its own, as in RabbitMQ: it can't be acknowledged.
                 put_deliver(wire.out, self.number, &tag, self.next_delivery_tag, false, &message);
-                put_content(wire.out, self.number, &message, message.properties(), wire.frame_max);
+                self.put_message(&message, None, wire.frame_max, wire.out);
             }
         }
     }
@@ -109,7 +109,7 @@ impl Channel {
         }
     }
 
-    /// Header and body of a delivery: the message's own, but for what the broker adds or keeps to itself.
+    /// Header and body of a delivery from a queue.
     pub(super) fn put_entry_content(
         &self,
         entry: &Entry,
@@ -117,18 +117,29 @@ impl Channel {
         frame_max: usize,
         out: &mut Transmit,
     ) {
-        let message = &entry.message;
         let counts_deliveries =
             queue.definition().queue_type == QueueType::Quorum && entry.delivery_count > 0;
-        if !counts_deliveries && !message.has_blind_copies() {
+        let delivery_count = counts_deliveries.then_some(entry.delivery_count);
+        self.put_message(&entry.message, delivery_count, frame_max, out);
+    }
+
+    /// Header and body of a message: its own, but for what the broker adds or keeps to itself.
+    pub(super) fn put_message(
+        &self,
+        message: &Message,
+        delivery_count: Option<u32>,
+        frame_max: usize,
+        out: &mut Transmit,
+    ) {
+        if delivery_count.is_none() && !message.has_blind_copies() {
             put_content(out, self.number, message, message.properties(), frame_max);
             return;
         }
         let mut properties = message.decode_properties();
         let mut headers = properties.headers.take().unwrap_or_default();
         headers.remove("BCC");
-        if counts_deliveries {
-            headers.insert("x-delivery-count", Value::I64(entry.delivery_count.into()));
+        if let Some(count) = delivery_count {
+            headers.insert("x-delivery-count", Value::I64(count.into()));
         }
         properties.headers = Some(headers);
         let mut encoded = Vec::new();

@@ -162,8 +162,8 @@ impl Queue {
         if self.has_limits() {
             // A message that a consumer takes at once never counts.
             self.deliver(turn);
-            self.drop_expired(turn);
             self.drop_head(turn);
+            self.drop_expired(turn);
         }
     }
 
@@ -296,8 +296,8 @@ impl Queue {
             }
         }
         self.put_all(back);
-        self.drop_expired(turn);
         self.drop_head(turn);
+        self.drop_expired(turn);
         self.dispatch(turn);
     }
 
