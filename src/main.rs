@@ -62,6 +62,16 @@ enum Command {
         file: PathBuf,
     },
     Ctl(cli::Ctl),
+    /// Does what RabbitMQ's command of that name does, for scripts; a link of that name to this program does so too
+    ///
+    /// `leveret rabbitmqctl help` lists the commands that are there. They use the management API: LEVERET_URL, LEVERET_USER and
+    /// LEVERET_PASSWORD say where and who.
+    #[command(disable_help_flag = true)]
+    Rabbitmqctl {
+        /// As RabbitMQ's command takes them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Writes a script that lets a shell complete commands: leveret completions bash > /etc/bash_completion.d/leveret
     Completions {
         /// The shell
@@ -70,9 +80,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if cli::is_rabbitmqctl(std::env::args_os().next().as_ref()) {
+        let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+        return cli::run_rabbitmqctl(&arguments.collect::<Vec<_>>());
+    }
     let Arguments { command, place } = Arguments::parse();
     match command {
         Some(Command::Ctl(command)) => cli::run_ctl(&command),
+        Some(Command::Rabbitmqctl { arguments }) => cli::run_rabbitmqctl(&arguments),
         Some(Command::Completions { shell }) => complete(shell),
         Some(Command::Check { file }) => {
             let name = file.display().to_string();

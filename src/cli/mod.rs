@@ -4,6 +4,7 @@ mod client;
 mod ctl;
 mod output;
 mod path;
+mod rabbitmqctl;
 mod secret;
 mod target;
 mod trust;
@@ -11,8 +12,13 @@ mod trust;
 pub(crate) use ctl::Ctl;
 
 use client::ClientError;
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
+
+/// The name under which the binary behaves as RabbitMQ's own command.
+const RABBITMQCTL: &str = "rabbitmqctl";
 
 /// What the process says when it ends, apart from 0 for success and 2 for a command that can't be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,4 +92,17 @@ pub(crate) fn run_ctl(command: &Ctl) -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Whether the binary was called by the name of RabbitMQ's command, through a link.
+pub(crate) fn is_rabbitmqctl(program: Option<&OsString>) -> bool {
+    let name = program.map(Path::new).and_then(Path::file_name);
+    name.is_some_and(|name| name == RABBITMQCTL)
+}
+
+/// Does what RabbitMQ's command of that name does with these arguments.
+pub(crate) fn run_rabbitmqctl(arguments: &[String]) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let mut errors = io::stderr().lock();
+    ExitCode::from(rabbitmqctl::run(arguments, &mut out, &mut errors))
 }
