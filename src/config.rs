@@ -22,7 +22,7 @@ mod topology;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use access::{Credentials, Permission, User};
+pub use access::{AccessSettings, Credentials, Permission, TopicPermission, User};
 pub use argument::{Argument, Arguments};
 pub use diagnose::{ConfigErrors, Location, Problem};
 pub use limits::Limits;
@@ -53,6 +53,8 @@ pub struct Config {
     pub server: Server,
     /// `[limits]`: every bound that a client can meet.
     pub limits: Limits,
+    /// `[access]`: who may log in from where.
+    pub access: AccessSettings,
     /// `[store]`: how messages and definitions are kept.
     pub store: Store,
     /// `[log]`: what is logged and how it looks.
@@ -64,6 +66,8 @@ pub struct Config {
     /// `[[permissions]]`: what each user may do in a vhost; without one a user may not open the vhost. The built-in
     /// guest, there when `[[users]]` is absent, may do everything in every vhost of the file unless an entry says less.
     pub permissions: Vec<Permission>,
+    /// `[[topic_permissions]]`: which routing keys a user may use with a topic exchange.
+    pub topic_permissions: Vec<TopicPermission>,
     /// `[[exchanges]]`: exchanges declared at start.
     pub exchanges: Vec<Exchange>,
     /// `[[queues]]`: queues declared at start.
@@ -120,6 +124,7 @@ impl Config {
         let listeners = root.section("listeners", Listeners::read);
         let server = root.section("server", |section| Server::read(section, &node_name));
         let limits = root.section("limits", Limits::read);
+        let access = root.section("access", AccessSettings::read);
         let store = root.section("store", Store::read);
         let log = root.section("log", Log::read);
         let vhosts = root.list("vhosts", Vhost::read).unwrap_or_else(|| vec![Vhost::built_in()]);
@@ -135,11 +140,13 @@ impl Config {
             listeners,
             server,
             limits,
+            access,
             store,
             log,
             vhosts,
             users: users.unwrap_or_else(|| vec![User::built_in_guest()]),
             permissions,
+            topic_permissions: root.list("topic_permissions", TopicPermission::read).unwrap_or_default(),
             exchanges: root.list("exchanges", Exchange::read).unwrap_or_default(),
             queues: root.list("queues", Queue::read).unwrap_or_default(),
             bindings: root.list("bindings", Binding::read).unwrap_or_default(),

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod message;
 pub mod net;
+pub mod pattern;
 pub mod server;
 pub mod session;
 pub mod store;

@@ -1,20 +1,32 @@
-//! What the store's table of definitions holds: vhosts, exchanges, queues and bindings, each a field table under its own key.
+//! What the store's table of definitions holds: vhosts, exchanges, queues, bindings, users and permissions, each a field table
+//! under its own key.
+
+mod access;
 
 use super::exchange::{Binding, Destination, ExchangeDefinition};
+use super::permissions::{Permission, TopicPermission};
 use super::queue::{QueueDeclaration, QueueDefinition};
+use super::users::User;
+use super::vhost_settings::VhostSettings;
 use crate::message::{DecodeError, FieldTable, Name, QueueId, ShortStr, Value};
 
 /// One durable definition.
 #[derive(Clone, Debug)]
 pub enum Definition {
     /// A vhost.
-    VirtualHost(Name),
+    VirtualHost(Name, VhostSettings),
     /// An exchange.
     Exchange(ExchangeDefinition),
     /// A queue of a vhost, with its id.
     Queue(Name, QueueId, QueueDeclaration),
     /// A binding of a vhost.
     Binding(Name, Binding),
+    /// A user.
+    User(User),
+    /// What a user may do in a vhost.
+    Permission(Permission),
+    /// What a user may do with the routing keys of an exchange.
+    TopicPermission(TopicPermission),
 }
 
 /// Definitions of one kind are together, in the order in which they have to be restored.
@@ -22,6 +34,9 @@ const VHOST: u8 = b'1';
 const EXCHANGE: u8 = b'2';
 const QUEUE: u8 = b'3';
 const BINDING: u8 = b'4';
+const USER: u8 = b'a';
+const PERMISSION: u8 = b'b';
+const TOPIC_PERMISSION: u8 = b'c';
 
 impl Definition {
     /// A queue's definition.
@@ -39,7 +54,14 @@ impl Definition {
     /// Where it stands in the table.
     pub fn key(&self) -> Vec<u8> {
         match self {
-            Definition::VirtualHost(name) => key(VHOST, &[name.as_bytes()]),
+            Definition::VirtualHost(name, _) => key(VHOST, &[name.as_bytes()]),
+            Definition::User(user) => key(USER, &[user.name.as_bytes()]),
+            Definition::Permission(Permission { user, vhost, .. }) => {
+                key(PERMISSION, &[user.as_bytes(), vhost.as_bytes()])
+            }
+            Definition::TopicPermission(TopicPermission { user, vhost, exchange, .. }) => {
+                key(TOPIC_PERMISSION, &[user.as_bytes(), vhost.as_bytes(), exchange.as_bytes()])
+            }
             Definition::Exchange(exchange) => {
                 key(EXCHANGE, &[exchange.vhost.as_bytes(), exchange.name.as_bytes()])
             }
@@ -66,7 +88,10 @@ impl Definition {
     /// Its value in the table.
     pub fn encode(&self) -> Vec<u8> {
         let table: FieldTable = match self {
-            Definition::VirtualHost(name) => fields([("name", text(name))]),
+            Definition::VirtualHost(name, settings) => access::vhost_table(name, settings),
+            Definition::User(user) => access::user_table(user),
+            Definition::Permission(permission) => access::permission_table(permission),
+            Definition::TopicPermission(permission) => access::topic_permission_table(permission),
             Definition::Exchange(exchange) => fields([
                 ("vhost", text(&exchange.vhost)),
                 ("name", text(&exchange.name)),
@@ -105,7 +130,7 @@ impl Definition {
     /// When the entry is damaged.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Option<Definition>, DecodeError> {
         let kind = key.first().copied().unwrap_or_default();
-        if !(VHOST..=BINDING).contains(&kind) {
+        if !matches!(kind, VHOST..=BINDING | USER..=TOPIC_PERMISSION) {
             return Ok(None);
         }
         let table = FieldTable::decode(value, usize::MAX)?;
@@ -118,7 +143,10 @@ impl Definition {
             _ => FieldTable::default(),
         };
         Ok(Some(match kind {
-            VHOST => Definition::VirtualHost(name("name")?),
+            VHOST => Definition::VirtualHost(name("name")?, access::vhost_settings(&table)),
+            USER => Definition::User(access::user(&table)?),
+            PERMISSION => Definition::Permission(access::permission(&table)?),
+            TOPIC_PERMISSION => Definition::TopicPermission(access::topic_permission(&table)?),
             EXCHANGE => Definition::Exchange(ExchangeDefinition {
                 vhost: name("vhost")?,
                 name: name("name")?,

@@ -4,7 +4,8 @@ use super::{Connection, Open, Stage};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_method, put_raw_method};
 use crate::amqp::method::{self, Method};
-use crate::broker::users::User;
+use crate::broker::logins::{FailedLogin, Login, Proof};
+use crate::broker::permissions::Grants;
 use crate::message::{FieldTable, Millis, Value};
 use amq_protocol::protocol::connection::AMQPMethod::{
     Close, CloseOk, Open as OpenMethod, OpenOk, StartOk, Tune, TuneOk, UpdateSecret, UpdateSecretOk,
@@ -161,12 +162,22 @@ impl Connection {
                 return Err(AmqpError::new(ReplyCode::CommandInvalid, text));
             }
         }?;
-        match self.authenticate(&name, &password) {
+        let login = Login {
+            protocol: "amqp091",
+            name: &name,
+            proof: Proof::Password(&password),
+            address: &self.peer.address.host,
+            is_loopback: self.peer.is_loopback,
+        };
+        match self.amqp.broker.log_in(&login, now) {
             Ok(user) => {
                 self.user = Some(user);
                 self.auth_mechanism = mechanism.to_owned();
             }
-            Err(why) => return self.refuse_login(&name, mechanism, why, now),
+            Err(failed) => {
+                self.refuse_login(&name, mechanism, failed, now);
+                return Ok(());
+            }
         }
         let settings = &self.amqp.settings;
         let tune = connection::Tune {
@@ -179,30 +190,46 @@ impl Connection {
         Ok(())
     }
 
-    fn authenticate(&self, name: &str, password: &[u8]) -> Result<User, &'static str> {
-        let user = self
-            .amqp
-            .broker
-            .users()
-            .authenticate(name, password)
-            .ok_or("no such user, or another password")?;
-        if &*user.name == "guest" && !self.peer.is_loopback {
-            return Err("user guest can only connect from this machine");
+    /// A client that understands it is told, at once or after a while; the others just wait for the end.
+    fn refuse_login(&mut self, name: &str, mechanism: &str, failed: FailedLogin, now: Millis) {
+        tracing::warn!(
+            "connection {} ({}): {mechanism} login refused: {}",
+            self.id,
+            self.peer.name,
+            failed.refusal.of(name)
+        );
+        self.waiting = self.amqp.broker.logins().wait();
+        if self.waiting.is_none() {
+            tracing::warn!(
+                "connection {} ({}): too many failed logins wait for their answers, closed without one",
+                self.id,
+                self.peer.name
+            );
+            self.stage = Stage::Closed;
+            return;
         }
-        Ok(user)
-    }
-
-    /// A client that understands it is told; the others just wait for the end.
-    fn refuse_login(&mut self, name: &str, mechanism: &str, why: &str, now: Millis) -> Result<(), AmqpError> {
-        tracing::warn!("connection {} ({}): login of user '{name}' refused: {why}", self.id, self.peer.name);
         if self.client_can("authentication_failure_close") {
             let text = format!(
                 "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
             );
-            self.fail(&AmqpError::new(ReplyCode::AccessRefused, text).hard().without_method(), now);
+            self.refusal = Some(AmqpError::new(ReplyCode::AccessRefused, text).hard().without_method());
         }
-        self.stage = Stage::Refused { until: now + REFUSED_DELAY_MS };
-        Ok(())
+        if self.refusal.is_none() || failed.delay_ms > 0 {
+            self.stage = Stage::Refused { until: now + failed.delay_ms.max(REFUSED_DELAY_MS) };
+        } else {
+            self.end_refused(now);
+        }
+    }
+
+    /// Tells a client that its login failed, and gives it a moment to read that; without anything to tell, it is the end.
+    pub(super) fn end_refused(&mut self, now: Millis) {
+        match self.refusal.take() {
+            Some(error) => {
+                self.fail(&error, now);
+                self.stage = Stage::Refused { until: now + REFUSED_DELAY_MS };
+            }
+            None => self.stage = Stage::Closed,
+        }
     }
 
     /// Whether the client said that it has a capability.
@@ -239,18 +266,15 @@ impl Connection {
         let Some(vhost) = self.amqp.broker.vhost(name) else {
             return Err(AmqpError::new(ReplyCode::NotAllowed, format!("vhost {name} not found")));
         };
-        if !self.amqp.broker.permissions().may_open(&user.name, vhost.name()) {
-            let text = format!("access to vhost '{name}' refused for user '{}'", user.name);
-            return Err(AmqpError::new(ReplyCode::NotAllowed, text));
-        }
         tracing::info!(
             "connection {} ({}): user '{}' opened vhost '{name}'",
             self.id,
             self.peer.name,
             user.name
         );
-        let live = self.enter(&user, vhost.name())?;
-        self.open = Some(Open { vhost, user, live });
+        let live = self.enter(&user, &vhost)?;
+        let grants = Grants::new(self.amqp.broker.permissions(), &user.name, vhost.name());
+        self.open = Some(Open { vhost, user, grants, live });
         self.put(OpenOk(connection::OpenOk {}));
         self.stage = Stage::Running;
         Ok(())
