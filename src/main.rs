@@ -131,6 +131,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::start(config, ExchangeTypes::standard()).await?;
     let address = server.address()?;
     println!("leveret {} is listening on amqp://{address}", env!("CARGO_PKG_VERSION"));
+    println!("the management API is at http://{}/api", server.http_address()?);
     match config.store.engine {
         Engine::Sled => println!("what is kept is in {}", std::path::absolute(&config.data_dir)?.display()),
         Engine::Memory => println!("nothing is kept when it stops, since store.engine is \"memory\""),

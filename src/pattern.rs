@@ -1,11 +1,18 @@
-//! Patterns of permissions: regular expressions as RabbitMQ's users write them, with what Perl's know and plain ones do not,
-//! such as `^(?!amq[.])`. They are looked for anywhere in a name; an empty one fits nothing but the empty name.
+//! Patterns as operators write them for RabbitMQ: Perl's regular expressions, looked for anywhere in a name. Lookahead is in
+//! daily use there (`^(?!amq[.])`), so this is more than the regular expressions that are linear in time; what goes beyond
+//! those is tried a bounded number of times.
 
 use fancy_regex::{Regex, RegexBuilder};
 use std::fmt;
 
-/// Steps that matching one name may take before it is given up: only patterns with look-around or back-references count them.
-const STEPS_MAX: usize = 100_000;
+/// Bytes of a pattern.
+const PATTERN_BYTES_MAX: usize = 4096;
+
+/// Steps back while one name is looked at. Names have 255 bytes, so a pattern that needs more does harm.
+const BACKTRACK_MAX: usize = 100_000;
+
+/// Bytes that a compiled pattern may take.
+const COMPILED_BYTES_MAX: usize = 4 << 20;
 
 /// A pattern, as written and compiled.
 #[derive(Clone)]
@@ -28,33 +35,46 @@ impl Pattern {
     /// Compiles a pattern.
     ///
     /// # Errors
-    /// When it is no regular expression.
+    /// When it is no regular expression, or too large.
     pub fn new(text: &str) -> Result<Pattern, PatternError> {
         Pattern::compile(text, text)
     }
 
-    /// A pattern in which each `{name}` stands for a value, which is taken literally; other braces are left as they are.
+    /// Compiles a pattern of a permission: an empty one fits nothing.
     ///
     /// # Errors
-    /// When it is no regular expression.
+    /// When it is no regular expression, or too large.
+    pub fn of_permission(text: &str) -> Result<Pattern, PatternError> {
+        Pattern::with_variables(text, &[])
+    }
+
+    /// The same, in which each `{name}` stands for a value, which is taken literally; other braces are left as they are.
+    ///
+    /// # Errors
+    /// When it is no regular expression, or too large.
     pub fn with_variables(text: &str, variables: &[(&str, &str)]) -> Result<Pattern, PatternError> {
         let mut expanded = text.to_owned();
         for (name, value) in variables {
             expanded = expanded.replace(&format!("{{{name}}}"), &fancy_regex::escape(value));
         }
-        Pattern::compile(text, &expanded)
+        Pattern::compile(text, if expanded.is_empty() { "^$" } else { &expanded })
     }
 
     fn compile(text: &str, expanded: &str) -> Result<Pattern, PatternError> {
-        let source = if expanded.is_empty() { "^$".to_owned() } else { with_literal_braces(expanded) };
-        let regex = RegexBuilder::new(&source).backtrack_limit(STEPS_MAX).build();
-        let regex =
-            regex.map_err(|error| PatternError { pattern: text.to_owned(), reason: reason(&error) })?;
+        let error = |reason| PatternError { pattern: text.to_owned(), reason };
+        if text.len() > PATTERN_BYTES_MAX {
+            return Err(error(format!("{} bytes where {PATTERN_BYTES_MAX} are the most", text.len())));
+        }
+        let regex = RegexBuilder::new(&with_literal_braces(expanded))
+            .backtrack_limit(BACKTRACK_MAX)
+            .delegate_size_limit(COMPILED_BYTES_MAX)
+            .build();
+        let regex = regex.map_err(|fault| error(reason(&fault)))?;
         Ok(Pattern { text: text.to_owned(), regex })
     }
 
-    /// Whether it is found in `name`. One that takes too long to match does not.
-    pub fn is_match(&self, name: &str) -> bool {
+    /// Whether it is found in a name. A name that takes too many steps does not match.
+    pub fn matches(&self, name: &str) -> bool {
         self.regex.is_match(name).unwrap_or(false)
     }
 
@@ -133,34 +153,49 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_are_looked_for_anywhere_and_an_empty_one_fits_nothing() {
-        for (pattern, name, fits) in [
-            ("a", "bab", true),
-            ("", "x", false),
-            ("", "", true),
-            ("^(?!amq[.])", "amq.topic", false),
-            ("^(?!amq[.])", "orders", true),
+    fn patterns_are_looked_for_anywhere_and_know_what_perl_knows() {
+        for (pattern, name, found) in [
+            ("", "anything", true),
+            ("b", "abc", true),
+            ("^b", "abc", false),
+            ("^(?!amq\\.).*", "orders", true),
+            ("^(?!amq\\.).*", "amq.gen-1", false),
+            ("^(a|b)\\1$", "aa", true),
+            ("^(a|b)\\1$", "ab", false),
             ("^a{2}$", "aa", true),
             ("^a{2,}$", "aaa", true),
             ("^{client_id}$", "{client_id}", true),
             (r"^\{a\}$", "{a}", true),
             (r"^\p{Lu}", "Ä", true),
         ] {
-            assert_eq!(Pattern::new(pattern).unwrap().is_match(name), fits, "{pattern} {name}");
+            assert_eq!(Pattern::new(pattern).unwrap().matches(name), found, "{pattern} in {name}");
         }
-        assert_eq!(Pattern::new("(").unwrap_err().pattern, "(");
+    }
+
+    #[test]
+    fn an_empty_permission_fits_nothing() {
+        assert!(!Pattern::of_permission("").unwrap().matches("x"));
+        assert_eq!(Pattern::of_permission("").unwrap().as_str(), "");
+    }
+
+    #[test]
+    fn what_is_no_pattern_or_too_large_is_refused_in_one_line() {
+        for pattern in ["(", "[a", "*", "(?<a", "(?:a{1000}){1000}", &"a".repeat(5000)] {
+            let error = Pattern::new(pattern).map(|_| pattern).expect_err(pattern).to_string();
+            assert!(!error.is_empty() && !error.contains('\n'), "{pattern:.20}: {error}");
+        }
     }
 
     #[test]
     fn a_variable_is_taken_literally() {
         let pattern = Pattern::with_variables("^{username}[.]{other}$", &[("username", "a.b*")]).unwrap();
-        assert!(pattern.is_match("a.b*.{other}") && !pattern.is_match("aab.{other}"));
+        assert!(pattern.matches("a.b*.{other}") && !pattern.matches("aab.{other}"));
         assert_eq!(pattern.as_str(), "^{username}[.]{other}$");
     }
 
     #[test]
-    fn a_pattern_that_takes_for_ever_does_not_match() {
-        let pattern = Pattern::new("^(?=(a+)+$)b").unwrap();
-        assert!(!pattern.is_match(&format!("{}c", "a".repeat(200))));
+    fn a_pattern_that_tries_for_ever_does_not_match() {
+        let evil = Pattern::new("^(?=(a+)+$)(a+)+\\1b").unwrap();
+        assert!(!evil.matches(&"a".repeat(255)));
     }
 }

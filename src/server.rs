@@ -8,9 +8,10 @@ use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, Location};
+use crate::management::{HttpListener, ListenerFacts, Management, ManagementSettings};
 use crate::net::{Committer, Control, DiskWatch, DriveLimits, Listener, ListenerLimits, Shutdown, run_timer};
 use crate::store::{
-    Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
+    Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError, WalOptions,
 };
 use std::io;
 use std::net::SocketAddr;
@@ -65,6 +66,8 @@ pub struct Server {
     broker: Arc<Broker>,
     clock: Arc<dyn Clock>,
     listener: Listener,
+    http: HttpListener,
+    management: Management,
     committer: Committer,
     disk_watch: Option<DiskWatch>,
     control: Option<Control>,
@@ -98,6 +101,15 @@ impl Server {
         let listener = Listener::bind(address, amqp, clock.clone(), limits).await;
         let listener =
             listener.map_err(|error| StartError::Listen { key: "listeners.amqp.bind", address, error })?;
+        let address = config.listeners.http.bind;
+        let http = HttpListener::bind(address).await;
+        let http = http.map_err(|error| StartError::Listen { key: "listeners.http.bind", address, error })?;
+        let listeners = vec![
+            ListenerFacts { protocol: "amqp", address: listener.address()? },
+            ListenerFacts { protocol: "http", address: http.address()? },
+        ];
+        let management =
+            Management::new(broker.clone(), clock.clone(), management_settings(config, listeners));
         let shutdown = Shutdown::default();
         let store_failed = Arc::new(AtomicBool::new(false));
         let (failed, stop) = (store_failed.clone(), shutdown.clone());
@@ -106,7 +118,18 @@ impl Server {
             failed.store(true, Ordering::Release);
             stop.begin();
         })?;
-        Ok(Server { broker, clock, listener, committer, disk_watch, control, shutdown, store_failed })
+        Ok(Server {
+            broker,
+            clock,
+            listener,
+            http,
+            management,
+            committer,
+            disk_watch,
+            control,
+            shutdown,
+            store_failed,
+        })
     }
 
     /// The broker, for a program that embeds it.
@@ -120,6 +143,14 @@ impl Server {
     /// When the system does not say.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.address()
+    }
+
+    /// Where the management API is.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn http_address(&self) -> io::Result<SocketAddr> {
+        self.http.address()
     }
 
     /// What ends [`Server::run`].
@@ -136,7 +167,11 @@ impl Server {
         let disk_watch = self.disk_watch.map(|watch| tokio::spawn(watch.run()));
         let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
         let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
+        let http = tokio::spawn(self.http.run(self.management, self.shutdown.clone()));
         self.listener.run(self.shutdown).await;
+        if let Err(error) = http.await {
+            tracing::error!("the task of the management API failed, please report this: {error}");
+        }
         timer.abort();
         disk_watch.inspect(tokio::task::JoinHandle::abort);
         if let Some(control) = control {
@@ -175,7 +210,11 @@ fn variable(key: &str) -> String {
 fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Recovered), StartError> {
     let store: Box<dyn Store> = match config.store.engine {
         Engine::Memory => Box::new(MemoryStore::default()),
-        Engine::Sled => Box::new(SledStore::open(&config.data_dir, durability(config))?),
+        Engine::Sled => {
+            let options =
+                WalOptions { bytes_max: config.store.wal_bytes_max as u64, ..WalOptions::default() };
+            Box::new(SledStore::open_with(&config.data_dir, durability(config), options)?)
+        }
     };
     let options =
         JournalOptions { commit_bytes_max: config.store.commit_bytes_max, ..JournalOptions::default() };
@@ -257,6 +296,20 @@ fn broker_limits(config: &Config) -> BrokerLimits {
         priority_max: config.limits.priority_max,
         memory_budget_bytes: config.store.memory_budget_bytes as u64,
         ..BrokerLimits::default()
+    }
+}
+
+fn management_settings(config: &Config, listeners: Vec<ListenerFacts>) -> ManagementSettings {
+    ManagementSettings {
+        node_name: config.node_name.clone(),
+        product: config.server.product.clone(),
+        version: config.server.version.clone(),
+        cluster_name: config.server.cluster_name.clone(),
+        listeners,
+        body_bytes_max: config.limits.http_body_max_bytes,
+        connections_max: config.limits.http_connections_max as usize,
+        field_table_depth_max: config.limits.field_table_depth_max as usize,
+        message_bytes_max: config.limits.message_size_max_bytes,
     }
 }
 

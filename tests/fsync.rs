@@ -1,6 +1,6 @@
 //! A confirm is behind the fsync: the system calls of a real broker, as strace sees them. A lone publisher sends one message
 //! after the other; between the broker's reading of each and the next thing it writes to the publisher, it has to have
-//! written the message to the database's file and to have synced that file.
+//! written the message to the write-ahead log and to have synced that.
 //!
 //! Needs strace; says loudly that it was skipped where there is none, or it may not trace.
 
@@ -32,7 +32,7 @@ fn no_confirm_precedes_the_fsync_that_covers_it() {
     let folder = folder_of(TEST);
     let (trace, log) = (folder.join("trace"), folder.join("stderr.log"));
     let calls =
-        "trace=read,readv,recvfrom,write,writev,sendto,sendmsg,pwrite64,fsync,fdatasync,sync_file_range";
+        "trace=read,readv,recvfrom,write,writev,sendto,sendmsg,pwritev,fsync,fdatasync,sync_file_range";
     let mut command = Command::new("strace");
     command.args(["-f", "-yy", "-s", "120", "-e", calls, "-e", "signal=none", "-o"]).arg(&trace);
     // With -D our child is the broker itself. strace holds its standard output too, so that the output ends when the trace
@@ -73,16 +73,16 @@ fn check(trace: &Path) {
     let (mut is_written, mut is_synced, mut confirmed) = (false, false, 0);
     for line in finished_calls(&trace) {
         let is_socket = line.contains("<TCP");
-        let is_database = line.contains("/db>");
+        let is_log = line.contains(".wal>");
         let is_read = ["read(", "readv(", "recvfrom("].iter().any(|call| line.starts_with(call));
         if is_socket && is_read && line.contains(&marker(message + 1)) {
             assert!(message == confirmed, "message {message} was not confirmed before the next");
             message += 1;
             (is_written, is_synced) = (false, false);
-        } else if is_database && line.starts_with("pwrite64(") {
+        } else if is_log && line.starts_with("pwritev(") {
             is_written = true;
             is_synced = false;
-        } else if is_database && (line.starts_with("fsync(") || line.starts_with("fdatasync(")) {
+        } else if is_log && (line.starts_with("fsync(") || line.starts_with("fdatasync(")) {
             is_synced |= is_written && line.ends_with("= 0");
         } else if is_socket && !is_read && message > confirmed {
             assert!(is_written && is_synced, "message {message} is confirmed unsynced: {line}");

@@ -4,7 +4,9 @@
 
 use bytes::Bytes;
 use leveret::message::Lsn;
-use leveret::store::{Durability, Faults, FaultyStore, MemoryStore, Scanned, SledStore, Store, StoreError};
+use leveret::store::{
+    Durability, Faults, FaultyStore, MemoryStore, Scanned, SledStore, Store, StoreError, WalOptions,
+};
 use std::path::Path;
 
 /// Opens an engine again after what it kept was closed.
@@ -92,6 +94,97 @@ fn sled_holds_the_contract() {
     );
 }
 
+/// One that moves everything into the database as soon as it can.
+fn checkpointing(path: &Path) -> Box<dyn Store> {
+    let options = WalOptions { segment_bytes: 4096, bytes_max: 8192, in_background: false };
+    Box::new(SledStore::open_with(path, Durability::Write, options).unwrap())
+}
+
+#[test]
+fn sled_holds_the_contract_through_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    contract(
+        checkpointing(folder.path()),
+        Some(&|store| {
+            drop(store);
+            checkpointing(folder.path())
+        }),
+    );
+}
+
+#[test]
+fn what_is_in_the_log_and_what_is_in_the_database_are_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path(), Durability::Write).unwrap();
+    let check = |store: &SledStore, expected: &[u64]| {
+        let found: Vec<u64> = scan(store).iter().map(|(lsn, _)| *lsn).collect();
+        assert_eq!(found, expected);
+        assert!((1..10).all(|lsn| store.get(Lsn(lsn)).unwrap().is_some() == expected.contains(&lsn)));
+    };
+    for number in 1..=5 {
+        append(&store, &bytes_of(number, 20_000));
+    }
+    store.put_definition(b"both", b"1").unwrap();
+    store.put_definition(b"old", b"1").unwrap();
+    store.checkpoint().unwrap();
+    check(&store, &[1, 2, 3, 4, 5]);
+    store.discard(&[Lsn(2)]).unwrap();
+    check(&store, &[1, 3, 4, 5]);
+    append(&store, b"six");
+    append(&store, b"seven");
+    store.discard(&[Lsn(4), Lsn(6)]).unwrap();
+    store.put_definition(b"both", b"2").unwrap();
+    store.remove_definition(b"old").unwrap();
+    check(&store, &[1, 3, 5, 7]);
+    drop(store);
+    let store = SledStore::open(folder.path(), Durability::Write).unwrap();
+    let both = [(Bytes::from_static(b"both"), Bytes::from_static(b"2"))];
+    assert_eq!(store.definitions().unwrap(), both);
+    // Before the scan as well.
+    assert_eq!((store.get(Lsn(4)).unwrap(), store.get(Lsn(6)).unwrap()), (None, None));
+    check(&store, &[1, 3, 5, 7]);
+    store.checkpoint().unwrap();
+    check(&store, &[1, 3, 5, 7]);
+    assert_eq!(store.definitions().unwrap(), both);
+    drop(store);
+    let store = SledStore::open(folder.path(), Durability::Write).unwrap();
+    check(&store, &[1, 3, 5, 7]);
+    assert_eq!(append(&store, b"eight"), Lsn(8));
+}
+
+#[test]
+fn what_a_checkpoint_that_was_cut_short_left_twice_is_discarded_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (wal, before) = (folder.path().join("wal"), folder.path().join("before"));
+    let store = sled(folder.path());
+    for number in 1..=5 {
+        append(&*store, &bytes_of(number, 20_000));
+    }
+    store.sync().unwrap();
+    std::fs::create_dir(&before).unwrap();
+    for entry in std::fs::read_dir(&wal).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), before.join(entry.file_name())).unwrap();
+    }
+    drop(store);
+    let store = SledStore::open(folder.path(), Durability::Fsync).unwrap();
+    store.checkpoint().unwrap();
+    drop(store);
+    std::fs::remove_dir_all(&wal).unwrap();
+    std::fs::rename(&before, &wal).unwrap();
+    for round in 0..2 {
+        let store = SledStore::open(folder.path(), Durability::Fsync).unwrap();
+        if round == 0 {
+            assert_eq!(scan(&store).len(), 5);
+            store.discard(&[Lsn(1), Lsn(2), Lsn(3), Lsn(4)]).unwrap();
+            append(&store, b"six");
+        }
+        let found: Vec<u64> = scan(&store).iter().map(|(lsn, _)| *lsn).collect();
+        assert_eq!(found, [5, 6], "round {round}");
+        store.checkpoint().unwrap();
+    }
+}
+
 #[test]
 fn the_faulty_one_holds_the_contract_until_it_is_told_otherwise() {
     let store = FaultyStore::default();
@@ -130,15 +223,16 @@ fn what_was_told_to_fail_fails_then() {
 #[test]
 fn sled_makes_no_files_that_it_would_not_sync() {
     let folder = tempfile::tempdir().unwrap();
-    let store = sled(folder.path());
+    let store = SledStore::open(folder.path(), Durability::Fsync).unwrap();
     for number in 0..200 {
-        append(&*store, &bytes_of(number, 262_144));
+        append(&store, &bytes_of(number, 262_144));
         if number % 3 == 0 {
             store.discard(&[Lsn(number / 2)]).unwrap();
         }
     }
-    append(&*store, &bytes_of(3, 20_000_000));
+    append(&store, &bytes_of(3, 20_000_000));
     store.sync().unwrap();
+    store.checkpoint().unwrap();
     let blobs = std::fs::read_dir(folder.path().join("db-1/blobs")).unwrap().count();
     assert_eq!(blobs, 0);
 }
@@ -169,8 +263,10 @@ fn a_drained_database_gives_its_space_back() {
     }
     let last = store.sync().unwrap();
     let lsns: Vec<Lsn> = (1..last.0).map(Lsn).collect();
+    store.checkpoint().unwrap();
     store.discard(&lsns).unwrap();
     assert_eq!(store.sync().unwrap(), last);
+    store.checkpoint().unwrap();
     assert!(store.file_bytes() < 64 << 20, "{} bytes are left", store.file_bytes());
     assert_eq!(scan(&store), [(last.0, Bytes::from(record))]);
     assert_eq!(append(&store, b"next"), Lsn(last.0 + 1));

@@ -151,6 +151,7 @@ impl From<BrokerError> for AmqpError {
             | BrokerError::BrokerLimitReached { .. }
             | BrokerError::VhostLimitReached { .. }
             | BrokerError::Pattern(_)
+            | BrokerError::ValidationFailed(_)
             | BrokerError::Precondition(_) => ReplyCode::PreconditionFailed,
             BrokerError::NotImplemented(_) => ReplyCode::NotImplemented,
             BrokerError::Store(_) => ReplyCode::InternalError,

@@ -48,17 +48,17 @@ impl Patterns {
     /// When one is no regular expression.
     pub fn new(configure: &str, write: &str, read: &str) -> Result<Patterns, PatternError> {
         Ok(Patterns {
-            configure: Pattern::new(configure)?,
-            write: Pattern::new(write)?,
-            read: Pattern::new(read)?,
+            configure: Pattern::of_permission(configure)?,
+            write: Pattern::of_permission(write)?,
+            read: Pattern::of_permission(read)?,
         })
     }
 
     fn allow(&self, access: Access, name: &str) -> bool {
         match access {
-            Access::Configure => self.configure.is_match(name),
-            Access::Write => self.write.is_match(name),
-            Access::Read => self.read.is_match(name),
+            Access::Configure => self.configure.matches(name),
+            Access::Write => self.write.matches(name),
+            Access::Read => self.read.matches(name),
         }
     }
 }
@@ -88,8 +88,8 @@ impl TopicPatterns {
     fn allow(&self, access: Access, routing_key: &str) -> bool {
         match access {
             Access::Configure => true,
-            Access::Write => self.write.is_match(routing_key),
-            Access::Read => self.read.is_match(routing_key),
+            Access::Write => self.write.matches(routing_key),
+            Access::Read => self.read.matches(routing_key),
         }
     }
 }

@@ -36,6 +36,16 @@ impl User {
         User { name: name.into(), password, tags, limits: UserLimits::default() }
     }
 
+    /// Nobody: without a name, a password, or tags.
+    pub fn nobody() -> User {
+        User {
+            name: "".into(),
+            password: PasswordHash::none(),
+            tags: Vec::new(),
+            limits: UserLimits::default(),
+        }
+    }
+
     /// Whether it has that tag.
     pub fn has_tag(&self, tag: &str) -> bool {
         self.tags.iter().any(|other| other == tag)

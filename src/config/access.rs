@@ -234,7 +234,7 @@ fn read_pattern(section: &mut Section<'_>, key: &'static str) -> String {
         section.report_missing(key, EXPECTED);
     }
     let pattern = section.any_text(key).unwrap_or_default();
-    if let Err(error) = Pattern::new(&pattern) {
+    if let Err(error) = Pattern::of_permission(&pattern) {
         section.report_unexpected(key, "a regular expression", format!("{pattern:?} ({error})"));
     }
     pattern

@@ -80,6 +80,10 @@ pub struct Limits {
     /// Publishers are blocked while the volume of the data directory has fewer free bytes; 0 never blocks them. Default:
     /// 1 GiB, on a volume larger than 20 GiB 5% of it, on one smaller than 2 GiB half of it.
     pub disk_free_bytes: Option<u64>,
+    /// Largest body of a request to the management API, in bytes. Default 33554432 (32 MiB).
+    pub http_body_max_bytes: usize,
+    /// Connections to the management API at once; more wait until one ends. Default 512.
+    pub http_connections_max: u32,
 }
 
 impl Default for Limits {
@@ -110,6 +114,8 @@ impl Default for Limits {
             tx_bytes_max: 268_435_456,
             priority_max: 255,
             disk_free_bytes: None,
+            http_body_max_bytes: 33_554_432,
+            http_connections_max: 512,
         }
     }
 }
@@ -186,6 +192,12 @@ impl Limits {
             tx_bytes_max: section.whole("tx_bytes_max", 1.., default.tx_bytes_max),
             priority_max: section.whole("priority_max", 1..=u8::MAX, default.priority_max),
             disk_free_bytes: section.optional_whole("disk_free_bytes", 0..),
+            http_body_max_bytes: section.whole("http_body_max_bytes", 1.., default.http_body_max_bytes),
+            http_connections_max: section.whole(
+                "http_connections_max",
+                1..=u32::MAX,
+                default.http_connections_max,
+            ),
         }
     }
 }

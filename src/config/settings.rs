@@ -83,6 +83,9 @@ pub struct Store {
     /// Bytes of messages kept in memory, of all queues together; those beyond it are read back from the store when
     /// their turn comes. Default 268435456 (256 MiB).
     pub memory_budget_bytes: usize,
+    /// Bytes that the write-ahead log may take before what is still needed of it is moved into the database. It takes at most
+    /// a sixteenth of the volume.
+    pub wal_bytes_max: usize,
     /// Bytes gathered into one commit at most; what comes after goes into the next. Default 8388608 (8 MiB).
     pub commit_bytes_max: usize,
 }
@@ -116,6 +119,7 @@ impl Store {
             engine: section.choice("engine", &engines).unwrap_or(Engine::Sled),
             durability: section.choice("durability", &durabilities).unwrap_or(Durability::Fsync),
             memory_budget_bytes: section.whole("memory_budget_bytes", 1.., 268_435_456),
+            wal_bytes_max: section.whole("wal_bytes_max", 1_048_576.., 536_870_912),
             commit_bytes_max: section.whole("commit_bytes_max", 1.., 8_388_608),
         }
     }

@@ -1,4 +1,4 @@
-//! The only asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
+//! The asynchronous I/O of AMQP: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
 //! watch on the disk, shutdown.
 
 pub mod control;

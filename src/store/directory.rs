@@ -4,12 +4,14 @@
 //! ```text
 //! lock      held while a broker runs
 //! format    "leveret store 1", the name of the current database, and what its frames start with
-//! last      the last record that was durable, and how long the database file was: the database must not know less
+//! last      the last record that was durable, and what the database was then: neither may know less
+//! wal/      the write-ahead log
 //! db-1/     the database; a rewritten one is db-2, and so on
 //! ```
 
 use super::StoreError;
 use super::salvage::Magic;
+use super::wal::EntryMagic;
 use crate::message::Lsn;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use std::fs::{self, File, TryLockError};
@@ -17,6 +19,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The newest format this version reads, and the one it writes.
 const FORMAT: u32 = 1;
@@ -28,8 +31,18 @@ pub(super) const FORMAT_FILE: &str = "format";
 pub(super) struct Note {
     /// The last record that is durable.
     pub(super) last: Lsn,
-    /// How long the database file was then.
+    /// How long the database file was after the last checkpoint.
     pub(super) file_bytes: u64,
+    /// How many changes the database had seen then.
+    pub(super) sequence: u64,
+}
+
+const NOTE_BYTES: usize = 32;
+
+impl Note {
+    fn check(self) -> u64 {
+        !(self.last.0 ^ self.file_bytes.rotate_left(21) ^ self.sequence.rotate_left(42))
+    }
 }
 
 /// A data directory that this process holds.
@@ -38,7 +51,8 @@ pub(super) struct Directory {
     path: PathBuf,
     /// Held for as long as it is open.
     _lock: File,
-    generation: u64,
+    /// The number of the current database.
+    generation: AtomicU64,
     magic: Magic,
     last: File,
 }
@@ -68,9 +82,13 @@ impl Directory {
             File::options().create(true).truncate(false).read(true).write(true).open(path.join("last"));
         let last = last.map_err(|error| unusable("its file \"last\" can't be opened", &error))?;
         let magic = std::hash::RandomState::new().build_hasher().finish().to_le_bytes();
-        let mut directory = Directory { path: path.to_owned(), _lock: lock, generation: 1, magic, last };
+        let generation = AtomicU64::new(1);
+        let mut directory = Directory { path: path.to_owned(), _lock: lock, generation, magic, last };
         match fs::read_to_string(path.join(FORMAT_FILE)) {
-            Ok(text) => (directory.generation, directory.magic) = directory.parse_format(&text)?,
+            Ok(text) => {
+                let (generation, magic) = directory.parse_format(&text)?;
+                (directory.generation, directory.magic) = (AtomicU64::new(generation), magic);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 directory.refuse_strangers()?;
                 directory.write_format()?;
@@ -83,12 +101,21 @@ impl Directory {
 
     /// Where the current database lies.
     pub(super) fn database(&self) -> PathBuf {
-        self.database_at(self.generation)
+        self.database_at(self.generation())
     }
 
     /// Where the next database may be built.
     pub(super) fn next_database(&self) -> PathBuf {
-        self.database_at(self.generation + 1)
+        self.database_at(self.generation() + 1)
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Where the write-ahead log lies.
+    pub(super) fn wal(&self) -> PathBuf {
+        self.path.join("wal")
     }
 
     /// What the frames in its databases start with.
@@ -96,13 +123,20 @@ impl Directory {
         self.magic
     }
 
+    /// What the entries of its write-ahead log start with.
+    pub(super) fn wal_magic(&self) -> EntryMagic {
+        let [.., a, b, c, d] = self.magic;
+        [a, b, c, d]
+    }
+
     /// Notes how far all is durable and how long the database file is. The note itself is only written: it must never be
     /// ahead of the database.
     pub(super) fn note(&self, note: Note) -> Result<(), StoreError> {
-        let mut bytes = [0; 24];
+        let mut bytes = [0; NOTE_BYTES];
         bytes[..8].copy_from_slice(&note.last.0.to_le_bytes());
         bytes[8..16].copy_from_slice(&note.file_bytes.to_le_bytes());
-        bytes[16..].copy_from_slice(&(!(note.last.0 ^ note.file_bytes)).to_le_bytes());
+        bytes[16..24].copy_from_slice(&note.sequence.to_le_bytes());
+        bytes[24..].copy_from_slice(&note.check().to_le_bytes());
         self.last
             .write_all_at(&bytes, 0)
             .map_err(|error| self.failed("its file \"last\" can't be written", &error))
@@ -110,15 +144,15 @@ impl Directory {
 
     /// What was noted; nothing if that is not legible.
     pub(super) fn noted(&self) -> Note {
-        let mut bytes = [0; 24];
+        let mut bytes = [0; NOTE_BYTES];
         if self.last.read_exact_at(&mut bytes, 0).is_err() {
             return Note::default();
         }
         let number = |at: usize| {
             bytes[at..at + 8].iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
         };
-        let note = Note { last: Lsn(number(0)), file_bytes: number(8) };
-        if number(16) == !(note.last.0 ^ note.file_bytes) { note } else { Note::default() }
+        let note = Note { last: Lsn(number(0)), file_bytes: number(8), sequence: number(16) };
+        if number(24) == note.check() { note } else { Note::default() }
     }
 
     /// Keeps a copy of the database file, for when opening the database destroys what is in it.
@@ -129,24 +163,27 @@ impl Directory {
     }
 
     /// Puts the current database aside, for whoever wants to look into it, and makes the next one the current one.
-    pub(super) fn advance_past_damage(&mut self) -> Result<PathBuf, StoreError> {
+    pub(super) fn advance_past_damage(&self) -> Result<PathBuf, StoreError> {
         let old = self.database();
         self.advance()?;
-        let aside = self.path.join(format!("damaged-db-{}", self.generation - 1));
+        let aside = self.path.join(format!("damaged-db-{}", self.generation() - 1));
         fs::rename(&old, &aside)
             .map_err(|error| self.failed("a damaged database can't be put aside", &error))?;
         Ok(aside)
     }
 
     /// Makes the next database the current one, in one durable step. The old one may be removed then.
-    pub(super) fn advance(&mut self) -> Result<(), StoreError> {
-        self.generation += 1;
-        self.write_format().inspect_err(|_| self.generation -= 1)
+    pub(super) fn advance(&self) -> Result<(), StoreError> {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.write_format().inspect_err(|_| {
+            self.generation.fetch_sub(1, Ordering::AcqRel);
+        })
     }
 
-    /// Makes the directory's entries durable, and those of the database in it.
-    pub(super) fn sync_entries(&self, database: &Path) -> Result<(), StoreError> {
-        let mut folders = vec![database.join("blobs"), database.to_owned(), self.path.clone()];
+    /// Makes the directory's entries durable, and those of some folders in it.
+    pub(super) fn sync_entries(&self, inner: &[PathBuf]) -> Result<(), StoreError> {
+        let mut folders = inner.to_vec();
+        folders.push(self.path.clone());
         folders.extend(self.path.parent().filter(|parent| parent.is_dir()).map(Path::to_owned));
         for folder in folders {
             sync_folder(&folder).map_err(|error| self.failed("a folder can't be synced", &error))?;
@@ -157,6 +194,11 @@ impl Directory {
     /// An I/O error here, told with the directory's name.
     pub(super) fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> StoreError {
         StoreError::Failed(format!("in the data directory {}: {what}: {error}", self.path.display()))
+    }
+
+    /// A directory that the system does not let us open.
+    pub(super) fn refused(&self, reason: String) -> StoreError {
+        StoreError::System { directory: self.path.display().to_string(), reason }
     }
 
     /// A directory that can't be opened.
@@ -192,8 +234,8 @@ impl Directory {
         let entries = fs::read_dir(&self.path).map_err(|error| self.failed("it can't be listed", &error))?;
         for entry in entries.flatten() {
             let name = entry.file_name();
-            if name.to_string_lossy().starts_with("db-") {
-                return Err(self.unusable("it holds a database but its format file is missing".into()));
+            if name == "wal" || name.to_string_lossy().starts_with("db-") {
+                return Err(self.unusable("it holds messages but its format file is missing".into()));
             }
         }
         Ok(())
@@ -204,7 +246,7 @@ impl Directory {
             let next = self.path.join("format.new");
             let mut file = File::create(&next)?;
             let magic = u64::from_be_bytes(self.magic);
-            writeln!(file, "leveret store {FORMAT}\ndb-{}\n{magic:016x}", self.generation)?;
+            writeln!(file, "leveret store {FORMAT}\ndb-{}\n{magic:016x}", self.generation())?;
             file.sync_all()?;
             fs::rename(&next, self.path.join(FORMAT_FILE))?;
             sync_folder(&self.path)
@@ -284,7 +326,7 @@ mod tests {
     #[test]
     fn advancing_survives_and_removes_what_is_left_over() {
         let folder = tempfile::tempdir().unwrap();
-        let mut directory = Directory::open(folder.path()).unwrap();
+        let directory = Directory::open(folder.path()).unwrap();
         fs::create_dir(directory.database()).unwrap();
         fs::create_dir(directory.next_database()).unwrap();
         directory.advance().unwrap();

@@ -11,6 +11,7 @@ mod journal;
 mod memory;
 mod salvage;
 mod sled;
+mod wal;
 
 pub use self::sled::SledStore;
 pub use faulty::{Faults, FaultyStore};
@@ -19,6 +20,7 @@ pub use journal::{
     RecoveredRun, Redelivery, StoredMessage, Usage,
 };
 pub use memory::MemoryStore;
+pub use wal::WalOptions;
 
 use crate::message::Lsn;
 use bytes::Bytes;
@@ -61,6 +63,17 @@ pub enum StoreError {
         found: u32,
         /// The newest format this version reads.
         known: u32,
+    },
+    /// The system does not let the directory be opened; there is nothing wrong with what is in it.
+    #[error(
+        "the data directory {directory} can't be opened: the system says: {reason}. What is in it is whole: make room on the \
+         volume, raise the limit of open files, or mend what it is about, and start again"
+    )]
+    System {
+        /// The data directory.
+        directory: String,
+        /// What the system said.
+        reason: String,
     },
     /// The directory can't be opened as it is.
     #[error(

@@ -3,7 +3,9 @@
 
 use super::model::{Copy, Model, Published, Turn, View};
 use leveret::message::{Lsn, Position, QueueId};
-use leveret::store::{Durability, FaultyStore, Journal, JournalOptions, Recovered, SledStore, Store};
+use leveret::store::{
+    Durability, FaultyStore, Journal, JournalOptions, Recovered, SledStore, Store, WalOptions,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,7 +59,9 @@ pub(crate) struct SledMachine {
 impl Machine for SledMachine {
     fn store(&mut self) -> Box<dyn Store> {
         let folder = self.folder.get_or_insert_with(|| tempfile::tempdir().unwrap());
-        Box::new(SledStore::open(folder.path(), Durability::Fsync).unwrap())
+        // Small enough that there are checkpoints, and none while the folder is copied.
+        let options = WalOptions { segment_bytes: 4 << 10, bytes_max: 32 << 10, in_background: false };
+        Box::new(SledStore::open_with(folder.path(), Durability::Fsync, options).unwrap())
     }
 
     fn crash(&mut self, _: &mut Random) {

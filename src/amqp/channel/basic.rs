@@ -102,6 +102,8 @@ impl Channel {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             priority,
+            connection: context.connection,
+            arguments: arguments.clone(),
             prefetch_count: self.prefetch_count,
             channel_credit: self.credit.clone(),
         };
@@ -190,6 +192,7 @@ impl Channel {
         let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
         queue.check_get()?;
         let Some((entry, left)) = context.vhost.get(&queue, get.no_ack, context.turn) else {
+            self.stats.get_empty += 1;
             self.reply(AMQPClass::Basic(GetEmpty(basic::GetEmpty {})), context);
             return Ok(());
         };
@@ -201,7 +204,11 @@ impl Channel {
         ok.put(&saturating(left).to_be_bytes());
         put_raw_method(context.out, self.number, GET_OK, ok.as_bytes());
         self.put_entry_content(&entry, &queue, context.frame_max, context.out);
-        if !get.no_ack {
+        self.stats.redeliver += u64::from(entry.redelivered);
+        if get.no_ack {
+            self.stats.get_no_ack += 1;
+        } else {
+            self.stats.get += 1;
             self.unacked.push(Unacked { tag, consumer: None, queue, entry });
         }
         Ok(())

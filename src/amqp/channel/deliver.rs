@@ -75,6 +75,7 @@ impl Channel {
         let consumer = self.consumers.get(&id).expect("a consumer is kept while deliveries for it wait");
         put_deliver(out, self.number, &consumer.tag, tag.0, entry.redelivered, &entry.message);
         self.put_entry_content(&entry, &consumer.queue, frame_max, out);
+        self.stats.redeliver += u64::from(entry.redelivered);
         let bytes = entry.message.size_bytes();
         match sent.last_mut() {
             Some(last) if last.consumer == id => {
@@ -83,7 +84,10 @@ impl Channel {
             }
             _ => sent.push(Sent { queue: consumer.queue.clone(), consumer: id, messages: 1, bytes }),
         }
-        if !consumer.no_ack {
+        if consumer.no_ack {
+            self.stats.deliver_no_ack += 1;
+        } else {
+            self.stats.deliver += 1;
             self.unacked.push(Unacked { tag, consumer: Some(id), queue: consumer.queue.clone(), entry });
         }
     }

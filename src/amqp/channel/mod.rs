@@ -28,6 +28,7 @@ use crate::broker::error::{BrokerError, ResourceKind};
 use crate::broker::exchange::{Destination, Exchange};
 use crate::broker::permissions::{Access, Grants};
 use crate::broker::queue::QueueHandle;
+use crate::broker::stats::MessageStats;
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
 use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Lsn, Millis, Name, Reader};
@@ -214,6 +215,7 @@ pub(super) struct Channel {
     commits: VecDeque<Lsn>,
     publishes: PublishBatch,
     settlements: Settlements,
+    stats: MessageStats,
     /// An error has been sent; everything but its answer is dropped.
     closing: bool,
 }
@@ -243,6 +245,7 @@ impl Channel {
             commits: VecDeque::new(),
             publishes: PublishBatch::default(),
             settlements: Settlements::default(),
+            stats: MessageStats::default(),
             closing: false,
         }
     }
@@ -266,6 +269,7 @@ impl Channel {
             },
             uncommitted,
             acks_uncommitted,
+            stats: self.stats,
             active_at: now,
         }
     }

@@ -262,9 +262,11 @@ impl Connection {
     }
 
     fn forget_channel(&mut self, number: ChannelNumber) {
-        self.channels.remove(&number);
+        let channel = self.channels.remove(&number);
         self.confirming.remove(&number);
-        self.channels_changed(number);
+        if let Some(channel) = channel {
+            self.channel_closed(number, &channel);
+        }
     }
 
     /// A channel and what it needs of its connection.
@@ -309,7 +311,7 @@ impl Connection {
         }
         self.check_channel_limits()?;
         self.channels.insert(frame.channel, Channel::new(frame.channel));
-        self.channels_changed(frame.channel);
+        self.channel_opened(frame.channel);
         let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
         put_method(&mut self.out, frame.channel, AMQPClass::Channel(ok));
         Ok(())

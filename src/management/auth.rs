@@ -1,0 +1,117 @@
+//! Who asks, and whether it may: HTTP's basic authentication against the broker's users, and their tags.
+
+use super::Management;
+use super::answer::ApiError;
+use super::routes::Needs;
+use crate::broker::Broker;
+use crate::broker::logins::{Login, Proof};
+use crate::broker::users::{LoginRefusal, User};
+use crate::message::Name;
+use axum::http::{HeaderMap, header};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The tags that open the API.
+const TAGS: [&str; 4] = ["management", "policymaker", "monitoring", "administrator"];
+
+/// Somebody who may not in.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// What to answer.
+    pub(super) error: ApiError,
+    /// When: whoever fails often has to wait, in milliseconds.
+    pub(super) delay_ms: u64,
+}
+
+impl From<ApiError> for Refused {
+    fn from(error: ApiError) -> Refused {
+        Refused { error, delay_ms: 0 }
+    }
+}
+
+/// The user that the request's header names.
+pub(super) fn authenticate(
+    management: &Management,
+    headers: &HeaderMap,
+    peer: IpAddr,
+) -> Result<Arc<User>, Refused> {
+    let header = headers.get(header::AUTHORIZATION).ok_or(ApiError::LoginNeeded)?;
+    let (name, password) = header
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
+        .and_then(|(_, encoded)| STANDARD.decode(encoded.trim()).ok())
+        .and_then(|decoded| String::from_utf8(decoded).ok())
+        .and_then(|text| text.split_once(':').map(|(name, password)| (name.to_owned(), password.to_owned())))
+        .ok_or(ApiError::LoginFailed)?;
+    let login = Login {
+        protocol: "http",
+        name: &name,
+        proof: Proof::Password(password.as_bytes()),
+        address: &peer.to_string(),
+        is_loopback: peer.is_loopback(),
+    };
+    let user = management.broker.log_in(&login, management.clock.now()).map_err(|failed| {
+        tracing::warn!("HTTP access denied from {peer}: {}", failed.refusal.of(&name));
+        let error = match failed.refusal {
+            LoginRefusal::LoopbackOnly => {
+                ApiError::NotAuthorised("User can only log in via localhost".to_owned())
+            }
+            LoginRefusal::Credentials | LoginRefusal::BlankPassword => ApiError::LoginFailed,
+        };
+        Refused { error, delay_ms: failed.delay_ms }
+    })?;
+    if !TAGS.iter().any(|tag| user.has_tag(tag)) {
+        return Err(ApiError::NotAuthorised("Not management user".to_owned()).into());
+    }
+    Ok(user)
+}
+
+/// Checks that the user may do what a route does; `vhost` is the one in its path.
+pub(super) fn authorise(
+    broker: &Broker,
+    user: &User,
+    needs: Needs,
+    vhost: Option<&str>,
+) -> Result<(), ApiError> {
+    match needs {
+        Needs::Nothing | Needs::Login => Ok(()),
+        Needs::Monitoring => require(is_monitor(user)),
+        Needs::Administrator => require(user.has_tag("administrator")),
+        Needs::SeeVhost => check_vhost(broker, vhost, |vhost| sees_vhost(broker, user, vhost)),
+        Needs::UseVhost => {
+            check_vhost(broker, vhost, |vhost| broker.permissions().may_open(&user.name, vhost))
+        }
+        Needs::Policymaker => {
+            require(user.has_tag("policymaker") || user.has_tag("administrator"))?;
+            check_vhost(broker, vhost, |vhost| broker.permissions().may_open(&user.name, vhost))
+        }
+    }
+}
+
+/// Whether the user sees what belongs to others.
+pub(super) fn is_monitor(user: &User) -> bool {
+    user.has_tag("monitoring") || user.has_tag("administrator")
+}
+
+/// Whether the user sees what is in a vhost.
+pub(super) fn sees_vhost(broker: &Broker, user: &User, vhost: &Name) -> bool {
+    is_monitor(user) || broker.permissions().may_open(&user.name, vhost)
+}
+
+fn check_vhost(broker: &Broker, vhost: Option<&str>, may: impl Fn(&Name) -> bool) -> Result<(), ApiError> {
+    // Some paths are about all vhosts, or one: the handler shows what the user sees.
+    let Some(vhost) = vhost else { return Ok(()) };
+    let vhost = broker.vhost(vhost).ok_or(ApiError::NotFound)?;
+    if may(vhost.name()) {
+        return Ok(());
+    }
+    Err(ApiError::NotAuthorised("User not authorised to access virtual host".to_owned()))
+}
+
+fn require(may: bool) -> Result<(), ApiError> {
+    if may { Ok(()) } else { Err(ApiError::NotAuthorised("Not administrator user".to_owned())) }
+}

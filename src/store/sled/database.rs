@@ -1,0 +1,427 @@
+//! The sled database behind the log: sled 0.34, and nothing sled-shaped outside this file.
+//!
+//! **Layout.** Two trees. `definitions` is what it says, with a marker of our own. `records` maps `lsn (8) ‖ part (4)` to a
+//! piece of a record. Every value is framed, see [`crate::store::salvage`]. Pieces are [`PART_BYTES`] long because of how sled keeps a
+//! leaf: up to 16 values, written again as one item whenever ten changes have gathered, held in memory in 256 cache shards of at
+//! least one leaf each, and put in a file of its own, which sled never syncs, once it is larger than a quarter of a segment. Small
+//! pieces keep all three in bounds and cost no more processor time.
+//!
+//! **Durable** is sled's flush, which hands everything to the file, followed by a real fsync through a descriptor of our own:
+//! sled's flush alone does not survive a loss of power. Between two such points sled uses the space of what it has moved again, so
+//! its file is written through.
+//!
+//! **Damage.** sled may refuse a file for one byte, or open what was cut short as if it were empty. Both are noticed at open, and
+//! what the bare file still holds is moved to a new database.
+//!
+//! **Space.** sled uses freed segments again but gives few back after a peak. When little is left alive in a large database,
+//! it is copied into a new one.
+
+use crate::message::Lsn;
+use crate::store::directory::{self, Directory};
+use crate::store::salvage::{Frame, Magic, Salvage};
+use crate::store::{Durability, Scanned, StoreError};
+use ::sled::{Batch, Db, Tree};
+use bytes::{Bytes, BytesMut};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+const SEGMENT_BYTES: usize = 4 << 20;
+
+/// Bytes of a record in one sled value: 16 of them, and what a merge of leaves adds, stay far below a quarter of a segment.
+const PART_BYTES: usize = 8 << 10;
+
+const CACHE_BYTES: u64 = 8 << 20;
+
+/// How many values are removed in one batch. It goes through its keys in no order: a large one loads the same leaves again and
+/// again.
+const REMOVED_AT_ONCE: usize = 32;
+
+/// A key among the definitions that is none: its absence shows that sled lost everything. Its value counts changes.
+const MARKER: &[u8] = b"\0leveret";
+
+/// See the module.
+pub(super) struct Database {
+    db: Db,
+    records: Tree,
+    definitions: Tree,
+    file: File,
+    path: PathBuf,
+}
+
+/// Why a database does not open.
+enum Fault {
+    /// The system refuses: there is nothing wrong with what is in it.
+    System(String),
+    Damage(String),
+}
+
+impl Database {
+    fn open(path: &Path) -> Result<Database, Fault> {
+        let config = ::sled::Config::new()
+            .path(path)
+            .segment_size(SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
+        let open = || -> Result<(Db, Tree, Tree), ::sled::Error> {
+            let db = config.open()?;
+            let (records, definitions) = (db.open_tree("records")?, db.open_tree("definitions")?);
+            Ok((db, records, definitions))
+        };
+        let opened = catch_unwind(AssertUnwindSafe(open));
+        let (db, records, definitions) = match opened {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(::sled::Error::Io(error))) if is_of_system(&error) => {
+                return Err(Fault::System(error.to_string()));
+            }
+            Ok(Err(error)) => return Err(Fault::Damage(format!("sled says: {error}"))),
+            Err(panic) => return Err(Fault::Damage(format!("sled stopped on it: {}", panic_text(&*panic)))),
+        };
+        let file = File::open(path.join("db")).map_err(|error| Fault::System(error.to_string()))?;
+        Ok(Database { db, records, definitions, file, path: path.to_owned() })
+    }
+
+    /// A new database, with the entries of its folders on the disk.
+    fn create(directory: &Directory, path: &Path, durability: Durability) -> Result<Database, String> {
+        if path.exists() {
+            std::fs::remove_dir_all(path).map_err(|error| error.to_string())?;
+        }
+        let database = Database::open(path).map_err(Fault::text)?;
+        database.settle_in(directory, durability)?;
+        Ok(database)
+    }
+
+    fn settle_in(&self, directory: &Directory, durability: Durability) -> Result<(), String> {
+        let folders = [self.path.join("blobs"), self.path.clone()];
+        directory.sync_entries(&folders).map_err(|error| error.to_string())?;
+        self.flush()?;
+        self.fsync().map_err(|error| error.to_string())?;
+        directory::write_through(&self.file, &self.path, durability == Durability::Fsync);
+        Ok(())
+    }
+
+    /// Opens the current database; when sled can't, or has lost what was there, a new one with what its file still holds.
+    pub(super) fn open_or_salvage(
+        directory: &Directory,
+        durability: Durability,
+    ) -> Result<Database, StoreError> {
+        let path = directory.database();
+        let file = path.join("db");
+        let is_new = !file.exists();
+        let noted = directory.noted();
+        // sled writes over what it can't make sense of, and a file cut short makes none.
+        let is_cut = !is_new && file.metadata().map_or(0, |metadata| metadata.len()) < noted.file_bytes;
+        let copy = match is_cut {
+            true => Some(
+                directory.copy_file().map_err(|error| directory.failed("a copy can't be made", &error))?,
+            ),
+            false => None,
+        };
+        let (reason, opened) = match Database::open(&path) {
+            Err(Fault::System(reason)) => return Err(directory.refused(reason)),
+            Err(Fault::Damage(reason)) if is_new => return Err(directory.unusable(reason)),
+            Err(Fault::Damage(reason)) => (reason, None),
+            Ok(database) => match database.what_is_lost(noted.sequence) {
+                Ok(()) => {
+                    copy.map(std::fs::remove_file);
+                    database.settle_in(directory, durability).map_err(|reason| directory.unusable(reason))?;
+                    return Ok(database);
+                }
+                Err(reason) => (reason, Some(database)),
+            },
+        };
+        drop(opened);
+        tracing::error!("{}: {reason}. Looking for what the bare file holds", path.display());
+        Database::salvage(directory, durability, &copy.unwrap_or(file))
+            .map_err(|error| directory.unusable(format!("{reason}; and salvaging failed: {error}")))
+    }
+
+    /// Whether sled has what must be there; if not, what shows that.
+    fn what_is_lost(&self, noted: u64) -> Result<(), String> {
+        let sequence = match self.sequence()? {
+            // No checkpoint was ever made.
+            None if noted == 0 => return self.mark(0),
+            None => return Err("sled finds nothing in it".into()),
+            Some(sequence) => sequence,
+        };
+        if sequence < noted {
+            return Err(format!("sled finds {sequence} changes, and {noted} were durable"));
+        }
+        Ok(())
+    }
+
+    /// Makes the next database of what a file of the current one holds.
+    fn salvage(directory: &Directory, durability: Durability, from: &Path) -> Result<Database, String> {
+        let text = |error: std::io::Error| error.to_string();
+        let magic = directory.magic();
+        let salvage = Salvage::of(from, magic).map_err(text)?;
+        let file = File::open(from).map_err(text)?;
+        let next = directory.next_database();
+        let database = Database::create(directory, &next, durability)?;
+        for (lsn, places) in &salvage.records {
+            let mut batch = Batch::default();
+            for (part, place) in (0..).zip(places) {
+                batch.insert(&part_key(*lsn, part), Salvage::read(&file, *place).map_err(text)?);
+            }
+            guarded(|| database.records.apply_batch(batch))?;
+        }
+        let sequence = directory.noted().sequence.max(salvage.definitions.len() as u64);
+        for (key, value) in &salvage.definitions {
+            database.define(magic, sequence, key, Some(value))?;
+        }
+        database.mark(sequence)?;
+        database.flush()?;
+        database.fsync().map_err(text)?;
+        let aside = directory.advance_past_damage().map_err(|error| error.to_string())?;
+        if from.exists() {
+            std::fs::rename(from, aside.join("db")).map_err(text)?;
+        }
+        tracing::error!(
+            "salvaged {} records and {} definitions, {} records were there in part only; the damaged database is kept \
+             as {}, to be removed by hand",
+            salvage.records.len(),
+            salvage.definitions.len(),
+            salvage.incomplete,
+            aside.display()
+        );
+        Ok(database)
+    }
+
+    /// Copies everything into the next database, durably.
+    pub(super) fn copy_to(&self, directory: &Directory, durability: Durability) -> Result<Database, String> {
+        let new = Database::create(directory, &directory.next_database(), durability)?;
+        for (from, to) in [(&self.definitions, &new.definitions), (&self.records, &new.records)] {
+            guarded(|| {
+                for entry in from.iter() {
+                    let (key, value) = entry?;
+                    to.insert(key, value)?;
+                }
+                Ok(())
+            })?;
+        }
+        new.flush()?;
+        new.fsync().map_err(|error| error.to_string())?;
+        Ok(new)
+    }
+
+    /// Removes its files; who still reads it may go on.
+    pub(super) fn remove_files(&self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            tracing::warn!("{} is not needed any more but can't be removed: {error}", self.path.display());
+        }
+    }
+
+    /// Adds a record; `oldest` is the oldest one that is needed.
+    pub(super) fn insert(&self, magic: Magic, lsn: Lsn, oldest: Lsn, record: &[u8]) -> Result<(), String> {
+        let parts = part_count(record.len());
+        let mut batch = Batch::default();
+        for part in 0..parts {
+            let from = part as usize * PART_BYTES;
+            let data = &record[from..record.len().min(from + PART_BYTES)];
+            let frame = Frame::Part { lsn, oldest, part, parts, data };
+            batch.insert(&part_key(lsn, part), frame.encode(magic, b""));
+        }
+        guarded(|| self.records.apply_batch(batch))
+    }
+
+    /// Removes records; one that is not there is fine.
+    pub(super) fn remove(&self, lsns: &[Lsn]) -> Result<(), String> {
+        let mut batch = Batch::default();
+        let mut keys = 0;
+        for lsn in lsns {
+            for key in self.records.scan_prefix(lsn.0.to_be_bytes()).keys().map_while(Result::ok) {
+                batch.remove(key);
+                keys += 1;
+                if keys >= REMOVED_AT_ONCE {
+                    guarded(|| self.records.apply_batch(std::mem::take(&mut batch)))?;
+                    keys = 0;
+                }
+            }
+        }
+        guarded(|| self.records.apply_batch(batch))
+    }
+
+    /// Sets or removes a definition. A removal is written before it is done, so that salvaging knows of it.
+    pub(super) fn define(
+        &self,
+        magic: Magic,
+        sequence: u64,
+        key: &[u8],
+        value: Option<&[u8]>,
+    ) -> Result<(), String> {
+        let frame = Frame::Definition { sequence, key, value }.encode(magic, b"");
+        guarded(|| self.definitions.insert(key, frame))?;
+        if value.is_none() {
+            guarded(|| self.definitions.remove(key))?;
+        }
+        Ok(())
+    }
+
+    /// Notes how many changes there were.
+    pub(super) fn mark(&self, sequence: u64) -> Result<(), String> {
+        guarded(|| self.definitions.insert(MARKER, &sequence.to_be_bytes())).map(|_| ())
+    }
+
+    /// All definitions.
+    pub(super) fn definitions(&self) -> Result<BTreeMap<Bytes, Bytes>, StoreError> {
+        let mut definitions = BTreeMap::new();
+        for entry in self.definitions.iter() {
+            let (key, frame) = entry.map_err(|error| {
+                let path = self.path.display();
+                StoreError::Failed(format!("in {path}: the definitions can't be read: {error}"))
+            })?;
+            if let Some(Frame::Definition { value: Some(value), .. }) = Frame::decode(&frame) {
+                definitions.insert(Bytes::copy_from_slice(&key), Bytes::copy_from_slice(value));
+            }
+        }
+        Ok(definitions)
+    }
+
+    pub(super) fn flush(&self) -> Result<(), String> {
+        guarded(|| self.db.flush()).map(|_| ())
+    }
+
+    /// Makes what was flushed survive a loss of power. A leaf in a file of its own is not expected, see the module; should
+    /// sled make one all the same, it is synced as well.
+    pub(super) fn fsync(&self) -> std::io::Result<()> {
+        let folder = self.path.join("blobs");
+        let mut any = false;
+        for entry in std::fs::read_dir(&folder)? {
+            match File::open(entry?.path()) {
+                Ok(blob) => blob.sync_all()?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            any = true;
+        }
+        if any {
+            File::open(&folder)?.sync_all()?;
+        }
+        self.file.sync_all()
+    }
+
+    /// Bytes of its file.
+    pub(super) fn file_bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| metadata.len())
+    }
+
+    /// Bytes that its volume has left.
+    pub(super) fn volume_free_bytes(&self) -> u64 {
+        let volume = rustix::fs::statvfs(&self.path);
+        volume.map_or(u64::MAX, |volume| volume.f_bavail.saturating_mul(volume.f_frsize))
+    }
+
+    /// One record; `None` when it is not there. What sled panics on is an error.
+    pub(super) fn read_guarded(&self, lsn: Lsn) -> Result<Option<Bytes>, String> {
+        catch_unwind(AssertUnwindSafe(|| self.read(lsn)))
+            .unwrap_or_else(|panic| Err(format!("sled stopped on it: {}", panic_text(&*panic))))
+    }
+
+    fn read(&self, lsn: Lsn) -> Result<Option<Bytes>, String> {
+        let mut record = BytesMut::new();
+        let mut next = 0;
+        loop {
+            let frame = self.records.get(part_key(lsn, next)).map_err(|error| error.to_string())?;
+            let parts = match frame.as_deref().map(Frame::decode) {
+                None if next == 0 => return Ok(None),
+                None => return Err(format!("piece {next} is missing")),
+                Some(Some(Frame::Part { lsn: of, part, parts, data, .. })) if of == lsn && part == next => {
+                    record.extend_from_slice(data);
+                    parts
+                }
+                Some(_) => return Err(format!("piece {next} is not one")),
+            };
+            next += 1;
+            if next >= parts {
+                return Ok(Some(record.freeze()));
+            }
+            record.reserve(PART_BYTES * (parts - next).min(1024) as usize);
+        }
+    }
+
+    /// The number of the last record.
+    pub(super) fn last(&self) -> Result<Lsn, String> {
+        let last = guarded(|| self.records.last())?;
+        Ok(last.and_then(|(key, _)| lsn_of(&key)).unwrap_or_default())
+    }
+
+    /// How many changes there were; `None` when the marker is not there.
+    pub(super) fn sequence(&self) -> Result<Option<u64>, String> {
+        let marker = guarded(|| self.definitions.get(MARKER))?;
+        Ok(marker.and_then(|marker| Some(u64::from_be_bytes(*marker.first_chunk()?))))
+    }
+
+    /// Walks the numbers rather than sled's iterator, which stays on a page that it can't read.
+    pub(super) fn scan(&self, last: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) {
+        let mut from = Lsn(1);
+        while from <= last {
+            let next = || self.records.range(part_key(from, 0)..).keys().next();
+            let lsn = match catch_unwind(AssertUnwindSafe(next)) {
+                Ok(None) => break,
+                Ok(Some(Ok(key))) => lsn_of(&key).unwrap_or(from),
+                Ok(Some(Err(_))) | Err(_) => from,
+            };
+            match self.read_guarded(lsn) {
+                Ok(Some(record)) => visit(lsn, Scanned::Record(record)),
+                Ok(None) => visit(lsn, Scanned::Damaged("its first piece is missing".into())),
+                Err(reason) => visit(lsn, Scanned::Damaged(reason)),
+            }
+            from = Lsn(lsn.0 + 1);
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            tracing::error!("the last flush of {} failed: {error}", self.path.display());
+        }
+    }
+}
+
+impl Fault {
+    fn text(self) -> String {
+        match self {
+            Fault::System(text) | Fault::Damage(text) => text,
+        }
+    }
+}
+
+/// Whether an error is about the machine and not about the file: nothing is to be salvaged then.
+fn is_of_system(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    const EIO: i32 = 5;
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.kind(), OutOfMemory | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+        || matches!(error.raw_os_error(), Some(EIO | ENFILE | EMFILE))
+}
+
+fn part_key(lsn: Lsn, part: u32) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&lsn.0.to_be_bytes());
+    key[8..].copy_from_slice(&part.to_be_bytes());
+    key
+}
+
+fn lsn_of(key: &[u8]) -> Option<Lsn> {
+    Some(Lsn(u64::from_be_bytes(*key.first_chunk()?)))
+}
+
+fn part_count(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(PART_BYTES).max(1)).expect("a record is smaller than 32 TiB")
+}
+
+/// Calls sled, whose panics become errors like any other.
+fn guarded<T>(call: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result.map_err(|error| format!("sled says: {error}")),
+        Err(panic) => Err(format!("sled stopped on it: {}", panic_text(&*panic))),
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
+}

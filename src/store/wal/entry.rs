@@ -1,0 +1,168 @@
+//! One entry of the write-ahead log, as bytes:
+//! ```text
+//! magic (4) ‖ CRC-32 of all that follows (4) ‖ bytes of the body (4) ‖ kind (4) ‖ ordinal (8) ‖ synced (8) ‖ body
+//!   start       the last record's number (8)
+//!   record      number (8) ‖ data
+//!   discard     numbers (8 each)
+//!   definition  removed (1) ‖ bytes of the key (4) ‖ key ‖ value
+//! ```
+//! Entries are padded to eight bytes. The ordinal counts all entries there ever were, so that what an older use of the file left
+//! behind can't pass for the next one. `synced` says up to which ordinal all was on the disk when this one was written: by it a
+//! damaged entry is told from one that never was whole.
+
+use crate::message::Lsn;
+
+/// What every entry of a data directory starts with: chosen at random for each, so that no message can pass for an entry.
+pub(in crate::store) type EntryMagic = [u8; 4];
+
+pub(super) const HEAD_BYTES: usize = 32;
+
+/// Entries start at multiples of this.
+pub(super) const ALIGNMENT: usize = 8;
+
+const START: u32 = 1;
+const RECORD: u32 = 2;
+const DISCARD: u32 = 3;
+const DEFINITION: u32 = 4;
+
+/// What an entry says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Entry<'a> {
+    /// A segment starts here; the last record before it had that number.
+    Start(Lsn),
+    /// A record, in one or two pieces.
+    Record(Lsn, &'a [u8], &'a [u8]),
+    /// Numbers of records that are not needed any more.
+    Discard(&'a [Lsn]),
+    /// A definition was set, or removed.
+    Definition(&'a [u8], Option<&'a [u8]>),
+}
+
+/// The same, read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Replayed<'a> {
+    Start(Lsn),
+    Record(Lsn),
+    Discard(Vec<Lsn>),
+    Definition(&'a [u8], Option<&'a [u8]>),
+    /// So many entries are damaged.
+    Damaged(u64),
+}
+
+/// An entry's place among all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ordinals {
+    pub(super) ordinal: u64,
+    pub(super) synced: u64,
+}
+
+/// Bytes of the entry in front of a record's data.
+pub(super) const RECORD_HEAD_BYTES: usize = HEAD_BYTES + 8;
+
+/// Where an entry that takes `bytes` ends, with what it is padded by.
+pub(super) fn padded(bytes: u64) -> u64 {
+    bytes.next_multiple_of(ALIGNMENT as u64)
+}
+
+impl Entry<'_> {
+    /// Writes the head, and all of the body but what [`Entry::data`] has, into `head`; returns the bytes of the whole entry
+    /// without its padding.
+    pub(super) fn encode(&self, magic: EntryMagic, ordinals: Ordinals, head: &mut Vec<u8>) -> u64 {
+        head.clear();
+        head.extend_from_slice(&magic);
+        head.resize(HEAD_BYTES, 0);
+        let kind = match *self {
+            Entry::Start(last) => {
+                head.extend_from_slice(&last.0.to_le_bytes());
+                START
+            }
+            Entry::Record(lsn, ..) => {
+                head.extend_from_slice(&lsn.0.to_le_bytes());
+                RECORD
+            }
+            Entry::Discard(lsns) => {
+                head.extend(lsns.iter().flat_map(|lsn| lsn.0.to_le_bytes()));
+                DISCARD
+            }
+            Entry::Definition(key, value) => {
+                head.push(u8::from(value.is_none()));
+                head.extend_from_slice(&length(key.len()).to_le_bytes());
+                head.extend_from_slice(key);
+                head.extend_from_slice(value.unwrap_or_default());
+                DEFINITION
+            }
+        };
+        let data = self.data();
+        let body_bytes = head.len() - HEAD_BYTES + data[0].len() + data[1].len();
+        head[8..12].copy_from_slice(&length(body_bytes).to_le_bytes());
+        head[12..16].copy_from_slice(&kind.to_le_bytes());
+        head[16..24].copy_from_slice(&ordinals.ordinal.to_le_bytes());
+        head[24..32].copy_from_slice(&ordinals.synced.to_le_bytes());
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(&head[8..]);
+        data.iter().for_each(|piece| checksum.update(piece));
+        head[4..8].copy_from_slice(&checksum.finalize().to_le_bytes());
+        (HEAD_BYTES + body_bytes) as u64
+    }
+
+    /// What follows the encoded head as it is.
+    pub(super) fn data(&self) -> [&[u8]; 2] {
+        match *self {
+            Entry::Record(_, head, body) => [head, body],
+            _ => [b"", b""],
+        }
+    }
+}
+
+/// A whole entry that was found.
+pub(super) struct Found<'a> {
+    pub(super) ordinals: Ordinals,
+    /// Its bytes, without padding.
+    pub(super) bytes: usize,
+    kind: u32,
+    body: &'a [u8],
+}
+
+impl<'a> Found<'a> {
+    /// The entry that starts `bytes`, if there is one and it is whole.
+    pub(super) fn at_start_of(bytes: &'a [u8], magic: EntryMagic) -> Option<Found<'a>> {
+        let head = bytes.get(..HEAD_BYTES).filter(|head| head[..4] == magic)?;
+        let end = HEAD_BYTES.checked_add(number(&head[8..12]) as usize)?;
+        let whole = bytes.get(..end)?;
+        if u64::from(crc32fast::hash(&whole[8..])) != number(&head[4..8]) {
+            return None;
+        }
+        let ordinals = Ordinals { ordinal: number(&head[16..24]), synced: number(&head[24..32]) };
+        let kind = u32::try_from(number(&head[12..16])).ok()?;
+        Some(Found { ordinals, bytes: end, kind, body: &whole[HEAD_BYTES..] })
+    }
+
+    /// What it says; `None` for what this version does not know.
+    pub(super) fn decode(&self) -> Option<Replayed<'a>> {
+        let body = self.body;
+        Some(match self.kind {
+            START => Replayed::Start(Lsn(number(body.get(..8)?))),
+            RECORD => Replayed::Record(Lsn(number(body.get(..8)?))),
+            DISCARD => Replayed::Discard(body.chunks_exact(8).map(|lsn| Lsn(number(lsn))).collect()),
+            DEFINITION => {
+                let (head, rest) = body.split_at_checked(5)?;
+                let (key, value) = rest.split_at_checked(number(&head[1..5]) as usize)?;
+                Replayed::Definition(key, (head[0] == 0).then_some(value))
+            }
+            _ => return None,
+        })
+    }
+
+    /// The data of a record of that number.
+    pub(super) fn is_record(&self, lsn: Lsn) -> bool {
+        self.decode() == Some(Replayed::Record(lsn))
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("an entry is smaller than 4 GiB")
+}

@@ -1,0 +1,127 @@
+//! Reading the log when it is opened, see [`super`].
+
+use super::entry::{ALIGNMENT, EntryMagic, Found, HEAD_BYTES, RECORD_HEAD_BYTES, Replayed, padded};
+use super::{Full, Place, Segment, first_ordinal};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Hands over every entry; returns the segments, and the ordinal of the last entry.
+pub(super) fn replay(
+    folder: &Path,
+    magic: EntryMagic,
+    visit: &mut dyn FnMut(Replayed<'_>, Option<Place>),
+) -> io::Result<(Vec<Full>, u64)> {
+    let mut paths: Vec<(u64, PathBuf)> = fs::read_dir(folder)?
+        .map(|entry| Ok(entry?.path()))
+        .filter_map(|path: io::Result<PathBuf>| {
+            path.map(|path| Some((first_ordinal(&path)?, path))).transpose()
+        })
+        .collect::<io::Result<_>>()?;
+    paths.sort();
+    let expected = paths.first().map_or(1, |(first, _)| *first);
+    let mut replay = Replay { magic, expected, visit };
+    let mut segments = Vec::new();
+    for (index, (_, path)) in paths.iter().enumerate() {
+        let file = File::options().read(true).write(true).open(path)?;
+        let bytes = fs::read(path)?;
+        let segment = Arc::new(Segment { file, path: path.clone(), live: AtomicU64::new(0) });
+        let next_first = paths.get(index + 1).map(|(first, _)| *first);
+        let end = replay.segment(&segment, &bytes, next_first, &paths[index + 1..])?;
+        if next_first.is_none() {
+            // What is behind the end never was whole; it may not be taken for the next entries later.
+            segment.file.set_len(end)?;
+            segment.file.sync_all()?;
+        }
+        match end {
+            0 => fs::remove_file(path)?,
+            end => segments.push(Full { segment, bytes: end }),
+        }
+    }
+    Ok((segments, replay.expected - 1))
+}
+
+struct Replay<'a> {
+    magic: EntryMagic,
+    /// The ordinal of the next entry.
+    expected: u64,
+    visit: &'a mut dyn FnMut(Replayed<'_>, Option<Place>),
+}
+
+impl Replay<'_> {
+    /// Hands over the entries of one segment; returns where they end.
+    fn segment(
+        &mut self,
+        segment: &Arc<Segment>,
+        bytes: &[u8],
+        next_first: Option<u64>,
+        following: &[(u64, PathBuf)],
+    ) -> io::Result<u64> {
+        let mut at = 0;
+        loop {
+            if let Some(found) = self.found(bytes, at).filter(|found| found.ordinals.ordinal == self.expected)
+            {
+                self.take(segment, at, &found);
+                at = padded((at + found.bytes) as u64) as usize;
+                continue;
+            }
+            // The regular end of a segment, and that of one which was written to when the broker ended.
+            if next_first == Some(self.expected) || !self.was_synced(bytes, at, following)? {
+                return Ok(at as u64);
+            }
+            let later = |found: &Found<'_>| found.ordinals.ordinal > self.expected;
+            let next = (at..bytes.len())
+                .step_by(ALIGNMENT)
+                .find(|at| self.found(bytes, *at).is_some_and(|f| later(&f)));
+            let goes_on = match next {
+                Some(next) => self.found(bytes, next).map_or(self.expected, |found| found.ordinals.ordinal),
+                None => next_first.unwrap_or(self.expected),
+            };
+            (self.visit)(Replayed::Damaged(goes_on - self.expected), None);
+            self.expected = goes_on;
+            match next {
+                Some(next) => at = next,
+                None => return Ok(at as u64),
+            }
+        }
+    }
+
+    fn found<'b>(&self, bytes: &'b [u8], at: usize) -> Option<Found<'b>> {
+        Found::at_start_of(bytes.get(at..)?, self.magic)
+    }
+
+    fn take(&mut self, segment: &Arc<Segment>, at: usize, found: &Found<'_>) {
+        self.expected += 1;
+        match found.decode() {
+            Some(record @ Replayed::Record(_)) => {
+                let place = Place::new(segment, at as u64, found.bytes - RECORD_HEAD_BYTES);
+                (self.visit)(record, Some(place));
+            }
+            Some(other) => (self.visit)(other, None),
+            None => (self.visit)(Replayed::Damaged(1), None),
+        }
+    }
+
+    /// Whether a later entry says that the expected one had been synced.
+    fn was_synced(&self, bytes: &[u8], at: usize, following: &[(u64, PathBuf)]) -> io::Result<bool> {
+        if self.is_synced_in(&bytes[at.min(bytes.len())..]) {
+            return Ok(true);
+        }
+        for (_, path) in following {
+            if self.is_synced_in(&fs::read(path)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_synced_in(&self, bytes: &[u8]) -> bool {
+        let mut places = (0..bytes.len().saturating_sub(HEAD_BYTES)).step_by(ALIGNMENT);
+        places.any(|at| {
+            bytes[at..at + 4] == self.magic
+                && self.found(bytes, at).is_some_and(|found| found.ordinals.synced >= self.expected)
+        })
+    }
+}
