@@ -47,7 +47,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("SystemTime", &["clock"]),
     ("amq_protocol::", &["amqp"]),
     ("sled::", &["store"]),
-    ("axum::", &["management"]),
+    ("axum::", &["management", "net"]),
 ];
 
 /// What stands nowhere but in tests.

@@ -28,7 +28,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What was agreed on for a connection over TLS, in the names that OpenSSL gives.
+/// What was agreed on for a connection over TLS, in the names that RabbitMQ gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFacts {
     /// Such as `tlsv1.3`.
@@ -37,7 +37,7 @@ pub struct TlsFacts {
     pub key_exchange: String,
     /// Such as `aes_256_gcm`.
     pub cipher: String,
-    /// Such as `sha384`.
+    /// Such as `aead`.
     pub hash: String,
     /// The certificate that the peer showed.
     pub peer_certificate: Option<CertificateFacts>,
@@ -46,12 +46,14 @@ pub struct TlsFacts {
 /// A peer's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateFacts {
-    /// Whom it names.
+    /// Whom it names, such as `CN=worker,O=Shop`.
     pub subject: String,
     /// Who signed it.
     pub issuer: String,
     /// From when to when it holds.
     pub validity: String,
+    /// Whom SASL EXTERNAL logs in: the part of the certificate that the configuration names, if it has one.
+    pub login: Option<String>,
 }
 
 /// What stays the same for as long as a connection is open.

@@ -203,6 +203,14 @@ impl Permissions {
         self.topics.get(&key).map(|patterns| patterns.clone())
     }
 
+    /// Checks once that the user may do that; who asks often has a [`Grants`].
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check(&self, user: &Name, access: Access, resource: &Resource) -> Result<(), BrokerError> {
+        Grants::new(self, user, &resource.vhost).check(self, access, resource.kind, &resource.name)
+    }
+
     /// Whether the user may open the vhost at all.
     pub fn may_open(&self, user: &Name, vhost: &Name) -> bool {
         self.by_user_and_vhost.contains_key(&(user.clone(), vhost.clone()))

@@ -1,4 +1,4 @@
-//! The sockets of the management API, and what comes between them and the handlers: who asks, limits, threads.
+//! What comes between the sockets of the management API and its handlers: who asks, limits, threads.
 
 use super::answer::{Answer, ApiError};
 use super::auth::Refused;
@@ -6,161 +6,27 @@ use super::request::Request;
 use super::routes::{Method, Needs, Route};
 use super::{Management, ROUTES, auth};
 use crate::broker::users::User;
-use crate::net::Shutdown;
+use crate::net::PeerAddress;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{RawPathParams, Request as HttpRequest};
 use axum::http::Method as HttpMethod;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
-use axum::serve::{IncomingStream, Listener};
 use std::collections::BTreeMap;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinError;
-
-/// How long requests that have begun may take when the broker stops.
-const STOP_PATIENCE: Duration = Duration::from_secs(3);
-
-/// After a failed accept.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a request's body may take to arrive.
 const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
-/// A socket that listens for the management API.
-#[derive(Debug)]
-pub struct HttpListener {
-    socket: TcpListener,
-}
-
-impl HttpListener {
-    /// Binds to `address`; port 0 is a port of the system's choice.
-    ///
-    /// # Errors
-    /// When the address can't be had.
-    pub async fn bind(address: SocketAddr) -> io::Result<HttpListener> {
-        Ok(HttpListener { socket: TcpListener::bind(address).await? })
-    }
-
-    /// Where it listens.
-    ///
-    /// # Errors
-    /// When the system does not say.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-
-    /// Serves until the shutdown begins, and lets requests end that have begun by then.
-    pub async fn run(self, management: Management, shutdown: Shutdown) {
-        let connections = Arc::new(Semaphore::new(management.settings.connections_max));
-        let limited = Limited { socket: self.socket, connections };
-        let service = router(&management).into_make_service_with_connect_info::<PeerAddress>();
-        let (begun, patience) = (shutdown.clone(), async move {
-            shutdown.begun().await;
-            tokio::time::sleep(STOP_PATIENCE).await;
-        });
-        let served = axum::serve(limited, service).with_graceful_shutdown(async move { begun.begun().await });
-        tokio::select! {
-            served = served => {
-                if let Err(error) = served {
-                    tracing::error!("the management API ended: {error}");
-                }
-            }
-            () = patience => tracing::warn!("requests to the management API were not answered after {STOP_PATIENCE:?}, dropped"),
-        }
-    }
-}
-
-/// A listener that lets only so many connections be open.
-struct Limited {
-    socket: TcpListener,
-    connections: Arc<Semaphore>,
-}
-
-impl Listener for Limited {
-    type Io = Counted;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Counted, SocketAddr) {
-        loop {
-            let permit =
-                self.connections.clone().acquire_owned().await.expect("the semaphore is never closed");
-            match self.socket.accept().await {
-                Ok((stream, peer)) => {
-                    // Answers are written whole; a failure only makes them slower.
-                    let _ = stream.set_nodelay(true);
-                    return (Counted { stream, _permit: permit }, peer);
-                }
-                Err(error) => {
-                    tracing::warn!("the management API can't accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
-    }
-}
-
-/// Who is at the other end.
-#[derive(Clone, Copy)]
-struct PeerAddress(SocketAddr);
-
-impl Connected<IncomingStream<'_, Limited>> for PeerAddress {
-    fn connect_info(stream: IncomingStream<'_, Limited>) -> PeerAddress {
-        PeerAddress(*stream.remote_addr())
-    }
-}
-
-/// A connection, which counts for as long as it lives.
-struct Counted {
-    stream: TcpStream,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl AsyncRead for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
 /// The routes of one path.
 type OfPath = Arc<Vec<&'static Route>>;
 
-fn router(management: &Management) -> Router {
+pub(super) fn router(management: &Management) -> Router {
     let mut paths: BTreeMap<&str, Vec<&'static Route>> = BTreeMap::new();
     for route in ROUTES.iter().copied().flatten() {
         paths.entry(route.path).or_default().push(route);

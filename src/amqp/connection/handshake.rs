@@ -4,14 +4,17 @@ use super::{Connection, Open, Stage};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_method, put_raw_method};
 use crate::amqp::method::{self, Method};
+use crate::broker::connections::CertificateFacts;
 use crate::broker::logins::{FailedLogin, Login, Proof};
 use crate::broker::permissions::Grants;
+use crate::broker::users::User;
 use crate::message::{FieldTable, Millis, Value};
 use amq_protocol::protocol::connection::AMQPMethod::{
     Close, CloseOk, Open as OpenMethod, OpenOk, StartOk, Tune, TuneOk, UpdateSecret, UpdateSecretOk,
 };
 use amq_protocol::protocol::{AMQPClass, connection};
 use bytes::{Buf, BytesMut};
+use std::sync::Arc;
 
 /// The protocol header of 0-9-1 (section 4.2.2).
 const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
@@ -86,7 +89,9 @@ impl Connection {
         let mut table = Vec::new();
         properties.encode(&mut table);
         let mut arguments = vec![0, 9];
-        for text in [&table[..], b"PLAIN AMQPLAIN", b"en_US"] {
+        let mechanisms: &[u8] =
+            if self.certificate().is_some() { b"PLAIN AMQPLAIN EXTERNAL" } else { b"PLAIN AMQPLAIN" };
+        for text in [&table[..], mechanisms, b"en_US"] {
             arguments.extend_from_slice(&u32::try_from(text.len()).expect("these are short").to_be_bytes());
             arguments.extend_from_slice(text);
         }
@@ -154,31 +159,58 @@ impl Connection {
         self.client_properties = client_properties;
         let mechanism = start_ok.mechanism.as_str();
         let response = start_ok.response.as_bytes();
-        let (name, password) = match mechanism {
-            "PLAIN" => plain(response),
-            "AMQPLAIN" => amqplain(response),
-            other => {
+        let (name, password) = match (mechanism, self.certificate()) {
+            ("PLAIN", _) => plain(response),
+            ("AMQPLAIN", _) => amqplain(response),
+            ("EXTERNAL", Some(certificate)) => {
+                let login = certificate.login.clone();
+                self.log_in_by_certificate(login, now);
+                return Ok(());
+            }
+            (other, _) => {
                 let text = format!("unknown authentication mechanism '{other}'");
                 return Err(AmqpError::new(ReplyCode::CommandInvalid, text));
             }
         }?;
+        self.log_in(&name, Proof::Password(&password), mechanism, now);
+        Ok(())
+    }
+
+    /// The client's certificate, if it has shown one.
+    fn certificate(&self) -> Option<&CertificateFacts> {
+        self.peer.tls.as_ref()?.peer_certificate.as_ref()
+    }
+
+    /// SASL EXTERNAL: TLS has checked who it is.
+    fn log_in_by_certificate(&mut self, login: Option<String>, now: Millis) {
+        if login.is_none() {
+            tracing::warn!(
+                "connection {} ({}): the certificate has no name of the kind that tls.login_from asks for",
+                self.id,
+                self.peer.name
+            );
+        }
+        // Nobody has an empty name, so that such a login fails, and counts, like all others.
+        self.log_in(&login.unwrap_or_default(), Proof::Checked, "EXTERNAL", now);
+    }
+
+    fn log_in(&mut self, name: &str, proof: Proof<'_>, mechanism: &str, now: Millis) {
         let login = Login {
             protocol: "amqp091",
-            name: &name,
-            proof: Proof::Password(&password),
+            name,
+            proof,
             address: &self.peer.address.host,
             is_loopback: self.peer.is_loopback,
         };
         match self.amqp.broker.log_in(&login, now) {
-            Ok(user) => {
-                self.user = Some(user);
-                self.auth_mechanism = mechanism.to_owned();
-            }
-            Err(failed) => {
-                self.refuse_login(&name, mechanism, failed, now);
-                return Ok(());
-            }
+            Ok(user) => self.tune(user, mechanism),
+            Err(failed) => self.refuse_login(name, mechanism, failed, now),
         }
+    }
+
+    fn tune(&mut self, user: Arc<User>, mechanism: &str) {
+        self.user = Some(user);
+        self.auth_mechanism = mechanism.to_owned();
         let settings = &self.amqp.settings;
         let tune = connection::Tune {
             channel_max: settings.channel_max,
@@ -187,7 +219,6 @@ impl Connection {
         };
         self.put(Tune(tune));
         self.stage = Stage::Tuning;
-        Ok(())
     }
 
     /// A client that understands it is told, at once or after a while; the others just wait for the end.

@@ -281,10 +281,9 @@ impl Bindings {
     }
 
     /// Whether there is such a binding.
-    pub fn contains(&self, binding: &Binding) -> bool {
-        let same_key = self.list.get(&(binding.destination.clone(), binding.routing_key.clone()));
-        same_key
-            .is_some_and(|list| list.iter().any(|other| same_arguments(&other.arguments, &binding.arguments)))
+    pub fn contains(&self, destination: &Destination, key: &ShortStr, arguments: &FieldTable) -> bool {
+        let same_key = self.list.get(&(destination.clone(), key.clone()));
+        same_key.is_some_and(|list| list.iter().any(|other| same_arguments(&other.arguments, arguments)))
     }
 
     /// The type's index.

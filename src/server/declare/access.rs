@@ -58,7 +58,8 @@ fn is_used(config: &Config, vhost: &str) -> bool {
     let exchanges = config.exchanges.iter().map(|exchange| &exchange.vhost);
     let queues = config.queues.iter().map(|queue| &queue.vhost);
     let bindings = config.bindings.iter().map(|binding| &binding.vhost);
-    exchanges.chain(queues).chain(bindings).any(|name| name == vhost)
+    let policies = config.policies.iter().chain(&config.operator_policies).map(|policy| &policy.vhost);
+    exchanges.chain(queues).chain(bindings).chain(policies).any(|name| name == vhost)
 }
 
 fn declare_vhost(broker: &Broker, vhost: &config::Vhost) -> Result<Put, BrokerError> {
