@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // A test fails where it stands.
 
+mod asks;
 mod basics;
 mod client;
+mod fields;
+mod topology;
