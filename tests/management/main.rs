@@ -5,5 +5,3 @@
 mod asks;
 mod basics;
 mod client;
-mod fields;
-mod topology;
