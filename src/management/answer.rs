@@ -95,7 +95,11 @@ impl ApiError {
     /// got.
     pub(super) fn of_method(error: BrokerError) -> ApiError {
         match ApiError::from(error.clone()) {
-            refused @ (ApiError::NotAuthorised(_) | ApiError::Internal(_)) => refused,
+            refused @ (ApiError::NotAuthorised(_) | ApiError::Internal(_))
+                if !matches!(error, BrokerError::InternalExchange(_)) =>
+            {
+                refused
+            }
             _ => {
                 let error = AmqpError::from(error);
                 ApiError::bad_request(format!("{} {}", error.code.number(), error.reply_text()))

@@ -121,7 +121,13 @@ fn admit(
     }
     let user = auth::authenticate(management, headers, peer.ip())?;
     let vhost = parameters.iter().find(|(name, _)| name == "vhost").map(|(_, value)| value.as_str());
-    auth::authorise(broker, &user, route.needs, vhost)?;
+    auth::authorise(broker, &user, route.needs, vhost).map_err(|error| match error {
+        // Who wants to put something there is told what is missing.
+        ApiError::NotFound if matches!(route.method, Method::Put | Method::Post) => {
+            ApiError::NotThere("vhost_not_found".to_owned())
+        }
+        other => other,
+    })?;
     Ok(user)
 }
 

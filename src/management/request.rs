@@ -118,7 +118,10 @@ impl Fields {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(ApiError::bad_request(format!("[{}]", missing.join(",\n "))))
+        // As Erlang prints it: in one line if that has room in 80 columns.
+        let line = format!("[{}]", missing.join(","));
+        let is_short = line.len() <= 80;
+        Err(ApiError::bad_request(if is_short { line } else { format!("[{}]", missing.join(",\n ")) }))
     }
 
     /// The value of a field that is there and is not null.
