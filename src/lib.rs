@@ -7,6 +7,7 @@ pub mod config;
 pub mod management;
 pub mod message;
 pub mod net;
+pub mod pattern;
 pub mod server;
 pub mod session;
 pub mod store;

@@ -329,6 +329,11 @@ fn broker_limits(config: &Config) -> BrokerLimits {
     let window = Window { messages: config.limits.outbox_messages, bytes: config.limits.outbox_bytes };
     BrokerLimits {
         window,
+        failed_logins_waiting_max: config.limits.failed_logins_waiting_max,
+        channels_max: config.limits.channels_max.into(),
+        vhosts_max: config.limits.vhosts_max as usize,
+        queues_max: config.limits.queues_max as usize,
+        exchanges_max: config.limits.exchanges_max as usize,
         queues_per_vhost_max: config.limits.queues_per_vhost_max as usize,
         exchanges_per_vhost_max: config.limits.exchanges_per_vhost_max as usize,
         bindings_per_exchange_max: config.limits.bindings_per_exchange_max as usize,

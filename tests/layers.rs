@@ -11,9 +11,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("clock", &["message"]),
     ("session", &["message"]),
-    ("config", &[]),
+    ("pattern", &[]),
+    ("config", &["pattern"]),
     ("store", &["message"]),
-    ("broker", &["clock", "message", "store"]),
+    ("broker", &["clock", "message", "pattern", "store"]),
     ("amqp", &["broker", "message", "session"]),
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
@@ -24,8 +25,19 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", EVERYTHING),
 ];
 
-const EVERYTHING: &[&str] =
-    &["amqp", "broker", "clock", "config", "management", "message", "net", "server", "session", "store"];
+const EVERYTHING: &[&str] = &[
+    "amqp",
+    "broker",
+    "clock",
+    "config",
+    "management",
+    "message",
+    "net",
+    "pattern",
+    "server",
+    "session",
+    "store",
+];
 
 /// What only some layers may use of the world outside.
 const OUTSIDE: &[(&str, &[&str])] = &[

@@ -372,6 +372,11 @@ impl Connections {
         self.live.lock().of_vhost.get(vhost).copied().unwrap_or(0)
     }
 
+    /// How many channels all connections have open.
+    pub fn channels(&self) -> u64 {
+        self.live.lock().by_id.values().map(|connection| u64::from(connection.channels())).sum()
+    }
+
     /// How many channels all connections of a user have open.
     pub fn channels_of_user(&self, user: &str) -> u64 {
         let live = self.live.lock();

@@ -1,6 +1,7 @@
 //! What comes between the sockets of the management API and its handlers: who asks, limits, threads.
 
 use super::answer::{Answer, ApiError};
+use super::auth::Refused;
 use super::request::Request;
 use super::routes::{Method, Needs, Route};
 use super::{Management, ROUTES, auth};
@@ -94,7 +95,10 @@ async fn answer(
         form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
             .collect();
-    let user = admit(&management, route, &parameters, &head.headers, peer)?;
+    let user = match admit(&management, route, &parameters, &head.headers, peer) {
+        Ok(user) => user,
+        Err(refused) => return Err(hold_back(&management, refused).await),
+    };
     let body = receive(body, management.settings.body_bytes_max).await?;
     let now = management.clock.now();
     let request = Request { management, user, now, parameters, query, headers: head.headers, body };
@@ -110,19 +114,31 @@ fn admit(
     parameters: &[(String, String)],
     headers: &axum::http::HeaderMap,
     peer: SocketAddr,
-) -> Result<User, ApiError> {
+) -> Result<Arc<User>, Refused> {
     let broker = &management.broker;
     if route.needs == Needs::Nothing {
-        return Ok(User { name: "".into(), password_hash: String::new(), tags: Vec::new() });
+        return Ok(Arc::new(User::nobody()));
     }
-    let user = auth::authenticate(broker, headers, peer.ip().is_loopback()).inspect_err(|error| {
-        if *error != ApiError::LoginNeeded {
-            tracing::warn!("a login to the management API from {peer} was refused: {error}");
-        }
-    })?;
+    let user = auth::authenticate(management, headers, peer.ip())?;
     let vhost = parameters.iter().find(|(name, _)| name == "vhost").map(|(_, value)| value.as_str());
-    auth::authorise(broker, &user, route.needs, vhost)?;
+    auth::authorise(broker, &user, route.needs, vhost).map_err(|error| match error {
+        // Who wants to put something there is told what is missing.
+        ApiError::NotFound if matches!(route.method, Method::Put | Method::Post) => {
+            ApiError::NotThere("vhost_not_found".to_owned())
+        }
+        other => other,
+    })?;
     Ok(user)
+}
+
+/// Lets whoever fails often wait for the answer, if there is room among those who wait.
+async fn hold_back(management: &Management, refused: Refused) -> ApiError {
+    if refused.delay_ms > 0
+        && let Some(_waiting) = management.broker.logins().wait()
+    {
+        tokio::time::sleep(Duration::from_millis(refused.delay_ms)).await;
+    }
+    refused.error
 }
 
 async fn receive(body: Body, bytes_max: usize) -> Result<bytes::Bytes, ApiError> {

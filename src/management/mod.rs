@@ -16,14 +16,19 @@ mod exchanges;
 mod features;
 mod http;
 mod json;
+mod limits;
 mod list;
+mod logins;
 mod messages;
 mod nodes;
 mod overview;
+mod permissions;
 mod queues;
 mod request;
 mod routes;
 mod stats;
+mod users;
+mod vhosts;
 
 use routes::Route;
 
@@ -46,6 +51,11 @@ const ROUTES: &[&[Route]] = &[
     bindings::ROUTES,
     messages::ROUTES,
     features::ROUTES,
+    vhosts::ROUTES,
+    users::ROUTES,
+    permissions::ROUTES,
+    limits::ROUTES,
+    logins::ROUTES,
 ];
 
 /// What the management API says of the broker that the broker does not know itself.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) management: Management,
-    pub(super) user: User,
+    pub(super) user: Arc<User>,
     pub(super) now: Millis,
     pub(super) parameters: Vec<(String, String)>,
     pub(super) query: Vec<(String, String)>,
@@ -56,6 +56,11 @@ impl Request {
     /// The vhost in the path.
     pub(super) fn vhost(&self) -> Result<Arc<VirtualHost>, ApiError> {
         self.broker().vhost(self.parameter("vhost")).ok_or(ApiError::NotFound)
+    }
+
+    /// The user in the path.
+    pub(super) fn user_in_path(&self) -> Result<Arc<User>, ApiError> {
+        self.broker().users().get(self.parameter("user")).ok_or(ApiError::NotFound)
     }
 
     /// The vhosts that a list is about: the one in the path, or all that the user sees, in the order of their names.
@@ -113,7 +118,10 @@ impl Fields {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(ApiError::bad_request(format!("[{}]", missing.join(",\n "))))
+        // As Erlang prints it: in one line if that has room in 80 columns.
+        let line = format!("[{}]", missing.join(","));
+        let is_short = line.len() <= 80;
+        Err(ApiError::bad_request(if is_short { line } else { format!("[{}]", missing.join(",\n ")) }))
     }
 
     /// The value of a field that is there and is not null.

@@ -1,5 +1,7 @@
 //! The whole broker in memory: one thread, a fake clock, no sockets. A [`Transport`] for whoever plays its clients.
 
+mod manage;
+
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
 use leveret::broker::connections::Endpoint;
@@ -56,8 +58,8 @@ impl InMemory {
             Broker::open(Arc::new(journal), recovered, ExchangeTypes::standard(), limits, clock.now())?;
         broker.add_vhost("/")?;
         let tags = vec!["administrator".to_owned()];
-        broker.users().put(User::with_password("guest", "guest", [1, 2, 3, 4], tags));
-        broker.permissions().set("guest", "/", Patterns::new(".*", ".*", ".*").unwrap());
+        broker.put_user(User::with_password("guest", "guest", [1, 2, 3, 4], tags)).unwrap();
+        broker.set_permissions("guest", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
         let connections = BTreeMap::new();
         Ok((InMemory { amqp, clock, connections, opened: 0, commits_by_itself: false }, losses))
@@ -175,6 +177,10 @@ impl Transport for InMemory {
             line.session.handle_disconnect(self.clock.now());
         }
         self.settle();
+    }
+
+    fn manage(&mut self, method: &str, path: &str, body: &str) -> Result<(), String> {
+        self.call(method, path, body)
     }
 
     fn exact(&self) -> bool {

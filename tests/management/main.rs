@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used)] // A test fails where it stands.
 
+mod asks;
 mod basics;
 mod client;

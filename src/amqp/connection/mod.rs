@@ -19,6 +19,8 @@ use super::{
 };
 use crate::broker::connections::{Endpoint, LiveConnection, TlsFacts};
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
+use crate::broker::logins::WaitingLogin;
+use crate::broker::permissions::Grants;
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
 use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis};
@@ -68,7 +70,7 @@ enum Stage {
     Running,
     /// close has been sent; close-ok is waited for until then.
     Closing { until: Millis },
-    /// A login failed; the socket is closed then.
+    /// A login failed; the client is told so then, or if it has been, the socket is closed.
     Refused { until: Millis },
     /// The socket can be closed.
     Closed,
@@ -91,7 +93,8 @@ impl Stage {
 /// What an open connection has.
 struct Open {
     vhost: Arc<VirtualHost>,
-    user: User,
+    user: Arc<User>,
+    grants: Grants,
     live: Arc<LiveConnection>,
 }
 
@@ -101,10 +104,14 @@ pub struct Connection {
     id: ConnectionId,
     peer: Peer,
     stage: Stage,
-    user: Option<User>,
+    user: Option<Arc<User>>,
     open: Option<Open>,
     client_properties: FieldTable,
     auth_mechanism: String,
+    /// What a client whose login failed is told, when it has waited.
+    refusal: Option<AmqpError>,
+    /// Its place among those that wait.
+    waiting: Option<WaitingLogin>,
     channels: BTreeMap<ChannelNumber, Channel>,
     /// Channels that have been spoken to in this turn, some of them several times.
     touched: Vec<ChannelNumber>,
@@ -162,6 +169,8 @@ impl Connection {
             open: None,
             client_properties: FieldTable::default(),
             auth_mechanism: String::new(),
+            refusal: None,
+            waiting: None,
             channels: BTreeMap::new(),
             touched: Vec::new(),
             confirming: BTreeSet::new(),
@@ -272,11 +281,12 @@ impl Connection {
     /// A channel and what it needs of its connection.
     fn channel(&mut self, number: ChannelNumber) -> Option<(&mut Channel, Context<'_>)> {
         let channel = self.channels.get_mut(&number)?;
-        let open = self.open.as_ref()?;
+        let open = self.open.as_mut()?;
         let context = Context {
             amqp: &self.amqp,
             vhost: &open.vhost,
             user: &open.user,
+            grants: &mut open.grants,
             connection: self.id,
             outbox: &self.outbox,
             out: &mut self.out,
@@ -309,6 +319,7 @@ impl Connection {
             );
             return Err(AmqpError::new(ReplyCode::NotAllowed, text).without_method());
         }
+        self.check_channel_limits()?;
         self.channels.insert(frame.channel, Channel::new(frame.channel));
         self.channel_opened(frame.channel);
         let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
