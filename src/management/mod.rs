@@ -22,7 +22,9 @@ mod logins;
 mod messages;
 mod nodes;
 mod overview;
+mod parameters;
 mod permissions;
+mod policies;
 mod queues;
 mod request;
 mod routes;
@@ -50,6 +52,8 @@ const ROUTES: &[&[Route]] = &[
     queues::ROUTES,
     bindings::ROUTES,
     messages::ROUTES,
+    policies::ROUTES,
+    parameters::ROUTES,
     features::ROUTES,
     vhosts::ROUTES,
     users::ROUTES,

@@ -103,6 +103,9 @@ fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
 }
 
+/// Characters of a line of Erlang's terms.
+const LINE: usize = 79;
+
 /// The fields of a body.
 #[derive(Debug)]
 pub(super) struct Fields(pub(super) Map<String, Value>);
@@ -118,10 +121,10 @@ impl Fields {
         if missing.is_empty() {
             return Ok(());
         }
-        // As Erlang prints it: in one line if that has room in 80 columns.
-        let line = format!("[{}]", missing.join(","));
-        let is_short = line.len() <= 80;
-        Err(ApiError::bad_request(if is_short { line } else { format!("[{}]", missing.join(",\n ")) }))
+        // Erlang puts as many into one line as fit there.
+        let in_a_line = format!("[{}]", missing.join(","));
+        let reason = if in_a_line.len() <= LINE { in_a_line } else { format!("[{}]", missing.join(",\n ")) };
+        Err(ApiError::bad_request(reason))
     }
 
     /// The value of a field that is there and is not null.

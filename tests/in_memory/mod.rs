@@ -180,7 +180,9 @@ impl Transport for InMemory {
     }
 
     fn manage(&mut self, method: &str, path: &str, body: &str) -> Result<(), String> {
-        self.call(method, path, body)
+        let (status, answer) = self.call(method, path, body);
+        self.settle();
+        if (200..300).contains(&status) { Ok(()) } else { Err(format!("{status}: {answer}")) }
     }
 
     fn exact(&self) -> bool {

@@ -5,3 +5,4 @@
 mod asks;
 mod basics;
 mod client;
+mod policies;
