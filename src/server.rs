@@ -9,6 +9,8 @@ use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, Location};
 use crate::management::{ListenerFacts, Management, ManagementSettings};
+use crate::metrics::{Metrics, MetricsSettings};
+use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::tls::TlsError;
 use crate::net::{
     Committer, Control, DiskWatch, DriveLimits, ListenerLimits, Serving, Shutdown, Tls, run_timer,
@@ -76,6 +78,7 @@ pub struct Server {
     listeners: Listeners,
     tls: Option<Arc<Tls>>,
     management: Management,
+    metrics: Metrics,
     committer: Committer,
     disk_watch: Option<DiskWatch>,
     control: Option<Control>,
@@ -90,7 +93,8 @@ impl Server {
     /// When any of it can't be; nothing is left running then.
     pub async fn start(config: &Config, exchange_types: ExchangeTypes) -> Result<Server, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let (journal, recovered) = open_journal(config, &*clock)?;
+        let commits = Arc::new(CommitStats::default());
+        let (journal, recovered) = open_journal(config, &*clock, commits.clone())?;
         let broker =
             Broker::open(journal.clone(), recovered, exchange_types, broker_limits(config), clock.now());
         let broker = Arc::new(broker?);
@@ -102,10 +106,11 @@ impl Server {
         let listeners = Listeners::bind(config, tls.as_ref(), &serving).await?;
         let management =
             Management::new(broker.clone(), clock.clone(), management_settings(config, listeners.facts()?));
+        let metrics = Metrics::new(broker.clone(), clock.clone(), commits.clone(), metrics_settings(config));
         let shutdown = Shutdown::default();
         let store_failed = Arc::new(AtomicBool::new(false));
         let (failed, stop) = (store_failed.clone(), shutdown.clone());
-        let committer = Committer::start(journal, move |error| {
+        let committer = Committer::start(journal, commits, move |error| {
             tracing::error!("{error}: nothing can be confirmed any more, the broker stops");
             failed.store(true, Ordering::Release);
             stop.begin();
@@ -116,6 +121,7 @@ impl Server {
             listeners,
             tls,
             management,
+            metrics,
             committer,
             disk_watch,
             control,
@@ -173,7 +179,7 @@ impl Server {
         let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
         let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
         let tls_watch = self.tls.map(|tls| tokio::spawn(tls.watch(self.shutdown.clone())));
-        self.listeners.run(&self.management, &self.shutdown).await;
+        self.listeners.run(&self.management, &self.metrics, &self.shutdown).await;
         tls_watch.inspect(tokio::task::JoinHandle::abort);
         timer.abort();
         disk_watch.inspect(tokio::task::JoinHandle::abort);
@@ -210,7 +216,11 @@ fn variable(key: &str) -> String {
 }
 
 /// Opens the store, and says on the way what is going on and what was lost.
-fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Recovered), StartError> {
+fn open_journal(
+    config: &Config,
+    clock: &dyn Clock,
+    commits: Arc<CommitStats>,
+) -> Result<(Arc<Journal>, Recovered), StartError> {
     let store: Box<dyn Store> = match config.store.engine {
         Engine::Memory => Box::new(MemoryStore::default()),
         Engine::Sled => {
@@ -223,6 +233,7 @@ fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Rec
         JournalOptions { commit_bytes_max: config.store.commit_bytes_max, ..JournalOptions::default() };
     let started_at = clock.now();
     let mut told_at = started_at;
+    let store = Box::new(MeasuredStore::new(store, commits));
     let (journal, recovered) = Journal::open(store, options, |records| {
         let now = clock.now();
         if now >= told_at + PROGRESS_INTERVAL_MS {
@@ -307,6 +318,16 @@ fn broker_limits(config: &Config) -> BrokerLimits {
         priority_max: config.limits.priority_max,
         memory_budget_bytes: config.store.memory_budget_bytes as u64,
         ..BrokerLimits::default()
+    }
+}
+
+fn metrics_settings(config: &Config) -> MetricsSettings {
+    MetricsSettings {
+        node_name: config.node_name.clone(),
+        cluster_name: config.server.cluster_name.clone(),
+        version: config.server.version.clone(),
+        data_dir: (config.store.engine == Engine::Sled).then(|| config.data_dir.clone()),
+        disk_free_bytes: config.limits.disk_free_bytes,
     }
 }
 

@@ -44,6 +44,22 @@ impl Volume {
     }
 }
 
+/// How much room a volume has, and how much has to stay free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// What is free.
+    pub free_bytes: u64,
+    /// Below this the alarm goes up.
+    pub limit_bytes: u64,
+}
+
+/// The room on the volume of a directory, if the system says; `limit_bytes` is the limit that is set, if one is.
+pub fn disk_space(directory: &Path, limit_bytes: Option<u64>) -> Option<DiskSpace> {
+    let volume = Volume::of(directory).ok()?;
+    let limit_bytes = limit_bytes.unwrap_or_else(|| volume.default_limit_bytes());
+    Some(DiskSpace { free_bytes: volume.free_bytes, limit_bytes })
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct DiskWatch {

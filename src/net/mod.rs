@@ -1,6 +1,7 @@
 //! The asynchronous I/O of AMQP: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
 //! watch on the disk, shutdown.
 
+pub mod commits;
 pub mod control;
 mod disk;
 mod drive;
@@ -11,7 +12,7 @@ mod pump;
 pub mod tls;
 
 pub use control::Control;
-pub use disk::DiskWatch;
+pub use disk::{DiskSpace, DiskWatch, disk_space};
 pub use drive::DriveLimits;
 pub use http::{HttpListener, PeerAddress};
 pub use listen::{Listener, ListenerLimits, Serving, Transport};

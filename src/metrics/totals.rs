@@ -1,0 +1,293 @@
+//! Metrics of the broker as a whole.
+
+use super::exposition::{Exposition, Kind, Labels};
+use super::objects::Objects;
+use super::process::Process;
+use super::{Metrics, OWN_PREFIX, PREFIX};
+use crate::broker::queue::QueueType;
+use crate::broker::stats::MessageStats;
+use crate::net::disk_space;
+use Kind::{Counter, Gauge};
+
+/// What RabbitMQ calls the protocol in labels.
+const PROTOCOL: (&str, &str) = ("protocol", "amqp091");
+
+const QUEUE_TYPES: [(QueueType, &str); 2] =
+    [(QueueType::Classic, "rabbit_classic_queue"), (QueueType::Quorum, "rabbit_quorum_queue")];
+
+/// A metric of what clients did with messages: name, help, value.
+type OfMessages = (&'static str, &'static str, fn(&MessageStats) -> u64);
+
+/// Without a queue's type.
+const GLOBAL: &[OfMessages] = &[
+    ("global_messages_received_total", "Messages received from publishers", |stats| stats.publish),
+    ("global_messages_confirmed_total", "Messages confirmed to publishers", |stats| stats.confirm),
+    (
+        "global_messages_unroutable_dropped_total",
+        "Messages published as non-mandatory into an exchange and dropped as unroutable",
+        |stats| stats.drop_unroutable,
+    ),
+    (
+        "global_messages_unroutable_returned_total",
+        "Messages published as mandatory into an exchange and returned to the publisher as unroutable",
+        |stats| stats.return_unroutable,
+    ),
+];
+
+/// By type of queue.
+const GLOBAL_BY_TYPE: &[OfMessages] = &[
+    ("global_messages_delivered_total", "Messages delivered to consumers", MessageStats::deliver_get),
+    (
+        "global_messages_delivered_consume_auto_ack_total",
+        "Messages delivered to consumers using basic.consume with automatic acknowledgment",
+        |stats| stats.deliver_no_ack,
+    ),
+    (
+        "global_messages_delivered_consume_manual_ack_total",
+        "Messages delivered to consumers using basic.consume with manual acknowledgment",
+        |stats| stats.deliver,
+    ),
+    (
+        "global_messages_delivered_get_auto_ack_total",
+        "Messages delivered to consumers using basic.get with automatic acknowledgment",
+        |stats| stats.get_no_ack,
+    ),
+    (
+        "global_messages_delivered_get_manual_ack_total",
+        "Messages delivered to consumers using basic.get with manual acknowledgment",
+        |stats| stats.get,
+    ),
+    ("global_messages_get_empty_total", "Number of times basic.get operations fetched no message", |stats| {
+        stats.get_empty
+    }),
+    ("global_messages_redelivered_total", "Messages redelivered to consumers", |stats| stats.redeliver),
+    ("global_messages_acknowledged_total", "Messages acknowledged by consumers", |stats| stats.ack),
+];
+
+/// By the queue's type, without a protocol.
+const DEAD: &[OfMessages] = &[
+    ("global_messages_dead_lettered_expired_total", "Messages dead due to message TTL exceeded", |stats| {
+        stats.dead_expired
+    }),
+    (
+        "global_messages_dead_lettered_maxlen_total",
+        "Messages dead due to overflow drop-head or reject-publish-dlx",
+        |stats| stats.dead_maxlen,
+    ),
+    (
+        "global_messages_dead_lettered_rejected_total",
+        "Messages dead due to basic.reject or basic.nack",
+        |stats| stats.dead_rejected,
+    ),
+    (
+        "global_messages_dead_lettered_delivery_limit_total",
+        "Messages dead due to delivery-limit exceeded",
+        |stats| stats.dead_delivery_limit,
+    ),
+];
+
+impl Metrics {
+    pub(super) fn put_identity(&self, out: &mut Exposition) {
+        let settings = &self.settings;
+        let build = Labels::new(&[
+            ("rabbitmq_version", &settings.version),
+            ("product_name", "Leveret"),
+            ("product_version", env!("CARGO_PKG_VERSION")),
+        ]);
+        let help = "The version that is spoken, and that of the product";
+        out.with_labels("build_info", Gauge, help, &[(build, 1.0)]);
+        let identity = Labels::new(&[
+            ("rabbitmq_node", &settings.node_name),
+            ("rabbitmq_cluster", &settings.cluster_name),
+            ("rabbitmq_cluster_permanent_id", &settings.cluster_name),
+        ]);
+        out.with_labels("identity_info", Gauge, "Names of the node and of the cluster", &[(identity, 1.0)]);
+    }
+
+    pub(super) fn put_alarms(&self, out: &mut Exposition) {
+        let reason = self.broker.alarms().reason().unwrap_or_default();
+        let is_raised = |word: &str| f64::from(u8::from(reason.contains(word)));
+        out.one(
+            "alarms_memory_used_watermark",
+            Gauge,
+            "is 1 if the memory alarm is in effect",
+            is_raised("memory"),
+        );
+        let help = "is 1 if the alarm of free disk space is in effect";
+        out.one("alarms_free_disk_space_watermark", Gauge, help, is_raised("disk"));
+        let help = "is 1 if the alarm of file descriptors is in effect, which there is none of here";
+        out.one("alarms_file_descriptor_limit", Gauge, help, 0.0);
+    }
+
+    pub(super) fn put_churn(&self, out: &mut Exposition) {
+        let churn = self.broker.churn_counts();
+        for (name, help, value) in [
+            ("connections_opened_total", "Total number of connections opened", churn.connection_created),
+            (
+                "connections_closed_total",
+                "Total number of connections closed or terminated",
+                churn.connection_closed,
+            ),
+            ("channels_opened_total", "Total number of channels opened", churn.channel_created),
+            ("channels_closed_total", "Total number of channels closed", churn.channel_closed),
+            ("queues_declared_total", "Total number of queues declared", churn.queue_declared),
+            ("queues_created_total", "Total number of queues created", churn.queue_created),
+            ("queues_deleted_total", "Total number of queues deleted", churn.queue_deleted),
+        ] {
+            out.one(name, Counter, help, value as f64);
+        }
+    }
+
+    pub(super) fn put_node(&self, out: &mut Exposition) {
+        let process = Process::look();
+        let mut put = |name, help, value: Option<u64>| {
+            if let Some(value) = value {
+                out.one(name, Gauge, help, value as f64);
+            }
+        };
+        put("process_resident_memory_bytes", "Memory used in bytes", process.resident_bytes);
+        put("process_open_fds", "Open file descriptors", process.open_fds);
+        put(
+            "process_open_tcp_sockets",
+            "Open connections of AMQP",
+            Some(self.broker.connections().count() as u64),
+        );
+        let space = self.settings.data_dir.as_deref().and_then(|path| disk_space(path, None));
+        put(
+            "disk_space_available_bytes",
+            "Disk space available in bytes",
+            space.map(|space| space.free_bytes),
+        );
+    }
+
+    pub(super) fn put_node_limits(&self, out: &mut Exposition) {
+        if let Some(max) = Process::look().fds_max {
+            out.one("process_max_fds", Gauge, "Open file descriptors limit", max as f64);
+        }
+        let space = self.settings.data_dir.as_deref();
+        if let Some(space) = space.and_then(|path| disk_space(path, self.settings.disk_free_bytes)) {
+            let help = "Free disk space low watermark in bytes";
+            out.one("disk_space_available_limit_bytes", Gauge, help, space.limit_bytes as f64);
+        }
+        let uptime_ms = self.clock.now().saturating_sub(self.started_at);
+        out.one("erlang_uptime_seconds", Gauge, "Node uptime", uptime_ms as f64 / 1000.0);
+    }
+
+    pub(super) fn put_counts(&self, out: &mut Exposition, objects: &Objects) {
+        let consumers: f64 = objects.consumers();
+        for (name, help, value) in [
+            ("connections", "Connections currently open", objects.connections.len() as f64),
+            ("channels", "Channels currently open", objects.channels.len() as f64),
+            ("consumers", "Consumers currently connected", consumers),
+            ("queues", "Queues available", objects.queues.len() as f64),
+        ] {
+            out.one(name, Gauge, help, value);
+        }
+        let labels = || Labels::new(&[PROTOCOL]);
+        out.with_labels(
+            "global_consumers",
+            Gauge,
+            "The current number of consumers",
+            &[(labels(), consumers)],
+        );
+        let help = "The current number of channels that have published";
+        out.with_labels("global_publishers", Gauge, help, &[(labels(), objects.publishers())]);
+    }
+
+    /// What clients did with messages since the start, on whatever connection.
+    pub(super) fn published(&self) -> Vec<(Labels, MessageStats)> {
+        let mut total = MessageStats::default();
+        for stats in self.broker.connections().stats_by_vhost().values() {
+            total.add(stats);
+        }
+        vec![(Labels::default(), total)]
+    }
+
+    /// What was done with the messages of queues since the start.
+    pub(super) fn queued(&self) -> Vec<(Labels, MessageStats)> {
+        let mut total = MessageStats::default();
+        for (queue_type, _) in QUEUE_TYPES {
+            total.add(&self.broker.queue_stats(queue_type));
+        }
+        vec![(Labels::default(), total)]
+    }
+
+    pub(super) fn put_global(&self, out: &mut Exposition) {
+        let published = self.published()[0].1;
+        for (name, help, value) in GLOBAL {
+            let labels = Labels::new(&[PROTOCOL]);
+            out.with_labels(name, Counter, help, &[(labels, value(&published) as f64)]);
+        }
+        let routed = self.queued()[0].1.publish as f64;
+        let help = "Messages routed to queues";
+        out.with_labels("global_messages_routed_total", Counter, help, &[(Labels::new(&[PROTOCOL]), routed)]);
+        let by_type = QUEUE_TYPES.map(|(queue_type, name)| (name, self.broker.queue_stats(queue_type)));
+        for (metrics, protocol) in [(GLOBAL_BY_TYPE, Some(PROTOCOL)), (DEAD, None)] {
+            for (name, help, value) in metrics {
+                let values: Vec<_> = by_type
+                    .iter()
+                    .map(|(queue_type, stats)| {
+                        let labels: Vec<_> =
+                            protocol.into_iter().chain([("queue_type", *queue_type)]).collect();
+                        (Labels::new(&labels), value(stats) as f64)
+                    })
+                    .collect();
+                out.with_labels(name, Counter, help, &values);
+            }
+        }
+    }
+
+    /// Leveret's own: how long it takes until something is durable.
+    pub(super) fn put_commits(&self, out: &mut Exposition) {
+        let commits = &self.commits;
+        for (name, help, histogram) in [
+            (
+                "confirm_latency_seconds",
+                "What a publisher waits for its confirm at most within the broker, once a commit",
+                &commits.latency_s,
+            ),
+            ("commit_duration_seconds", "What a commit takes", &commits.commit_s),
+            ("fsync_duration_seconds", "What it takes to make what was written durable", &commits.sync_s),
+            ("commit_size_bytes", "Bytes of records that went into a commit", &commits.bytes),
+        ] {
+            out.histogram(name, help, &histogram.distribution());
+        }
+        let usage = self.broker.journal().usage();
+        for (name, help, value) in [
+            ("journal_records", "Records kept", usage.records as u64),
+            ("journal_bytes", "Bytes of the records kept", usage.record_bytes),
+            ("journal_messages", "Messages in the records that are still needed", usage.messages),
+            ("journal_waiting_bytes", "Bytes that wait to be written", usage.gathered_bytes as u64),
+        ] {
+            out.one(name, Gauge, help, value as f64);
+        }
+    }
+
+    /// Where the memory is, as far as it can be told.
+    pub(super) fn memory(&self) -> String {
+        let mut out = Exposition::new(PREFIX);
+        self.put_identity(&mut out);
+        let total = Process::look().resident_bytes.unwrap_or_default();
+        let usage = self.broker.journal().usage();
+        let messages: u64 = self
+            .broker
+            .vhosts()
+            .iter()
+            .flat_map(|vhost| vhost.queues())
+            .map(|queue| queue.lock().state().resident_bytes)
+            .sum();
+        let parts = [
+            ("memory_messages_bytes", "Ready messages in memory, about", messages),
+            ("memory_journal_index_bytes", "The index of the journal, about", usage.index_bytes as u64),
+            ("memory_journal_waiting_bytes", "What waits to be written", usage.gathered_bytes as u64),
+        ];
+        let other = total.saturating_sub(parts.iter().map(|(_, _, bytes)| bytes).sum());
+        out.one("process_resident_memory_bytes", Gauge, "Memory used in bytes", total as f64);
+        out.set_prefix(OWN_PREFIX);
+        for (name, help, bytes) in parts.into_iter().chain([("memory_other_bytes", "Everything else", other)])
+        {
+            out.one(name, Gauge, help, bytes as f64);
+        }
+        out.into_text()
+    }
+}
