@@ -13,6 +13,7 @@ mod access;
 mod argument;
 mod diagnose;
 mod limits;
+mod policies;
 mod references;
 mod section;
 mod settings;
@@ -26,7 +27,8 @@ use std::path::{Path, PathBuf};
 pub use access::{Credentials, Permission, User};
 pub use argument::{Argument, Arguments};
 pub use diagnose::{ConfigErrors, Location, Problem};
-pub use limits::Limits;
+pub use limits::{Limits, MemoryLimit};
+pub use policies::Policy;
 pub use settings::{AmqpListener, Durability, Engine, Listener, Listeners, Log, LogFormat, Server, Store};
 pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsVersion};
 pub use topology::{Binding, DestinationType, Exchange, Queue, QueueType, Vhost};
@@ -68,6 +70,10 @@ pub struct Config {
     /// `[[permissions]]`: what each user may do in a vhost; without one a user may not open the vhost. The built-in
     /// guest, there when `[[users]]` is absent, may do everything in every vhost of the file unless an entry says less.
     pub permissions: Vec<Permission>,
+    /// `[[policies]]`: policies set at start.
+    pub policies: Vec<Policy>,
+    /// `[[operator_policies]]`: operator policies set at start.
+    pub operator_policies: Vec<Policy>,
     /// `[[exchanges]]`: exchanges declared at start.
     pub exchanges: Vec<Exchange>,
     /// `[[queues]]`: queues declared at start.
@@ -146,6 +152,8 @@ impl Config {
             vhosts,
             users: users.unwrap_or_else(|| vec![User::built_in_guest()]),
             permissions,
+            policies: root.list("policies", Policy::read).unwrap_or_default(),
+            operator_policies: root.list("operator_policies", Policy::read).unwrap_or_default(),
             exchanges: root.list("exchanges", Exchange::read).unwrap_or_default(),
             queues: root.list("queues", Queue::read).unwrap_or_default(),
             bindings: root.list("bindings", Binding::read).unwrap_or_default(),

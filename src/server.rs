@@ -7,13 +7,14 @@ use crate::broker::exchange::ExchangeTypes;
 use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Engine, Location};
+use crate::config::{self, Config, Engine, Location, MemoryLimit};
 use crate::management::{ListenerFacts, Management, ManagementSettings};
 use crate::metrics::{Metrics, MetricsSettings};
 use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::tls::TlsError;
 use crate::net::{
-    Committer, Control, DiskWatch, DriveLimits, ListenerLimits, Serving, Shutdown, Tls, run_timer,
+    self, Committer, Control, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving, Shutdown, Tls,
+    run_timer,
 };
 use crate::store::{
     Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError, WalOptions,
@@ -81,6 +82,7 @@ pub struct Server {
     metrics: Metrics,
     committer: Committer,
     disk_watch: Option<DiskWatch>,
+    memory_watch: Option<MemoryWatch>,
     control: Option<Control>,
     shutdown: Shutdown,
     store_failed: Arc<AtomicBool>,
@@ -100,6 +102,7 @@ impl Server {
         let broker = Arc::new(broker?);
         declare::declare(&broker, config, clock.now())?;
         let disk_watch = disk_watch(config, &broker);
+        let memory_watch = memory_watch(config, &broker);
         let control = control(config);
         let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let serving = serving(config, &broker, &clock);
@@ -124,6 +127,7 @@ impl Server {
             metrics,
             committer,
             disk_watch,
+            memory_watch,
             control,
             shutdown,
             store_failed,
@@ -176,6 +180,7 @@ impl Server {
     pub async fn run(self) -> Result<(), BrokerError> {
         let timer = tokio::spawn(run_timer(self.broker.clone(), self.clock.clone()));
         let disk_watch = self.disk_watch.map(|watch| tokio::spawn(watch.run()));
+        let memory_watch = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
         let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
         let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
         let tls_watch = self.tls.map(|tls| tokio::spawn(tls.watch(self.shutdown.clone())));
@@ -183,6 +188,7 @@ impl Server {
         tls_watch.inspect(tokio::task::JoinHandle::abort);
         timer.abort();
         disk_watch.inspect(tokio::task::JoinHandle::abort);
+        memory_watch.inspect(tokio::task::JoinHandle::abort);
         if let Some(control) = control {
             // It ends by itself, and takes its socket away.
             let _ = control.await;
@@ -297,6 +303,28 @@ fn disk_watch(config: &Config, broker: &Arc<Broker>) -> Option<DiskWatch> {
     }
 }
 
+/// The watch on the memory that the broker takes, unless it may take any. It has looked once.
+fn memory_watch(config: &Config, broker: &Arc<Broker>) -> Option<MemoryWatch> {
+    let limit_bytes = match config.limits.memory_high_watermark {
+        MemoryLimit::None => return None,
+        MemoryLimit::Bytes(bytes) => bytes,
+        MemoryLimit::Fraction(fraction) => match net::total_bytes() {
+            // Rounding by some bytes is no matter here.
+            Ok(total) => (total as f64 * fraction) as u64,
+            Err(error) => {
+                tracing::warn!(
+                    "the size of the memory can't be read, so publishers are not blocked when it runs short; set \
+                     limits.memory_high_watermark in bytes: {error}"
+                );
+                return None;
+            }
+        },
+    };
+    let mut watch = MemoryWatch::new(limit_bytes, broker.clone(), Box::new(net::resident_bytes));
+    watch.look();
+    Some(watch)
+}
+
 /// How often a long recovery says how far it is.
 const PROGRESS_INTERVAL_MS: u64 = 1000;
 
@@ -341,6 +369,12 @@ fn management_settings(config: &Config, listeners: Vec<ListenerFacts>) -> Manage
         body_bytes_max: config.limits.http_body_max_bytes,
         field_table_depth_max: config.limits.field_table_depth_max as usize,
         message_bytes_max: config.limits.message_size_max_bytes,
+        data_dir: match config.store.engine {
+            Engine::Memory => None,
+            Engine::Sled => Some(config.data_dir.clone()),
+        },
+        disk_free_limit_bytes: config.limits.disk_free_bytes,
+        memory_limit_bytes: None,
     }
 }
 
@@ -361,6 +395,7 @@ fn amqp_settings(config: &Config) -> AmqpSettings {
         },
         transmit_bytes: limits.transmit_buffer_bytes,
         consumers_per_channel_max: limits.consumers_per_channel_max,
+        consumer_timeout_ms: limits.consumer_timeout_ms,
         tx_messages_max: limits.tx_messages_max as usize,
         tx_bytes_max: usize::try_from(limits.tx_bytes_max).unwrap_or(usize::MAX),
     }

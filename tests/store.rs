@@ -157,7 +157,9 @@ fn what_a_checkpoint_that_was_cut_short_left_twice_is_discarded_twice() {
     let folder = tempfile::tempdir().unwrap();
     let (wal, before) = (folder.path().join("wal"), folder.path().join("before"));
     let store = sled(folder.path());
-    (1..=5).for_each(|number| drop(append(&*store, &bytes_of(number, 20_000))));
+    for number in 1..=5 {
+        append(&*store, &bytes_of(number, 20_000));
+    }
     store.sync().unwrap();
     std::fs::create_dir(&before).unwrap();
     for entry in std::fs::read_dir(&wal).unwrap() {

@@ -148,7 +148,8 @@ fn joined(lines: &[String]) -> Vec<(usize, String)> {
     out
 }
 
-fn step(line: usize, text: &str) -> Result<Step, String> {
+/// Reads one line.
+pub(crate) fn step(line: usize, text: &str) -> Result<Step, String> {
     let (broker, text) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((name, rest)) => {
             (Some(Broker::named(name).ok_or_else(|| format!("no broker '{name}'"))?), rest.trim())

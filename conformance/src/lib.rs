@@ -8,6 +8,7 @@
 //! [`frame`], [`method`] and [`field`] are the wire format, [`matching`] compares what came with what was expected.
 
 pub mod case;
+pub mod diff;
 pub mod differences;
 pub mod field;
 pub mod frame;
@@ -21,6 +22,7 @@ pub mod run;
 pub mod show;
 pub mod text;
 pub mod transport;
+pub mod url;
 
 pub use case::{Broker, Case};
 pub use run::{Failure, Options, Outcome, run};

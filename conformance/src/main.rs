@@ -1,10 +1,13 @@
 //! The command: plays the cases against a broker at a URL and prints how each went.
 #![allow(clippy::print_stdout)]
 
-use clap::Parser;
+mod diff_command;
+
+use clap::{Parser, Subcommand};
+use diff_command::DiffArguments;
 use leveret_conformance::report::{self, Line};
 use leveret_conformance::{
-    Broker, Case, Failure, Management, Options, Outcome, TcpTransport, differences, library, record, run,
+    Broker, Case, Failure, Management, Options, Outcome, TcpTransport, differences, library, record, run, url,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,7 +17,10 @@ use std::time::{Duration, Instant};
 
 /// Plays raw-frame AMQP 0-9-1 cases against a broker. Exits with 0 when every case passes.
 #[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The broker: amqp://user:password@host:port/vhost
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672")]
     url: String,
@@ -53,8 +59,18 @@ struct Arguments {
     quiet: bool,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    Diff(DiffArguments),
+}
+
 fn main() -> ExitCode {
-    match command(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let result = match &arguments.command {
+        Some(Command::Diff(arguments)) => diff_command::run(arguments),
+        None => command(&arguments),
+    };
+    match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(message) => {
@@ -180,25 +196,18 @@ fn management(arguments: &Arguments, address: &str, options: &Options) -> Manage
 }
 
 fn target(arguments: &Arguments) -> Result<(String, Options), String> {
-    let bad = || format!("'{}' is no URL like amqp://user:password@host:5672/vhost", arguments.url);
-    let rest = arguments.url.strip_prefix("amqp://").ok_or_else(bad)?;
-    let (login, place) = rest.rsplit_once('@').unwrap_or(("guest:guest", rest));
-    let (user, password) = login.split_once(':').ok_or_else(bad)?;
-    let (host, vhost) = place.split_once('/').unwrap_or((place, "%2F"));
-    let address = if host.contains(':') { host.to_string() } else { format!("{host}:5672") };
+    let (address, options) = url::parse(&arguments.url)?;
     let broker = match &arguments.broker {
         Some(name) => Some(Broker::named(name).ok_or("--broker takes rabbitmq or leveret")?),
         None => None,
     };
     let options = Options {
-        user: user.into(),
-        password: password.into(),
-        vhost: vhost.replace("%2F", "/").replace("%2f", "/"),
         broker,
         timeout: Duration::from_secs(arguments.timeout),
         // A recording must not miss what comes late, such as a refused login.
         patience: Duration::from_millis(if arguments.record.is_some() { 4000 } else { 50 }),
         run: format!("{}-", std::process::id()),
+        ..options
     };
     Ok((address, options))
 }

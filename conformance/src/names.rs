@@ -83,6 +83,11 @@ impl Names {
         values.filter(|value| value.starts_with("amq.gen-")).collect()
     }
 
+    /// Whether a name has this value already.
+    pub(crate) fn captured_value(&self, value: &[u8]) -> bool {
+        self.values.values().any(|known| known == value)
+    }
+
     /// Puts `$name` back in place of unique names, so that a message can be pasted into a case.
     pub fn contract(&self, text: &str) -> String {
         let mut out = text.to_string();

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 mod expect;
 mod handshake;
+mod live;
 mod manage;
 mod send;
 mod settle;

@@ -21,7 +21,7 @@ pub enum Arrived {
 }
 
 /// What plays the part of the network and of time.
-pub trait Transport {
+pub trait Transport: Send {
     /// Opens a connection; nothing is sent on it yet. The error says why it was refused.
     fn open(&mut self) -> Result<ConnectionId, String>;
 
@@ -101,8 +101,12 @@ impl Transport for TcpTransport {
     fn receive(&mut self, connection: ConnectionId, wait: Duration, into: &mut Vec<u8>) -> Arrived {
         let Some(stream) = self.streams.get_mut(&connection) else { return Arrived::Closed };
         let mut chunk = [0; 64 * 1024];
+        // The shortest timeout is that of the kernel's timer, several milliseconds.
+        let _ = stream.set_nonblocking(wait.is_zero());
         let _ = stream.set_read_timeout(Some(wait.max(Duration::from_micros(100))));
-        match stream.read(&mut chunk) {
+        let read = stream.read(&mut chunk);
+        let _ = stream.set_nonblocking(false);
+        match read {
             Ok(0) => Arrived::Closed,
             Ok(count) => {
                 into.extend_from_slice(&chunk[..count]);

@@ -28,11 +28,11 @@ impl VirtualHost {
     /// When it exists and differs, can't be made, or its name is reserved.
     pub fn declare_exchange(&self, definition: ExchangeDefinition) -> Result<(), BrokerError> {
         let _topology = self.topology.lock();
-        if definition.name.is_empty() {
-            return Err(BrokerError::DefaultExchange);
-        }
         if !self.shared().exchange_types.contains(&definition.kind) {
             return Err(BrokerError::UnknownExchangeType(definition.kind.to_string()));
+        }
+        if definition.name.is_empty() {
+            return Err(BrokerError::DefaultExchange);
         }
         if let Some(current) = self.exchange(&definition.name) {
             return current.definition().check_equivalent(&definition);
@@ -112,7 +112,7 @@ impl VirtualHost {
         let source = self.check_ends(&binding.source, &binding.destination, connection)?;
         let definition = Definition::Binding(self.name().clone(), binding.clone());
         let durable = source.definition().durable && self.is_durable(&binding.destination);
-        if !source.bindings().contains(&binding) {
+        if !source.bindings().contains(&binding.destination, &binding.routing_key, &binding.arguments) {
             let max = self.shared().limits.bindings_per_exchange_max;
             self.check_limit(max, source.bindings().len(), "binding", &source.definition().name)?;
         }
@@ -155,7 +155,7 @@ impl VirtualHost {
     /// Removes a binding. One that is not there is fine, and so is a missing end.
     ///
     /// # Errors
-    /// When either end is the default exchange, or a queue of another connection.
+    /// When either end is the default exchange, or there is such a binding to a queue of another connection.
     pub fn unbind(
         &self,
         source: &str,
@@ -165,8 +165,11 @@ impl VirtualHost {
         connection: Option<ConnectionId>,
     ) -> Result<(), BrokerError> {
         let mut topology = self.topology.lock();
+        let bound =
+            |exchange: Arc<Exchange>| exchange.bindings().contains(destination, routing_key, arguments);
         let source = match self.check_ends(source, destination, connection) {
             Err(BrokerError::NotFound(_)) => return Ok(()),
+            Err(BrokerError::Locked(_)) if !self.exchange(source).is_some_and(bound) => return Ok(()),
             source => source?,
         };
         let Some(binding) = source.unbind(destination, routing_key, arguments) else { return Ok(()) };

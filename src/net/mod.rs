@@ -1,5 +1,5 @@
 //! The asynchronous I/O of AMQP: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
-//! watch on the disk, shutdown.
+//! watches on the disk and the memory, shutdown.
 
 pub mod commits;
 pub mod control;
@@ -7,15 +7,17 @@ mod disk;
 mod drive;
 mod http;
 mod listen;
+mod memory;
 mod proxy;
 mod pump;
 pub mod tls;
 
 pub use control::Control;
-pub use disk::{DiskSpace, DiskWatch, disk_space};
+pub use disk::{DiskWatch, Volume};
 pub use drive::DriveLimits;
 pub use http::{HttpListener, PeerAddress};
 pub use listen::{Listener, ListenerLimits, Serving, Transport};
+pub use memory::{MemorySource, MemoryWatch, resident_bytes, total_bytes};
 pub use pump::{Committer, run_timer};
 pub use tls::Tls;
 

@@ -9,62 +9,82 @@ use crate::text::parse;
 impl Runner<'_> {
     /// Waits until what was sent has had all its effects.
     pub(super) fn settle(&mut self) {
+        self.settle_for(Duration::from_millis(1));
+    }
+
+    /// The same, listening for `rest` to the connections whose channels have all answered.
+    pub(super) fn settle_for(&mut self, rest: Duration) {
         let letters: Vec<char> =
             self.connections.keys().copied().filter(|letter| *letter != CONTROL).collect();
         if !self.transport.exact() {
             for _ in 0..2 {
-                letters.iter().for_each(|letter| self.flush_channels(*letter));
+                self.flush_channels(&letters);
                 self.flush_queues();
-                letters.iter().for_each(|letter| self.flush_channels(*letter));
+                self.flush_channels(&letters);
             }
         }
         for letter in letters {
             let wait =
-                self.connections.get(&letter).map_or(Duration::ZERO, |connection| self.patience(connection));
+                self.connections.get(&letter).map_or(rest, |connection| self.patience(connection, rest));
             while self.receive(letter, wait) == Arrived::Data {}
         }
     }
 
     /// How long to listen to a connection once its channels have answered: where they can't be asked, time must do.
-    fn patience(&self, connection: &Connection) -> Duration {
-        if self.transport.exact() || connection.ended {
-            return Duration::from_millis(1);
-        }
-        match (connection.raw, connection.ready) {
-            (false, true) => Duration::from_millis(1),
-            _ => self.options.patience,
-        }
+    fn patience(&self, connection: &Connection, rest: Duration) -> Duration {
+        let answers = connection.ready && !connection.raw;
+        if self.transport.exact() || connection.ended || answers { rest } else { self.options.patience }
     }
 
-    fn flush_channels(&mut self, letter: char) {
+    /// Asks all open channels something, then waits for all answers.
+    fn flush_channels(&mut self, letters: &[char]) {
+        let mut asked = Vec::new();
+        for letter in letters {
+            for channel in self.channels_to_ask(*letter) {
+                let place = (*letter, channel);
+                let sent = parse("channel.flow active").and_then(|line| self.send(place, &line));
+                asked.extend(sent.is_ok().then_some(place));
+            }
+        }
+        asked.into_iter().for_each(|place| self.until(place, "channel.flow-ok"));
+    }
+
+    /// The open channels of a connection, once its commits are done.
+    fn channels_to_ask(&mut self, letter: char) -> Vec<u16> {
         let deadline = Instant::now() + self.options.timeout;
         let commits = |connection: &Connection| !connection.committing.is_empty() && !connection.ended;
         while self.connections.get(&letter).is_some_and(commits) {
             if self.receive(letter, Duration::from_millis(50)) == Arrived::Closed || Instant::now() > deadline
             {
-                return;
+                return Vec::new();
             }
         }
-        let Some(connection) = self.connections.get(&letter) else { return };
+        let Some(connection) = self.connections.get(&letter) else { return Vec::new() };
         if !connection.ready || connection.ended || connection.closed || connection.raw || connection.paused {
-            return;
+            return Vec::new();
         }
-        let open = connection.channels.iter().filter(|(_, open)| **open);
-        for channel in open.map(|(channel, _)| *channel).collect::<Vec<_>>() {
-            let place = (letter, channel);
-            let Ok(line) = parse("channel.flow active") else { return };
-            if self.send(place, &line).is_err() {
-                return;
-            }
-            self.until(place, "channel.flow-ok");
-        }
+        connection.channels.iter().filter(|(_, open)| **open).map(|(channel, _)| *channel).collect()
     }
 
     /// Takes items of a place until this method comes; the others stay in the inbox.
-    fn until(&mut self, place: Place, name: &str) {
+    pub(super) fn until(&mut self, place: Place, name: &str) {
         let deadline = Instant::now() + self.options.timeout;
         let mut others = VecDeque::new();
-        while let Some(item) = self.next(place, deadline) {
+        loop {
+            let soon = Instant::now() + Duration::from_millis(20);
+            let Some(item) = self.next(place, deadline.min(soon)) else {
+                // Nothing answers behind connection.close.
+                let over = |connection: &Connection| {
+                    connection.closed || connection.ended && name != "connection.close-ok"
+                };
+                if self.connections.get(&place.0).is_none_or(over)
+                    || Instant::now() > deadline
+                    || self.transport.exact()
+                {
+                    break;
+                }
+                continue;
+            };
             let is = |wanted: &str| matches!(&item, Item::Method(method, _) if method.spec.name == wanted);
             if is(name) {
                 break;
@@ -89,24 +109,30 @@ impl Runner<'_> {
         }
     }
 
-    /// One call on the runner's own connection; an error closes the channel, the next call opens it again.
+    /// One call on the runner's own connection; whether it was answered as it should.
     fn control(&mut self, call: &str, name: &[u8]) -> bool {
+        match self.ask(call, name) {
+            Some(Item::Method(method, _)) => method.spec.name != "channel.close",
+            answer => answer.is_some(),
+        }
+    }
+
+    /// What one call on the runner's own connection answers; an error closes the channel, the next call opens it again.
+    pub(super) fn ask(&mut self, call: &str, name: &[u8]) -> Option<Item> {
         let text: String = name.iter().map(|byte| format!("\\x{byte:02x}")).collect();
-        let Ok(line) = parse(&format!("{call}=\"{}\"", text.replace("\\x24", "$$"))) else { return false };
+        let line = parse(&format!("{call}=\"{}\"", text.replace("\\x24", "$$"))).ok()?;
         let queues = self.queues.clone();
         let sent = self.send((CONTROL, 1), &line);
         self.queues = queues;
-        let Ok(()) = sent else { return false };
-        match self.next((CONTROL, 1), Instant::now() + self.options.timeout) {
-            Some(Item::Method(method, _)) if method.spec.name == "channel.close" => {
-                let _ = parse("channel.close-ok").and_then(|line| self.send((CONTROL, 1), &line));
-                if let Ok(connection) = self.connection(CONTROL) {
-                    connection.channels.remove(&1);
-                }
-                false
+        sent.ok()?;
+        let answer = self.next((CONTROL, 1), Instant::now() + self.options.timeout);
+        if matches!(&answer, Some(Item::Method(method, _)) if method.spec.name == "channel.close") {
+            let _ = parse("channel.close-ok").and_then(|line| self.send((CONTROL, 1), &line));
+            if let Ok(connection) = self.connection(CONTROL) {
+                connection.channels.remove(&1);
             }
-            answer => answer.is_some(),
         }
+        answer
     }
 
     pub(super) fn nothing(&mut self, place: Option<Place>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use super::deliver::Arguments;
 use super::queue::{REPLY_TO, saturating};
+use super::timeouts::consumer_timeout_ms;
 use super::unacked::Unacked;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
@@ -93,6 +94,7 @@ impl Channel {
         let tag = self.consumer_tag(consume, context);
         let id = context.broker().next_consumer_id();
         let priority = consumer_priority(arguments, &queue.definition().resource())?;
+        let timeout_ms = consumer_timeout_ms(arguments, &queue.definition().resource())?;
         // The reply is written before the queue gives anything to the consumer.
         let new = NewConsumer {
             id,
@@ -108,7 +110,8 @@ impl Channel {
             channel_credit: self.credit.clone(),
         };
         queue.lock().consume(new, context.turn)?;
-        self.consumers.insert(id, Consumer { tag: tag.as_str().into(), queue, no_ack: consume.no_ack });
+        let consumer = Consumer { tag: tag.as_str().into(), queue, no_ack: consume.no_ack, timeout_ms };
+        self.consumers.insert(id, consumer);
         self.reply_consume_ok(consume, &tag, context);
         context.vhost.apply_effects(context.turn);
         Ok(())
@@ -209,7 +212,12 @@ impl Channel {
             self.stats.get_no_ack += 1;
         } else {
             self.stats.get += 1;
-            self.unacked.push(Unacked { tag, consumer: None, queue, entry });
+            let timeout_ms = queue.lock().settings().consumer_timeout_ms;
+            let delivered_at = context.turn.now;
+            context
+                .ack_deadline
+                .note(delivered_at, timeout_ms.unwrap_or(context.amqp.settings.consumer_timeout_ms));
+            self.unacked.push(Unacked { tag, consumer: None, queue, entry, delivered_at });
         }
         Ok(())
     }

@@ -12,11 +12,13 @@ mod exchange;
 mod publish;
 mod queue;
 mod settle;
+mod timeouts;
 mod tx;
 mod unacked;
 
 pub use content::ContentLimits;
-pub(super) use deliver::Sent;
+pub(super) use deliver::{Sent, Wire};
+pub(super) use timeouts::AckDeadline;
 
 use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, put_method};
@@ -56,6 +58,7 @@ pub(super) struct Context<'a> {
     pub(super) exclusive_queues: &'a mut ExclusiveQueues,
     /// Numbers for names that the broker gives.
     pub(super) names: &'a mut NameGenerator,
+    pub(super) ack_deadline: &'a mut AckDeadline,
 }
 
 impl Context<'_> {
@@ -139,6 +142,8 @@ struct Consumer {
     tag: Arc<str>,
     queue: Arc<QueueHandle>,
     no_ack: bool,
+    /// How long it may take to acknowledge, if it says so itself; 0 is for ever.
+    timeout_ms: Option<u64>,
 }
 
 /// A direct reply-to consumer.

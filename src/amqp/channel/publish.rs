@@ -4,7 +4,7 @@ use super::content::Published;
 use super::deliver::Arguments;
 use super::{Channel, Context, Mode};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::{put_content, put_raw_method};
+use crate::amqp::frame::put_raw_method;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
@@ -161,7 +161,7 @@ impl Channel {
         arguments.put_short_str(b"NO_ROUTE");
         arguments.put_envelope(message);
         put_raw_method(context.out, self.number, RETURN, arguments.as_bytes());
-        put_content(context.out, self.number, message, message.properties(), context.frame_max);
+        self.put_message(message, None, context.frame_max, context.out);
     }
 
     /// Looks at the properties that RabbitMQ looks at. A reply address that stands for this channel is made a real one.

@@ -104,7 +104,8 @@ impl Channel {
         }
         let declaration = QueueDeclaration {
             name: name.clone(),
-            durable: declare.durable,
+            // An exclusive queue goes with its connection, whatever was asked for.
+            durable: declare.durable && !declare.exclusive,
             auto_delete: declare.auto_delete,
             exclusive_owner: declare.exclusive.then_some(context.connection),
             arguments,

@@ -25,7 +25,7 @@ impl Heartbeat {
 
     /// Seconds of silence that were agreed on; 0 is none.
     pub(super) fn timeout_s(&self) -> u16 {
-        self.half_ms.map_or(0, |half_ms| u16::try_from(half_ms / 500).unwrap_or(u16::MAX))
+        self.half_ms.map_or(0, |half| u16::try_from(half / 500).unwrap_or(u16::MAX))
     }
 
     /// Anything counts as a sign of life.

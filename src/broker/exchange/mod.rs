@@ -156,20 +156,6 @@ impl Exchange {
         &self.definition
     }
 
-    /// Counts of what is published to it.
-    pub fn counters(&self) -> &ExchangeCounters {
-        &self.counters
-    }
-
-    /// How fast it has been published to.
-    pub fn samples(&self) -> Samples<ExchangeStats> {
-        *self.samples.lock()
-    }
-
-    pub(in crate::broker) fn sample(&self, now: Millis) {
-        self.samples.lock().take(now, self.counters.stats());
-    }
-
     /// Where messages go that match no binding: what its argument says, or else the policy.
     pub fn alternate_exchange(&self) -> Option<Name> {
         self.policed.read().alternate_exchange.clone()
@@ -192,6 +178,20 @@ impl Exchange {
         let changes_routes = alternate_exchange != policed.alternate_exchange;
         *policed = Policed { applied, alternate_exchange };
         changes_routes
+    }
+
+    /// Counts of what is published to it.
+    pub fn counters(&self) -> &ExchangeCounters {
+        &self.counters
+    }
+
+    /// How fast it has been published to.
+    pub fn samples(&self) -> Samples<ExchangeStats> {
+        *self.samples.lock()
+    }
+
+    pub(in crate::broker) fn sample(&self, now: Millis) {
+        self.samples.lock().take(now, self.counters.stats());
     }
 
     /// The bindings, for routing and listing.
@@ -281,10 +281,9 @@ impl Bindings {
     }
 
     /// Whether there is such a binding.
-    pub fn contains(&self, binding: &Binding) -> bool {
-        let same_key = self.list.get(&(binding.destination.clone(), binding.routing_key.clone()));
-        same_key
-            .is_some_and(|list| list.iter().any(|other| same_arguments(&other.arguments, &binding.arguments)))
+    pub fn contains(&self, destination: &Destination, key: &ShortStr, arguments: &FieldTable) -> bool {
+        let same_key = self.list.get(&(destination.clone(), key.clone()));
+        same_key.is_some_and(|list| list.iter().any(|other| same_arguments(&other.arguments, arguments)))
     }
 
     /// The type's index.

@@ -204,9 +204,9 @@ fn parse(
     let asked = declaration.arguments.field("x-queue-type").and_then(Value::as_str);
     if matches!(asked, Some("quorum" | "stream")) {
         let forbidden = [
-            ("non-durable", !declaration.durable),
-            ("exclusive-owner", declaration.exclusive_owner.is_some()),
             ("auto-delete", declaration.auto_delete),
+            ("exclusive-owner", declaration.exclusive_owner.is_some()),
+            ("non-durable", !declaration.durable),
         ];
         if let Some((property, _)) = forbidden.into_iter().find(|(_, set)| *set) {
             return Err(BrokerError::InvalidProperty { property, resource });

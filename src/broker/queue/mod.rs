@@ -162,8 +162,8 @@ impl Queue {
         if self.has_limits() {
             // A message that a consumer takes at once never counts.
             self.deliver(turn);
-            self.drop_expired(turn);
             self.drop_head(turn);
+            self.drop_expired(turn);
         }
     }
 
@@ -248,10 +248,17 @@ impl Queue {
         Got::Message { entry: Box::new(entry), left: self.ready.len() }
     }
 
-    /// Deliveries have left the consumer's outbox.
-    pub fn sent(&mut self, consumer: ConsumerId, messages: u32, bytes: usize, turn: &mut Turn) {
+    /// Deliveries have left the consumer's outbox. Says how long they may go unacknowledged, if this queue says.
+    pub fn sent(
+        &mut self,
+        consumer: ConsumerId,
+        messages: u32,
+        bytes: usize,
+        turn: &mut Turn,
+    ) -> Option<u64> {
         self.consumers.sent(consumer, messages, bytes);
         self.dispatch(turn);
+        self.settings.consumer_timeout_ms
     }
 
     /// Delivered messages are done with: `messages` of them with `bytes` of bodies.
@@ -289,8 +296,8 @@ impl Queue {
             }
         }
         self.put_all(back);
-        self.drop_expired(turn);
         self.drop_head(turn);
+        self.drop_expired(turn);
         self.dispatch(turn);
     }
 

@@ -1,6 +1,7 @@
 //! A queue under policies: what is in force of them, and what a change of that does to the messages that are there.
 
 use super::{Queue, QueueSettings, Turn};
+use crate::broker::delivery::Outgoing;
 use crate::broker::policy::{self, Applied};
 use std::sync::Arc;
 
@@ -30,6 +31,12 @@ impl Queue {
         if before.expires_ms != self.settings.expires_ms {
             // Nobody could know that the queue would be missed.
             self.last_used = turn.now;
+        }
+        if before.consumer_timeout_ms != self.settings.consumer_timeout_ms {
+            for (consumer, _) in self.consumers.iter() {
+                consumer.outbox.open().push_back(Outgoing::TimeoutChanged { channel: consumer.channel });
+                turn.wake(&consumer.outbox);
+            }
         }
         self.drop_expired(turn);
         self.drop_head(turn);

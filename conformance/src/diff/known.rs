@@ -1,0 +1,87 @@
+//! Which differences of random runs are declared: the `random` sections of `differences.toml`. Called by [`super`].
+
+use super::observe::Observation;
+use crate::case::Broker;
+use crate::differences::Random;
+use crate::names::fits;
+
+/// What one broker sent and the other did not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Difference {
+    /// Lines that only the left one's observation has.
+    pub left: Vec<String>,
+    /// Lines that only the right one's has.
+    pub right: Vec<String>,
+}
+
+impl Difference {
+    /// Compares two observations; `None` if they are the same.
+    pub fn between(left: &Observation, right: &Observation) -> Option<Self> {
+        if (&left.lines, &left.counts) == (&right.lines, &right.counts) {
+            return None;
+        }
+        let all = |side: &Observation| side.lines.iter().chain(&side.counts).cloned().collect::<Vec<_>>();
+        let (all_left, all_right) = (all(left), all(right));
+        let left = without(&all_left, &all_right);
+        let right = without(&all_right, &all_left);
+        if left.is_empty() && right.is_empty() {
+            // The same lines in another order.
+            return Some(Self { left: all_left, right: all_right });
+        }
+        Some(Self { left, right })
+    }
+
+    /// Whether this shows nothing but what `other` shows too: the same methods and codes.
+    pub(crate) fn is_part_of(&self, other: &Self) -> bool {
+        let all = |lines: &[String], of: &[String]| {
+            let of: Vec<String> = of.iter().map(|line| kind(line)).collect();
+            lines.iter().all(|line| of.contains(&kind(line)))
+        };
+        all(&self.left, &other.left) && all(&self.right, &other.right)
+    }
+
+    /// The declared difference that this is, if it is one. `done` are the lines of the script so far.
+    pub(crate) fn declared<'d>(
+        &self,
+        brokers: [Option<Broker>; 2],
+        done: &[String],
+        declared: &'d [Random],
+    ) -> Option<&'d Random> {
+        let (rabbitmq, leveret) = match brokers {
+            [Some(Broker::RabbitMq), Some(Broker::Leveret)] => (&self.left, &self.right),
+            [Some(Broker::Leveret), Some(Broker::RabbitMq)] => (&self.right, &self.left),
+            _ => return None,
+        };
+        let one_of =
+            |globs: &[String], line: &String| globs.iter().any(|glob| fits(glob.as_bytes(), line.as_bytes()));
+        declared.iter().find(|random| {
+            !random.rabbitmq.is_empty() | !random.leveret.is_empty()
+                && rabbitmq.iter().all(|line| one_of(&random.rabbitmq, line))
+                && leveret.iter().all(|line| one_of(&random.leveret, line))
+                && random
+                    .after
+                    .iter()
+                    .all(|glob| done.iter().any(|line| fits(glob.as_bytes(), line.as_bytes())))
+        })
+    }
+}
+
+/// What a line is about: the method, and the code if it is a close; counts of queues are all alike.
+fn kind(line: &str) -> String {
+    let (_, words) = line.split_once("< ").unwrap_or(("", "count"));
+    let close = words.contains(".close ");
+    words.split(' ').take(if close { 3 } else { 1 }).collect::<Vec<_>>().join(" ")
+}
+
+/// The lines of `from` that `other` has not, each as often as it has it more often.
+fn without(from: &[String], other: &[String]) -> Vec<String> {
+    let mut other: Vec<&String> = other.iter().collect();
+    let stays = |line: &&String| match other.iter().position(|there| there == line) {
+        Some(at) => {
+            other.swap_remove(at);
+            false
+        }
+        None => true,
+    };
+    from.iter().filter(stays).cloned().collect()
+}
