@@ -305,24 +305,28 @@ fn disk_watch(config: &Config, broker: &Arc<Broker>) -> Option<DiskWatch> {
 
 /// The watch on the memory that the broker takes, unless it may take any. It has looked once.
 fn memory_watch(config: &Config, broker: &Arc<Broker>) -> Option<MemoryWatch> {
-    let limit_bytes = match config.limits.memory_high_watermark {
-        MemoryLimit::None => return None,
-        MemoryLimit::Bytes(bytes) => bytes,
-        MemoryLimit::Fraction(fraction) => match net::total_bytes() {
-            // Rounding by some bytes is no matter here.
-            Ok(total) => (total as f64 * fraction) as u64,
-            Err(error) => {
-                tracing::warn!(
-                    "the size of the memory can't be read, so publishers are not blocked when it runs short; set \
-                     limits.memory_high_watermark in bytes: {error}"
-                );
-                return None;
-            }
-        },
+    let Some(limit_bytes) = memory_limit_bytes(config) else {
+        if config.limits.memory_high_watermark != MemoryLimit::None {
+            tracing::warn!(
+                "the size of the memory can't be read, so publishers are not blocked when it runs short; set \
+                 limits.memory_high_watermark in bytes"
+            );
+        }
+        return None;
     };
     let mut watch = MemoryWatch::new(limit_bytes, broker.clone(), Box::new(net::resident_bytes));
     watch.look();
     Some(watch)
+}
+
+/// What the broker may take of memory before publishers are blocked, if that is limited and known.
+fn memory_limit_bytes(config: &Config) -> Option<u64> {
+    match config.limits.memory_high_watermark {
+        MemoryLimit::None => None,
+        MemoryLimit::Bytes(bytes) => Some(bytes),
+        // Rounding by some bytes is no matter here.
+        MemoryLimit::Fraction(fraction) => Some((net::total_bytes().ok()? as f64 * fraction) as u64),
+    }
 }
 
 /// How often a long recovery says how far it is.
@@ -355,7 +359,8 @@ fn metrics_settings(config: &Config) -> MetricsSettings {
         cluster_name: config.server.cluster_name.clone(),
         version: config.server.version.clone(),
         data_dir: (config.store.engine == Engine::Sled).then(|| config.data_dir.clone()),
-        disk_free_bytes: config.limits.disk_free_bytes,
+        disk_free_limit_bytes: config.limits.disk_free_bytes,
+        memory_limit_bytes: memory_limit_bytes(config),
     }
 }
 
@@ -374,7 +379,7 @@ fn management_settings(config: &Config, listeners: Vec<ListenerFacts>) -> Manage
             Engine::Sled => Some(config.data_dir.clone()),
         },
         disk_free_limit_bytes: config.limits.disk_free_bytes,
-        memory_limit_bytes: None,
+        memory_limit_bytes: memory_limit_bytes(config),
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) enum Kind {
     Counter,
     /// It moves up and down.
     Gauge,
+    /// Neither: the labels are what it says.
+    Untyped,
 }
 
 impl fmt::Display for Kind {
@@ -20,6 +22,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Untyped => "untyped",
         })
     }
 }
@@ -31,22 +34,37 @@ pub(super) struct Metric<T> {
     pub(super) kind: Kind,
     pub(super) help: &'static str,
     pub(super) value: fn(&T) -> f64,
-    /// Whether the values of several things add up to something.
-    pub(super) adds_up: bool,
+    pub(super) together: Together,
+}
+
+/// What the values of several things say of all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Together {
+    /// Their sum.
+    Sum,
+    /// The greatest of them.
+    Greatest,
+    /// Nothing.
+    Nothing,
 }
 
 impl<T> Metric<T> {
     pub(super) const fn counter(name: &'static str, help: &'static str, value: fn(&T) -> f64) -> Metric<T> {
-        Metric { name, kind: Kind::Counter, help, value, adds_up: true }
+        Metric { name, kind: Kind::Counter, help, value, together: Together::Sum }
     }
 
     pub(super) const fn gauge(name: &'static str, help: &'static str, value: fn(&T) -> f64) -> Metric<T> {
-        Metric { name, kind: Kind::Gauge, help, value, adds_up: true }
+        Metric { name, kind: Kind::Gauge, help, value, together: Together::Sum }
     }
 
     /// A gauge of which only the greatest value says something of all.
     pub(super) const fn greatest(name: &'static str, help: &'static str, value: fn(&T) -> f64) -> Metric<T> {
-        Metric { name, kind: Kind::Gauge, help, value, adds_up: false }
+        Metric { name, kind: Kind::Gauge, help, value, together: Together::Greatest }
+    }
+
+    /// A gauge that says nothing of several things together.
+    pub(super) const fn single(name: &'static str, help: &'static str, value: fn(&T) -> f64) -> Metric<T> {
+        Metric { name, kind: Kind::Gauge, help, value, together: Together::Nothing }
     }
 }
 
@@ -104,6 +122,12 @@ impl Exposition {
         self.text.write_fmt(text).expect("a String takes everything");
     }
 
+    /// A line for those who read the text themselves.
+    pub(super) fn comment(&mut self, text: &str) {
+        let text = text.replace('\n', " ");
+        self.put(format_args!("# {text}\n"));
+    }
+
     /// One value without labels.
     pub(super) fn one(&mut self, name: &str, kind: Kind, help: &str, value: f64) {
         self.with_labels(name, kind, help, &[(Labels::default(), value)]);
@@ -131,7 +155,11 @@ impl Exposition {
     pub(super) fn totals<T>(&mut self, metrics: &[Metric<T>], things: &[(Labels, T)]) {
         for metric in metrics {
             let values = things.iter().map(|(_, thing)| (metric.value)(thing));
-            let total = if metric.adds_up { values.sum() } else { values.fold(0.0, f64::max) };
+            let total = match metric.together {
+                Together::Sum => values.sum(),
+                Together::Greatest => values.fold(0.0, f64::max),
+                Together::Nothing => continue,
+            };
             self.one(metric.name, metric.kind, metric.help, total);
         }
     }
@@ -158,6 +186,7 @@ mod tests {
         let metrics = [
             Metric::<f64>::counter("things_total", "Things.", |thing| *thing),
             Metric::greatest("age_seconds", "Age.", |thing| thing / 2.0),
+            Metric::single("use", "Use.", |_| f64::NAN),
         ];
         let things = [(Labels::new(&[("a", "x\\\"\n"), ("b", "")]), 1.0), (Labels::new(&[("a", "y")]), 3.0)];
         let mut out = Exposition::new("p_");
@@ -176,6 +205,10 @@ p_things_total{a="y"} 3
 # TYPE p_age_seconds gauge
 p_age_seconds{a="x\\\"\n",b=""} 0.5
 p_age_seconds{a="y"} 1.5
+# HELP p_use Use.
+# TYPE p_use gauge
+p_use{a="x\\\"\n",b=""} NaN
+p_use{a="y"} NaN
 # HELP p_things_total Things.
 # TYPE p_things_total counter
 p_things_total 4

@@ -10,10 +10,10 @@
 
 mod exposition;
 mod objects;
-mod process;
 mod totals;
 
 use crate::broker::Broker;
+use crate::broker::stats::MessageStats;
 use crate::clock::Clock;
 use crate::message::Millis;
 use crate::net::commits::CommitStats;
@@ -30,6 +30,7 @@ use std::sync::Arc;
 const PREFIX: &str = "rabbitmq_";
 const DETAILED_PREFIX: &str = "rabbitmq_detailed_";
 const OWN_PREFIX: &str = "leveret_";
+const OWN_DETAILED_PREFIX: &str = "leveret_detailed_";
 
 /// What metrics say of the broker that the broker does not know itself.
 #[derive(Clone, Debug)]
@@ -42,8 +43,10 @@ pub struct MetricsSettings {
     pub version: String,
     /// The directory whose volume is watched, if anything is kept.
     pub data_dir: Option<PathBuf>,
-    /// How much has to stay free there, if that is set.
-    pub disk_free_bytes: Option<u64>,
+    /// What has to stay free there; without it the size of the volume decides.
+    pub disk_free_limit_bytes: Option<u64>,
+    /// What the broker may take of memory, if that is limited.
+    pub memory_limit_bytes: Option<u64>,
 }
 
 /// The metrics of a broker, apart from their sockets.
@@ -63,28 +66,40 @@ enum View {
     Each,
 }
 
-/// What can be asked for with `family`.
-const FAMILIES: &[(&str, fn(&mut Exposition, &Metrics, &Objects))] = &[
+/// Writes a family.
+type PutFamily = fn(&mut Exposition, &Metrics, &Objects);
+
+/// What can be asked for with `family`. RabbitMQ has more of them; what is not here is nothing that we could tell of.
+const FAMILIES: &[(&str, PutFamily)] = &[
     ("connection_churn_metrics", |out, metrics, _| metrics.put_churn(out)),
     ("node_coarse_metrics", |out, metrics, _| metrics.put_node(out)),
     ("node_metrics", |out, metrics, _| metrics.put_node_limits(out)),
+    ("node_persister_metrics", |out, metrics, _| metrics.put_io(out)),
     ("queue_coarse_metrics", |out, _, objects| out.each(objects::QUEUE_COARSE, &objects.queues)),
     ("queue_consumer_count", |out, _, objects| out.each(objects::QUEUE_CONSUMERS, &objects.queues)),
-    ("queue_metrics", |out, _, objects| {
-        out.each(objects::QUEUES, &objects.queues);
-        out.each(objects::QUEUE_AGES, &objects.queues);
-    }),
-    ("queue_delivery_metrics", |out, _, objects| {
-        out.each(objects::QUEUE_MESSAGES, &of_each(&objects.queues, objects::Queue::messages));
-    }),
+    ("queue_metrics", |out, _, objects| out.each(objects::QUEUES, &objects.queues)),
     ("channel_metrics", |out, _, objects| out.each(objects::CHANNELS, &objects.channels)),
     ("channel_exchange_metrics", |out, _, objects| {
-        out.each(objects::MESSAGES, &of_each(&objects.channels, |channel| channel.stats));
+        out.each(objects::CHANNEL_PUBLISHED, &of_each(&objects.channels, |channel| channel.stats));
+    }),
+    ("channel_queue_metrics", |out, _, objects| {
+        out.each(objects::CHANNEL_DELIVERED, &of_each(&objects.channels, |channel| channel.stats));
+    }),
+    ("channel_queue_exchange_metrics", |out, _, objects| {
+        out.each(objects::QUEUE_PUBLISHED, &objects.published);
     }),
     ("connection_coarse_metrics", |out, _, objects| {
         out.each(objects::CONNECTIONS_COARSE, &objects.connections);
     }),
     ("connection_metrics", |out, _, objects| out.each(objects::CONNECTIONS, &objects.connections)),
+];
+
+/// Our own families, which have a prefix of their own.
+const OWN_FAMILIES: &[(&str, PutFamily)] = &[
+    ("queue_age_metrics", |out, _, objects| out.each(objects::QUEUE_AGES, &objects.queues)),
+    ("queue_delivery_metrics", |out, _, objects| {
+        out.each(objects::QUEUE_MESSAGES, &of_each(&objects.queues, objects::Queue::messages));
+    }),
     ("exchange_metrics", |out, _, objects| out.each(objects::EXCHANGES, &objects.exchanges)),
 ];
 
@@ -107,27 +122,22 @@ impl Metrics {
 
     /// What answers requests.
     pub fn router(&self) -> Router {
-        let answer = |text: fn(&Metrics, &Query) -> Result<String, String>| {
+        let answer = |text: fn(&Metrics, &Query) -> String| {
             let metrics = self.clone();
             get(async move |RawQuery(query): RawQuery| metrics.answer(text, query).await)
         };
         Router::new()
-            .route("/metrics", answer(|metrics, _| Ok(metrics.all(View::Together))))
-            .route("/metrics/per-object", answer(|metrics, _| Ok(metrics.all(View::Each))))
+            .route("/metrics", answer(|metrics, _| metrics.all(View::Together)))
+            .route("/metrics/per-object", answer(|metrics, _| metrics.all(View::Each)))
             .route("/metrics/detailed", answer(Metrics::detailed))
-            .route("/metrics/memory-breakdown", answer(|metrics, _| Ok(metrics.memory())))
+            .route("/metrics/memory-breakdown", answer(|metrics, _| metrics.memory()))
     }
 
     /// Writes on a thread for what may take its time: there may be many queues.
-    async fn answer(
-        self,
-        text: fn(&Metrics, &Query) -> Result<String, String>,
-        query: Option<String>,
-    ) -> Response {
+    async fn answer(self, text: fn(&Metrics, &Query) -> String, query: Option<String>) -> Response {
         let query = Query::parse(query.as_deref().unwrap_or_default());
         match tokio::task::spawn_blocking(move || text(&self, &query)).await {
-            Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
-            Ok(Err(reason)) => (StatusCode::BAD_REQUEST, reason).into_response(),
+            Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
             Err(error) => {
                 tracing::error!("metrics could not be written, please report this: {error}");
                 StatusCode::INTERNAL_SERVER_ERROR.into_response()
@@ -155,15 +165,19 @@ impl Metrics {
         put(&mut out, view, objects::CHANNELS, &objects.channels);
         put(&mut out, view, objects::CONNECTIONS_COARSE, &objects.connections);
         put(&mut out, view, objects::CONNECTIONS, &objects.connections);
-        let (published, queued) = match view {
+        let (clients, published, queued) = match view {
             View::Each => (
                 of_each(&objects.channels, |channel| channel.stats),
+                objects.published.clone(),
                 of_each(&objects.queues, objects::Queue::messages),
             ),
             // Counts of all there have been: what is gone does not make a counter fall.
-            View::Together => (self.published(), self.queued()),
+            View::Together => (alone(self.done_by_clients()), alone(self.routed()), alone(self.done_in_queues())),
         };
-        out.each(objects::MESSAGES, &published);
+        out.each(objects::CHANNEL_PUBLISHED, &clients);
+        out.each(objects::CHANNEL_DELIVERED, &clients);
+        out.each(objects::QUEUE_PUBLISHED, &published);
+        self.put_io(&mut out);
         out.set_prefix(OWN_PREFIX);
         out.each(objects::QUEUE_MESSAGES, &queued);
         put(&mut out, view, objects::QUEUE_AGES, &objects.queues);
@@ -172,24 +186,32 @@ impl Metrics {
         out.into_text()
     }
 
-    fn detailed(&self, query: &Query) -> Result<String, String> {
+    fn detailed(&self, query: &Query) -> String {
         let objects = self.look(&query.filter);
         let mut out = Exposition::new(PREFIX);
         self.put_identity(&mut out);
-        out.set_prefix(DETAILED_PREFIX);
+        for (prefix, families) in [(DETAILED_PREFIX, FAMILIES), (OWN_DETAILED_PREFIX, OWN_FAMILIES)] {
+            out.set_prefix(prefix);
+            for (name, put) in families {
+                // The count of consumers is one of the queue's metrics, and stands there once.
+                let is_asked = |name: &str| query.families.iter().any(|asked| asked == name);
+                if is_asked(name) || (*name == "queue_consumer_count" && is_asked("queue_metrics")) {
+                    put(&mut out, self, &objects);
+                }
+            }
+        }
         for asked in &query.families {
-            if !FAMILIES.iter().any(|(name, _)| name == asked) {
-                let known: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
-                return Err(format!("there is no family {asked:?}; there are {}\n", known.join(", ")));
+            if !FAMILIES.iter().chain(OWN_FAMILIES).any(|(name, _)| name == asked) {
+                out.comment(&format!("there is no family {asked:?}"));
             }
         }
-        for (name, put) in FAMILIES {
-            if query.families.iter().any(|asked| asked == name) {
-                put(&mut out, self, &objects);
-            }
-        }
-        Ok(out.into_text())
+        out.into_text()
     }
+}
+
+/// Counts that are of nothing in particular.
+fn alone(stats: MessageStats) -> Vec<(exposition::Labels, MessageStats)> {
+    vec![(exposition::Labels::default(), stats)]
 }
 
 fn put<T>(out: &mut Exposition, view: View, metrics: &[Metric<T>], things: &[(exposition::Labels, T)]) {

@@ -33,6 +33,8 @@ impl Queue {
 /// All that can be told one by one.
 pub(super) struct Objects {
     pub(super) queues: Vec<(Labels, Queue)>,
+    /// What was done with the messages of each queue, under the labels that RabbitMQ has where exchanges are told too.
+    pub(super) published: Vec<(Labels, MessageStats)>,
     pub(super) channels: Vec<(Labels, ChannelFacts)>,
     pub(super) connections: Vec<(Labels, Connection)>,
     pub(super) exchanges: Vec<(Labels, ExchangeStats)>,
@@ -56,6 +58,7 @@ impl Objects {
     pub(super) fn look(broker: &Broker, filter: &Filter, now: Millis) -> Objects {
         let mut objects = Objects {
             queues: Vec::new(),
+            published: Vec::new(),
             channels: Vec::new(),
             connections: Vec::new(),
             exchanges: Vec::new(),
@@ -68,9 +71,10 @@ impl Objects {
             queues.retain(|queue| Filter::wants(&filter.queues, &queue.definition().name));
             queues.sort_by(|a, b| a.definition().name.cmp(&b.definition().name));
             for queue in queues {
-                let labels = Labels::new(&[("vhost", vhost.name()), ("queue", &queue.definition().name)]);
+                let (vhost, name) = (vhost.name(), &queue.definition().name);
                 let state = queue.lock().state();
-                objects.queues.push((labels, Queue { state, now }));
+                objects.published.push((Labels::new(&[("queue_vhost", vhost), ("queue", name)]), state.stats));
+                objects.queues.push((Labels::new(&[("vhost", vhost), ("queue", name)]), Queue { state, now }));
             }
             let mut exchanges = vhost.exchanges();
             exchanges.sort_by(|a, b| a.definition().name.cmp(&b.definition().name));
@@ -152,7 +156,7 @@ pub(super) const QUEUE_COARSE: &[Metric<Queue>] = &[
 pub(super) const QUEUE_CONSUMERS: &[Metric<Queue>] =
     &[Metric::gauge("queue_consumers", "Consumers on a queue", of!(Queue, state.consumers))];
 
-/// The family `queue_metrics`, but for the consumers.
+/// The family `queue_metrics`, but for the count of consumers.
 pub(super) const QUEUES: &[Metric<Queue>] = &[
     Metric::gauge(
         "queue_messages_bytes",
@@ -186,7 +190,18 @@ pub(super) const QUEUES: &[Metric<Queue>] = &[
         "Memory that the ready messages of a queue take, about",
         of!(Queue, state.resident_bytes),
     ),
+    Metric::single("queue_consumer_capacity", "Whether a consumer has room for the next message", has_capacity),
+    Metric::single("queue_consumer_utilisation", "Same as consumer capacity", has_capacity),
+    Metric::single(
+        "queue_head_message_timestamp",
+        "Timestamp of the first message in the queue, if any",
+        |queue| queue.state.head_timestamp.map_or(f64::NAN, float),
+    ),
 ];
+
+fn has_capacity(queue: &Queue) -> f64 {
+    f64::from(u8::from(queue.state.is_waiting))
+}
 
 /// Leveret's own.
 pub(super) const QUEUE_AGES: &[Metric<Queue>] = &[Metric::greatest(
@@ -198,13 +213,15 @@ pub(super) const QUEUE_AGES: &[Metric<Queue>] = &[Metric::greatest(
     },
 )];
 
+/// The family `channel_queue_exchange_metrics`.
+pub(super) const QUEUE_PUBLISHED: &[Metric<MessageStats>] = &[Metric::counter(
+    "queue_messages_published_total",
+    "Messages put into a queue",
+    of!(MessageStats, publish),
+)];
+
 /// Leveret's own: what was done with the messages of a queue, or of all there have been.
 pub(super) const QUEUE_MESSAGES: &[Metric<MessageStats>] = &[
-    Metric::counter(
-        "queue_messages_published_total",
-        "Messages put into a queue",
-        of!(MessageStats, publish),
-    ),
     Metric::counter(
         "queue_messages_delivered_total",
         "Messages that went to consumers and fetchers",
@@ -273,9 +290,8 @@ pub(super) const CHANNELS: &[Metric<ChannelFacts>] = &[
     ),
 ];
 
-/// The families `channel_exchange_metrics` and `channel_queue_metrics`: what clients did with messages. Of a channel, or of all
-/// there have been.
-pub(super) const MESSAGES: &[Metric<MessageStats>] = &[
+/// The family `channel_exchange_metrics`: what publishers did. Of a channel, or of all there have been.
+pub(super) const CHANNEL_PUBLISHED: &[Metric<MessageStats>] = &[
     Metric::counter(
         "channel_messages_published_total",
         "Messages published into an exchange on a channel",
@@ -296,6 +312,10 @@ pub(super) const MESSAGES: &[Metric<MessageStats>] = &[
         "Messages published as non-mandatory and dropped as unroutable",
         of!(MessageStats, drop_unroutable),
     ),
+];
+
+/// The family `channel_queue_metrics`: what consumers did. Of a channel, or of all there have been.
+pub(super) const CHANNEL_DELIVERED: &[Metric<MessageStats>] = &[
     Metric::counter(
         "channel_get_ack_total",
         "Messages fetched in manual acknowledgement mode",

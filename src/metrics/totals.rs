@@ -2,12 +2,12 @@
 
 use super::exposition::{Exposition, Kind, Labels};
 use super::objects::Objects;
-use super::process::Process;
 use super::{Metrics, OWN_PREFIX, PREFIX};
+use crate::broker::alarms::Alarm;
 use crate::broker::queue::QueueType;
 use crate::broker::stats::MessageStats;
-use crate::net::disk_space;
-use Kind::{Counter, Gauge};
+use crate::net::{Process, Volume};
+use Kind::{Counter, Gauge, Untyped};
 
 /// What RabbitMQ calls the protocol in labels.
 const PROTOCOL: (&str, &str) = ("protocol", "amqp091");
@@ -21,6 +21,12 @@ type OfMessages = (&'static str, &'static str, fn(&MessageStats) -> u64);
 /// Without a queue's type.
 const GLOBAL: &[OfMessages] = &[
     ("global_messages_received_total", "Messages received from publishers", |stats| stats.publish),
+    (
+        "global_messages_received_confirm_total",
+        "Messages received from publishers using publisher confirms",
+        |stats| stats.publish_confirm,
+    ),
+    ("global_messages_routed_total", "Messages routed to queues", |stats| stats.routed),
     ("global_messages_confirmed_total", "Messages confirmed to publishers", |stats| stats.confirm),
     (
         "global_messages_unroutable_dropped_total",
@@ -64,25 +70,27 @@ const GLOBAL_BY_TYPE: &[OfMessages] = &[
     ("global_messages_acknowledged_total", "Messages acknowledged by consumers", |stats| stats.ack),
 ];
 
-/// By the queue's type, without a protocol.
-const DEAD: &[OfMessages] = &[
+/// By the queue's type and by whether there was a dead-letter exchange: name, help, all, those of them that went there.
+type OfDead = (&'static str, &'static str, fn(&MessageStats) -> (u64, u64));
+
+const DEAD: &[OfDead] = &[
     ("global_messages_dead_lettered_expired_total", "Messages dead due to message TTL exceeded", |stats| {
-        stats.dead_expired
+        (stats.dead_expired, stats.dead_lettered_expired)
     }),
     (
         "global_messages_dead_lettered_maxlen_total",
         "Messages dead due to overflow drop-head or reject-publish-dlx",
-        |stats| stats.dead_maxlen,
+        |stats| (stats.dead_maxlen, stats.dead_lettered_maxlen),
     ),
     (
         "global_messages_dead_lettered_rejected_total",
         "Messages dead due to basic.reject or basic.nack",
-        |stats| stats.dead_rejected,
+        |stats| (stats.dead_rejected, stats.dead_lettered_rejected),
     ),
     (
         "global_messages_dead_lettered_delivery_limit_total",
         "Messages dead due to delivery-limit exceeded",
-        |stats| stats.dead_delivery_limit,
+        |stats| (stats.dead_delivery_limit, stats.dead_lettered_delivery_limit),
     ),
 ];
 
@@ -95,28 +103,32 @@ impl Metrics {
             ("product_version", env!("CARGO_PKG_VERSION")),
         ]);
         let help = "The version that is spoken, and that of the product";
-        out.with_labels("build_info", Gauge, help, &[(build, 1.0)]);
+        out.with_labels("build_info", Untyped, help, &[(build, 1.0)]);
         let identity = Labels::new(&[
             ("rabbitmq_node", &settings.node_name),
             ("rabbitmq_cluster", &settings.cluster_name),
             ("rabbitmq_cluster_permanent_id", &settings.cluster_name),
         ]);
-        out.with_labels("identity_info", Gauge, "Names of the node and of the cluster", &[(identity, 1.0)]);
+        out.with_labels("identity_info", Untyped, "Names of the node and of the cluster", &[(identity, 1.0)]);
     }
 
     pub(super) fn put_alarms(&self, out: &mut Exposition) {
-        let reason = self.broker.alarms().reason().unwrap_or_default();
-        let is_raised = |word: &str| f64::from(u8::from(reason.contains(word)));
-        out.one(
-            "alarms_memory_used_watermark",
-            Gauge,
-            "is 1 if the memory alarm is in effect",
-            is_raised("memory"),
-        );
-        let help = "is 1 if the alarm of free disk space is in effect";
-        out.one("alarms_free_disk_space_watermark", Gauge, help, is_raised("disk"));
-        let help = "is 1 if the alarm of file descriptors is in effect, which there is none of here";
-        out.one("alarms_file_descriptor_limit", Gauge, help, 0.0);
+        let is_raised = |alarm| f64::from(u8::from(self.broker.alarms().is_raised(alarm)));
+        for (name, help, value) in [
+            ("alarms_memory_used_watermark", "is 1 if the memory alarm is in effect", is_raised(Alarm::Memory)),
+            (
+                "alarms_free_disk_space_watermark",
+                "is 1 if the alarm of free disk space is in effect",
+                is_raised(Alarm::Disk),
+            ),
+            (
+                "alarms_file_descriptor_limit",
+                "is 1 if the alarm of file descriptors is in effect, which is never: there is none",
+                0.0,
+            ),
+        ] {
+            out.one(name, Gauge, help, value);
+        }
     }
 
     pub(super) fn put_churn(&self, out: &mut Exposition) {
@@ -140,37 +152,59 @@ impl Metrics {
 
     pub(super) fn put_node(&self, out: &mut Exposition) {
         let process = Process::look();
-        let mut put = |name, help, value: Option<u64>| {
-            if let Some(value) = value {
-                out.one(name, Gauge, help, value as f64);
-            }
-        };
-        put("process_resident_memory_bytes", "Memory used in bytes", process.resident_bytes);
-        put("process_open_fds", "Open file descriptors", process.open_fds);
-        put(
-            "process_open_tcp_sockets",
-            "Open connections of AMQP",
-            Some(self.broker.connections().count() as u64),
-        );
-        let space = self.settings.data_dir.as_deref().and_then(|path| disk_space(path, None));
-        put(
-            "disk_space_available_bytes",
-            "Disk space available in bytes",
-            space.map(|space| space.free_bytes),
-        );
+        for (name, help, value) in [
+            ("process_open_fds", "Open file descriptors", process.open_files),
+            ("process_open_tcp_sockets", "Open connections", self.broker.connections().count() as u64),
+            ("process_resident_memory_bytes", "Memory used in bytes", process.resident_bytes),
+            ("erlang_processes_used", "Threads, where RabbitMQ tells of Erlang's processes", process.threads),
+        ] {
+            out.one(name, Gauge, help, value as f64);
+        }
+        if let Some(volume) = self.volume() {
+            let help = "Disk space available in bytes";
+            out.one("disk_space_available_bytes", Gauge, help, volume.free_bytes as f64);
+        }
     }
 
     pub(super) fn put_node_limits(&self, out: &mut Exposition) {
-        if let Some(max) = Process::look().fds_max {
-            out.one("process_max_fds", Gauge, "Open file descriptors limit", max as f64);
+        let process = Process::look();
+        let settings = &self.settings;
+        let memory_limit = settings.memory_limit_bytes.unwrap_or(process.machine_bytes);
+        for (name, help, value) in [
+            ("process_max_fds", "Open file descriptors limit", process.open_files_max),
+            ("process_max_tcp_sockets", "Open TCP sockets limit", process.open_files_max),
+            ("resident_memory_limit_bytes", "Memory high watermark in bytes", memory_limit),
+            ("erlang_processes_limit", "Threads limit", process.threads_max),
+        ] {
+            out.one(name, Gauge, help, value as f64);
         }
-        let space = self.settings.data_dir.as_deref();
-        if let Some(space) = space.and_then(|path| disk_space(path, self.settings.disk_free_bytes)) {
+        if let Some(volume) = self.volume() {
+            let limit_bytes = settings.disk_free_limit_bytes.unwrap_or_else(|| volume.default_limit_bytes());
             let help = "Free disk space low watermark in bytes";
-            out.one("disk_space_available_limit_bytes", Gauge, help, space.limit_bytes as f64);
+            out.one("disk_space_available_limit_bytes", Gauge, help, limit_bytes as f64);
         }
         let uptime_ms = self.clock.now().saturating_sub(self.started_at);
         out.one("erlang_uptime_seconds", Gauge, "Node uptime", uptime_ms as f64 / 1000.0);
+    }
+
+    fn volume(&self) -> Option<Volume> {
+        Volume::of(self.settings.data_dir.as_deref()?).ok()
+    }
+
+    pub(super) fn put_io(&self, out: &mut Exposition) {
+        let io = self.commits.io();
+        for (name, help, value) in [
+            ("io_read_ops_total", "Total number of I/O read operations", io.reads.count as f64),
+            ("io_read_bytes_total", "Total number of I/O bytes read", io.reads.bytes as f64),
+            ("io_read_time_seconds_total", "Total I/O read time", io.reads.seconds),
+            ("io_write_ops_total", "Total number of I/O write operations", io.writes.count as f64),
+            ("io_write_bytes_total", "Total number of I/O bytes written", io.writes.bytes as f64),
+            ("io_write_time_seconds_total", "Total I/O write time", io.writes.seconds),
+            ("io_sync_ops_total", "Total number of I/O sync operations", io.syncs.count as f64),
+            ("io_sync_time_seconds_total", "Total I/O sync time", io.syncs.seconds),
+        ] {
+            out.one(name, Counter, help, value);
+        }
     }
 
     pub(super) fn put_counts(&self, out: &mut Exposition, objects: &Objects) {
@@ -195,45 +229,49 @@ impl Metrics {
     }
 
     /// What clients did with messages since the start, on whatever connection.
-    pub(super) fn published(&self) -> Vec<(Labels, MessageStats)> {
+    pub(super) fn done_by_clients(&self) -> MessageStats {
         let mut total = MessageStats::default();
         for stats in self.broker.connections().stats_by_vhost().values() {
             total.add(stats);
         }
-        vec![(Labels::default(), total)]
+        total
+    }
+
+    /// What publishers put into queues since the start.
+    pub(super) fn routed(&self) -> MessageStats {
+        MessageStats { publish: self.done_by_clients().routed, ..MessageStats::default() }
     }
 
     /// What was done with the messages of queues since the start.
-    pub(super) fn queued(&self) -> Vec<(Labels, MessageStats)> {
+    pub(super) fn done_in_queues(&self) -> MessageStats {
         let mut total = MessageStats::default();
         for (queue_type, _) in QUEUE_TYPES {
             total.add(&self.broker.queue_stats(queue_type));
         }
-        vec![(Labels::default(), total)]
+        total
     }
 
     pub(super) fn put_global(&self, out: &mut Exposition) {
-        let published = self.published()[0].1;
+        let done = self.done_by_clients();
         for (name, help, value) in GLOBAL {
-            let labels = Labels::new(&[PROTOCOL]);
-            out.with_labels(name, Counter, help, &[(labels, value(&published) as f64)]);
+            out.with_labels(name, Counter, help, &[(Labels::new(&[PROTOCOL]), value(&done) as f64)]);
         }
-        let routed = self.queued()[0].1.publish as f64;
-        let help = "Messages routed to queues";
-        out.with_labels("global_messages_routed_total", Counter, help, &[(Labels::new(&[PROTOCOL]), routed)]);
         let by_type = QUEUE_TYPES.map(|(queue_type, name)| (name, self.broker.queue_stats(queue_type)));
-        for (metrics, protocol) in [(GLOBAL_BY_TYPE, Some(PROTOCOL)), (DEAD, None)] {
-            for (name, help, value) in metrics {
-                let values: Vec<_> = by_type
-                    .iter()
-                    .map(|(queue_type, stats)| {
-                        let labels: Vec<_> =
-                            protocol.into_iter().chain([("queue_type", *queue_type)]).collect();
-                        (Labels::new(&labels), value(stats) as f64)
-                    })
-                    .collect();
-                out.with_labels(name, Counter, help, &values);
-            }
+        for (name, help, value) in GLOBAL_BY_TYPE {
+            let values = by_type.map(|(queue_type, stats)| {
+                (Labels::new(&[PROTOCOL, ("queue_type", queue_type)]), value(&stats) as f64)
+            });
+            out.with_labels(name, Counter, help, &values);
+        }
+        for (name, help, value) in DEAD {
+            let values = by_type.map(|(queue_type, stats)| {
+                let (dead, lettered) = value(&stats);
+                [("at_most_once", lettered), ("disabled", dead - lettered)].map(|(strategy, count)| {
+                    let labels = [("queue_type", queue_type), ("dead_letter_strategy", strategy)];
+                    (Labels::new(&labels), count as f64)
+                })
+            });
+            out.with_labels(name, Counter, help, &values.concat());
         }
     }
 
@@ -267,7 +305,7 @@ impl Metrics {
     pub(super) fn memory(&self) -> String {
         let mut out = Exposition::new(PREFIX);
         self.put_identity(&mut out);
-        let total = Process::look().resident_bytes.unwrap_or_default();
+        let total = Process::look().resident_bytes;
         let usage = self.broker.journal().usage();
         let messages: u64 = self
             .broker

@@ -96,7 +96,65 @@ pub struct CommitStats {
     pub sync_s: Histogram,
     /// Bytes of records that went into a commit.
     pub bytes: Histogram,
+    /// Since the last commit.
     appended_bytes: AtomicU64,
+    writes: Operations,
+    reads: Operations,
+}
+
+/// Operations of the engine of one kind.
+#[derive(Debug, Default)]
+struct Operations {
+    count: AtomicU64,
+    bytes: AtomicU64,
+    ns: AtomicU64,
+}
+
+impl Operations {
+    fn add(&self, bytes: usize, duration: Duration) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.ns.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn totals(&self) -> IoTotals {
+        IoTotals {
+            count: self.count.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            seconds: self.ns.load(Ordering::Relaxed) as f64 / NS_PER_S,
+        }
+    }
+}
+
+/// What the engine has done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Io {
+    /// Records read back.
+    pub reads: IoTotals,
+    /// Records written.
+    pub writes: IoTotals,
+    /// Syncs; they have no bytes.
+    pub syncs: IoTotals,
+}
+
+/// How often something was done since the start, with how many bytes, and how long that took.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct IoTotals {
+    /// How often.
+    pub count: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Seconds.
+    pub seconds: f64,
+}
+
+impl CommitStats {
+    /// What the engine has done since the start.
+    pub fn io(&self) -> Io {
+        let Distribution { sum, count, .. } = self.sync_s.distribution();
+        let syncs = IoTotals { count, bytes: 0, seconds: sum };
+        Io { reads: self.reads.totals(), writes: self.writes.totals(), syncs }
+    }
 }
 
 impl Default for CommitStats {
@@ -108,6 +166,8 @@ impl Default for CommitStats {
             sync_s: durations(),
             bytes: Histogram::new(SIZES_BYTES, 1.0),
             appended_bytes: AtomicU64::new(0),
+            writes: Operations::default(),
+            reads: Operations::default(),
         }
     }
 }
@@ -180,8 +240,12 @@ impl Store for MeasuredStore {
     }
 
     fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError> {
-        self.stats.appended_bytes.fetch_add((head.len() + body.len()) as u64, Ordering::Relaxed);
-        self.store.append(head, body)
+        let bytes = head.len() + body.len();
+        self.stats.appended_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let began = Instant::now();
+        let appended = self.store.append(head, body);
+        self.stats.writes.add(bytes, began.elapsed());
+        appended
     }
 
     fn sync(&self) -> Result<Lsn, StoreError> {
@@ -192,7 +256,10 @@ impl Store for MeasuredStore {
     }
 
     fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError> {
-        self.store.get(lsn)
+        let began = Instant::now();
+        let record = self.store.get(lsn)?;
+        self.stats.reads.add(record.as_ref().map_or(0, Bytes::len), began.elapsed());
+        Ok(record)
     }
 
     fn scan(&self, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
@@ -239,5 +306,12 @@ mod tests {
         assert_eq!(counts, [1, 1, 1]);
         let bytes = stats.bytes.distribution();
         assert_eq!((bytes.sum, bytes.count), (16.0, 1));
+        let lsn = store.append(b"head", b"body").unwrap();
+        store.sync().unwrap();
+        assert!(store.get(lsn).unwrap().is_some());
+        let Io { reads, writes, syncs } = stats.io();
+        assert_eq!((reads.count, reads.bytes), (1, 8));
+        assert_eq!((writes.count, writes.bytes), (3, 24));
+        assert_eq!(syncs.count, 2);
     }
 }

@@ -8,6 +8,7 @@ mod drive;
 mod http;
 mod listen;
 mod memory;
+mod process;
 mod proxy;
 mod pump;
 pub mod tls;
@@ -18,6 +19,7 @@ pub use drive::DriveLimits;
 pub use http::{HttpListener, PeerAddress};
 pub use listen::{Listener, ListenerLimits, Serving, Transport};
 pub use memory::{MemorySource, MemoryWatch, resident_bytes, total_bytes};
+pub use process::Process;
 pub use pump::{Committer, run_timer};
 pub use tls::Tls;
 
