@@ -75,7 +75,13 @@ fn worked(test: &str) -> (BrokerProcess, Tcp, Client, String) {
 #[test]
 fn everything_together() {
     let (_broker, _transport, _client, address) = worked("metrics-together");
-    let page = samples(&get(&address, "/metrics"));
+    // Publishers are told before the commit is counted.
+    let page = loop {
+        let page = samples(&get(&address, "/metrics"));
+        if page["leveret_confirm_latency_seconds_count"] > 0.0 {
+            break page;
+        }
+    };
     let of = |name: &str| *page.get(name).unwrap_or_else(|| panic!("{name} is not among {page:#?}"));
     for (name, value) in [
         ("rabbitmq_connections", 1.0),
@@ -164,7 +170,8 @@ fn names_and_types_are_those_of_rabbitmq() {
     let (_broker, _transport, _client, address) = worked("metrics-names");
     let page = get(&address, "/metrics/per-object");
     let heads: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
-    for line in include_str!("metrics.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+    for line in include_str!("metrics.txt").lines().filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
         match line.split_once(" - ") {
             None => assert!(heads.contains(&line), "{line} is missing"),
             Some((head, _)) => assert!(!heads.contains(&head), "{head} is there, and declared as left out"),
@@ -257,7 +264,8 @@ fn a_prometheus_scrapes_all_pages() {
         assert!(Instant::now() < deadline, "{}", fs::read_to_string(folder.join("log")).unwrap());
         if TcpStream::connect(&web).is_ok() {
             // It says that it is not ready in words of its own.
-            let targets: Value = serde_json::from_str(&plain_get(&web, "/api/v1/targets")).unwrap_or_default();
+            let targets: Value =
+                serde_json::from_str(&plain_get(&web, "/api/v1/targets")).unwrap_or_default();
             let targets = targets["data"]["activeTargets"].as_array().cloned().unwrap_or_default();
             if targets.len() == 3 && targets.iter().all(|target| target["health"] != "unknown") {
                 break targets;

@@ -131,19 +131,3 @@ fn relative_memory(request: &Request) -> Result<Answer, ApiError> {
     let percent = (100 * messages).div_ceil(total.max(1));
     one(json!({ "memory": { "total": 100, "queue_procs": percent, "other_proc": 100 - percent } }), request)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_found_in_what_the_system_says() {
-        let status = "Name:\tleveret\nVmRSS:\t   10240 kB\nThreads:\t7\n";
-        assert_eq!(number_after(status, "VmRSS:"), 10240);
-        assert_eq!(
-            number_after("Max open files            1024                 4096", "Max open files"),
-            1024
-        );
-        assert_eq!(number_after(status, "None:"), 0);
-    }
-}

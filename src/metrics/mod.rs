@@ -172,7 +172,9 @@ impl Metrics {
                 of_each(&objects.queues, objects::Queue::messages),
             ),
             // Counts of all there have been: what is gone does not make a counter fall.
-            View::Together => (alone(self.done_by_clients()), alone(self.routed()), alone(self.done_in_queues())),
+            View::Together => {
+                (alone(self.done_by_clients()), alone(self.routed()), alone(self.done_in_queues()))
+            }
         };
         out.each(objects::CHANNEL_PUBLISHED, &clients);
         out.each(objects::CHANNEL_DELIVERED, &clients);

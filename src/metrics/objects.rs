@@ -73,8 +73,12 @@ impl Objects {
             for queue in queues {
                 let (vhost, name) = (vhost.name(), &queue.definition().name);
                 let state = queue.lock().state();
-                objects.published.push((Labels::new(&[("queue_vhost", vhost), ("queue", name)]), state.stats));
-                objects.queues.push((Labels::new(&[("vhost", vhost), ("queue", name)]), Queue { state, now }));
+                objects
+                    .published
+                    .push((Labels::new(&[("queue_vhost", vhost), ("queue", name)]), state.stats));
+                objects
+                    .queues
+                    .push((Labels::new(&[("vhost", vhost), ("queue", name)]), Queue { state, now }));
             }
             let mut exchanges = vhost.exchanges();
             exchanges.sort_by(|a, b| a.definition().name.cmp(&b.definition().name));
@@ -190,7 +194,11 @@ pub(super) const QUEUES: &[Metric<Queue>] = &[
         "Memory that the ready messages of a queue take, about",
         of!(Queue, state.resident_bytes),
     ),
-    Metric::single("queue_consumer_capacity", "Whether a consumer has room for the next message", has_capacity),
+    Metric::single(
+        "queue_consumer_capacity",
+        "Whether a consumer has room for the next message",
+        has_capacity,
+    ),
     Metric::single("queue_consumer_utilisation", "Same as consumer capacity", has_capacity),
     Metric::single(
         "queue_head_message_timestamp",

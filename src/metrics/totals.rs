@@ -115,7 +115,11 @@ impl Metrics {
     pub(super) fn put_alarms(&self, out: &mut Exposition) {
         let is_raised = |alarm| f64::from(u8::from(self.broker.alarms().is_raised(alarm)));
         for (name, help, value) in [
-            ("alarms_memory_used_watermark", "is 1 if the memory alarm is in effect", is_raised(Alarm::Memory)),
+            (
+                "alarms_memory_used_watermark",
+                "is 1 if the memory alarm is in effect",
+                is_raised(Alarm::Memory),
+            ),
             (
                 "alarms_free_disk_space_watermark",
                 "is 1 if the alarm of free disk space is in effect",

@@ -33,7 +33,8 @@ impl Process {
             threads: number_after(&status, "Threads:"),
             threads_max,
             // The directory that is read is one of them, and closed afterwards.
-            open_files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count().saturating_sub(1) as u64),
+            open_files: fs::read_dir("/proc/self/fd")
+                .map_or(0, |files| files.count().saturating_sub(1) as u64),
             open_files_max: number_after(&limits, "Max open files"),
             machine_bytes: number_after(&read("/proc/meminfo"), "MemTotal:") * 1024,
         }
@@ -57,5 +58,16 @@ mod tests {
         assert!(process.resident_bytes > 1 << 20 && process.resident_bytes < process.machine_bytes);
         assert!(process.threads >= 1 && process.threads <= process.threads_max);
         assert!(process.open_files >= 3 && process.open_files <= process.open_files_max);
+    }
+
+    #[test]
+    fn numbers_are_found_in_what_the_system_says() {
+        let status = "Name:\tleveret\nVmRSS:\t   10240 kB\nThreads:\t7\n";
+        assert_eq!(number_after(status, "VmRSS:"), 10240);
+        assert_eq!(
+            number_after("Max open files            1024                 4096", "Max open files"),
+            1024
+        );
+        assert_eq!(number_after(status, "None:"), 0);
     }
 }
