@@ -107,10 +107,18 @@ impl Server {
         let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let serving = serving(config, &broker, &clock);
         let listeners = Listeners::bind(config, tls.as_ref(), &serving).await?;
-        let management =
-            Management::new(broker.clone(), clock.clone(), management_settings(config, listeners.facts()?));
-        let metrics = Metrics::new(broker.clone(), clock.clone(), commits.clone(), metrics_settings(config));
         let shutdown = Shutdown::default();
+        let management = Management::new(
+            broker.clone(),
+            clock.clone(),
+            ManagementSettings {
+                listeners: listeners.facts()?,
+                tls: tls.clone(),
+                shutdown: shutdown.clone(),
+                ..management_settings(config)
+            },
+        );
+        let metrics = Metrics::new(broker.clone(), clock.clone(), commits.clone(), metrics_settings(config));
         let store_failed = Arc::new(AtomicBool::new(false));
         let (failed, stop) = (store_failed.clone(), shutdown.clone());
         let committer = Committer::start(journal, commits, move |error| {
@@ -364,13 +372,14 @@ fn metrics_settings(config: &Config) -> MetricsSettings {
     }
 }
 
-fn management_settings(config: &Config, listeners: Vec<ListenerFacts>) -> ManagementSettings {
+/// What the configuration says of it.
+fn management_settings(config: &Config) -> ManagementSettings {
     ManagementSettings {
         node_name: config.node_name.clone(),
         product: config.server.product.clone(),
         version: config.server.version.clone(),
         cluster_name: config.server.cluster_name.clone(),
-        listeners,
+        listeners: Vec::new(),
         body_bytes_max: config.limits.http_body_max_bytes,
         field_table_depth_max: config.limits.field_table_depth_max as usize,
         message_bytes_max: config.limits.message_size_max_bytes,
@@ -380,6 +389,8 @@ fn management_settings(config: &Config, listeners: Vec<ListenerFacts>) -> Manage
         },
         disk_free_limit_bytes: config.limits.disk_free_bytes,
         memory_limit_bytes: memory_limit_bytes(config),
+        tls: None,
+        shutdown: Shutdown::default(),
     }
 }
 

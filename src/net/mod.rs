@@ -44,6 +44,11 @@ impl Shutdown {
         self.sender.send_replace(true);
     }
 
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        *self.sender.borrow()
+    }
+
     /// Waits for it.
     pub async fn begun(&self) {
         let mut receiver = self.sender.subscribe();
