@@ -14,6 +14,7 @@ mod connections;
 mod consumers;
 mod exchanges;
 mod features;
+mod health;
 mod http;
 mod json;
 mod limits;
@@ -37,6 +38,7 @@ use routes::Route;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::message::Millis;
+use crate::net::{Shutdown, Tls};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,6 +62,7 @@ const ROUTES: &[&[Route]] = &[
     permissions::ROUTES,
     limits::ROUTES,
     logins::ROUTES,
+    health::ROUTES,
 ];
 
 /// What the management API says of the broker that the broker does not know itself.
@@ -87,6 +90,10 @@ pub struct ManagementSettings {
     pub disk_free_limit_bytes: Option<u64>,
     /// What the broker may take of memory; without it that is the machine's.
     pub memory_limit_bytes: Option<u64>,
+    /// The certificate, if there is one.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether the broker is stopping.
+    pub shutdown: Shutdown,
 }
 
 /// A socket that listens.
@@ -96,6 +103,13 @@ pub struct ListenerFacts {
     pub protocol: &'static str,
     /// Where.
     pub address: SocketAddr,
+}
+
+impl ListenerFacts {
+    /// Whether it is TLS that is spoken there.
+    pub fn speaks_tls(&self) -> bool {
+        self.protocol.starts_with("https") || self.protocol.ends_with("/ssl")
+    }
 }
 
 /// The management API of a broker, apart from its sockets.

@@ -5,4 +5,5 @@
 mod asks;
 mod basics;
 mod client;
+mod health;
 mod policies;

@@ -414,7 +414,8 @@ impl Queue {
             while room && taken < count {
                 let Some(entry) = self.ready.pop_front() else { break };
                 if entry.expires_at.is_some_and(|at| at < turn.now) {
-                    self.stats.died(DeathReason::Expired);
+                    let is_lettered = self.settings.dead_letter_exchange.is_some();
+                    self.stats.died(DeathReason::Expired, is_lettered);
                     bury(&self.definition, &self.settings, entry, DeathReason::Expired, turn);
                     continue;
                 }
@@ -469,7 +470,7 @@ impl Queue {
     }
 
     fn bury(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
-        self.stats.died(reason);
+        self.stats.died(reason, self.settings.dead_letter_exchange.is_some());
         bury(&self.definition, &self.settings, entry, reason, turn);
     }
 }
