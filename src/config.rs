@@ -13,10 +13,12 @@ mod access;
 mod argument;
 mod diagnose;
 mod limits;
+mod policies;
 mod references;
 mod section;
 mod settings;
 mod source;
+mod tls;
 mod topology;
 
 use std::ffi::OsString;
@@ -25,8 +27,10 @@ use std::path::{Path, PathBuf};
 pub use access::{Credentials, Permission, User};
 pub use argument::{Argument, Arguments};
 pub use diagnose::{ConfigErrors, Location, Problem};
-pub use limits::Limits;
-pub use settings::{Durability, Engine, Listener, Listeners, Log, LogFormat, Server, Store};
+pub use limits::{Limits, MemoryLimit};
+pub use policies::Policy;
+pub use settings::{AmqpListener, Durability, Engine, Listener, Listeners, Log, LogFormat, Server, Store};
+pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsVersion};
 pub use topology::{Binding, DestinationType, Exchange, Queue, QueueType, Vhost};
 
 use diagnose::Problems;
@@ -47,6 +51,8 @@ pub struct Config {
     /// Type of a queue declared without `x-queue-type` in a vhost that sets none of its own: `classic` (default) or
     /// `quorum`.
     pub default_queue_type: QueueType,
+    /// `[tls]`: the certificate of the listeners that speak TLS; without it they are off.
+    pub tls: Option<Tls>,
     /// `[listeners]`: where to listen.
     pub listeners: Listeners,
     /// `[server]`: what clients are told about the broker.
@@ -64,6 +70,10 @@ pub struct Config {
     /// `[[permissions]]`: what each user may do in a vhost; without one a user may not open the vhost. The built-in
     /// guest, there when `[[users]]` is absent, may do everything in every vhost of the file unless an entry says less.
     pub permissions: Vec<Permission>,
+    /// `[[policies]]`: policies set at start.
+    pub policies: Vec<Policy>,
+    /// `[[operator_policies]]`: operator policies set at start.
+    pub operator_policies: Vec<Policy>,
     /// `[[exchanges]]`: exchanges declared at start.
     pub exchanges: Vec<Exchange>,
     /// `[[queues]]`: queues declared at start.
@@ -117,7 +127,8 @@ impl Config {
         let data_dir = root.text("data_dir").unwrap_or_else(|| "./leveret-data".to_owned());
         let node_name = root.name("node_name").unwrap_or_else(|| "leveret@localhost".to_owned());
         let default_queue_type = root.choice("default_queue_type", QueueType::CHOICES);
-        let listeners = root.section("listeners", Listeners::read);
+        let tls = root.section("tls", Tls::read);
+        let listeners = root.section("listeners", |section| Listeners::read(section, tls.is_some()));
         let server = root.section("server", |section| Server::read(section, &node_name));
         let limits = root.section("limits", Limits::read);
         let store = root.section("store", Store::read);
@@ -132,6 +143,7 @@ impl Config {
             data_dir: PathBuf::from(data_dir),
             node_name,
             default_queue_type: default_queue_type.unwrap_or(QueueType::Classic),
+            tls,
             listeners,
             server,
             limits,
@@ -140,6 +152,8 @@ impl Config {
             vhosts,
             users: users.unwrap_or_else(|| vec![User::built_in_guest()]),
             permissions,
+            policies: root.list("policies", Policy::read).unwrap_or_default(),
+            operator_policies: root.list("operator_policies", Policy::read).unwrap_or_default(),
             exchanges: root.list("exchanges", Exchange::read).unwrap_or_default(),
             queues: root.list("queues", Queue::read).unwrap_or_default(),
             bindings: root.list("bindings", Binding::read).unwrap_or_default(),

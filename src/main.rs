@@ -128,9 +128,19 @@ fn serve(config: &Config) -> ExitCode {
 async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let server = Server::start(config, ExchangeTypes::standard()).await?;
     let address = server.address()?;
     println!("leveret {} is listening on amqp://{address}", env!("CARGO_PKG_VERSION"));
+    for listener in server.listeners()? {
+        let address = listener.address;
+        match listener.protocol {
+            "amqp/ssl" => println!("leveret is listening on amqps://{address}"),
+            "http" => println!("the management API is at http://{address}/api"),
+            "https" => println!("the management API is at https://{address}/api"),
+            _ => {}
+        }
+    }
     match config.store.engine {
         Engine::Sled => println!("what is kept is in {}", std::path::absolute(&config.data_dir)?.display()),
         Engine::Memory => println!("nothing is kept when it stops, since store.engine is \"memory\""),
@@ -140,11 +150,18 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("Ctrl-C stops the broker");
     let shutdown = server.shutdown();
+    let tls = server.tls().cloned();
     let mut running = tokio::spawn(server.run());
-    tokio::select! {
-        ended = &mut running => return Ok(ended??),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            ended = &mut running => return Ok(ended??),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {
+                tracing::info!("SIGHUP: the files of [tls] are read again");
+                tls.iter().for_each(|tls| tls.reload_and_log());
+            }
+        }
     }
     tracing::info!("stopping: connections are closed, then everything is made durable");
     shutdown.begin();

@@ -7,11 +7,17 @@ use crate::broker::exchange::ExchangeTypes;
 use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Engine, Location};
-use crate::net::{Committer, Control, DiskWatch, DriveLimits, Listener, ListenerLimits, Shutdown, run_timer};
-use crate::store::{
-    Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
+use crate::config::{self, Config, Engine, Location, MemoryLimit};
+use crate::management::{ListenerFacts, Management, ManagementSettings};
+use crate::net::tls::TlsError;
+use crate::net::{
+    self, Committer, Control, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving, Shutdown, Tls,
+    run_timer,
 };
+use crate::store::{
+    Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError, WalOptions,
+};
+use listeners::Listeners;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod backup;
 mod declare;
+mod listeners;
 
 /// Why a broker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +52,9 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The certificate can't be used.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
     /// The system refused something else.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -64,9 +74,12 @@ pub struct DeclarationError {
 pub struct Server {
     broker: Arc<Broker>,
     clock: Arc<dyn Clock>,
-    listener: Listener,
+    listeners: Listeners,
+    tls: Option<Arc<Tls>>,
+    management: Management,
     committer: Committer,
     disk_watch: Option<DiskWatch>,
+    memory_watch: Option<MemoryWatch>,
     control: Option<Control>,
     shutdown: Shutdown,
     store_failed: Arc<AtomicBool>,
@@ -85,19 +98,13 @@ impl Server {
         let broker = Arc::new(broker?);
         declare::declare(&broker, config, clock.now())?;
         let disk_watch = disk_watch(config, &broker);
+        let memory_watch = memory_watch(config, &broker);
         let control = control(config);
-        let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
-        let address = config.listeners.amqp.bind;
-        let limits = ListenerLimits {
-            connections_max: config.limits.connections_max,
-            drive: DriveLimits {
-                transmit_bytes: config.limits.transmit_buffer_bytes,
-                write_stall_timeout_ms: config.limits.write_stall_timeout_ms,
-            },
-        };
-        let listener = Listener::bind(address, amqp, clock.clone(), limits).await;
-        let listener =
-            listener.map_err(|error| StartError::Listen { key: "listeners.amqp.bind", address, error })?;
+        let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
+        let serving = serving(config, &broker, &clock);
+        let listeners = Listeners::bind(config, tls.as_ref(), &serving).await?;
+        let management =
+            Management::new(broker.clone(), clock.clone(), management_settings(config, listeners.facts()?));
         let shutdown = Shutdown::default();
         let store_failed = Arc::new(AtomicBool::new(false));
         let (failed, stop) = (store_failed.clone(), shutdown.clone());
@@ -106,7 +113,19 @@ impl Server {
             failed.store(true, Ordering::Release);
             stop.begin();
         })?;
-        Ok(Server { broker, clock, listener, committer, disk_watch, control, shutdown, store_failed })
+        Ok(Server {
+            broker,
+            clock,
+            listeners,
+            tls,
+            management,
+            committer,
+            disk_watch,
+            memory_watch,
+            control,
+            shutdown,
+            store_failed,
+        })
     }
 
     /// The broker, for a program that embeds it.
@@ -119,7 +138,28 @@ impl Server {
     /// # Errors
     /// When the system does not say.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.address()
+        self.listeners.amqp.address()
+    }
+
+    /// Where the management API is.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn http_address(&self) -> io::Result<SocketAddr> {
+        self.listeners.http.address()
+    }
+
+    /// All that listens.
+    ///
+    /// # Errors
+    /// When the system does not say where.
+    pub fn listeners(&self) -> io::Result<Vec<ListenerFacts>> {
+        self.listeners.facts()
+    }
+
+    /// The certificate, for who wants it read again.
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 
     /// What ends [`Server::run`].
@@ -134,11 +174,15 @@ impl Server {
     pub async fn run(self) -> Result<(), BrokerError> {
         let timer = tokio::spawn(run_timer(self.broker.clone(), self.clock.clone()));
         let disk_watch = self.disk_watch.map(|watch| tokio::spawn(watch.run()));
+        let memory_watch = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
         let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
         let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
-        self.listener.run(self.shutdown).await;
+        let tls_watch = self.tls.map(|tls| tokio::spawn(tls.watch(self.shutdown.clone())));
+        self.listeners.run(&self.management, &self.shutdown).await;
+        tls_watch.inspect(tokio::task::JoinHandle::abort);
         timer.abort();
         disk_watch.inspect(tokio::task::JoinHandle::abort);
+        memory_watch.inspect(tokio::task::JoinHandle::abort);
         if let Some(control) = control {
             // It ends by itself, and takes its socket away.
             let _ = control.await;
@@ -175,7 +219,11 @@ fn variable(key: &str) -> String {
 fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Recovered), StartError> {
     let store: Box<dyn Store> = match config.store.engine {
         Engine::Memory => Box::new(MemoryStore::default()),
-        Engine::Sled => Box::new(SledStore::open(&config.data_dir, durability(config))?),
+        Engine::Sled => {
+            let options =
+                WalOptions { bytes_max: config.store.wal_bytes_max as u64, ..WalOptions::default() };
+            Box::new(SledStore::open_with(&config.data_dir, durability(config), options)?)
+        }
     };
     let options =
         JournalOptions { commit_bytes_max: config.store.commit_bytes_max, ..JournalOptions::default() };
@@ -200,6 +248,19 @@ fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Rec
         );
     }
     Ok((Arc::new(journal), recovered))
+}
+
+fn serving(config: &Config, broker: &Arc<Broker>, clock: &Arc<dyn Clock>) -> Serving {
+    let limits = ListenerLimits {
+        connections_max: config.limits.connections_max,
+        handshake_timeout_ms: config.limits.handshake_timeout_ms,
+        drive: DriveLimits {
+            transmit_bytes: config.limits.transmit_buffer_bytes,
+            write_stall_timeout_ms: config.limits.write_stall_timeout_ms,
+        },
+    };
+    let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
+    Serving { amqp, clock: clock.clone(), limits, open: Arc::default() }
 }
 
 /// The socket for commands of the operator, beside what they are about.
@@ -231,6 +292,28 @@ fn disk_watch(config: &Config, broker: &Arc<Broker>) -> Option<DiskWatch> {
     }
 }
 
+/// The watch on the memory that the broker takes, unless it may take any. It has looked once.
+fn memory_watch(config: &Config, broker: &Arc<Broker>) -> Option<MemoryWatch> {
+    let limit_bytes = match config.limits.memory_high_watermark {
+        MemoryLimit::None => return None,
+        MemoryLimit::Bytes(bytes) => bytes,
+        MemoryLimit::Fraction(fraction) => match net::total_bytes() {
+            // Rounding by some bytes is no matter here.
+            Ok(total) => (total as f64 * fraction) as u64,
+            Err(error) => {
+                tracing::warn!(
+                    "the size of the memory can't be read, so publishers are not blocked when it runs short; set \
+                     limits.memory_high_watermark in bytes: {error}"
+                );
+                return None;
+            }
+        },
+    };
+    let mut watch = MemoryWatch::new(limit_bytes, broker.clone(), Box::new(net::resident_bytes));
+    watch.look();
+    Some(watch)
+}
+
 /// How often a long recovery says how far it is.
 const PROGRESS_INTERVAL_MS: u64 = 1000;
 
@@ -255,6 +338,19 @@ fn broker_limits(config: &Config) -> BrokerLimits {
     }
 }
 
+fn management_settings(config: &Config, listeners: Vec<ListenerFacts>) -> ManagementSettings {
+    ManagementSettings {
+        node_name: config.node_name.clone(),
+        product: config.server.product.clone(),
+        version: config.server.version.clone(),
+        cluster_name: config.server.cluster_name.clone(),
+        listeners,
+        body_bytes_max: config.limits.http_body_max_bytes,
+        field_table_depth_max: config.limits.field_table_depth_max as usize,
+        message_bytes_max: config.limits.message_size_max_bytes,
+    }
+}
+
 fn amqp_settings(config: &Config) -> AmqpSettings {
     let limits = &config.limits;
     AmqpSettings {
@@ -272,6 +368,7 @@ fn amqp_settings(config: &Config) -> AmqpSettings {
         },
         transmit_bytes: limits.transmit_buffer_bytes,
         consumers_per_channel_max: limits.consumers_per_channel_max,
+        consumer_timeout_ms: limits.consumer_timeout_ms,
         tx_messages_max: limits.tx_messages_max as usize,
         tx_bytes_max: usize::try_from(limits.tx_bytes_max).unwrap_or(usize::MAX),
     }

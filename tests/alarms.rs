@@ -14,7 +14,11 @@ use amq_protocol::protocol::{AMQPClass, basic, confirm, queue};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use frames::{channel_open, method, publish, publish_to};
 use leveret::broker::alarms::Alarm;
+use leveret::net::MemoryWatch;
 use lines::{InMemory, LineId};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A connection with channel 1 open, whose client knows connection.blocked or does not.
 fn connect(broker: &mut InMemory, knows_blocked: bool, heartbeat: u16) -> LineId {
@@ -207,6 +211,54 @@ fn all_alarms_have_to_be_cleared() {
     broker.amqp.broker.alarms().clear(Alarm::Memory);
     broker.settle();
     assert_eq!(broker.frames(publisher), [unblocked()]);
+}
+
+fn low_on_memory() -> AMQPFrame {
+    let blocked = Blocked { reason: "low on memory".into() };
+    AMQPFrame::Method(0, AMQPClass::Connection(ConnectionMethod::Blocked(blocked)))
+}
+
+#[test]
+fn memory_above_the_limit_holds_publishers_up_until_enough_is_given_back() {
+    let mut broker = InMemory::new();
+    let used = Arc::new(AtomicU64::new(900));
+    let source = used.clone();
+    let source = Box::new(move || match source.load(Ordering::Relaxed) {
+        0 => Err(io::Error::other("no answer")),
+        used => Ok(used),
+    });
+    let mut watch = MemoryWatch::new(1000, broker.amqp.broker.clone(), source);
+    let mut look = |broker: &mut InMemory, bytes: u64| {
+        used.store(bytes, Ordering::Relaxed);
+        watch.look();
+        broker.settle();
+    };
+    let [publisher, consumer] = [(); 2].map(|()| connect(&mut broker, true, 0));
+    look(&mut broker, 1000);
+    broker.send(publisher, &[declare("q"), confirm_select(), publish_to(1, "q", b"one")].concat());
+    assert_eq!(broker.frames(publisher)[1..], [confirmed(1, false)], "at the limit nothing is short yet");
+
+    look(&mut broker, 1001);
+    broker.send(publisher, &[publish_to(1, "q", b"two"), publish_to(1, "q", b"three")].concat());
+    assert_eq!(broker.frames(publisher), [low_on_memory()]);
+    broker.send(consumer, &consume("q"));
+    assert_eq!(bodies(&broker.frames(consumer)), ["one"]);
+    for still_too_much in [1000, 951, 950, 0] {
+        look(&mut broker, still_too_much);
+        assert_eq!(broker.frames(publisher), [], "at {still_too_much}");
+    }
+    look(&mut broker, 949);
+    let frames = broker.frames(publisher);
+    assert_eq!(frames, [unblocked(), confirmed(3, true)]);
+    assert_eq!(bodies(&broker.frames(consumer)), ["two", "three"], "nothing was lost");
+
+    // Between the two marks nothing changes, whichever way it goes.
+    for bytes in [990, 1000, 960] {
+        look(&mut broker, bytes);
+        broker.send(publisher, &publish_to(1, "q", b"more"));
+        assert_eq!(bodies(&broker.frames(consumer)), ["more"], "at {bytes}");
+        broker.frames(publisher);
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use leveret::config::{
-    Argument, Config, Credentials, DestinationType, Durability, Engine, Limits, LogFormat, QueueType,
+    Argument, Config, Credentials, DestinationType, Durability, Engine, Limits, LogFormat, MemoryLimit,
+    QueueType,
 };
 
 const EXAMPLE: &str = include_str!("../examples/leveret.toml");
@@ -63,6 +64,7 @@ fn settings_of_the_file_replace_defaults() {
         [limits]
         channel_max = 0
         frame_max_bytes = 4096
+        memory_high_watermark = 500_000_000
         disk_free_bytes = 0
         [store]
         engine = "memory"
@@ -77,8 +79,13 @@ fn settings_of_the_file_replace_defaults() {
     assert_eq!(config.default_queue_type, QueueType::Quorum);
     assert_eq!(config.listeners.amqp.bind, "[::]:0".parse().unwrap());
     assert_eq!(config.listeners.http.bind, config.listeners.amqp.bind);
-    let expected =
-        Limits { channel_max: 0, frame_max_bytes: 4096, disk_free_bytes: Some(0), ..Limits::default() };
+    let expected = Limits {
+        channel_max: 0,
+        frame_max_bytes: 4096,
+        memory_high_watermark: MemoryLimit::Bytes(500_000_000),
+        disk_free_bytes: Some(0),
+        ..Limits::default()
+    };
     assert_eq!(config.limits, expected);
     assert_eq!((config.store.engine, config.store.durability), (Engine::Memory, Durability::None));
     assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Json, "warn,leveret::amqp=debug"));
@@ -115,6 +122,7 @@ fn variables_win_over_the_file_and_are_read_by_the_type_of_the_setting() {
         ("LEVERET__DATA_DIR", "b"),
         ("LEVERET__LISTENERS__AMQP__BIND", "0.0.0.0:5673"),
         ("LEVERET__LIMITS__HEARTBEAT_S", "20"),
+        ("LEVERET__LIMITS__MEMORY_HIGH_WATERMARK", "0.25"),
         ("LEVERET__NODE_NAME", "12345"),
         ("LEVERET__STORE__ENGINE", "memory"),
         ("LEVERET_SERVICE_PORT", "an orchestrator's own"),
@@ -124,6 +132,7 @@ fn variables_win_over_the_file_and_are_read_by_the_type_of_the_setting() {
     assert_eq!(config.data_dir, Path::new("b"));
     assert_eq!(config.listeners.amqp.bind, "0.0.0.0:5673".parse().unwrap());
     assert_eq!((config.limits.heartbeat_s, config.limits.channel_max), (20, 5));
+    assert_eq!(config.limits.memory_high_watermark, MemoryLimit::Fraction(0.25));
     assert_eq!(config.node_name, "12345");
     assert_eq!(config.store.engine, Engine::Memory);
 }
@@ -245,7 +254,7 @@ fn the_example_shows_every_key() {
     let example = example_with_every_key();
     load(&example);
     // An unknown key is answered with the known ones, which is how this test learns of a key added later.
-    let sections: [(&str, &str); 13] = [
+    let sections: [(&str, &str); 15] = [
         ("", ""),
         ("listeners", "[listeners]\n"),
         ("listeners.amqp", "[listeners.amqp]\n"),
@@ -256,6 +265,8 @@ fn the_example_shows_every_key() {
         ("vhosts", "[[vhosts]]\n"),
         ("users", "[[users]]\n"),
         ("permissions", "[[permissions]]\n"),
+        ("policies", "[[policies]]\n"),
+        ("operator_policies", "[[operator_policies]]\n"),
         ("exchanges", "[[exchanges]]\n"),
         ("queues", "[[queues]]\n"),
         ("bindings", "[[bindings]]\n"),

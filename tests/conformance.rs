@@ -6,17 +6,23 @@
 mod broker_process;
 
 use broker_process::BrokerProcess;
-use leveret_conformance::{Broker as Kind, Options, TcpTransport, differences, library, suite, url};
+use leveret_conformance::{
+    Broker as Kind, Management, Options, TcpTransport, differences, library, suite, url,
+};
 use std::fmt::Write;
 
 #[test]
 fn the_built_broker_passes_every_case() {
     let cases = library::load(&library::folder(), "").unwrap();
     differences::check(&cases, &differences::declared().unwrap()).unwrap();
-    let broker = BrokerProcess::start("conformance");
+    let broker = BrokerProcess::start_with("conformance", &[], None);
+    let management =
+        Management { address: broker.management(), user: "guest".into(), password: "guest".into() };
     let (address, options) = url::parse(&broker.url).unwrap();
     let options = Options { broker: Some(Kind::Leveret), ..options };
-    let connect = || -> Box<dyn leveret_conformance::Transport> { Box::new(TcpTransport::new(&address)) };
+    let connect = || -> Box<dyn leveret_conformance::Transport> {
+        Box::new(TcpTransport::new(&address, Some(management.clone())))
+    };
     let mut failures = String::new();
     for line in suite::play(&cases, 16, &options, connect, |_, _, _| ()) {
         if let Some(failure) = line.failure {

@@ -22,9 +22,10 @@ use std::time::{Duration, Instant};
 const LIFE_MS: u64 = 700;
 
 /// Settings that make little things happen often: messages leave memory, records are cut.
-const SMALL: [(&str, &str); 3] = [
+const SMALL: [(&str, &str); 4] = [
     ("LEVERET__STORE__MEMORY_BUDGET_BYTES", "65536"),
     ("LEVERET__STORE__COMMIT_BYTES_MAX", "16384"),
+    ("LEVERET__STORE__WAL_BYTES_MAX", "1048576"),
     ("LEVERET__LOG__LEVEL", "warn"),
 ];
 

@@ -14,6 +14,7 @@ async fn start(directory: &Path, text: &str) -> Result<(), String> {
         Config::load_from(text, "leveret.toml", none).map_err(|problems| problems.to_string())?;
     config.data_dir = directory.to_path_buf();
     config.listeners.amqp.bind = "127.0.0.1:0".parse().unwrap();
+    config.listeners.http.bind = config.listeners.amqp.bind;
     let server =
         Server::start(&config, ExchangeTypes::standard()).await.map_err(|error| error.to_string())?;
     server.shutdown().begin();

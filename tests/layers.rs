@@ -18,22 +18,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
     ("net", &["amqp", "broker", "clock", "config", "message", "session", "store"]),
+    ("management", &["amqp", "broker", "clock", "message", "net", "store"]),
     ("server", EVERYTHING),
     ("lib", EVERYTHING),
     ("main", EVERYTHING),
 ];
 
 const EVERYTHING: &[&str] =
-    &["amqp", "broker", "clock", "config", "message", "net", "server", "session", "store"];
+    &["amqp", "broker", "clock", "config", "management", "message", "net", "server", "session", "store"];
 
 /// What only some layers may use of the world outside.
 const OUTSIDE: &[(&str, &[&str])] = &[
-    ("tokio::", &["net", "main", "server"]),
-    ("std::net::", &["net", "config", "server"]),
+    ("tokio::", &["management", "net", "main", "server"]),
+    ("std::net::", &["management", "net", "config", "server"]),
     ("Instant::now", &["clock", "net", "server"]),
     ("SystemTime", &["clock"]),
     ("amq_protocol::", &["amqp"]),
     ("sled::", &["store"]),
+    ("axum::", &["management", "net"]),
 ];
 
 /// What stands nowhere but in tests.

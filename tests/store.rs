@@ -153,6 +153,39 @@ fn what_is_in_the_log_and_what_is_in_the_database_are_one() {
 }
 
 #[test]
+fn what_a_checkpoint_that_was_cut_short_left_twice_is_discarded_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (wal, before) = (folder.path().join("wal"), folder.path().join("before"));
+    let store = sled(folder.path());
+    for number in 1..=5 {
+        append(&*store, &bytes_of(number, 20_000));
+    }
+    store.sync().unwrap();
+    std::fs::create_dir(&before).unwrap();
+    for entry in std::fs::read_dir(&wal).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), before.join(entry.file_name())).unwrap();
+    }
+    drop(store);
+    let store = SledStore::open(folder.path(), Durability::Fsync).unwrap();
+    store.checkpoint().unwrap();
+    drop(store);
+    std::fs::remove_dir_all(&wal).unwrap();
+    std::fs::rename(&before, &wal).unwrap();
+    for round in 0..2 {
+        let store = SledStore::open(folder.path(), Durability::Fsync).unwrap();
+        if round == 0 {
+            assert_eq!(scan(&store).len(), 5);
+            store.discard(&[Lsn(1), Lsn(2), Lsn(3), Lsn(4)]).unwrap();
+            append(&store, b"six");
+        }
+        let found: Vec<u64> = scan(&store).iter().map(|(lsn, _)| *lsn).collect();
+        assert_eq!(found, [5, 6], "round {round}");
+        store.checkpoint().unwrap();
+    }
+}
+
+#[test]
 fn the_faulty_one_holds_the_contract_until_it_is_told_otherwise() {
     let store = FaultyStore::default();
     contract(

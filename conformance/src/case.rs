@@ -56,6 +56,8 @@ pub enum Stage {
 pub enum Action {
     /// Opens a connection.
     Connect(char, Stage, Vec<Arg>),
+    /// Calls the management API: method, path, body.
+    Manage(String, String, String),
     /// Sends something so many times.
     Send(Place, usize, Vec<Arg>),
     /// Expects something so many times; `unordered` joins it with its neighbours.
@@ -201,6 +203,9 @@ fn directive(verb: &str, rest: &str) -> Result<Action, String> {
     let (first, more) = rest.split_once(' ').unwrap_or((rest, ""));
     let letter = || place(first).map(|(letter, _)| letter);
     Ok(match verb {
+        "PUT" | "DELETE" | "POST" if first.starts_with("/api/") => {
+            Action::Manage(verb.into(), first.into(), more.trim().into())
+        }
         "connect" => Action::Connect(letter()?, Stage::Open, text::parse(more)?),
         "login" => Action::Connect(letter()?, Stage::Login, text::parse(more)?),
         "start" => Action::Connect(letter()?, Stage::Start, Vec::new()),

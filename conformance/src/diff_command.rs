@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<bool, String> {
     let target = |text: &str| -> Result<Target<'static>, String> {
         let (address, options) = url::parse(text)?;
         let connect = Box::new(move || -> Box<dyn leveret_conformance::Transport> {
-            Box::new(TcpTransport::new(&address))
+            Box::new(TcpTransport::new(&address, None))
         });
         Ok(Target { connect, options, alter: None })
     };

@@ -28,4 +28,4 @@ pub mod url;
 
 pub use case::{Broker, Case};
 pub use run::{Failure, Options, Outcome, run};
-pub use transport::{Arrived, ConnectionId, TcpTransport, Transport};
+pub use transport::{Arrived, ConnectionId, Management, TcpTransport, Transport};

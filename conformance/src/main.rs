@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use diff_command::DiffArguments;
 use leveret_conformance::report::{self, Line};
 use leveret_conformance::{
-    Broker, Case, Failure, Options, TcpTransport, differences, library, record, suite, url,
+    Broker, Case, Failure, Management, Options, TcpTransport, differences, library, record, suite, url,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,6 +22,9 @@ struct Arguments {
     /// The broker: amqp://user:password@host:port/vhost
     #[arg(long, default_value = "amqp://guest:guest@127.0.0.1:5672")]
     url: String,
+    /// Where its management API is, host:port; by default port 15672 of the same host. Its user is the URL's
+    #[arg(long)]
+    management: Option<String>,
     /// Plays only cases whose section/name contains this; * stands for any characters
     #[arg(long, default_value = "")]
     only: String,
@@ -77,8 +80,9 @@ fn main() -> ExitCode {
 
 fn command(arguments: &Arguments) -> Result<bool, String> {
     let (address, options) = target(arguments)?;
+    let management = management(arguments, &address, &options);
     if let Some(file) = &arguments.record {
-        return record_file(file, &address, &options);
+        return record_file(file, &mut TcpTransport::new(&address, Some(management)), &options);
     }
     let folder = arguments.cases.clone().unwrap_or_else(library::folder);
     let cases = library::load(&folder, &arguments.only)?;
@@ -97,7 +101,7 @@ fn command(arguments: &Arguments) -> Result<bool, String> {
         &cases,
         arguments.jobs,
         &options,
-        || Box::new(TcpTransport::new(&address)),
+        || Box::new(TcpTransport::new(&address, Some(management.clone()))),
         |case, line, done| print_line(case, line, done, cases.len(), arguments.quiet),
     );
     for (section, [passed, declared, failed]) in report::sections(&lines) {
@@ -136,16 +140,25 @@ fn explain(case: &Case, failure: &Failure) {
     failure.got.iter().for_each(|line| println!("    got: {line}"));
 }
 
-fn record_file(file: &PathBuf, address: &str, options: &Options) -> Result<bool, String> {
+fn record_file(file: &PathBuf, transport: &mut TcpTransport, options: &Options) -> Result<bool, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     // A case that is being written may expect nothing yet.
     let case = Case::parse("record", &format!("{text}\nnothing\n"))?;
-    let (text, failure) = record::record(&case, &mut TcpTransport::new(address), options);
+    let (text, failure) = record::record(&case, transport, options);
     print!("{}", text.strip_suffix("\nnothing\n").map_or(text.clone(), |text| format!("{text}\n")));
     if let Some(failure) = &failure {
         eprintln!("{failure}");
     }
     Ok(failure.is_none())
+}
+
+fn management(arguments: &Arguments, address: &str, options: &Options) -> Management {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    Management {
+        address: arguments.management.clone().unwrap_or(format!("{host}:15672")),
+        user: options.user.clone(),
+        password: options.password.clone(),
+    }
 }
 
 fn target(arguments: &Arguments) -> Result<(String, Options), String> {

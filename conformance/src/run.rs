@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 mod expect;
 mod handshake;
 mod live;
+mod manage;
 mod send;
 mod settle;
 
@@ -105,6 +106,8 @@ pub(crate) struct Runner<'a> {
     connections: BTreeMap<char, Connection>,
     queues: BTreeSet<Vec<u8>>,
     exchanges: BTreeSet<Vec<u8>>,
+    /// What was put through the management API, in order.
+    put: Vec<String>,
     /// Where something was sent last that nothing answers.
     unanswered: Option<Place>,
 }
@@ -139,6 +142,7 @@ impl<'a> Runner<'a> {
             connections: BTreeMap::new(),
             queues: BTreeSet::new(),
             exchanges: BTreeSet::new(),
+            put: Vec::new(),
             unanswered: None,
         }
     }
@@ -192,6 +196,7 @@ impl<'a> Runner<'a> {
     fn perform(&mut self, action: &Action) -> Result<()> {
         match action {
             Action::Connect(letter, stage, args) => self.connect(*letter, *stage, args),
+            Action::Manage(method, path, body) => self.manage(method, path, body),
             Action::Send(place, count, args) => {
                 self.keep_order(*place, args);
                 for index in 1..=*count {

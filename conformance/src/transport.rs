@@ -38,22 +38,42 @@ pub trait Transport: Send {
     /// Ends a connection without a word of AMQP.
     fn close(&mut self, connection: ConnectionId);
 
+    /// Calls the broker's management API. `path` begins with `/api/`, `body` is JSON or empty.
+    ///
+    /// # Errors
+    /// When it can't be reached, or answers with anything but success.
+    fn manage(&mut self, _method: &str, _path: &str, _body: &str) -> Result<(), String> {
+        Err("no management API is known here".into())
+    }
+
     /// Whether [`Transport::receive`] returning [`Arrived::Quiet`] proves that nothing more will come.
     fn exact(&self) -> bool;
+}
+
+/// Where a broker's management API is.
+#[derive(Clone, Debug)]
+pub struct Management {
+    /// `host:port`
+    pub address: String,
+    /// An administrator.
+    pub user: String,
+    /// Its password.
+    pub password: String,
 }
 
 /// TCP to a broker's address.
 #[derive(Debug)]
 pub struct TcpTransport {
     address: String,
+    management: Option<Management>,
     streams: HashMap<ConnectionId, TcpStream>,
     opened: usize,
 }
 
 impl TcpTransport {
-    /// `address` is `host:port`.
-    pub fn new(address: &str) -> Self {
-        Self { address: address.into(), streams: HashMap::new(), opened: 0 }
+    /// `address` is `host:port`. Without a `management` cases that call it fail.
+    pub fn new(address: &str, management: Option<Management>) -> Self {
+        Self { address: address.into(), management, streams: HashMap::new(), opened: 0 }
     }
 }
 
@@ -110,7 +130,65 @@ impl Transport for TcpTransport {
         }
     }
 
+    fn manage(&mut self, method: &str, path: &str, body: &str) -> Result<(), String> {
+        let management = self.management.as_ref().ok_or("no management API is known here")?;
+        let answer = management.call(method, path, body);
+        let answer = answer.map_err(|error| format!("{}: {error}", management.address))?;
+        let line = answer.lines().next().unwrap_or_default();
+        match line.split(' ').nth(1) {
+            Some(status) if status.starts_with('2') => Ok(()),
+            _ => Err(format!("{line}: {}", answer.split("\r\n\r\n").nth(1).unwrap_or_default())),
+        }
+    }
+
     fn exact(&self) -> bool {
         false
+    }
+}
+
+impl Management {
+    /// One request on a connection of its own, and the whole answer.
+    fn call(&self, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let login = base64(format!("{}:{}", self.user, self.password).as_bytes());
+        write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\nHost: {}\r\nAuthorization: Basic {login}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        )?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let byte = |at: usize| u32::from(chunk.get(at).copied().unwrap_or_default());
+        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
+        for place in 0..4 {
+            let letter = LETTERS[(bits >> (18 - 6 * place)) as usize & 63];
+            text.push(if place <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn base64_as_rfc_4648_shows_it() {
+        for (plain, encoded) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            assert_eq!(base64(plain.as_bytes()), encoded);
+        }
     }
 }

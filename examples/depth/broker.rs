@@ -29,6 +29,7 @@ impl BrokerProcess {
             .arg(data)
             .env("LEVERET__LISTENERS__AMQP__BIND", "127.0.0.1:0")
             .env("LEVERET__LISTENERS__HTTP__BIND", "127.0.0.1:0")
+            .env("LEVERET__LISTENERS__HTTP__BIND", "127.0.0.1:0")
             .env("LEVERET__LISTENERS__PROMETHEUS__BIND", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .spawn()?;

@@ -147,6 +147,7 @@ impl From<BrokerError> for AmqpError {
             | BrokerError::NotEmpty(_)
             | BrokerError::UnknownExchangeType(_)
             | BrokerError::LimitReached { .. }
+            | BrokerError::ValidationFailed(_)
             | BrokerError::Precondition(_) => ReplyCode::PreconditionFailed,
             BrokerError::NotImplemented(_) => ReplyCode::NotImplemented,
             BrokerError::Store(_) => ReplyCode::InternalError,

@@ -39,6 +39,8 @@ pub struct AmqpSettings {
     pub transmit_bytes: usize,
     /// Consumers of a channel; 0 is no limit.
     pub consumers_per_channel_max: u32,
+    /// How long a delivery may go unacknowledged where neither consumer nor queue says; 0 is for ever.
+    pub consumer_timeout_ms: u64,
     /// Messages of an uncommitted transaction.
     pub tx_messages_max: usize,
     /// Bytes of an uncommitted transaction's messages.
@@ -59,6 +61,7 @@ impl Default for AmqpSettings {
             content: ContentLimits { message_bytes_max: 134_217_728, field_table_depth_max: 64 },
             transmit_bytes: 256 * 1024,
             consumers_per_channel_max: 0,
+            consumer_timeout_ms: 0,
             tx_messages_max: 1_000_000,
             tx_bytes_max: 256 << 20,
         }

@@ -4,12 +4,13 @@
 //! task writes at most once a turn, under a lock that only somebody who looks shares with it.
 
 use super::delivery::Outbox;
+use super::stats::{MessageStats, Samples, count};
 use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis, Name};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What was agreed on for a connection over TLS, in the names that OpenSSL gives.
+/// What was agreed on for a connection over TLS, in the names that RabbitMQ gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFacts {
     /// Such as `tlsv1.3`.
@@ -36,7 +37,7 @@ pub struct TlsFacts {
     pub key_exchange: String,
     /// Such as `aes_256_gcm`.
     pub cipher: String,
-    /// Such as `sha384`.
+    /// Such as `aead`.
     pub hash: String,
     /// The certificate that the peer showed.
     pub peer_certificate: Option<CertificateFacts>,
@@ -45,12 +46,14 @@ pub struct TlsFacts {
 /// A peer's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateFacts {
-    /// Whom it names.
+    /// Whom it names, such as `CN=worker,O=Shop`.
     pub subject: String,
     /// Who signed it.
     pub issuer: String,
     /// From when to when it holds.
     pub validity: String,
+    /// Whom SASL EXTERNAL logs in: the part of the certificate that the configuration names, if it has one.
+    pub login: Option<String>,
 }
 
 /// What stays the same for as long as a connection is open.
@@ -130,8 +133,28 @@ pub struct ChannelFacts {
     pub uncommitted: u64,
     /// Acknowledgements that wait for tx.commit.
     pub acks_uncommitted: u64,
+    /// What was done with messages on it.
+    pub stats: MessageStats,
     /// When something last happened on it.
     pub active_at: Millis,
+}
+
+/// A channel that is open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LiveChannel {
+    /// How it stands.
+    pub facts: ChannelFacts,
+    /// How fast its messages move.
+    pub samples: Samples<MessageStats>,
+}
+
+/// Bytes that a connection moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Octets {
+    /// Those that came.
+    pub received: u64,
+    /// Those that were to be sent.
+    pub sent: u64,
 }
 
 /// What changes while a connection is open, as of its last turn.
@@ -148,7 +171,27 @@ pub struct Progress {
     /// Pieces in which they were handed to the socket.
     pub sent_count: u64,
     /// The open channels.
-    pub channels: BTreeMap<ChannelNumber, ChannelFacts>,
+    pub channels: BTreeMap<ChannelNumber, LiveChannel>,
+    /// What was done with messages on all its channels, also on those that are closed.
+    pub stats: MessageStats,
+    /// How fast its bytes move.
+    pub samples: Samples<Octets>,
+}
+
+impl Progress {
+    /// Notes how a channel stands.
+    pub fn report(&mut self, number: ChannelNumber, facts: ChannelFacts) {
+        let channel = self.channels.entry(number).or_default();
+        self.stats.add(&facts.stats.since(&channel.facts.stats));
+        channel.facts = facts;
+    }
+
+    fn sample(&mut self, now: Millis) {
+        self.samples.take(now, Octets { received: self.received_bytes, sent: self.sent_bytes });
+        for channel in self.channels.values_mut() {
+            channel.samples.take(now, channel.facts.stats);
+        }
+    }
 }
 
 /// A connection that is open.
@@ -217,6 +260,8 @@ pub struct ConnectionCounts {
 #[derive(Debug, Default)]
 pub struct Connections {
     live: Mutex<Live>,
+    created: AtomicU64,
+    closed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -224,6 +269,8 @@ struct Live {
     by_id: BTreeMap<ConnectionId, Arc<LiveConnection>>,
     of_user: BTreeMap<Name, usize>,
     of_vhost: BTreeMap<Name, usize>,
+    /// What was done on connections that have ended, by vhost.
+    ended: BTreeMap<Name, MessageStats>,
 }
 
 impl Connections {
@@ -253,6 +300,7 @@ impl Connections {
             close_reason: Mutex::default(),
         });
         live.by_id.insert(connection.facts.id, connection.clone());
+        count(&self.created);
         Ok(connection)
     }
 
@@ -260,8 +308,33 @@ impl Connections {
     pub fn remove(&self, id: ConnectionId) {
         let mut live = self.live.lock();
         let Some(connection) = live.by_id.remove(&id) else { return };
+        count(&self.closed);
         count_down(&mut live.of_user, &connection.facts.user);
         count_down(&mut live.of_vhost, &connection.facts.vhost);
+        let stats = connection.progress.lock().stats;
+        live.ended.entry(connection.facts.vhost.clone()).or_default().add(&stats);
+    }
+
+    /// Counts what was done with messages of a vhost on no connection.
+    pub fn count_elsewhere(&self, vhost: &Name, stats: &MessageStats) {
+        self.live.lock().ended.entry(vhost.clone()).or_default().add(stats);
+    }
+
+    /// What clients have done with messages since the start, by vhost.
+    pub fn stats_by_vhost(&self) -> BTreeMap<Name, MessageStats> {
+        let live = self.live.lock();
+        let mut by_vhost = live.ended.clone();
+        for connection in live.by_id.values() {
+            let stats = connection.progress.lock().stats;
+            by_vhost.entry(connection.facts.vhost.clone()).or_default().add(&stats);
+        }
+        by_vhost
+    }
+
+    pub(super) fn sample(&self, now: Millis) {
+        for connection in self.list() {
+            connection.progress.lock().sample(now);
+        }
     }
 
     /// All of them, the oldest first.
@@ -277,6 +350,11 @@ impl Connections {
     /// One, by its name.
     pub fn find_by_name(&self, name: &str) -> Option<Arc<LiveConnection>> {
         self.live.lock().by_id.values().find(|connection| connection.facts.name == name).cloned()
+    }
+
+    /// How many were opened since the start, and how many of them have ended.
+    pub fn opened_and_closed(&self) -> (u64, u64) {
+        (self.created.load(Ordering::Relaxed), self.closed.load(Ordering::Relaxed))
     }
 
     /// How many there are.

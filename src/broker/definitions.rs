@@ -1,8 +1,12 @@
-//! What the store's table of definitions holds: vhosts, exchanges, queues and bindings, each a field table under its own key.
+//! What the store's table of definitions holds: vhosts, exchanges, queues, bindings, policies and parameters, each a field
+//! table under its own key.
 
 use super::exchange::{Binding, Destination, ExchangeDefinition};
+use super::parameters::ParameterKey;
+use super::policy::{Policy, PolicyKind};
 use super::queue::{QueueDeclaration, QueueDefinition};
 use crate::message::{DecodeError, FieldTable, Name, QueueId, ShortStr, Value};
+use std::sync::Arc;
 
 /// One durable definition.
 #[derive(Clone, Debug)]
@@ -15,6 +19,12 @@ pub enum Definition {
     Queue(Name, QueueId, QueueDeclaration),
     /// A binding of a vhost.
     Binding(Name, Binding),
+    /// A policy of a vhost.
+    Policy(Name, PolicyKind, Arc<Policy>),
+    /// A runtime parameter.
+    Parameter(ParameterKey, Value),
+    /// A global parameter.
+    GlobalParameter(Name, Value),
 }
 
 /// Definitions of one kind are together, in the order in which they have to be restored.
@@ -22,6 +32,21 @@ const VHOST: u8 = b'1';
 const EXCHANGE: u8 = b'2';
 const QUEUE: u8 = b'3';
 const BINDING: u8 = b'4';
+/// Of these no order matters, but that they come behind the vhosts.
+const POLICY: u8 = b'P';
+const OPERATOR_POLICY: u8 = b'O';
+const PARAMETER: u8 = b'R';
+const GLOBAL_PARAMETER: u8 = b'G';
+
+const KINDS: [u8; 8] =
+    [VHOST, EXCHANGE, QUEUE, BINDING, POLICY, OPERATOR_POLICY, PARAMETER, GLOBAL_PARAMETER];
+
+fn policy_kind(kind: PolicyKind) -> u8 {
+    match kind {
+        PolicyKind::Policy => POLICY,
+        PolicyKind::Operator => OPERATOR_POLICY,
+    }
+}
 
 impl Definition {
     /// A queue's definition.
@@ -44,6 +69,13 @@ impl Definition {
                 key(EXCHANGE, &[exchange.vhost.as_bytes(), exchange.name.as_bytes()])
             }
             Definition::Queue(vhost, _, queue) => key(QUEUE, &[vhost.as_bytes(), queue.name.as_bytes()]),
+            Definition::Policy(vhost, kind, policy) => {
+                key(policy_kind(*kind), &[vhost.as_bytes(), policy.name.as_bytes()])
+            }
+            Definition::Parameter(ParameterKey { component, vhost, name }, _) => {
+                key(PARAMETER, &[component.as_bytes(), vhost.as_bytes(), name.as_bytes()])
+            }
+            Definition::GlobalParameter(name, _) => key(GLOBAL_PARAMETER, &[name.as_bytes()]),
             Definition::Binding(vhost, binding) => {
                 let mut arguments = Vec::new();
                 binding.arguments.encode(&mut arguments);
@@ -66,6 +98,21 @@ impl Definition {
     /// Its value in the table.
     pub fn encode(&self) -> Vec<u8> {
         let table: FieldTable = match self {
+            Definition::Policy(vhost, _, policy) => {
+                let mut fields = policy.fields();
+                fields.insert("vhost", text(vhost));
+                fields.insert("name", text(&policy.name));
+                fields
+            }
+            Definition::Parameter(key, value) => fields([
+                ("component", text(&key.component)),
+                ("vhost", text(&key.vhost)),
+                ("name", text(&key.name)),
+                ("value", value.clone()),
+            ]),
+            Definition::GlobalParameter(name, value) => {
+                fields([("name", text(name)), ("value", value.clone())])
+            }
             Definition::VirtualHost(name) => fields([("name", text(name))]),
             Definition::Exchange(exchange) => fields([
                 ("vhost", text(&exchange.vhost)),
@@ -105,7 +152,7 @@ impl Definition {
     /// When the entry is damaged.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Option<Definition>, DecodeError> {
         let kind = key.first().copied().unwrap_or_default();
-        if !(VHOST..=BINDING).contains(&kind) {
+        if !KINDS.contains(&kind) {
             return Ok(None);
         }
         let table = FieldTable::decode(value, usize::MAX)?;
@@ -141,7 +188,7 @@ impl Definition {
                 };
                 Definition::Queue(name("vhost")?, QueueId(*id), declaration)
             }
-            _ => {
+            BINDING => {
                 let Some(Value::LongStr(routing_key)) = table.field("routing_key") else {
                     return Err(DecodeError::Truncated);
                 };
@@ -156,6 +203,24 @@ impl Definition {
                     arguments: arguments(),
                 };
                 Definition::Binding(name("vhost")?, binding)
+            }
+            PARAMETER => {
+                let key = ParameterKey {
+                    component: name("component")?,
+                    vhost: name("vhost")?,
+                    name: name("name")?,
+                };
+                Definition::Parameter(key, table.field("value").cloned().unwrap_or(Value::Void))
+            }
+            GLOBAL_PARAMETER => {
+                let value = table.field("value").cloned().unwrap_or(Value::Void);
+                Definition::GlobalParameter(name("name")?, value)
+            }
+            _ => {
+                let kind = if kind == POLICY { PolicyKind::Policy } else { PolicyKind::Operator };
+                let policy = Policy::parse(kind, &name("name")?, &table);
+                let policy = policy.map_err(|_| DecodeError::Truncated)?;
+                Definition::Policy(name("vhost")?, kind, Arc::new(policy))
             }
         }))
     }

@@ -54,6 +54,11 @@ pub enum Outgoing {
         /// The channel.
         channel: ChannelNumber,
     },
+    /// How long deliveries may go unacknowledged has changed for a queue of this channel.
+    TimeoutChanged {
+        /// The channel.
+        channel: ChannelNumber,
+    },
     /// A reply for the channel's direct reply-to consumer.
     Reply {
         /// The consumer's channel.
@@ -72,6 +77,7 @@ impl Outgoing {
             Outgoing::Deliver { channel, .. }
             | Outgoing::Cancelled { channel, .. }
             | Outgoing::CreditFreed { channel }
+            | Outgoing::TimeoutChanged { channel }
             | Outgoing::Reply { channel, .. } => *channel,
         }
     }
@@ -81,7 +87,7 @@ impl Outgoing {
         let message_bytes = match self {
             Outgoing::Deliver { entry, .. } => entry.message.size_bytes(),
             Outgoing::Reply { message, .. } => message.size_bytes(),
-            Outgoing::Cancelled { .. } | Outgoing::CreditFreed { .. } => 0,
+            Outgoing::Cancelled { .. } | Outgoing::CreditFreed { .. } | Outgoing::TimeoutChanged { .. } => 0,
         };
         ITEM_BYTES + message_bytes
     }

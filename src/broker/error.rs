@@ -152,6 +152,9 @@ pub enum BrokerError {
     /// Anything else about a request that can't be: the text says what.
     #[error("{0}")]
     Precondition(String),
+    /// A policy or a parameter can't be so: every fault in a line, in RabbitMQ's words.
+    #[error("Validation failed\n\n{0}\n")]
+    ValidationFailed(String),
     /// Permissions do not allow it.
     #[error("{0}")]
     AccessRefused(String),

@@ -10,9 +10,13 @@ pub mod delivery;
 pub mod error;
 pub mod exchange;
 mod memory;
+pub mod parameters;
+pub mod pattern;
 pub mod permissions;
+pub mod policy;
 pub mod queue;
 pub mod routing;
+pub mod stats;
 pub(crate) mod term;
 pub mod timer;
 pub(crate) mod topology;
@@ -32,9 +36,12 @@ use dashmap::DashMap;
 use definitions::Definition;
 use exchange::ExchangeTypes;
 use memory::MemoryBudget;
+use parameters::Parameters;
+use parking_lot::Mutex;
 use permissions::Permissions;
-use queue::{QueueHandle, Window};
+use queue::{QueueHandle, QueueType, Window};
 use routing::ReplyConsumer;
+use stats::{Churn, ChurnCounters, MessageStats, SAMPLE_INTERVAL_MS, Samples, TotalSample};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -90,6 +97,9 @@ pub struct Shared {
     queue_ids: AtomicU64,
     consumer_ids: AtomicU64,
     connection_ids: AtomicU64,
+    churn: ChurnCounters,
+    /// What was done with messages of queues that are gone, by type of queue.
+    retired: Mutex<[MessageStats; 2]>,
 }
 
 impl Shared {
@@ -125,7 +135,10 @@ pub struct Broker {
     users: Users,
     permissions: Permissions,
     alarms: Alarms,
+    parameters: Parameters,
     connections: Connections,
+    samples: Mutex<Samples<TotalSample>>,
+    sample_at: AtomicU64,
 }
 
 /// The entry in the table of definitions that counts the broker's starts.
@@ -159,6 +172,8 @@ impl Broker {
             queue_ids: AtomicU64::new(starts << 32),
             consumer_ids: AtomicU64::new(1),
             connection_ids: AtomicU64::new(1),
+            churn: ChurnCounters::default(),
+            retired: Mutex::default(),
         });
         let broker = Broker {
             shared,
@@ -166,7 +181,10 @@ impl Broker {
             users: Users::default(),
             permissions: Permissions::default(),
             alarms: Alarms::default(),
+            parameters: Parameters::default(),
             connections: Connections::default(),
+            samples: Mutex::default(),
+            sample_at: AtomicU64::new(now),
         };
         let mut turn = Turn::at(now);
         let mut messages: BTreeMap<QueueId, RecoveredQueue> =
@@ -183,6 +201,7 @@ impl Broker {
         }
         for vhost in broker.vhosts.iter() {
             let mut of_vhost = Turn::at(now);
+            vhost.police_all(&mut of_vhost);
             for queue in vhost.queues() {
                 queue.lock().handle_timeout(&mut of_vhost);
             }
@@ -224,6 +243,11 @@ impl Broker {
                 let vhost = self.vhost(&name).ok_or_else(|| orphan(&name))?;
                 vhost.restore_binding(binding)?;
             }
+            Definition::Policy(name, kind, policy) => {
+                self.vhost(&name).ok_or_else(|| orphan(&name))?.restore_policy(kind, policy);
+            }
+            Definition::Parameter(key, value) => self.parameters.restore(key, value),
+            Definition::GlobalParameter(name, value) => self.parameters.restore_global(name, value),
         }
         Ok(())
     }
@@ -246,6 +270,11 @@ impl Broker {
     /// A vhost, by name.
     pub fn vhost(&self, name: &str) -> Option<Arc<VirtualHost>> {
         self.vhosts.get(name).map(|vhost| vhost.clone())
+    }
+
+    /// All vhosts, in no order.
+    pub fn vhosts(&self) -> Vec<Arc<VirtualHost>> {
+        self.vhosts.iter().map(|vhost| vhost.clone()).collect()
     }
 
     /// The types of exchange that can be declared.
@@ -315,8 +344,60 @@ impl Broker {
         turn.wake_all();
     }
 
+    /// Counts comings and goings.
+    pub fn churn(&self) -> &ChurnCounters {
+        &self.shared.churn
+    }
+
+    /// Comings and goings since the start.
+    pub fn churn_counts(&self) -> Churn {
+        self.shared.churn.counts(self.connections.opened_and_closed())
+    }
+
+    /// What was done with the messages of all queues of a type, also of those that are gone.
+    pub fn queue_stats(&self, queue_type: QueueType) -> MessageStats {
+        let mut total = self.shared.retired.lock()[queue_type as usize];
+        let of_type = self.vhosts().into_iter().flat_map(|vhost| vhost.queues());
+        for queue in of_type.filter(|queue| queue.definition().queue_type == queue_type) {
+            total.add(queue.lock().stats());
+        }
+        total
+    }
+
+    /// How fast messages move in the whole broker.
+    pub fn samples(&self) -> Samples<TotalSample> {
+        *self.samples.lock()
+    }
+
+    /// When [`Broker::handle_timeout`] has to be called next.
+    pub fn next_deadline(&self) -> Millis {
+        let sample_at = self.sample_at.load(Ordering::Relaxed);
+        self.shared.timer.next().map_or(sample_at, |at| at.min(sample_at))
+    }
+
+    /// Takes a sample of all counters when it is time.
+    fn sample(&self, now: Millis) {
+        if now < self.sample_at.load(Ordering::Relaxed) {
+            return;
+        }
+        self.sample_at.store(now + SAMPLE_INTERVAL_MS, Ordering::Relaxed);
+        self.connections.sample(now);
+        let by_vhost = self.connections.stats_by_vhost();
+        let mut total = TotalSample { churn: self.churn_counts(), ..TotalSample::default() };
+        for stats in by_vhost.values() {
+            total.stats.add(stats);
+        }
+        for vhost in self.vhosts() {
+            let of_vhost = vhost.sample(by_vhost.get(vhost.name()).copied().unwrap_or_default(), now);
+            total.ready += of_vhost.ready;
+            total.unacked += of_vhost.unacked;
+        }
+        self.samples.lock().take(now, total);
+    }
+
     /// Does what is due in the core at `now`.
     pub fn handle_timeout(&self, now: Millis) {
+        self.sample(now);
         let mut turn = Turn::at(now);
         while let Some(deadline) = self.shared.timer.pop_due(now) {
             if let Some(vhost) = self.vhost(&deadline.vhost) {

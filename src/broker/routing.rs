@@ -29,11 +29,20 @@ pub struct Route {
     pub queues: Vec<Arc<QueueHandle>>,
     /// The direct reply-to consumer, if its address was the routing key.
     pub reply: Option<ReplyConsumer>,
+    /// The exchange that it starts from, which counts what goes this way.
+    pub exchange: Option<Arc<Exchange>>,
     /// Whether every message with this key takes the same route until the topology changes.
     pub by_key_alone: bool,
 }
 
 impl Route {
+    /// Counts messages that go this way.
+    pub fn count(&self, messages: usize) {
+        if let Some(exchange) = &self.exchange {
+            exchange.counters().count(messages, self.queues.len());
+        }
+    }
+
     /// Whether it leads nowhere.
     pub fn is_empty(&self) -> bool {
         self.queues.is_empty() && self.reply.is_none()
@@ -73,6 +82,7 @@ impl VirtualHost {
     /// Finds the route of a message that is published to `exchange` with its routing key, CC and BCC.
     pub fn route(&self, exchange: &Arc<Exchange>, message: &Message) -> Route {
         let mut found = Finding::default();
+        found.route.exchange = Some(exchange.clone());
         let copies = if message.has_copies() { copies(message) } else { Vec::new() };
         found.route.by_key_alone = copies.is_empty();
         let envelopes: Vec<Envelope<'_>> = std::iter::once(message.routing_key())
@@ -117,7 +127,7 @@ impl VirtualHost {
         if matched.is_empty()
             && let Some(alternate) = exchange.alternate_exchange()
         {
-            match self.exchange(alternate) {
+            match self.exchange(&alternate) {
                 // The default exchange is no alternative: it would know the queue's name already.
                 Some(alternate) if alternate.definition().name.is_empty() => {}
                 Some(alternate) => to_visit.push(alternate),

@@ -25,6 +25,22 @@ pub(crate) fn term(value: &Value) -> String {
     }
 }
 
+/// A value that came as JSON: objects are maps, and null is a word. Whoever reads JSON makes whole numbers of 64 bits, long
+/// strings, arrays, tables and void of it.
+pub(crate) fn json_term(value: &Value) -> String {
+    match value {
+        Value::Void => "null".to_owned(),
+        Value::Array(values) => list(values.iter().map(json_term)),
+        Value::Table(table) => {
+            let fields = table
+                .iter()
+                .map(|(name, value)| format!("{} => {}", binary(name.as_bytes()), json_term(value)));
+            format!("#{{{}}}", fields.collect::<Vec<_>>().join(","))
+        }
+        other => term(other),
+    }
+}
+
 /// Bytes: `<<"text">>` when all of them are printable characters of Latin-1, else `<<196,128>>`.
 pub(crate) fn binary(bytes: &[u8]) -> String {
     if bytes.is_empty() {
@@ -112,5 +128,14 @@ mod tests {
         for (value, text) in examples {
             assert_eq!(term(value), *text);
         }
+    }
+
+    #[test]
+    fn json_looks_as_in_rabbitmq() {
+        let inner = Value::Table(table(&[("b", Value::Void)]));
+        let value =
+            Value::Table(table(&[("a", Value::Array(vec![Value::I64(1), inner])), ("c", Value::Bool(true))]));
+        assert_eq!(json_term(&value), r#"#{<<"a">> => [1,#{<<"b">> => null}],<<"c">> => true}"#);
+        assert_eq!(json_term(&Value::from("a\"b")), r#"<<"a\"b">>"#);
     }
 }

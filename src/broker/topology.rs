@@ -4,6 +4,7 @@ use super::definitions::Definition;
 use super::error::{BrokerError, Resource, ResourceKind};
 use super::exchange::{Binding, Destination, Exchange, ExchangeDefinition};
 use super::queue::{QueueDeclaration, QueueHandle};
+use super::stats::count;
 use super::turn::Turn;
 use super::vhost::VirtualHost;
 use crate::message::{ConnectionId, FieldTable, Name, QueueId, ShortStr};
@@ -45,6 +46,7 @@ impl VirtualHost {
         if exchange.definition().durable {
             self.shared().put(&Definition::Exchange(exchange.definition().clone()))?;
         }
+        self.police_exchange(&exchange);
         self.insert_exchange(Arc::new(exchange));
         Ok(())
     }
@@ -252,6 +254,7 @@ impl VirtualHost {
     ) -> Result<Arc<QueueHandle>, BrokerError> {
         let _topology = self.topology.lock();
         declaration.take_default_type(self.default_queue_type());
+        count(&self.shared().churn.queue_declared);
         if let Some(current) = self.queue(&declaration.name) {
             current.check_equivalent(&declaration)?;
             current.lock().touch(turn);
@@ -264,8 +267,10 @@ impl VirtualHost {
         if queue.definition().survives_restart() {
             self.shared().put(&Definition::queue(queue.definition()))?;
         }
+        self.police_queue(&queue, turn);
         let queue = Arc::new(queue);
         self.insert_queue(queue.clone());
+        count(&self.shared().churn.queue_created);
         Ok(queue)
     }
 

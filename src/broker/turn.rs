@@ -1,8 +1,8 @@
 //! A turn: one pass of a session, or of the timer, through the core. It carries the time, what the journal has to hear of,
 //! and what has to be done when no queue is locked.
 
-use super::delivery::{Entry, Outbox};
-use super::queue::{DeathReason, PageRequest, QueueDefinition};
+use super::delivery::Outbox;
+use super::queue::{DeadLetter, PageRequest, QueueDefinition};
 use crate::message::{Lsn, Millis, Name, QueueId};
 use crate::store::{Changes, DurableWaiter, Journal};
 use std::sync::Arc;
@@ -11,14 +11,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub enum Effect {
     /// A message died; it goes to the dead-letter exchange or nowhere.
-    DeadLetter {
-        /// The queue it died in.
-        queue: Arc<QueueDefinition>,
-        /// The message.
-        entry: Entry,
-        /// Why.
-        reason: DeathReason,
-    },
+    DeadLetter(DeadLetter),
     /// The queue has had its time: it expired, or its last consumer left.
     Delete {
         /// The queue's name.

@@ -63,6 +63,11 @@ impl Users {
         self.by_name.is_empty()
     }
 
+    /// The user of that name, when something other than a password has shown who it is.
+    pub fn get(&self, name: &str) -> Option<User> {
+        self.by_name.get(name).map(|user| user.clone())
+    }
+
     /// The user of that name and password.
     pub fn authenticate(&self, name: &str, password: &[u8]) -> Option<User> {
         self.by_name.get(name).filter(|user| user.has_password(password)).map(|user| user.clone())

@@ -6,17 +6,19 @@
 use super::Shared;
 use super::delivery::Entry;
 use super::exchange::{Binding, Exchange, ExchangeDefinition};
+use super::policy::Policies;
 use super::queue::{
-    DeadLetterStrategy, DeathReason, Got, Overflow, PageRequest, QueueDefinition, QueueHandle, QueueType,
-    buried, is_cycle,
+    DeadLetter, DeadLetterStrategy, DeathReason, Got, Overflow, PageRequest, QueueDefinition, QueueHandle,
+    QueueType, is_cycle,
 };
 use super::routing::Route;
+use super::stats::{MessageStats, Samples, TotalSample, count};
 use super::timer::Deadline;
 use super::topology::Topology;
 use super::turn::{Effect, Turn};
-use crate::message::{FieldTable, Lsn, Message, Name, Position, QueueId};
+use crate::message::{FieldTable, Lsn, Message, Millis, Name, Position, QueueId};
 use dashmap::DashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,8 +30,10 @@ pub struct VirtualHost {
     exchanges: DashMap<Name, Arc<Exchange>>,
     queues: DashMap<Name, Arc<QueueHandle>>,
     pub(super) topology: Mutex<Topology>,
+    pub(super) policies: RwLock<Policies>,
     default_queue_type: Mutex<QueueType>,
     version: AtomicU64,
+    samples: Mutex<Samples<TotalSample>>,
 }
 
 /// How often basic.get looks for a message that has to be read back.
@@ -71,8 +75,10 @@ impl VirtualHost {
             exchanges: DashMap::new(),
             queues: DashMap::new(),
             topology: Mutex::default(),
+            policies: RwLock::default(),
             default_queue_type: Mutex::new(QueueType::Classic),
             version: AtomicU64::new(0),
+            samples: Mutex::default(),
         };
         for (exchange, kind, internal) in PREDECLARED {
             let definition = ExchangeDefinition {
@@ -144,6 +150,28 @@ impl VirtualHost {
         self.exchanges().iter().flat_map(|e| e.bindings().iter().cloned().collect::<Vec<_>>()).collect()
     }
 
+    /// How fast its messages move.
+    pub fn samples(&self) -> Samples<TotalSample> {
+        *self.samples.lock()
+    }
+
+    /// Takes a sample of all that is in it; `stats` is what its clients have done.
+    pub(super) fn sample(&self, stats: MessageStats, now: Millis) -> TotalSample {
+        let mut total = TotalSample { stats, ..TotalSample::default() };
+        for queue in self.queues() {
+            let mut queue = queue.lock();
+            queue.sample(now);
+            let counts = queue.counts();
+            total.ready += counts.ready as u64;
+            total.unacked += counts.unacked as u64;
+        }
+        for exchange in self.exchanges() {
+            exchange.sample(now);
+        }
+        self.samples.lock().take(now, total);
+        total
+    }
+
     /// Changes whenever a route may change, so that routes can be remembered.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -169,7 +197,11 @@ impl VirtualHost {
     }
 
     pub(super) fn remove_queue(&self, name: &str) {
-        self.queues.remove(name);
+        if let Some((_, queue)) = self.queues.remove(name) {
+            count(&self.shared.churn.queue_deleted);
+            let stats = *queue.lock().stats();
+            self.shared.retired.lock()[queue.definition().queue_type as usize].add(&stats);
+        }
         self.topology_changed();
     }
 
@@ -256,9 +288,7 @@ impl VirtualHost {
         while !turn.effects.is_empty() {
             for effect in std::mem::take(&mut turn.effects) {
                 match effect {
-                    Effect::DeadLetter { queue, entry, reason } => {
-                        self.dead_letter(&queue, entry, reason, turn)
-                    }
+                    Effect::DeadLetter(dead) => self.dead_letter(dead, turn),
                     Effect::Delete { name, id } => self.delete_finished_queue(&name, id, turn),
                     Effect::PageIn { queue, wanted } => self.page_in(&queue, wanted, turn),
                     Effect::WakeAt { name, at } => {
@@ -278,8 +308,8 @@ impl VirtualHost {
     }
 
     /// Moves a dead message on.
-    fn dead_letter(&self, queue: &Arc<QueueDefinition>, entry: Entry, reason: DeathReason, turn: &mut Turn) {
-        if let Some(StagedLetter { route, staged }) = self.stage_dead_letter(queue, entry, reason, turn) {
+    fn dead_letter(&self, dead: DeadLetter, turn: &mut Turn) {
+        if let Some(StagedLetter { route, staged }) = self.stage_dead_letter(dead, turn) {
             turn.append_to(&self.shared.journal);
             self.deliver(&route, staged, turn, &mut Vec::new());
         }
@@ -287,15 +317,10 @@ impl VirtualHost {
 
     /// Finds a dead message's way and writes it into the turn's changes: out of its queue and into the others in one record.
     /// `None` when it has nowhere to go: then it is gone, or held in its queue if it may not get lost.
-    pub fn stage_dead_letter(
-        &self,
-        queue: &Arc<QueueDefinition>,
-        entry: Entry,
-        reason: DeathReason,
-        turn: &mut Turn,
-    ) -> Option<StagedLetter> {
-        let letter = buried(&entry.message, queue, reason, turn.now);
-        let exchange = queue.settings.dead_letter_exchange.as_deref().and_then(|name| self.exchange(name));
+    pub fn stage_dead_letter(&self, dead: DeadLetter, turn: &mut Turn) -> Option<StagedLetter> {
+        let letter = dead.letter(turn.now);
+        let DeadLetter { queue, settings, entry, reason } = dead;
+        let exchange = settings.dead_letter_exchange.as_deref().and_then(|name| self.exchange(name));
         let mut route = exchange.map(|exchange| self.route(&exchange, &letter)).unwrap_or_default();
         let leads_nowhere = route.is_empty();
         route.queues.retain(|target| {
@@ -308,11 +333,11 @@ impl VirtualHost {
             }
             !cycle
         });
-        let at_least_once = queue.settings.dead_letter_strategy == DeadLetterStrategy::AtLeastOnce
-            && queue.settings.overflow != Overflow::DropHead;
+        let at_least_once = settings.dead_letter_strategy == DeadLetterStrategy::AtLeastOnce
+            && settings.overflow != Overflow::DropHead;
         if at_least_once && (leads_nowhere || route.queues.iter().any(|target| target.would_refuse(&letter)))
         {
-            self.hold(queue, entry, reason, turn);
+            self.hold(&queue, entry, reason, turn);
             return None;
         }
         if entry.journaled {

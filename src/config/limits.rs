@@ -18,9 +18,20 @@ const TIMEOUT_CAP_MS: u64 = 86_400_000;
 /// Deepest nesting that can be configured; field tables are decoded by recursion, on a stack that ends.
 const FIELD_TABLE_DEPTH_CAP: u32 = 256;
 
+/// How much memory the broker may take before publishers are blocked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MemoryLimit {
+    /// Any.
+    None,
+    /// A part of what the machine has, or of what its control group allows: above 0, up to 1.
+    Fraction(f64),
+    /// So many bytes.
+    Bytes(u64),
+}
+
 /// The table `[limits]`. Units come last in a name: `_bytes`, `_ms` (milliseconds, up to a day), `_s` (seconds). Where
 /// 0 means "no limit", the key says so.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Limits {
     /// Channels that one connection may have open at once, as proposed in `connection.tune`; 0 means no limit but the
     /// protocol's, 65535. Default 2047.
@@ -60,15 +71,25 @@ pub struct Limits {
     pub exchanges_per_vhost_max: u32,
     /// Bindings that have one exchange as their source; 0 means no limit. Default 0.
     pub bindings_per_exchange_max: u32,
+    /// How long a delivery may go unacknowledged where neither the consumer nor its queue says, in milliseconds; 0 is for
+    /// ever. Default 0.
+    pub consumer_timeout_ms: u64,
     /// Messages published and acknowledgements in one uncommitted transaction. Default 1000000.
     pub tx_messages_max: u32,
     /// Bytes of bodies and properties in one uncommitted transaction. Default 268435456 (256 MiB).
     pub tx_bytes_max: u64,
     /// Highest `x-max-priority` that a queue may be declared with, 1 to 255; each level costs memory. Default 255.
     pub priority_max: u8,
+    /// Publishers are blocked while the process takes more: a fraction of the memory that it may take (written with a point),
+    /// or bytes; 0 never blocks them. Default 0.4.
+    pub memory_high_watermark: MemoryLimit,
     /// Publishers are blocked while the volume of the data directory has fewer free bytes; 0 never blocks them. Default:
     /// 1 GiB, on a volume larger than 20 GiB 5% of it, on one smaller than 2 GiB half of it.
     pub disk_free_bytes: Option<u64>,
+    /// Largest body of a request to the management API, in bytes. Default 33554432 (32 MiB).
+    pub http_body_max_bytes: usize,
+    /// Connections to the management API at once; more wait until one ends. Default 512.
+    pub http_connections_max: u32,
 }
 
 impl Default for Limits {
@@ -90,10 +111,14 @@ impl Default for Limits {
             queues_per_vhost_max: 0,
             exchanges_per_vhost_max: 0,
             bindings_per_exchange_max: 0,
+            consumer_timeout_ms: 0,
             tx_messages_max: 1_000_000,
             tx_bytes_max: 268_435_456,
             priority_max: 255,
+            memory_high_watermark: MemoryLimit::Fraction(0.4),
             disk_free_bytes: None,
+            http_body_max_bytes: 33_554_432,
+            http_connections_max: 512,
         }
     }
 }
@@ -157,10 +182,20 @@ impl Limits {
                 any,
                 default.bindings_per_exchange_max,
             ),
+            consumer_timeout_ms: section.whole("consumer_timeout_ms", 0.., default.consumer_timeout_ms),
             tx_messages_max: section.whole("tx_messages_max", some, default.tx_messages_max),
             tx_bytes_max: section.whole("tx_bytes_max", 1.., default.tx_bytes_max),
             priority_max: section.whole("priority_max", 1..=u8::MAX, default.priority_max),
+            memory_high_watermark: section
+                .memory_limit("memory_high_watermark")
+                .unwrap_or(default.memory_high_watermark),
             disk_free_bytes: section.optional_whole("disk_free_bytes", 0..),
+            http_body_max_bytes: section.whole("http_body_max_bytes", 1.., default.http_body_max_bytes),
+            http_connections_max: section.whole(
+                "http_connections_max",
+                1..=u32::MAX,
+                default.http_connections_max,
+            ),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::diagnose::{Location, Problems, join, nearest};
-use super::{Binding, Config, DestinationType, Exchange, Permission, Queue};
+use super::{Binding, Config, DestinationType, Exchange, Permission, Policy, Queue};
 
 /// Exchanges that every vhost has from the start. The default exchange is not among them: it takes no bindings.
 const PREDECLARED_EXCHANGES: [&str; 6] =
@@ -29,6 +29,12 @@ fn check_duplicates(config: &Config, problems: &Problems) {
     }
     for Permission { user, vhost, declared_at, .. } in &config.permissions {
         seen.add([user, vhost], declared_at, || format!("what user {user:?} may do in vhost {vhost:?}"));
+    }
+    for Policy { name, vhost, declared_at, .. } in &config.policies {
+        seen.add([name, vhost], declared_at, || format!("policy {name:?} in vhost {vhost:?}"));
+    }
+    for Policy { name, vhost, declared_at, .. } in &config.operator_policies {
+        seen.add([name, vhost], declared_at, || format!("operator policy {name:?} in vhost {vhost:?}"));
     }
     for Exchange { name, vhost, declared_at, .. } in &config.exchanges {
         seen.add([name, vhost], declared_at, || format!("exchange {name:?} in vhost {vhost:?}"));
@@ -124,11 +130,13 @@ impl Reference<'_> {
 
 fn check_vhosts(config: &Config, problems: &Problems) {
     let permissions = config.permissions.iter().map(|item| (&item.vhost, &item.declared_at));
+    let policies = config.policies.iter().chain(&config.operator_policies);
+    let policies = policies.map(|item| (&item.vhost, &item.declared_at));
     let exchanges = config.exchanges.iter().map(|item| (&item.vhost, &item.declared_at));
     let queues = config.queues.iter().map(|item| (&item.vhost, &item.declared_at));
     let bindings = config.bindings.iter().map(|item| (&item.vhost, &item.declared_at));
     let known = config.vhosts.iter().map(|vhost| vhost.name.as_str()).collect();
-    for (name, declared_at) in permissions.chain(exchanges).chain(queues).chain(bindings) {
+    for (name, declared_at) in permissions.chain(policies).chain(exchanges).chain(queues).chain(bindings) {
         let title = format!("vhost {name:?}");
         Reference { declared_at, key: "vhost", name, title, list: "vhosts" }.check(&known, problems);
     }

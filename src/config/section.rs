@@ -10,6 +10,7 @@ use config::{Map, Value, ValueKind};
 
 use super::argument::{self, Arguments};
 use super::diagnose::{Location, Problems, join, nearest};
+use super::limits::MemoryLimit;
 
 /// Longest name that AMQP can carry (0-9-1 section 4.2.5.3, short strings), in bytes.
 pub(super) const NAME_BYTES_MAX: usize = 255;
@@ -163,6 +164,30 @@ impl<'a> Section<'a> {
             self.report_unexpected(key, expected, describe(&found));
         }
         accepted
+    }
+
+    /// An amount of memory: a fraction of it, or bytes, or 0 for any.
+    pub(super) fn memory_limit(&mut self, key: &'static str) -> Option<MemoryLimit> {
+        let found = self.value(key)?.kind;
+        let found = match &found {
+            ValueKind::String(text) if self.is_variable(key) => {
+                let whole = text.trim().parse().map(ValueKind::I64);
+                whole.or_else(|_| text.trim().parse().map(ValueKind::Float)).unwrap_or(found)
+            }
+            _ => found,
+        };
+        match found {
+            ValueKind::I64(0) => Some(MemoryLimit::None),
+            ValueKind::I64(bytes) if bytes > 0 => Some(MemoryLimit::Bytes(bytes.unsigned_abs())),
+            ValueKind::Float(fraction) if fraction > 0.0 && fraction <= 1.0 => {
+                Some(MemoryLimit::Fraction(fraction))
+            }
+            other => {
+                let expected = "a fraction of the memory above 0.0 up to 1.0, a whole number of bytes, or 0";
+                self.report_unexpected(key, expected, describe(&other));
+                None
+            }
+        }
     }
 
     /// True or false, or `default`.

@@ -6,15 +6,31 @@ use tracing_subscriber::EnvFilter;
 
 use super::section::Section;
 
-/// The table `[listeners]`.
+/// The table `[listeners]`. Those that speak TLS are off unless `[tls]` has a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listeners {
     /// `[listeners.amqp]`: AMQP 0-9-1. Default `127.0.0.1:5672`.
-    pub amqp: Listener,
+    pub amqp: AmqpListener,
+    /// `[listeners.amqps]`: AMQP 0-9-1 over TLS. Default `127.0.0.1:5671`.
+    pub amqps: AmqpListener,
     /// `[listeners.http]`: the management API. Default `127.0.0.1:15672`.
     pub http: Listener,
+    /// `[listeners.https]`: the management API over TLS. Default `127.0.0.1:15671`.
+    pub https: Listener,
     /// `[listeners.prometheus]`: metrics for Prometheus. Default `127.0.0.1:15692`.
     pub prometheus: Listener,
+    /// `[listeners.prometheus_https]`: metrics over TLS. Default `127.0.0.1:15691`.
+    pub prometheus_https: Listener,
+}
+
+/// One place to listen for AMQP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AmqpListener {
+    /// Address and port, as in [`Listener::bind`].
+    pub bind: SocketAddr,
+    /// Whether each connection begins with a header of the PROXY protocol, version 1 or 2, which says where the client
+    /// is. Default false.
+    pub proxy_protocol: bool,
 }
 
 /// One place to listen.
@@ -25,17 +41,44 @@ pub struct Listener {
 }
 
 impl Listeners {
-    pub(super) fn read(section: &mut Section<'_>) -> Listeners {
-        let amqp = section.section("amqp", |section| Listener::read(section, 5672, &[]));
-        let http = section.section("http", |section| Listener::read(section, 15672, &[("amqp", &amqp)]));
-        let taken = [("amqp", &amqp), ("http", &http)];
-        let prometheus = section.section("prometheus", |section| Listener::read(section, 15692, &taken));
-        Listeners { amqp, http, prometheus }
+    pub(super) fn read(section: &mut Section<'_>, has_certificate: bool) -> Listeners {
+        let plain = |name, default_port| Place { name, default_port, is_on: true };
+        let tls = |name, default_port| Place { name, default_port, is_on: has_certificate };
+        let mut taken = Taken::default();
+        let amqp = section.section("amqp", |s| AmqpListener::read(s, &plain("amqp", 5672), &mut taken));
+        let amqps = section.section("amqps", |s| AmqpListener::read(s, &tls("amqps", 5671), &mut taken));
+        let http = section.section("http", |s| Listener::read(s, &plain("http", 15672), &mut taken));
+        let https = section.section("https", |s| Listener::read(s, &tls("https", 15671), &mut taken));
+        let prometheus =
+            section.section("prometheus", |s| Listener::read(s, &plain("prometheus", 15692), &mut taken));
+        let prometheus_https = section
+            .section("prometheus_https", |s| Listener::read(s, &tls("prometheus_https", 15691), &mut taken));
+        Listeners { amqp, amqps, http, https, prometheus, prometheus_https }
+    }
+}
+
+/// One of the listeners.
+struct Place {
+    name: &'static str,
+    default_port: u16,
+    is_on: bool,
+}
+
+/// The addresses of the listeners read so far, with their names.
+type Taken = Vec<(&'static str, SocketAddr)>;
+
+impl AmqpListener {
+    fn read(section: &mut Section<'_>, place: &Place, taken: &mut Taken) -> AmqpListener {
+        AmqpListener {
+            bind: Listener::read(section, place, taken).bind,
+            proxy_protocol: section.boolean("proxy_protocol", false),
+        }
     }
 }
 
 impl Listener {
-    fn read(section: &mut Section<'_>, default_port: u16, taken: &[(&str, &Listener)]) -> Listener {
+    fn read(section: &mut Section<'_>, place: &Place, taken: &mut Taken) -> Listener {
+        let default_port = place.default_port;
         let bind = match section.text("bind") {
             None => SocketAddr::from(([127, 0, 0, 1], default_port)),
             Some(text) => text.parse().unwrap_or_else(|_| {
@@ -44,9 +87,13 @@ impl Listener {
                 SocketAddr::from(([127, 0, 0, 1], 0))
             }),
         };
-        if let Some((name, _)) = taken.iter().find(|(_, other)| other.bind == bind && bind.port() != 0) {
+        if !place.is_on {
+            return Listener { bind };
+        }
+        if let Some((name, _)) = taken.iter().find(|(_, other)| *other == bind && bind.port() != 0) {
             section.report("bind", format!("{bind} is taken by listeners.{name}.bind; choose another port"));
         }
+        taken.push((place.name, bind));
         Listener { bind }
     }
 }
@@ -83,6 +130,9 @@ pub struct Store {
     /// Bytes of messages kept in memory, of all queues together; those beyond it are read back from the store when
     /// their turn comes. Default 268435456 (256 MiB).
     pub memory_budget_bytes: usize,
+    /// Bytes that the write-ahead log may take before what is still needed of it is moved into the database. It takes at most
+    /// a sixteenth of the volume.
+    pub wal_bytes_max: usize,
     /// Bytes gathered into one commit at most; what comes after goes into the next. Default 8388608 (8 MiB).
     pub commit_bytes_max: usize,
 }
@@ -116,6 +166,7 @@ impl Store {
             engine: section.choice("engine", &engines).unwrap_or(Engine::Sled),
             durability: section.choice("durability", &durabilities).unwrap_or(Durability::Fsync),
             memory_budget_bytes: section.whole("memory_budget_bytes", 1.., 268_435_456),
+            wal_bytes_max: section.whole("wal_bytes_max", 1_048_576.., 536_870_912),
             commit_bytes_max: section.whole("commit_bytes_max", 1.., 8_388_608),
         }
     }

@@ -127,7 +127,7 @@ impl DiskWatch {
 }
 
 /// Bytes as a person reads them.
-struct Size(u64);
+pub(super) struct Size(pub(super) u64);
 
 impl std::fmt::Display for Size {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

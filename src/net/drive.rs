@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::tcp::ReadHalf;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -25,22 +26,37 @@ pub(super) trait Input: AsyncRead + Unpin {
     async fn hung_up(&self);
 }
 
-impl Input for ReadHalf<'_> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    async fn hung_up(&self) {
-        // Asked for data that is urgent, of which AMQP has none, tokio says that the peer has closed and not that there is
-        // something to read.
-        let ready = self.ready(tokio::io::Interest::PRIORITY).await;
-        if !ready.is_ok_and(|ready| ready.is_read_closed()) {
-            std::future::pending().await
-        }
+/// The side of a socket that is written to.
+pub(super) trait Output: AsyncWrite + Unpin {
+    /// Whether bytes that it has taken still have to be flushed.
+    fn holds_bytes(&self) -> bool {
+        false
     }
+}
 
-    /// Here it is noticed when a heartbeat can't be written.
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Input for ReadHalf<'_> {
     async fn hung_up(&self) {
+        hung_up(self.as_ref()).await;
+    }
+}
+
+impl Output for WriteHalf<'_> {}
+
+/// Waits until the peer of a socket has hung up.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) async fn hung_up(socket: &TcpStream) {
+    // Asked for data that is urgent, of which AMQP has none, tokio says that the peer has closed and not that there is
+    // something to read.
+    let ready = socket.ready(tokio::io::Interest::PRIORITY).await;
+    if !ready.is_ok_and(|ready| ready.is_read_closed()) {
         std::future::pending().await
     }
+}
+
+/// Here it is noticed when a heartbeat can't be written.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) async fn hung_up(_: &TcpStream) {
+    std::future::pending().await
 }
 
 /// Limits on what a connection may keep the broker waiting for.
@@ -65,12 +81,13 @@ pub(super) async fn drive<S, R, W>(
 where
     S: Session,
     R: Input,
-    W: AsyncWrite + Unpin,
+    W: Output,
 {
     let result = turns(&mut session, &mut reader, &mut writer, wake, clock, limits, shutdown).await;
     session.handle_disconnect(clock.now());
-    // The peer may be gone already.
-    let _ = writer.shutdown().await;
+    // The peer may be gone already, or not read the farewell of TLS.
+    let patience = Duration::from_millis(limits.write_stall_timeout_ms);
+    let _ = tokio::time::timeout(patience, writer.shutdown()).await;
     result
 }
 
@@ -86,7 +103,7 @@ async fn turns<S, R, W>(
 where
     S: Session,
     R: Input,
-    W: AsyncWrite + Unpin,
+    W: Output,
 {
     let mut input = BytesMut::new();
     let mut out = Transmit::default();
@@ -98,12 +115,13 @@ where
     let (mut idle, mut stopping) = (false, false);
     let mut shutdown_begun = std::pin::pin!(shutdown.begun());
     loop {
-        let was_empty = out.is_empty();
+        let had_sent_all = out.is_empty() && !writer.holds_bytes();
         let flow = session.poll_transmit(&mut out, now);
-        if was_empty {
+        if had_sent_all {
             last_written = now;
         }
-        if flow == Flow::Closed && out.is_empty() {
+        let has_sent_all = out.is_empty() && !writer.holds_bytes();
+        if flow == Flow::Closed && has_sent_all {
             return Ok(());
         }
         let paused = flow == Flow::Paused;
@@ -117,7 +135,7 @@ where
         if may_read && input.capacity() - input.len() < read_bytes / 2 {
             input.reserve(read_bytes);
         }
-        let stalled_at = (!out.is_empty()).then_some(last_written + limits.write_stall_timeout_ms);
+        let stalled_at = (!has_sent_all).then_some(last_written + limits.write_stall_timeout_ms);
         let idle_at = (input.is_empty() && !idle).then_some(last_read + IDLE_MS);
         timer.arm([session.poll_timeout(), stalled_at, idle_at].into_iter().flatten().min(), now);
         tokio::select! {
@@ -126,7 +144,7 @@ where
                 stopping = true;
                 session.handle_shutdown(clock.now());
             }
-            written = writer.write_buf(&mut out), if !out.is_empty() => {
+            written = send(writer, &mut out), if !has_sent_all => {
                 if written? == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
@@ -145,7 +163,8 @@ where
         }
         now = clock.now();
         // Looked at every time: a peer that never pauses would keep the timer from its turn.
-        if !out.is_empty() && last_written + limits.write_stall_timeout_ms <= now {
+        let waits = !out.is_empty() || writer.holds_bytes();
+        if waits && last_written + limits.write_stall_timeout_ms <= now {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it is sent"));
         }
         if !idle && input.is_empty() && last_read + IDLE_MS <= now {
@@ -165,6 +184,15 @@ async fn receive<R: Input>(reader: &mut R, input: &mut BytesMut, paused: bool) -
         return Ok(0);
     }
     reader.read_buf(input).await
+}
+
+/// Writes what there is, or lets go out what has been written.
+async fn send<W: Output>(writer: &mut W, out: &mut Transmit) -> io::Result<usize> {
+    if out.is_empty() {
+        writer.flush().await?;
+        return Ok(1);
+    }
+    writer.write_buf(out).await
 }
 
 /// A timer that is set anew only when it has to ring earlier: deadlines mostly move away, and one look too many is cheap.
@@ -231,8 +259,12 @@ mod tests {
         }
     }
 
+    impl Output for tokio::io::WriteHalf<tokio::io::DuplexStream> {}
+
     /// A peer that never reads.
     struct Full;
+
+    impl Output for Full {}
 
     impl AsyncWrite for Full {
         fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {

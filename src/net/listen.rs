@@ -2,8 +2,10 @@
 
 use super::Shutdown;
 use super::drive::{DriveLimits, drive};
+use super::proxy::{self, Addresses};
+use super::tls::{self, SharedTcp, Tls};
 use crate::amqp::{Amqp, Connection, Peer};
-use crate::broker::connections::Endpoint;
+use crate::broker::connections::{Endpoint, TlsFacts};
 use crate::clock::Clock;
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 
 /// After a failed accept, for instance at the limit of file descriptors, connections get so long to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -25,17 +28,40 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 pub struct ListenerLimits {
     /// Open connections; 0 is no limit.
     pub connections_max: u32,
+    /// How long a client may take until its connection is open. Before the first byte of AMQP, that is for a header of the
+    /// PROXY protocol and a handshake of TLS.
+    pub handshake_timeout_ms: u64,
     /// Limits of each of them.
     pub drive: DriveLimits,
+}
+
+/// What comes before AMQP on each connection of a listener.
+#[derive(Clone, Default)]
+pub struct Transport {
+    /// A header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// TLS.
+    pub tls: Option<Arc<Tls>>,
+}
+
+/// What the listeners of one broker share.
+#[derive(Clone)]
+pub struct Serving {
+    /// What is spoken.
+    pub amqp: Amqp,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Limits of all listeners together.
+    pub limits: ListenerLimits,
+    /// How many connections are open, of all listeners.
+    pub open: Arc<AtomicU32>,
 }
 
 /// A socket that listens for AMQP 0-9-1.
 pub struct Listener {
     socket: TcpListener,
-    amqp: Amqp,
-    clock: Arc<dyn Clock>,
-    limits: ListenerLimits,
-    open: Arc<AtomicU32>,
+    transport: Transport,
+    serving: Serving,
 }
 
 impl Listener {
@@ -43,14 +69,9 @@ impl Listener {
     ///
     /// # Errors
     /// When the address can't be had.
-    pub async fn bind(
-        address: SocketAddr,
-        amqp: Amqp,
-        clock: Arc<dyn Clock>,
-        limits: ListenerLimits,
-    ) -> io::Result<Listener> {
+    pub async fn bind(address: SocketAddr, transport: Transport, serving: Serving) -> io::Result<Listener> {
         let socket = TcpListener::bind(address).await?;
-        Ok(Listener { socket, amqp, clock, limits, open: Arc::default() })
+        Ok(Listener { socket, transport, serving })
     }
 
     /// Where it listens.
@@ -95,17 +116,16 @@ impl Listener {
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>, shutdown: &Shutdown) {
-        let max = self.limits.connections_max;
-        if max > 0 && self.open.load(Ordering::Relaxed) >= max {
+        let max = self.serving.limits.connections_max;
+        if max > 0 && self.serving.open.load(Ordering::Relaxed) >= max {
             tracing::warn!("connection from {peer} refused: all {max} of limits.connections_max are open");
             return;
         }
-        let guard = CountGuard::new(&self.open);
-        let (amqp, clock, limits, shutdown) =
-            (self.amqp.clone(), self.clock.clone(), self.limits.drive, shutdown.clone());
+        let guard = CountGuard::new(&self.serving.open);
+        let (serving, transport, shutdown) = (self.serving.clone(), self.transport.clone(), shutdown.clone());
         connections.spawn(async move {
             let _guard = guard;
-            if let Err(error) = serve_connection(stream, peer, amqp, &*clock, limits, &shutdown).await {
+            if let Err(error) = serve_connection(stream, peer, &transport, serving, &shutdown).await {
                 tracing::info!("connection from {peer} ended: {error}");
             }
         });
@@ -120,24 +140,75 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 }
 
 async fn serve_connection(
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
-    amqp: Amqp,
-    clock: &dyn Clock,
-    limits: DriveLimits,
+    transport: &Transport,
+    serving: Serving,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let local = stream.local_addr()?;
+    let socket = Addresses { peer, local: stream.local_addr()? };
+    let Serving { amqp, clock, limits, .. } = serving;
+    let accepted_at = clock.now();
+    let patience = Duration::from_millis(limits.handshake_timeout_ms);
+    let prepared = tokio::time::timeout(patience, prepare(stream, socket, transport)).await;
+    let (addresses, stream) = match prepared {
+        Ok(Ok(prepared)) => prepared,
+        Ok(Err(refusal)) => {
+            tracing::warn!("connection from {peer} refused: {refusal}");
+            return Ok(());
+        }
+        Err(_) => {
+            tracing::warn!(
+                "connection from {peer} refused: no AMQP after {} ms",
+                limits.handshake_timeout_ms
+            );
+            return Ok(());
+        }
+    };
     let wake = Arc::new(Notify::new());
     let waker = {
         let wake = wake.clone();
         Box::new(move || wake.notify_one())
     };
-    let peer = Peer::new(endpoint(peer), endpoint(local), peer.ip().is_loopback());
-    let session = Connection::new(amqp, peer, waker, clock.now());
-    let (reader, writer) = stream.split();
-    drive(session, reader, writer, &wake, clock, limits, shutdown).await
+    let (peer, local) = (addresses.peer, addresses.local);
+    let mut peer = Peer::new(endpoint(peer), endpoint(local), peer.ip().is_loopback());
+    match stream {
+        Prepared::Plain(mut stream) => {
+            let session = Connection::new(amqp, peer, waker, accepted_at);
+            let (reader, writer) = stream.split();
+            drive(session, reader, writer, &wake, &*clock, limits.drive, shutdown).await
+        }
+        Prepared::Tls(stream, facts) => {
+            peer.tls = Some(*facts);
+            let session = Connection::new(amqp, peer, waker, accepted_at);
+            let (reader, writer) = tls::split(*stream);
+            drive(session, reader, writer, &wake, &*clock, limits.drive, shutdown).await
+        }
+    }
+}
+
+/// A socket on which AMQP comes next.
+enum Prepared {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<SharedTcp>>, Box<TlsFacts>),
+}
+
+/// Gets behind what comes before AMQP, and says between whom the connection is.
+async fn prepare(
+    mut stream: TcpStream,
+    socket: Addresses,
+    transport: &Transport,
+) -> io::Result<(Addresses, Prepared)> {
+    let mut addresses = socket;
+    if transport.proxy_protocol {
+        addresses = proxy::read_header(&mut stream).await?.unwrap_or(socket);
+    }
+    let Some(tls) = &transport.tls else { return Ok((addresses, Prepared::Plain(stream))) };
+    let stream = tls.accept(stream).await;
+    let stream = stream.map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}")))?;
+    let facts = tls.facts(stream.get_ref().1);
+    Ok((addresses, Prepared::Tls(Box::new(stream), Box::new(facts))))
 }
 
 fn endpoint(address: SocketAddr) -> Endpoint {

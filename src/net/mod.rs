@@ -1,17 +1,24 @@
-//! The only asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
-//! watch on the disk, shutdown.
+//! The asynchronous I/O of AMQP: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
+//! watches on the disk and the memory, shutdown.
 
 pub mod control;
 mod disk;
 mod drive;
+mod http;
 mod listen;
+mod memory;
+mod proxy;
 mod pump;
+pub mod tls;
 
 pub use control::Control;
 pub use disk::DiskWatch;
 pub use drive::DriveLimits;
-pub use listen::{Listener, ListenerLimits};
+pub use http::{HttpListener, PeerAddress};
+pub use listen::{Listener, ListenerLimits, Serving, Transport};
+pub use memory::{MemorySource, MemoryWatch, resident_bytes, total_bytes};
 pub use pump::{Committer, run_timer};
+pub use tls::Tls;
 
 use std::sync::Arc;
 use tokio::sync::watch;

@@ -78,10 +78,10 @@ pub async fn run_timer(broker: Arc<Broker>, clock: Arc<dyn Clock>) {
     loop {
         let now = clock.now();
         broker.handle_timeout(now);
-        let next = broker.timer().next().map(|at| Duration::from_millis(at.saturating_sub(now)));
+        let next = Duration::from_millis(broker.next_deadline().saturating_sub(now));
         tokio::select! {
             () = wake.notified() => {}
-            () = sleep(next.unwrap_or_default()), if next.is_some() => {}
+            () = sleep(next) => {}
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Declares at start what the configuration lists: vhosts, users, permissions, exchanges, queues, bindings. What is there
+//! Declares at start what the configuration lists: vhosts, users, permissions, policies, exchanges, queues, bindings. What is there
 //! already and means the same stays as it is.
 
 use super::{DeclarationError, StartError};
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::permissions::Patterns;
+use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{QueueDeclaration, QueueType};
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
@@ -28,10 +29,15 @@ pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(
         let patterns = Patterns::new(&permission.configure, &permission.write, &permission.read);
         broker.permissions().set(&permission.user, &permission.vhost, at(&permission.declared_at, patterns)?);
     }
+    let mut turn = Turn::at(now);
+    let policies = config.policies.iter().map(|policy| (PolicyKind::Policy, policy));
+    let operator_policies = config.operator_policies.iter().map(|policy| (PolicyKind::Operator, policy));
+    for (kind, policy) in policies.chain(operator_policies) {
+        at(&policy.declared_at, set_policy(broker, kind, policy, &mut turn))?;
+    }
     for exchange in &config.exchanges {
         at(&exchange.declared_at, declare_exchange(broker, exchange))?;
     }
-    let mut turn = Turn::at(now);
     for queue in &config.queues {
         at(&queue.declared_at, declare_queue(broker, queue, &mut turn))?;
     }
@@ -63,6 +69,32 @@ fn declared_user(user: &config::User) -> User {
 
 fn vhost(broker: &Broker, name: &str) -> Arc<VirtualHost> {
     broker.vhost(name).expect("the configuration was checked to name vhosts that it has")
+}
+
+fn set_policy(
+    broker: &Broker,
+    kind: PolicyKind,
+    policy: &config::Policy,
+    turn: &mut Turn,
+) -> Result<(), BrokerError> {
+    let fields = [
+        ("pattern", Value::from(policy.pattern.as_str())),
+        ("definition", Value::Table(table(&policy.definition))),
+        ("priority", Value::I64(policy.priority)),
+        ("apply-to", Value::from(policy.apply_to.as_str())),
+    ];
+    let parsed = Policy::parse(kind, &policy.name, &fields.into_iter().collect());
+    let parsed = parsed.map_err(|error| match error {
+        // Whoever calls the management API gets its form, with empty lines.
+        BrokerError::ValidationFailed(faults) => BrokerError::Precondition(faults.replace('\n', "; ")),
+        other => other,
+    })?;
+    let vhost = vhost(broker, &policy.vhost);
+    // One that is there already is not written to the store again.
+    if vhost.policy(kind, &policy.name).is_none_or(|current| *current != parsed) {
+        vhost.set_policy(kind, parsed, turn)?;
+    }
+    Ok(())
 }
 
 fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), BrokerError> {

@@ -2,6 +2,7 @@
 //! speaks with the conformance crate's codec, never the broker's.
 
 pub(crate) mod tcp;
+pub(crate) mod tls;
 
 use leveret_conformance::field::{Field, Table, Value};
 use leveret_conformance::frame::{self, Assembly, Content, Item, cut, encode, encode_header};
@@ -80,6 +81,15 @@ pub(crate) fn bit(method: &Method, name: &str) -> bool {
 impl Client {
     /// Opens a connection as guest.
     pub(crate) fn connect(transport: &mut dyn Transport) -> Result<Client, Gone> {
+        Client::log_in(transport, "PLAIN", "\0guest\0guest")
+    }
+
+    /// Opens a connection with a mechanism of SASL.
+    pub(crate) fn log_in(
+        transport: &mut dyn Transport,
+        mechanism: &str,
+        response: &str,
+    ) -> Result<Client, Gone> {
         let id = transport.open().map_err(Gone)?;
         let mut client = Client {
             id,
@@ -90,14 +100,21 @@ impl Client {
             closed: None,
         };
         transport.send(id, b"AMQP\x00\x00\x09\x01");
-        client.answer(transport, 0, "connection.start")?;
+        let start = client.answer(transport, 0, "connection.start")?;
+        let Some(Wire::Text(offered)) = start.arg("mechanisms") else { panic!("no mechanisms in {start:?}") };
+        let offered = String::from_utf8_lossy(offered);
+        if !offered.split(' ').any(|name| name == mechanism) {
+            return Err(Gone(format!("only {offered} is offered")));
+        }
         let can = |name: &str| (name.as_bytes().to_vec(), Field { tag: b't', value: Value::Bool(true) });
-        let capabilities = Value::Table(vec![can("connection.blocked"), can("basic.nack")]);
+        let capabilities =
+            ["connection.blocked", "basic.nack", "authentication_failure_close"].into_iter().map(can);
+        let capabilities = Value::Table(capabilities.collect());
         let properties = table(&[("capabilities", Field { tag: b'F', value: capabilities })]);
         let login = [
             ("client_properties", properties),
-            ("mechanism", text("PLAIN")),
-            ("response", text("\0guest\0guest")),
+            ("mechanism", text(mechanism)),
+            ("response", text(response)),
             ("locale", text("en_US")),
         ];
         client.send(transport, 0, &method("connection.start-ok", &login));

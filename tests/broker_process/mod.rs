@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(15);
 
+/// All of them get ports of the system's choice.
+const LISTENERS: [&str; 6] = ["AMQP", "AMQPS", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS"];
+
 /// A running broker. Dropping it sends SIGTERM and asserts exit status 0, or kills it when the test has failed.
 pub(crate) struct BrokerProcess {
     /// Where it listens, with user, password and vhost.
@@ -76,8 +79,7 @@ impl BrokerProcess {
         let mut child = command
             .arg("--data-dir")
             .arg(data)
-            .env("LEVERET__LISTENERS__AMQP__BIND", "127.0.0.1:0")
-            .env("LEVERET__LISTENERS__HTTP__BIND", "127.0.0.1:0")
+            .envs(LISTENERS.map(|name| (format!("LEVERET__LISTENERS__{name}__BIND"), "127.0.0.1:0")))
             .stdout(Stdio::piped())
             .stderr(errors)
             .spawn()
@@ -107,6 +109,42 @@ impl BrokerProcess {
     pub(crate) fn address(&self) -> String {
         let host = self.url.split_once('@').expect("the URL names a user").1;
         host.split('/').next().unwrap_or_default().to_owned()
+    }
+
+    /// What stands behind `listening on SCHEME://` in what it prints when it starts, but for the scheme of AMQP itself.
+    pub(crate) fn address_of(&self, scheme: &str) -> String {
+        let process = self.process.as_ref().expect("this test started it");
+        let deadline = Instant::now() + START;
+        loop {
+            let patience = deadline.saturating_duration_since(Instant::now());
+            let line = process.lines.recv_timeout(patience).expect("the broker says where it listens");
+            if let Some((_, address)) = line.split_once(&format!("listening on {scheme}://")) {
+                return address.trim().to_owned();
+            }
+        }
+    }
+
+    /// Waits until it has logged a line with that text.
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + START;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "never logged: {text}\n{}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends it a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status();
+        assert!(status.expect("sh can be run").success(), "the signal {name} could not be sent");
+    }
+
+    /// Where its management API listens. To be asked once, as it says so once.
+    pub(crate) fn management(&self) -> String {
+        let process = self.process.as_ref().expect("this test started it");
+        let port =
+            process.port_after("http://127.0.0.1:").expect("the broker says where its management API is");
+        format!("127.0.0.1:{port}")
     }
 
     /// What it has logged so far.
@@ -143,11 +181,15 @@ impl BrokerProcess {
 impl Process {
     /// The port of the line that says where it listens.
     fn port(&self) -> Option<u16> {
+        self.port_after("listening on amqp://127.0.0.1:")
+    }
+
+    /// The port that the next line with this text says behind it.
+    fn port_after(&self, text: &str) -> Option<u16> {
         let deadline = Instant::now() + START;
         loop {
             let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()?;
-            let rest = line.split_once("listening on amqp://127.0.0.1:").map(|(_, rest)| rest);
-            if let Some(rest) = rest {
+            if let Some((_, rest)) = line.split_once(text) {
                 return rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
             }
         }

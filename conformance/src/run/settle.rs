@@ -177,6 +177,7 @@ impl Runner<'_> {
                 self.control("exchange.delete exchange", &exchange);
             }
         }
+        self.take_back();
         let Some(id) = self.connections.get(&CONTROL).map(|control| control.id) else { return };
         let _ = parse("connection.close 200").and_then(|line| self.send((CONTROL, 0), &line));
         self.until((CONTROL, 0), "connection.close-ok");

@@ -2,6 +2,7 @@
 
 use super::deliver::Arguments;
 use super::queue::{REPLY_TO, saturating};
+use super::timeouts::consumer_timeout_ms;
 use super::unacked::Unacked;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
@@ -93,6 +94,7 @@ impl Channel {
         let tag = self.consumer_tag(consume, context);
         let id = context.broker().next_consumer_id();
         let priority = consumer_priority(arguments, &queue.definition().resource())?;
+        let timeout_ms = consumer_timeout_ms(arguments, &queue.definition().resource())?;
         // The reply is written before the queue gives anything to the consumer.
         let new = NewConsumer {
             id,
@@ -102,11 +104,14 @@ impl Channel {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             priority,
+            connection: context.connection,
+            arguments: arguments.clone(),
             prefetch_count: self.prefetch_count,
             channel_credit: self.credit.clone(),
         };
         queue.lock().consume(new, context.turn)?;
-        self.consumers.insert(id, Consumer { tag: tag.as_str().into(), queue, no_ack: consume.no_ack });
+        let consumer = Consumer { tag: tag.as_str().into(), queue, no_ack: consume.no_ack, timeout_ms };
+        self.consumers.insert(id, consumer);
         self.reply_consume_ok(consume, &tag, context);
         context.vhost.apply_effects(context.turn);
         Ok(())
@@ -190,6 +195,7 @@ impl Channel {
         let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
         queue.check_get()?;
         let Some((entry, left)) = context.vhost.get(&queue, get.no_ack, context.turn) else {
+            self.stats.get_empty += 1;
             self.reply(AMQPClass::Basic(GetEmpty(basic::GetEmpty {})), context);
             return Ok(());
         };
@@ -201,8 +207,17 @@ impl Channel {
         ok.put(&saturating(left).to_be_bytes());
         put_raw_method(context.out, self.number, GET_OK, ok.as_bytes());
         self.put_entry_content(&entry, &queue, context.frame_max, context.out);
-        if !get.no_ack {
-            self.unacked.push(Unacked { tag, consumer: None, queue, entry });
+        self.stats.redeliver += u64::from(entry.redelivered);
+        if get.no_ack {
+            self.stats.get_no_ack += 1;
+        } else {
+            self.stats.get += 1;
+            let timeout_ms = queue.lock().settings().consumer_timeout_ms;
+            let delivered_at = context.turn.now;
+            context
+                .ack_deadline
+                .note(delivered_at, timeout_ms.unwrap_or(context.amqp.settings.consumer_timeout_ms));
+            self.unacked.push(Unacked { tag, consumer: None, queue, entry, delivered_at });
         }
         Ok(())
     }

@@ -49,7 +49,10 @@ impl Channel {
         }
         self.answer_commits(durable, out);
         let Mode::Confirm(confirms) = &mut self.mode else { return };
-        if let Some(confirmation) = confirms.up_to(durable) {
+        let unconfirmed = confirms.unconfirmed();
+        let confirmation = confirms.up_to(durable);
+        self.stats.confirm += unconfirmed - confirms.unconfirmed();
+        if let Some(confirmation) = confirmation {
             let ack = basic::Ack { delivery_tag: confirmation.tag.0, multiple: confirmation.multiple };
             put_method(out, self.number, AMQPClass::Basic(basic::AMQPMethod::Ack(ack)));
         }

@@ -1,11 +1,13 @@
 //! basic.deliver: from the outbox to the wire (0-9-1 section 1.8.3.9).
 
+use super::timeouts::AckDeadline;
 use super::unacked::Unacked;
 use super::{Channel, Context};
 use crate::amqp::frame::{put_content, put_method, put_raw_method};
+use crate::broker::Turn;
 use crate::broker::delivery::{Entry, Outgoing};
 use crate::broker::queue::{QueueHandle, QueueType};
-use crate::message::{ConsumerId, Message, Value};
+use crate::message::{ConsumerId, Message, Millis, Value};
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, basic};
 use std::sync::Arc;
@@ -19,36 +21,52 @@ pub(in crate::amqp) struct Sent {
     pub(in crate::amqp) consumer: ConsumerId,
     pub(in crate::amqp) messages: u32,
     pub(in crate::amqp) bytes: usize,
+    /// How long the consumer itself says that it may take to acknowledge.
+    timeout_ms: Option<u64>,
+}
+
+impl Sent {
+    /// Tells the queue, and notes by when these deliveries have to be acknowledged.
+    pub(in crate::amqp) fn tell(self, default_timeout_ms: u64, deadline: &mut AckDeadline, turn: &mut Turn) {
+        let Sent { queue, consumer, messages, bytes, timeout_ms } = self;
+        let by_queue = queue.lock().sent(consumer, messages, bytes, turn);
+        if messages > 0 {
+            deadline.note(turn.now, timeout_ms.or(by_queue).unwrap_or(default_timeout_ms));
+        }
+    }
+}
+
+/// What a channel puts on the wire, and what has to be done about it afterwards.
+pub(in crate::amqp) struct Wire<'a> {
+    pub(in crate::amqp) now: Millis,
+    pub(in crate::amqp) cancel_notify: bool,
+    pub(in crate::amqp) frame_max: usize,
+    pub(in crate::amqp) out: &'a mut Transmit,
+    pub(in crate::amqp) sent: &'a mut Vec<Sent>,
+    pub(in crate::amqp) ack_deadline: &'a mut AckDeadline,
 }
 
 impl Channel {
-    /// Sends one thing from the outbox. What was sent is counted in `sent`.
-    pub(in crate::amqp) fn send(
-        &mut self,
-        outgoing: Outgoing,
-        cancel_notify: bool,
-        frame_max: usize,
-        out: &mut Transmit,
-        sent: &mut Vec<Sent>,
-    ) {
+    /// Sends one thing from the outbox. What was sent is counted in the wire's `sent`.
+    pub(in crate::amqp) fn send(&mut self, outgoing: Outgoing, wire: &mut Wire<'_>) {
         match outgoing {
-            Outgoing::Deliver { consumer, entry, .. } => {
-                self.basic_deliver(consumer, entry, frame_max, out, sent)
-            }
+            Outgoing::Deliver { consumer, entry, .. } => self.basic_deliver(consumer, entry, wire),
+            Outgoing::TimeoutChanged { .. } => wire.ack_deadline.look_at(wire.now),
             Outgoing::CreditFreed { .. } => {
                 let all = self.consumers.iter().map(|(id, consumer)| Sent {
                     queue: consumer.queue.clone(),
                     consumer: *id,
                     messages: 0,
                     bytes: 0,
+                    timeout_ms: None,
                 });
-                sent.extend(all);
+                wire.sent.extend(all);
             }
             Outgoing::Cancelled { consumer, .. } => {
                 let Some(consumer) = self.consumers.remove(&consumer) else { return };
-                if cancel_notify && !self.closing {
+                if wire.cancel_notify && !self.closing {
                     let cancel = basic::Cancel { consumer_tag: (*consumer.tag).into(), nowait: true };
-                    put_method(out, self.number, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
+                    put_method(wire.out, self.number, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
                 }
             }
             Outgoing::Reply { consumer, message, .. } => {
@@ -57,34 +75,37 @@ impl Channel {
                 };
                 let tag = reply_to.consumer_tag.clone();
                 // A reply takes no number of its own, as in RabbitMQ: it can't be acknowledged.
-                put_deliver(out, self.number, &tag, self.next_delivery_tag, false, &message);
-                self.put_message(&message, None, frame_max, out);
+                put_deliver(wire.out, self.number, &tag, self.next_delivery_tag, false, &message);
+                self.put_message(&message, None, wire.frame_max, wire.out);
             }
         }
     }
 
-    fn basic_deliver(
-        &mut self,
-        id: ConsumerId,
-        entry: Entry,
-        frame_max: usize,
-        out: &mut Transmit,
-        sent: &mut Vec<Sent>,
-    ) {
+    fn basic_deliver(&mut self, id: ConsumerId, entry: Entry, wire: &mut Wire<'_>) {
         let tag = self.next_tag();
         let consumer = self.consumers.get(&id).expect("a consumer is kept while deliveries for it wait");
-        put_deliver(out, self.number, &consumer.tag, tag.0, entry.redelivered, &entry.message);
-        self.put_entry_content(&entry, &consumer.queue, frame_max, out);
+        put_deliver(wire.out, self.number, &consumer.tag, tag.0, entry.redelivered, &entry.message);
+        self.put_entry_content(&entry, &consumer.queue, wire.frame_max, wire.out);
+        self.stats.redeliver += u64::from(entry.redelivered);
         let bytes = entry.message.size_bytes();
-        match sent.last_mut() {
+        match wire.sent.last_mut() {
             Some(last) if last.consumer == id => {
                 last.messages += 1;
                 last.bytes += bytes;
             }
-            _ => sent.push(Sent { queue: consumer.queue.clone(), consumer: id, messages: 1, bytes }),
+            _ => {
+                // What need not be acknowledged has no deadline.
+                let timeout_ms = if consumer.no_ack { Some(0) } else { consumer.timeout_ms };
+                let queue = consumer.queue.clone();
+                wire.sent.push(Sent { queue, consumer: id, messages: 1, bytes, timeout_ms });
+            }
         }
-        if !consumer.no_ack {
-            self.unacked.push(Unacked { tag, consumer: Some(id), queue: consumer.queue.clone(), entry });
+        if consumer.no_ack {
+            self.stats.deliver_no_ack += 1;
+        } else {
+            self.stats.deliver += 1;
+            let (queue, delivered_at) = (consumer.queue.clone(), wire.now);
+            self.unacked.push(Unacked { tag, consumer: Some(id), queue, entry, delivered_at });
         }
     }
 
@@ -128,12 +149,26 @@ impl Channel {
 
     /// Sends all that waits for this channel now, before something else is said on it.
     pub(super) fn send_waiting(&mut self, context: &mut Context<'_>) {
+        let waiting = context.outbox.take_channel(self.number);
+        self.send_all(waiting, context);
+    }
+
+    /// Sends things that were taken from the outbox.
+    pub(super) fn send_all(&mut self, waiting: Vec<Outgoing>, context: &mut Context<'_>) {
         let mut sent = Vec::new();
-        for outgoing in context.outbox.take_channel(self.number) {
-            self.send(outgoing, true, context.frame_max, context.out, &mut sent);
+        let mut wire = Wire {
+            now: context.turn.now,
+            cancel_notify: true,
+            frame_max: context.frame_max,
+            out: context.out,
+            sent: &mut sent,
+            ack_deadline: context.ack_deadline,
+        };
+        for outgoing in waiting {
+            self.send(outgoing, &mut wire);
         }
-        for Sent { queue, consumer, messages, bytes } in sent {
-            queue.lock().sent(consumer, messages, bytes, context.turn);
+        for sent in sent {
+            sent.tell(context.settings().consumer_timeout_ms, context.ack_deadline, context.turn);
         }
     }
 
@@ -145,7 +180,7 @@ impl Channel {
             let consumer = self.consumers.get(&id).expect("a consumer is kept while deliveries for it wait");
             if !consumer.no_ack {
                 let queue = consumer.queue.clone();
-                waiting.push(Unacked { tag: self.next_tag(), consumer: Some(id), queue, entry });
+                waiting.push(Unacked::unsent(id, queue, entry));
             }
         }
         waiting

@@ -12,11 +12,13 @@ mod exchange;
 mod publish;
 mod queue;
 mod settle;
+mod timeouts;
 mod tx;
 mod unacked;
 
 pub use content::ContentLimits;
-pub(super) use deliver::Sent;
+pub(super) use deliver::{Sent, Wire};
+pub(super) use timeouts::AckDeadline;
 
 use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, put_method};
@@ -27,6 +29,7 @@ use crate::broker::delivery::{ChannelCredit, Outbox};
 use crate::broker::error::Resource;
 use crate::broker::permissions::Access;
 use crate::broker::queue::QueueHandle;
+use crate::broker::stats::MessageStats;
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
 use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Lsn, Millis, Name, Reader};
@@ -55,6 +58,7 @@ pub(super) struct Context<'a> {
     pub(super) exclusive_queues: &'a mut ExclusiveQueues,
     /// Numbers for names that the broker gives.
     pub(super) names: &'a mut NameGenerator,
+    pub(super) ack_deadline: &'a mut AckDeadline,
 }
 
 impl Context<'_> {
@@ -138,6 +142,8 @@ struct Consumer {
     tag: Arc<str>,
     queue: Arc<QueueHandle>,
     no_ack: bool,
+    /// How long it may take to acknowledge, if it says so itself; 0 is for ever.
+    timeout_ms: Option<u64>,
 }
 
 /// A direct reply-to consumer.
@@ -175,6 +181,7 @@ pub(super) struct Channel {
     commits: VecDeque<Lsn>,
     publishes: PublishBatch,
     settlements: Settlements,
+    stats: MessageStats,
     /// An error has been sent; everything but its answer is dropped.
     closing: bool,
 }
@@ -204,6 +211,7 @@ impl Channel {
             commits: VecDeque::new(),
             publishes: PublishBatch::default(),
             settlements: Settlements::default(),
+            stats: MessageStats::default(),
             closing: false,
         }
     }
@@ -227,6 +235,7 @@ impl Channel {
             },
             uncommitted,
             acks_uncommitted,
+            stats: self.stats,
             active_at: now,
         }
     }

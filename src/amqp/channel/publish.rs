@@ -70,14 +70,14 @@ impl Channel {
                 self.find_route(&exchange, &message, context)
             }
         };
+        self.stats.publish += 1;
         if let Mode::Tx(transaction) = &mut self.mode {
             return transaction.publish(route, message, mandatory, context.settings());
         }
         let tag = self.number_publish();
         if route.is_empty() {
-            if mandatory {
-                self.basic_return(&message, context);
-            }
+            route.count(1);
+            self.unroutable(&message, mandatory, context);
             return Ok(());
         }
         if !Arc::ptr_eq(&route, &self.publishes.route) {
@@ -127,6 +127,7 @@ impl Channel {
         let waits = matches!(self.mode, Mode::Confirm(_));
         context.turn.waiter = waits.then(|| context.outbox.clone() as _);
         let PublishBatch { route, messages, .. } = &mut self.publishes;
+        route.count(messages.len());
         let record = context.vhost.publish(route, messages, context.turn, &mut refused);
         context.turn.waiter = None;
         if let Mode::Confirm(confirms) = &mut self.mode {
@@ -141,8 +142,18 @@ impl Channel {
         }
     }
 
+    /// A message leads nowhere: it is sent back or dropped.
+    pub(super) fn unroutable(&mut self, message: &Message, mandatory: bool, context: &mut Context<'_>) {
+        if mandatory {
+            self.stats.return_unroutable += 1;
+            self.basic_return(message, context);
+        } else {
+            self.stats.drop_unroutable += 1;
+        }
+    }
+
     /// Sends an unroutable message back (0-9-1 section 1.8.3.8).
-    pub(super) fn basic_return(&self, message: &Message, context: &mut Context<'_>) {
+    fn basic_return(&self, message: &Message, context: &mut Context<'_>) {
         const RETURN: (u16, u16) = (60, 50);
         const NO_ROUTE: u16 = 312;
         let mut arguments = Arguments::new();

@@ -109,6 +109,7 @@ impl Channel {
             return;
         }
         let mut acked = std::mem::take(&mut self.settlements.acked);
+        self.stats.ack += acked.len() as u64;
         for run in acked.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
             let queue = &run[0].queue;
             let mut bytes = 0;

@@ -8,7 +8,7 @@ use super::{Channel, Context, Mode, unimplemented};
 use crate::amqp::AmqpSettings;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
-use crate::broker::queue::{DeathReason, QueueHandle};
+use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle};
 use crate::broker::routing::Route;
 use crate::broker::vhost::StagedLetter;
 use crate::message::{Lsn, Message};
@@ -106,11 +106,12 @@ impl Channel {
         let Transaction { publishes, settlements, .. } = std::mem::take(&mut **transaction);
         let mut staged = Vec::with_capacity(publishes.len());
         for Publish { route, message, mandatory } in publishes {
+            route.count(1);
             if !route.is_empty() {
                 let messages = context.vhost.stage(&route, vec![message], context.turn);
                 staged.push((route, messages));
-            } else if mandatory {
-                self.basic_return(&message, context);
+            } else {
+                self.unroutable(&message, mandatory, context);
             }
         }
         let (settlements, letters) = stage_settlements(settlements, context);
@@ -160,13 +161,13 @@ fn stage_settlements(
         for Unacked { queue, entry, .. } in &mut taken {
             let definition = queue.definition();
             if verdict == Verdict::Reject {
-                let reason = DeathReason::Rejected;
-                letters.extend(context.vhost.stage_dead_letter(
-                    definition,
-                    entry.clone(),
-                    reason,
-                    context.turn,
-                ));
+                let dead = DeadLetter {
+                    queue: definition.clone(),
+                    settings: queue.lock().settings().clone(),
+                    entry: entry.clone(),
+                    reason: DeathReason::Rejected,
+                };
+                letters.extend(context.vhost.stage_dead_letter(dead, context.turn));
             } else if entry.journaled {
                 context.turn.changes.settle(definition.id, entry.position);
             }

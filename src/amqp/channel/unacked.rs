@@ -2,8 +2,8 @@
 
 use crate::broker::delivery::Entry;
 use crate::broker::queue::QueueHandle;
-use crate::message::{ConsumerId, DeliveryTag};
-use std::collections::VecDeque;
+use crate::message::{ConsumerId, DeliveryTag, Millis};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// One delivery that waits for its acknowledgement.
@@ -14,12 +14,25 @@ pub(super) struct Unacked {
     pub(super) consumer: Option<ConsumerId>,
     pub(super) queue: Arc<QueueHandle>,
     pub(super) entry: Entry,
+    pub(super) delivered_at: Millis,
 }
+
+impl Unacked {
+    /// A delivery that is taken back before it has left: as if the client had it and gave it back. It has no tag.
+    pub(super) fn unsent(consumer: ConsumerId, queue: Arc<QueueHandle>, entry: Entry) -> Unacked {
+        Unacked { tag: DeliveryTag(0), consumer: Some(consumer), queue, entry, delivered_at: 0 }
+    }
+}
+
+/// Tags that a channel remembers after it took their deliveries back.
+const TAKEN_BACK_MAX: usize = 16_384;
 
 /// See the module. Tags only grow, so the list is ordered by them.
 #[derive(Debug, Default)]
 pub(super) struct UnackedList {
     list: VecDeque<Unacked>,
+    /// Deliveries that were taken back from a consumer which did not acknowledge them in time. It may still do so.
+    taken_back: BTreeSet<DeliveryTag>,
 }
 
 impl UnackedList {
@@ -38,7 +51,13 @@ impl UnackedList {
             Some(front) if front.tag == tag => 0,
             _ => match self.list.binary_search_by_key(&tag, |unacked| unacked.tag) {
                 Ok(at) => at,
-                Err(_) => return false,
+                Err(behind) => {
+                    let was_taken_back = self.taken_back.remove(&tag);
+                    if was_taken_back && multiple {
+                        taken.extend(self.list.drain(..behind));
+                    }
+                    return was_taken_back;
+                }
             },
         };
         if multiple {
@@ -51,6 +70,24 @@ impl UnackedList {
 
     pub(super) fn len(&self) -> usize {
         self.list.len()
+    }
+
+    /// All of them, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Unacked> {
+        self.list.iter()
+    }
+
+    /// Takes all of one consumer, which may acknowledge them later without an effect.
+    pub(super) fn take_of(&mut self, consumer: ConsumerId) -> Vec<Unacked> {
+        let all: Vec<Unacked> = std::mem::take(&mut self.list).into();
+        let (taken, left): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|unacked| unacked.consumer == Some(consumer));
+        self.list = left.into();
+        self.taken_back.extend(taken.iter().map(|unacked| unacked.tag));
+        while self.taken_back.len() > TAKEN_BACK_MAX {
+            self.taken_back.pop_first();
+        }
+        taken
     }
 
     /// Takes everything.

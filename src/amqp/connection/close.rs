@@ -85,7 +85,10 @@ impl Connection {
         match self.stage {
             Stage::Closing { until } | Stage::Refused { until } if until <= now => self.stage = Stage::Closed,
             Stage::Closing { .. } | Stage::Refused { .. } | Stage::Closed => {}
-            Stage::Running => self.check_heartbeat(now),
+            Stage::Running => {
+                self.check_heartbeat(now);
+                self.check_acknowledgements(now);
+            }
             _ => {
                 if self.handshake_until() <= now {
                     tracing::warn!(
@@ -115,6 +118,20 @@ impl Connection {
         }
     }
 
+    /// Looks for deliveries that were not acknowledged in time.
+    fn check_acknowledgements(&mut self, now: Millis) {
+        if self.stage != Stage::Running || !self.ack_deadline.take_due(now) {
+            return;
+        }
+        let cancel_notify = self.client_can("consumer_cancel_notify");
+        let numbers: Vec<_> = self.channels.keys().copied().collect();
+        for number in numbers {
+            if let Some((channel, mut context)) = self.channel(number) {
+                channel.check_timeouts(cancel_notify, &mut context);
+            }
+        }
+    }
+
     fn handshake_until(&self) -> Millis {
         self.started_at + self.amqp.settings.handshake_timeout_ms
     }
@@ -126,7 +143,7 @@ impl Connection {
             Stage::Closed => None,
             Stage::Running => {
                 let dead_at = if self.blocked { None } else { self.heartbeat.dead_at() };
-                [self.heartbeat.send_at(), dead_at].into_iter().flatten().min()
+                [self.heartbeat.send_at(), dead_at, self.ack_deadline.at()].into_iter().flatten().min()
             }
             _ => Some(self.handshake_until()),
         }

@@ -4,6 +4,7 @@ use super::{Connection, Open, Stage};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_method, put_raw_method};
 use crate::amqp::method::{self, Method};
+use crate::broker::connections::CertificateFacts;
 use crate::broker::users::User;
 use crate::message::{FieldTable, Millis, Value};
 use amq_protocol::protocol::connection::AMQPMethod::{
@@ -85,7 +86,9 @@ impl Connection {
         let mut table = Vec::new();
         properties.encode(&mut table);
         let mut arguments = vec![0, 9];
-        for text in [&table[..], b"PLAIN AMQPLAIN", b"en_US"] {
+        let mechanisms: &[u8] =
+            if self.certificate().is_some() { b"PLAIN AMQPLAIN EXTERNAL" } else { b"PLAIN AMQPLAIN" };
+        for text in [&table[..], mechanisms, b"en_US"] {
             arguments.extend_from_slice(&u32::try_from(text.len()).expect("these are short").to_be_bytes());
             arguments.extend_from_slice(text);
         }
@@ -153,21 +156,48 @@ impl Connection {
         self.client_properties = client_properties;
         let mechanism = start_ok.mechanism.as_str();
         let response = start_ok.response.as_bytes();
-        let (name, password) = match mechanism {
-            "PLAIN" => plain(response),
-            "AMQPLAIN" => amqplain(response),
-            other => {
+        let (name, password) = match (mechanism, self.certificate()) {
+            ("PLAIN", _) => plain(response),
+            ("AMQPLAIN", _) => amqplain(response),
+            ("EXTERNAL", Some(certificate)) => {
+                let login = certificate.login.clone();
+                return self.log_in_by_certificate(login, now);
+            }
+            (other, _) => {
                 let text = format!("unknown authentication mechanism '{other}'");
                 return Err(AmqpError::new(ReplyCode::CommandInvalid, text));
             }
         }?;
         match self.authenticate(&name, &password) {
-            Ok(user) => {
-                self.user = Some(user);
-                self.auth_mechanism = mechanism.to_owned();
-            }
+            Ok(user) => self.log_in(user, mechanism),
             Err(why) => return self.refuse_login(&name, mechanism, why, now),
         }
+        Ok(())
+    }
+
+    /// The client's certificate, if it has shown one.
+    fn certificate(&self) -> Option<&CertificateFacts> {
+        self.peer.tls.as_ref()?.peer_certificate.as_ref()
+    }
+
+    /// SASL EXTERNAL: TLS has checked who it is.
+    fn log_in_by_certificate(&mut self, login: Option<String>, now: Millis) -> Result<(), AmqpError> {
+        const MECHANISM: &str = "EXTERNAL";
+        let Some(name) = login else {
+            let why = "the certificate has no name of the kind that tls.login_from asks for";
+            return self.refuse_login("", MECHANISM, why, now);
+        };
+        let user = self.amqp.broker.users().get(&name).ok_or("no such user");
+        match user.and_then(|user| self.check_origin(user)) {
+            Ok(user) => self.log_in(user, MECHANISM),
+            Err(why) => return self.refuse_login(&name, MECHANISM, why, now),
+        }
+        Ok(())
+    }
+
+    fn log_in(&mut self, user: User, mechanism: &str) {
+        self.user = Some(user);
+        self.auth_mechanism = mechanism.to_owned();
         let settings = &self.amqp.settings;
         let tune = connection::Tune {
             channel_max: settings.channel_max,
@@ -176,7 +206,6 @@ impl Connection {
         };
         self.put(Tune(tune));
         self.stage = Stage::Tuning;
-        Ok(())
     }
 
     fn authenticate(&self, name: &str, password: &[u8]) -> Result<User, &'static str> {
@@ -186,6 +215,11 @@ impl Connection {
             .users()
             .authenticate(name, password)
             .ok_or("no such user, or another password")?;
+        self.check_origin(user)
+    }
+
+    /// Some users only come from this machine.
+    fn check_origin(&self, user: User) -> Result<User, &'static str> {
         if &*user.name == "guest" && !self.peer.is_loopback {
             return Err("user guest can only connect from this machine");
         }

@@ -5,27 +5,27 @@ use crate::message::Millis;
 /// What both ends agreed on, and when each was last heard.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
-    /// `None` when there are none.
-    interval_ms: Option<u64>,
+    /// How long nothing may be sent: half of what was agreed on. `None` when there are none.
+    half_ms: Option<u64>,
     last_sent: Millis,
     last_received: Millis,
 }
 
 impl Heartbeat {
     pub(super) fn new(now: Millis) -> Heartbeat {
-        Heartbeat { interval_ms: None, last_sent: now, last_received: now }
+        Heartbeat { half_ms: None, last_sent: now, last_received: now }
     }
 
     /// The client's word counts as it is; 0 is none.
     pub(super) fn start(&mut self, timeout_s: u16, now: Millis) {
-        self.interval_ms = (timeout_s > 0).then(|| u64::from(timeout_s) * 1000 / 2);
+        self.half_ms = (timeout_s > 0).then(|| u64::from(timeout_s) * 1000 / 2);
         self.last_sent = now;
         self.last_received = now;
     }
 
     /// Seconds of silence that were agreed on; 0 is none.
     pub(super) fn timeout_s(&self) -> u16 {
-        self.interval_ms.map_or(0, |interval| u16::try_from(interval / 500).unwrap_or(u16::MAX))
+        self.half_ms.map_or(0, |half| u16::try_from(half / 500).unwrap_or(u16::MAX))
     }
 
     /// Anything counts as a sign of life.
@@ -40,11 +40,12 @@ impl Heartbeat {
 
     /// When something has to be sent.
     pub(super) fn send_at(&self) -> Option<Millis> {
-        self.interval_ms.map(|interval| self.last_sent + interval)
+        self.half_ms.map(|half| self.last_sent + half)
     }
 
-    /// When the peer is taken for dead: after three half intervals of silence, where RabbitMQ takes two or three.
+    /// When the peer is taken for dead: after two whole intervals of silence. RabbitMQ takes two to three, and there are clients
+    /// that let one and a half pass between their heartbeats.
     pub(super) fn dead_at(&self) -> Option<Millis> {
-        self.interval_ms.map(|interval| self.last_received + 3 * interval)
+        self.half_ms.map(|half| self.last_received + 4 * half)
     }
 }

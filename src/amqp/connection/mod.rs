@@ -13,7 +13,10 @@ use super::channel::{Channel, Context, ExclusiveQueues, Handled, NameGenerator};
 use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, cut, put_method, unknown_frame};
 use super::method;
-use super::{Amqp, channel::Sent};
+use super::{
+    Amqp,
+    channel::{AckDeadline, Sent},
+};
 use crate::broker::connections::{Endpoint, LiveConnection, TlsFacts};
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
 use crate::broker::users::User;
@@ -111,6 +114,7 @@ pub struct Connection {
     /// What has been taken from the outbox; empty between calls.
     taken: Vec<Outgoing>,
     sent: Vec<Sent>,
+    ack_deadline: AckDeadline,
     /// What is to be sent before anything that waits in the outbox.
     out: Transmit,
     turn: Turn,
@@ -161,6 +165,7 @@ impl Connection {
             outbox: Arc::new(Outbox::new(waker)),
             taken: Vec::new(),
             sent: Vec::new(),
+            ack_deadline: AckDeadline::default(),
             out: Transmit::default(),
             turn: Turn::at(now),
             heartbeat: Heartbeat::new(now),
@@ -253,9 +258,11 @@ impl Connection {
     }
 
     fn forget_channel(&mut self, number: ChannelNumber) {
-        self.channels.remove(&number);
+        let channel = self.channels.remove(&number);
         self.confirming.remove(&number);
-        self.channels_changed(number);
+        if let Some(channel) = channel {
+            self.channel_closed(number, &channel);
+        }
     }
 
     /// A channel and what it needs of its connection.
@@ -273,6 +280,7 @@ impl Connection {
             frame_max: self.frame_max,
             exclusive_queues: &mut self.exclusive_queues,
             names: &mut self.names,
+            ack_deadline: &mut self.ack_deadline,
         };
         Some((channel, context))
     }
@@ -298,7 +306,7 @@ impl Connection {
             return Err(AmqpError::new(ReplyCode::NotAllowed, text).without_method());
         }
         self.channels.insert(frame.channel, Channel::new(frame.channel));
-        self.channels_changed(frame.channel);
+        self.channel_opened(frame.channel);
         let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
         put_method(&mut self.out, frame.channel, AMQPClass::Channel(ok));
         Ok(())

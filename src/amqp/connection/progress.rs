@@ -1,7 +1,7 @@
 //! What a connection lets others see of itself: entered in the broker's list when it opens its vhost, brought up to date once
 //! a turn, taken out when it ends.
 
-use super::{Connection, Open};
+use super::{Channel, Connection, Open};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::connections::{ConnectionFacts, ConnectionState, LiveConnection};
 use crate::broker::users::User;
@@ -65,12 +65,23 @@ impl Connection {
         self.amqp.broker.connections().open(facts, &self.outbox, |_| Ok(()))
     }
 
-    /// Says how many channels there are, which limits go by.
-    pub(super) fn channels_changed(&mut self, number: ChannelNumber) {
+    /// A channel has been opened.
+    pub(super) fn channel_opened(&mut self, number: ChannelNumber) {
         if let Some(open) = &self.open {
             open.live.set_channels(self.channels.len());
         }
+        self.amqp.broker.churn().channel_created();
         self.traffic.touch(number);
+    }
+
+    /// A channel has been closed: what it did still counts.
+    pub(super) fn channel_closed(&mut self, number: ChannelNumber, channel: &Channel) {
+        self.amqp.broker.churn().channel_closed();
+        let Some(open) = &self.open else { return };
+        open.live.set_channels(self.channels.len());
+        let mut progress = open.live.progress();
+        progress.report(number, channel.facts(self.turn.now));
+        progress.channels.remove(&number);
     }
 
     /// Brings up to date what others see, if anything has changed since the last time.
@@ -90,9 +101,8 @@ impl Connection {
         progress.sent_bytes = self.traffic.sent_bytes;
         progress.sent_count = self.traffic.sent_count;
         for number in self.traffic.changed.drain(..) {
-            match self.channels.get(&number) {
-                Some(channel) => drop(progress.channels.insert(number, channel.facts(now))),
-                None => drop(progress.channels.remove(&number)),
+            if let Some(channel) = self.channels.get(&number) {
+                progress.report(number, channel.facts(now));
             }
         }
     }

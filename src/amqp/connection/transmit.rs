@@ -1,6 +1,7 @@
 //! What goes to the socket: replies first, then confirms, then deliveries out of the outbox, as far as there is room.
 
-use super::{Connection, HOLD_BACK_MS, Sent, Stage, connection};
+use super::{Connection, HOLD_BACK_MS, Stage, connection};
+use crate::amqp::channel::Wire;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::message::Millis;
 use crate::session::{Flow, Transmit};
@@ -81,10 +82,18 @@ impl Connection {
                 self.taken = taken;
                 return false;
             }
+            let mut wire = Wire {
+                now: self.turn.now,
+                cancel_notify,
+                frame_max: self.frame_max,
+                out: &mut *out,
+                sent: &mut self.sent,
+                ack_deadline: &mut self.ack_deadline,
+            };
             for outgoing in taken.drain(..) {
                 self.traffic.touch(outgoing.channel());
                 if let Some(channel) = self.channels.get_mut(&outgoing.channel()) {
-                    channel.send(outgoing, cancel_notify, self.frame_max, out, &mut self.sent);
+                    channel.send(outgoing, &mut wire);
                 }
             }
             self.taken = taken;
@@ -94,8 +103,9 @@ impl Connection {
 
     /// Queues hear what has left the outbox, and may put more into it.
     fn tell_queues_of_sent(&mut self) {
-        for Sent { queue, consumer, messages, bytes } in self.sent.drain(..) {
-            queue.lock().sent(consumer, messages, bytes, &mut self.turn);
+        for sent in self.sent.drain(..) {
+            let timeout_ms = self.amqp.settings.consumer_timeout_ms;
+            sent.tell(timeout_ms, &mut self.ack_deadline, &mut self.turn);
         }
         if let Some(open) = &self.open {
             open.vhost.apply_effects(&mut self.turn);

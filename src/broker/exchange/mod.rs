@@ -27,9 +27,11 @@ pub use topic::Topic;
 pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Refusal};
 
 use super::error::{BrokerError, Resource};
+use super::policy::{self, Applied};
 use super::queue::{inequivalent, same_value};
-use crate::message::{FieldTable, Name, ShortStr, Value};
-use parking_lot::{RwLock, RwLockReadGuard};
+use super::stats::{ExchangeCounters, ExchangeStats, Samples};
+use crate::message::{FieldTable, Millis, Name, ShortStr, Value};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -110,8 +112,18 @@ impl ExchangeDefinition {
 /// See the module.
 pub struct Exchange {
     definition: ExchangeDefinition,
-    alternate_exchange: Option<Name>,
+    policed: RwLock<Policed>,
     bindings: RwLock<Bindings>,
+    counters: ExchangeCounters,
+    samples: Mutex<Samples<ExchangeStats>>,
+}
+
+/// What policies make of an exchange.
+#[derive(Debug, Default)]
+struct Policed {
+    applied: Applied,
+    /// By argument or policy.
+    alternate_exchange: Option<Name>,
 }
 
 /// The bindings that start from an exchange, and its type's index of them.
@@ -133,8 +145,10 @@ impl Exchange {
             .ok_or_else(|| BrokerError::UnknownExchangeType(definition.kind.to_string()))?
             .map_err(|refusal| BrokerError::Precondition(refusal.0))?;
         let alternate_exchange = definition.alternate_exchange()?;
+        let policed = RwLock::new(Policed { applied: Applied::default(), alternate_exchange });
         let bindings = RwLock::new(Bindings { list: BTreeMap::new(), count: 0, index });
-        Ok(Exchange { definition, alternate_exchange, bindings })
+        let (counters, samples) = (ExchangeCounters::default(), Mutex::default());
+        Ok(Exchange { definition, policed, bindings, counters, samples })
     }
 
     /// What was declared.
@@ -142,9 +156,42 @@ impl Exchange {
         &self.definition
     }
 
-    /// Where messages go that match no binding.
-    pub fn alternate_exchange(&self) -> Option<&Name> {
-        self.alternate_exchange.as_ref()
+    /// Where messages go that match no binding: what its argument says, or else the policy.
+    pub fn alternate_exchange(&self) -> Option<Name> {
+        self.policed.read().alternate_exchange.clone()
+    }
+
+    /// The policies that apply.
+    pub fn applied(&self) -> Applied {
+        self.policed.read().applied.clone()
+    }
+
+    /// Heeds these policies from now on, and no others. True when that may change routes.
+    pub(super) fn apply(&self, applied: Applied) -> bool {
+        let mut policed = self.policed.write();
+        if applied.is(&policed.applied) {
+            return false;
+        }
+        // The argument was checked when the exchange was made.
+        let declared = self.definition.alternate_exchange().ok().flatten();
+        let alternate_exchange = policy::alternate_exchange(declared, &applied.definition());
+        let changes_routes = alternate_exchange != policed.alternate_exchange;
+        *policed = Policed { applied, alternate_exchange };
+        changes_routes
+    }
+
+    /// Counts of what is published to it.
+    pub fn counters(&self) -> &ExchangeCounters {
+        &self.counters
+    }
+
+    /// How fast it has been published to.
+    pub fn samples(&self) -> Samples<ExchangeStats> {
+        *self.samples.lock()
+    }
+
+    pub(in crate::broker) fn sample(&self, now: Millis) {
+        self.samples.lock().take(now, self.counters.stats());
     }
 
     /// The bindings, for routing and listing.

@@ -29,6 +29,7 @@ fn known(queue_type: QueueType) -> &'static [&'static str] {
             "x-single-active-consumer",
             "x-queue-type",
             "x-queue-master-locator",
+            "x-consumer-timeout",
         ],
         QueueType::Quorum => &[
             "x-expires",
@@ -46,8 +47,17 @@ fn known(queue_type: QueueType) -> &'static [&'static str] {
             "x-quorum-initial-group-size",
             "x-delivery-limit",
             "x-queue-leader-locator",
+            "x-consumer-timeout",
         ],
     }
+}
+
+/// What a queue's arguments say.
+pub(super) struct Heeded {
+    pub(super) max_priority: Option<u8>,
+    pub(super) single_active_consumer: bool,
+    /// What policies can change.
+    pub(super) settings: QueueSettings,
 }
 
 /// Arguments that belong to some type of queue, and so are refused on another.
@@ -85,12 +95,12 @@ pub(super) fn queue_type(arguments: &FieldTable, resource: &Resource) -> Result<
 }
 
 /// Reads all that a queue heeds from its arguments.
-pub(super) fn settings(
+pub(super) fn heeded(
     queue_type: QueueType,
     arguments: &FieldTable,
     resource: &Resource,
     priority_max: u8,
-) -> Result<QueueSettings, BrokerError> {
+) -> Result<Heeded, BrokerError> {
     for (name, _) in arguments.iter() {
         let name = name.to_string();
         if OF_SOME_TYPE.contains(&name.as_str()) && !known(queue_type).contains(&name.as_str()) {
@@ -102,20 +112,25 @@ pub(super) fn settings(
         }
     }
     let read = ArgumentReader { arguments, resource };
-    let settings = QueueSettings {
-        // In the order in which RabbitMQ looks at them, since only the first fault is reported.
+    // In the order in which RabbitMQ looks at them, since only the first fault is reported.
+    let mut settings = QueueSettings {
         expires_ms: read.time("x-expires", 1)?,
         message_ttl_ms: read.time("x-message-ttl", 0)?,
         max_length: read.count("x-max-length")?,
         max_length_bytes: read.count("x-max-length-bytes")?,
         overflow: read.overflow()?,
-        max_priority: read.max_priority(queue_type, priority_max)?,
+        ..QueueSettings::default()
+    };
+    let max_priority = read.max_priority(queue_type, priority_max)?;
+    settings = QueueSettings {
         dead_letter_exchange: read.exchange("x-dead-letter-exchange")?.map(Into::into),
         dead_letter_routing_key: read.short_text("x-dead-letter-routing-key")?.map(|key| key.as_str().into()),
         dead_letter_strategy: read.dead_letter_strategy()?,
-        single_active_consumer: read.flag("x-single-active-consumer")?,
-        delivery_limit: read.delivery_limit()?,
+        ..settings
     };
+    let single_active_consumer = read.flag("x-single-active-consumer")?;
+    settings.delivery_limit = read.delivery_limit()?;
+    settings.consumer_timeout_ms = read.count("x-consumer-timeout")?;
     if settings.dead_letter_routing_key.is_some() && settings.dead_letter_exchange.is_none() {
         return Err(invalid("x-dead-letter-routing-key", resource, "routing_key_but_no_dlx_defined".into()));
     }
@@ -135,7 +150,7 @@ pub(super) fn settings(
             format!("\"unsupported queue version '{version}'\""),
         ));
     }
-    Ok(settings)
+    Ok(Heeded { max_priority, single_active_consumer, settings })
 }
 
 /// Checks that a redeclaration's arguments mean the same queue.
@@ -310,13 +325,8 @@ impl ArgumentReader<'_> {
     }
 
     fn overflow(&self) -> Result<Overflow, BrokerError> {
-        let allowed = ["drop-head", "reject-publish", "reject-publish-dlx"];
-        let text = self.one_of("x-overflow", &allowed, "invalid_overflow")?;
-        Ok(match text.as_deref() {
-            Some("reject-publish") => Overflow::RejectPublish,
-            Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
-            _ => Overflow::DropHead,
-        })
+        let text = self.one_of("x-overflow", &Overflow::NAMES, "invalid_overflow")?;
+        Ok(text.as_deref().and_then(Overflow::named).unwrap_or_default())
     }
 
     fn max_priority(&self, queue_type: QueueType, max: u8) -> Result<Option<u8>, BrokerError> {
@@ -331,12 +341,9 @@ impl ArgumentReader<'_> {
     }
 
     fn dead_letter_strategy(&self) -> Result<DeadLetterStrategy, BrokerError> {
-        let allowed = ["at-most-once", "at-least-once"];
-        let text = self.one_of("x-dead-letter-strategy", &allowed, "invalid_dlx_strategy")?;
-        Ok(match text.as_deref() {
-            Some("at-least-once") => DeadLetterStrategy::AtLeastOnce,
-            _ => DeadLetterStrategy::AtMostOnce,
-        })
+        let names = &DeadLetterStrategy::NAMES;
+        let text = self.one_of("x-dead-letter-strategy", names, "invalid_dlx_strategy")?;
+        Ok(text.as_deref().and_then(DeadLetterStrategy::named).unwrap_or_default())
     }
 
     fn delivery_limit(&self) -> Result<Option<u32>, BrokerError> {

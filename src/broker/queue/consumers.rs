@@ -4,7 +4,7 @@
 //! end again when it gets some: the order RabbitMQ keeps.
 
 use crate::broker::delivery::{ChannelCredit, Entry, Outbox};
-use crate::message::{ChannelNumber, ConsumerId};
+use crate::message::{ChannelNumber, ConnectionId, ConsumerId, FieldTable};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -18,6 +18,10 @@ pub struct NewConsumer {
     pub tag: Arc<str>,
     /// Its channel.
     pub channel: ChannelNumber,
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// As it was declared with.
+    pub arguments: FieldTable,
     /// Where its deliveries go.
     pub outbox: Arc<Outbox>,
     /// Deliveries count as acknowledged when they are sent.
@@ -105,6 +109,19 @@ impl Consumers {
     /// Whether a consumer holds the queue for itself.
     pub(super) fn has_exclusive(&self) -> bool {
         self.by_id.values().any(|consumer| consumer.new.exclusive)
+    }
+
+    /// The tag of the one that holds the queue for itself.
+    pub(super) fn exclusive_tag(&self) -> Option<Arc<str>> {
+        self.by_id.values().find(|consumer| consumer.new.exclusive).map(|consumer| consumer.new.tag.clone())
+    }
+
+    /// All of them, each with whether it is given messages.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&NewConsumer, bool)> {
+        self.by_id.values().map(|consumer| {
+            let active = !self.single_active || self.active == Some(consumer.new.id);
+            (&consumer.new, active)
+        })
     }
 
     /// The tag of the active one of a queue with a single active consumer.

@@ -1,7 +1,9 @@
 //! Dead letters: why messages die, and the history that they carry from then on in the header x-death.
 
-use super::QueueDefinition;
+use super::{QueueDefinition, QueueSettings};
+use crate::broker::delivery::Entry;
 use crate::message::{FieldTable, Message, Millis, Value};
+use std::sync::Arc;
 
 /// Why a message died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +30,33 @@ impl DeathReason {
     }
 }
 
-/// A dead message as it goes to the dead-letter exchange: with its history, without its expiration.
-pub fn buried(message: &Message, queue: &QueueDefinition, reason: DeathReason, now: Millis) -> Message {
-    let settings = &queue.settings;
+/// A message that died, with the settings that its queue had then.
+#[derive(Debug)]
+pub struct DeadLetter {
+    /// The queue it died in.
+    pub queue: Arc<QueueDefinition>,
+    /// What was in force there.
+    pub settings: Arc<QueueSettings>,
+    /// The message.
+    pub entry: Entry,
+    /// Why.
+    pub reason: DeathReason,
+}
+
+impl DeadLetter {
+    /// The message as it goes to the dead-letter exchange: with its history, without its expiration.
+    pub fn letter(&self, now: Millis) -> Message {
+        buried(&self.entry.message, &self.queue, &self.settings, self.reason, now)
+    }
+}
+
+fn buried(
+    message: &Message,
+    queue: &QueueDefinition,
+    settings: &QueueSettings,
+    reason: DeathReason,
+    now: Millis,
+) -> Message {
     let exchange = settings.dead_letter_exchange.as_deref().unwrap_or_default();
     let mut properties = message.decode_properties();
     let mut headers = properties.headers.take().unwrap_or_default();
@@ -115,7 +141,7 @@ fn new_row(
     if message.has_copies()
         && let Some(Value::Array(copies)) = message.headers().and_then(|mut headers| headers.remove("CC"))
     {
-        routing_keys.extend(copies);
+        routing_keys.extend(copies.into_iter().filter(|key| matches!(key, Value::LongStr(_))));
     }
     let mut row: FieldTable = [
         ("count", Value::I64(1)),

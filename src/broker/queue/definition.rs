@@ -1,4 +1,5 @@
-//! What was declared: a queue's properties, and what it heeds of its arguments. It never changes, so it is shared freely.
+//! What was declared: a queue's properties, and what it heeds of its arguments. It never changes, so it is shared freely;
+//! what policies can change is in [`QueueSettings`], of which the queue keeps those in force.
 
 use crate::broker::error::Resource;
 use crate::message::{ConnectionId, FieldTable, Message, Millis, Name, QueueId, ShortStr};
@@ -46,6 +47,20 @@ pub enum Overflow {
     RejectPublishDlx,
 }
 
+impl Overflow {
+    pub(in crate::broker) const NAMES: [&'static str; 3] =
+        ["drop-head", "reject-publish", "reject-publish-dlx"];
+
+    pub(in crate::broker) fn named(name: &str) -> Option<Overflow> {
+        match name {
+            "drop-head" => Some(Overflow::DropHead),
+            "reject-publish" => Some(Overflow::RejectPublish),
+            "reject-publish-dlx" => Some(Overflow::RejectPublishDlx),
+            _ => None,
+        }
+    }
+}
+
 /// What x-dead-letter-strategy says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeadLetterStrategy {
@@ -56,7 +71,20 @@ pub enum DeadLetterStrategy {
     AtLeastOnce,
 }
 
-/// What a queue heeds of its arguments.
+impl DeadLetterStrategy {
+    pub(in crate::broker) const NAMES: [&'static str; 2] = ["at-most-once", "at-least-once"];
+
+    pub(in crate::broker) fn named(name: &str) -> Option<DeadLetterStrategy> {
+        match name {
+            "at-most-once" => Some(DeadLetterStrategy::AtMostOnce),
+            "at-least-once" => Some(DeadLetterStrategy::AtLeastOnce),
+            _ => None,
+        }
+    }
+}
+
+/// What a queue heeds of its arguments and of the policies that match it. Arguments alone can't be overruled in the rest:
+/// that is in [`QueueDefinition`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueueSettings {
     /// Every message's time to live.
@@ -69,18 +97,27 @@ pub struct QueueSettings {
     pub max_length_bytes: Option<u64>,
     /// What happens at those limits.
     pub overflow: Overflow,
-    /// The highest priority that is told apart; `None` when priorities are ignored.
-    pub max_priority: Option<u8>,
     /// Where dead messages go.
     pub dead_letter_exchange: Option<Name>,
     /// Under which key; the message's own when there is none.
     pub dead_letter_routing_key: Option<ShortStr>,
     /// Whether a dead message may get lost.
     pub dead_letter_strategy: DeadLetterStrategy,
-    /// One consumer at a time.
-    pub single_active_consumer: bool,
     /// Failed deliveries after which a message is dead.
     pub delivery_limit: Option<u32>,
+    /// How long a consumer may take to acknowledge; 0 is for ever, `None` as long as the broker's own setting says.
+    pub consumer_timeout_ms: Option<u64>,
+}
+
+impl QueueSettings {
+    /// When a message that came at `enqueued_at` dies of age.
+    pub(super) fn expires_at(&self, message: &Message, enqueued_at: Millis) -> Option<Millis> {
+        let ttl_ms = match (self.message_ttl_ms, message.expiration_ms()) {
+            (Some(queue), Some(message)) => Some(queue.min(message)),
+            (queue, message) => queue.or(message),
+        };
+        ttl_ms.map(|ttl_ms| enqueued_at.saturating_add(ttl_ms))
+    }
 }
 
 /// What was declared. It never changes.
@@ -102,8 +139,12 @@ pub struct QueueDefinition {
     pub arguments: FieldTable,
     /// Its type.
     pub queue_type: QueueType,
-    /// What its arguments say.
-    pub settings: QueueSettings,
+    /// The highest priority that is told apart; `None` when priorities are ignored.
+    pub max_priority: Option<u8>,
+    /// One consumer at a time.
+    pub single_active_consumer: bool,
+    /// What its arguments say of what policies can change. What counts is [`super::Queue::settings`].
+    pub declared: QueueSettings,
 }
 
 impl QueueDefinition {
@@ -120,16 +161,7 @@ impl QueueDefinition {
     /// The lane of the queue that the message goes to.
     pub fn priority_of(&self, message: &Message) -> u8 {
         let default = if self.queue_type == QueueType::Quorum { QUORUM_PRIORITY_DEFAULT } else { 0 };
-        self.settings.max_priority.map_or(0, |max| message.priority().unwrap_or(default).min(max))
-    }
-
-    /// When a message that came at `enqueued_at` dies of age.
-    pub(super) fn expires_at(&self, message: &Message, enqueued_at: Millis) -> Option<Millis> {
-        let ttl_ms = match (self.settings.message_ttl_ms, message.expiration_ms()) {
-            (Some(queue), Some(message)) => Some(queue.min(message)),
-            (queue, message) => queue.or(message),
-        };
-        ttl_ms.map(|ttl_ms| enqueued_at.saturating_add(ttl_ms))
+        self.max_priority.map_or(0, |max| message.priority().unwrap_or(default).min(max))
     }
 
     /// Whether this message is to be kept by the journal.

@@ -1,6 +1,7 @@
 //! How a queue is owned: behind one mutex. Nothing else knows, so that this could become a thread or a shard of its own.
 
-use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueSettings, QueueType, arguments};
+use super::arguments::{self, Heeded};
+use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueType};
 use crate::broker::error::Resource;
 use crate::broker::turn::Turn;
 use crate::broker::{BrokerLimits, Shared};
@@ -55,7 +56,7 @@ impl QueueHandle {
         shared: &Shared,
         turn: &mut Turn,
     ) -> Result<QueueHandle, BrokerError> {
-        let (queue_type, settings) = parse(vhost, &declaration, &shared.limits)?;
+        let (queue_type, heeded) = parse(vhost, &declaration, &shared.limits)?;
         let definition = Arc::new(QueueDefinition {
             id,
             vhost: vhost.clone(),
@@ -65,7 +66,9 @@ impl QueueHandle {
             exclusive_owner: declaration.exclusive_owner,
             arguments: declaration.arguments,
             queue_type,
-            settings,
+            max_priority: heeded.max_priority,
+            single_active_consumer: heeded.single_active_consumer,
+            declared: heeded.settings,
         });
         let queue = Mutex::new(Queue::new(definition.clone(), shared, turn));
         Ok(QueueHandle { definition, next_position: AtomicU64::new(1), queue })
@@ -101,8 +104,7 @@ impl QueueHandle {
     /// # Errors
     /// On a quorum queue with a single active consumer, as in RabbitMQ.
     pub fn check_get(&self) -> Result<(), BrokerError> {
-        if self.definition.queue_type == QueueType::Quorum && self.definition.settings.single_active_consumer
-        {
+        if self.definition.queue_type == QueueType::Quorum && self.definition.single_active_consumer {
             return Err(BrokerError::GetFromSingleActive(self.definition.resource()));
         }
         Ok(())
@@ -197,7 +199,7 @@ fn parse(
     vhost: &Name,
     declaration: &QueueDeclaration,
     limits: &BrokerLimits,
-) -> Result<(QueueType, QueueSettings), BrokerError> {
+) -> Result<(QueueType, Heeded), BrokerError> {
     let resource = Resource::queue(vhost, &declaration.name);
     let asked = declaration.arguments.field("x-queue-type").and_then(Value::as_str);
     if matches!(asked, Some("quorum" | "stream")) {
@@ -211,6 +213,6 @@ fn parse(
         }
     }
     let queue_type = arguments::queue_type(&declaration.arguments, &resource)?;
-    let settings = arguments::settings(queue_type, &declaration.arguments, &resource, limits.priority_max)?;
-    Ok((queue_type, settings))
+    let heeded = arguments::heeded(queue_type, &declaration.arguments, &resource, limits.priority_max)?;
+    Ok((queue_type, heeded))
 }

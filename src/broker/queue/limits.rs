@@ -1,6 +1,6 @@
 //! A queue's limits: length, bytes, age, and its own time to live.
 
-use super::{DeathReason, Overflow, Queue, bury};
+use super::{DeathReason, Overflow, Queue};
 use crate::broker::delivery::Entry;
 use crate::broker::turn::{Effect, Turn};
 use crate::message::{Message, Millis};
@@ -24,27 +24,27 @@ impl Queue {
     }
 
     pub(super) fn has_limits(&self) -> bool {
-        let settings = &self.definition.settings;
+        let settings = &self.settings;
         settings.max_length.is_some() || settings.max_length_bytes.is_some()
     }
 
     /// Whether the overflow rule refuses one more message. Messages that wait for nobody count, so a queue of length 0
     /// refuses everything.
     pub(super) fn would_refuse(&self, message: &Message) -> bool {
-        self.definition.settings.overflow != Overflow::DropHead
+        self.settings.overflow != Overflow::DropHead
             && self.has_limits()
             && self.is_over(1, message.body_bytes() as u64)
     }
 
     fn is_over(&self, more_messages: u64, more_bytes: u64) -> bool {
-        let settings = &self.definition.settings;
+        let settings = &self.settings;
         settings.max_length.is_some_and(|max| self.ready.len() as u64 + more_messages > max)
             || settings.max_length_bytes.is_some_and(|max| self.ready.bytes() + more_bytes > max)
     }
 
     /// Refuses a published message.
     pub(super) fn refuse(&mut self, entry: Entry, turn: &mut Turn) {
-        if self.definition.settings.overflow == Overflow::RejectPublishDlx {
+        if self.settings.overflow == Overflow::RejectPublishDlx {
             self.bury(entry, DeathReason::MaxLength, turn);
         } else {
             self.drop_entry(&entry, turn);
@@ -53,7 +53,7 @@ impl Queue {
 
     /// Makes room at the head. With priorities that is the head of the highest one, as in RabbitMQ.
     pub(super) fn drop_head(&mut self, turn: &mut Turn) {
-        if self.definition.settings.overflow != Overflow::DropHead || !self.has_limits() {
+        if self.settings.overflow != Overflow::DropHead || !self.has_limits() {
             return;
         }
         while self.is_over(0, 0) {
@@ -68,13 +68,13 @@ impl Queue {
     /// Drops what has died of age at the front.
     pub(super) fn drop_expired(&mut self, turn: &mut Turn) {
         while let Some(entry) = self.ready.pop_expired(turn.now) {
-            bury(&self.definition, entry, DeathReason::Expired, turn);
+            self.bury(entry, DeathReason::Expired, turn);
         }
     }
 
     /// When x-expires ends the queue, if nobody uses it until then.
     pub(super) fn unused_until(&self) -> Option<Millis> {
-        let expires_ms = self.definition.settings.expires_ms?;
+        let expires_ms = self.settings.expires_ms?;
         self.consumers.is_empty().then(|| self.last_used.saturating_add(expires_ms))
     }
 

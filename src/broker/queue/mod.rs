@@ -9,21 +9,26 @@ mod dead_letter;
 mod definition;
 mod handle;
 mod limits;
+mod look;
 mod paging;
+mod policed;
 mod ready;
 
 pub(crate) use arguments::{inequivalent, same_value};
 pub use consumers::{NewConsumer, Window};
 pub(crate) use dead_letter::is_cycle;
-pub use dead_letter::{DeathReason, buried};
+pub use dead_letter::{DeadLetter, DeathReason};
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
 pub use handle::{QueueDeclaration, QueueHandle};
 
+pub use look::{ConsumerState, QueueState, SeenMessage};
 pub use ready::PageRequest;
 
 use super::Shared;
 use super::delivery::{Entry, Outgoing};
 use super::error::BrokerError;
+use super::policy::Applied;
+use super::stats::{MessageStats, QueueSample, Samples};
 use super::turn::{Effect, Turn};
 use crate::message::{ConsumerId, FieldTable, Message, Millis, Position};
 use consumers::{Consumer, Consumers};
@@ -35,6 +40,10 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Queue {
     definition: Arc<QueueDefinition>,
+    /// What is in force of arguments and policies.
+    settings: Arc<QueueSettings>,
+    /// The policies that are in it.
+    applied: Applied,
     window: Window,
     ready: Ready,
     pager: Pager,
@@ -51,6 +60,8 @@ pub struct Queue {
     /// The earliest time at which it has asked to be looked at.
     wake_at: Option<Millis>,
     closed: bool,
+    stats: MessageStats,
+    samples: Samples<QueueSample>,
 }
 
 /// Counts of a queue.
@@ -82,8 +93,10 @@ pub enum Got {
 
 impl Queue {
     fn new(definition: Arc<QueueDefinition>, shared: &Shared, turn: &mut Turn) -> Queue {
-        let consumers = Consumers::new(definition.settings.single_active_consumer);
+        let consumers = Consumers::new(definition.single_active_consumer);
         let mut queue = Queue {
+            settings: Arc::new(definition.declared.clone()),
+            applied: Applied::default(),
             definition,
             window: shared.limits.window,
             ready: Ready::default(),
@@ -97,6 +110,8 @@ impl Queue {
             last_used: turn.now,
             wake_at: None,
             closed: false,
+            stats: MessageStats::default(),
+            samples: Samples::default(),
         };
         queue.ask_for_wake(turn);
         queue
@@ -134,6 +149,7 @@ impl Queue {
                 refused.push(index);
                 self.refuse(entry, turn);
             } else {
+                self.stats.publish += 1;
                 self.enqueue(entry, turn);
             }
         }
@@ -155,7 +171,7 @@ impl Queue {
         Entry {
             position,
             enqueued_at: now,
-            expires_at: self.definition.expires_at(&message, now),
+            expires_at: self.settings.expires_at(&message, now),
             delivery_count: 0,
             priority: self.definition.priority_of(&message),
             redelivered: false,
@@ -172,7 +188,7 @@ impl Queue {
         if self.closed {
             return Err(BrokerError::NotFound(self.definition.resource()));
         }
-        let single_active = self.definition.settings.single_active_consumer;
+        let single_active = self.definition.single_active_consumer;
         if self.consumers.has_exclusive()
             || (consumer.exclusive && (single_active || !self.consumers.is_empty()))
         {
@@ -205,15 +221,19 @@ impl Queue {
         self.drop_expired(turn);
         let Some(entry) = self.ready.pop_front() else {
             if self.ready.is_empty() {
+                self.stats.get_empty += 1;
                 self.ask_for_wake(turn);
                 return Got::Empty;
             }
             self.request_page(true, turn);
             return Got::NotInMemory;
         };
+        self.stats.redeliver += u64::from(entry.redelivered);
         if no_ack {
+            self.stats.get_no_ack += 1;
             self.drop_entry(&entry, turn);
         } else {
+            self.stats.get += 1;
             self.unacked += 1;
             self.unacked_bytes += entry.message.body_bytes() as u64;
             if entry.journaled {
@@ -228,14 +248,22 @@ impl Queue {
         Got::Message { entry: Box::new(entry), left: self.ready.len() }
     }
 
-    /// Deliveries have left the consumer's outbox.
-    pub fn sent(&mut self, consumer: ConsumerId, messages: u32, bytes: usize, turn: &mut Turn) {
+    /// Deliveries have left the consumer's outbox. Says how long they may go unacknowledged, if this queue says.
+    pub fn sent(
+        &mut self,
+        consumer: ConsumerId,
+        messages: u32,
+        bytes: usize,
+        turn: &mut Turn,
+    ) -> Option<u64> {
         self.consumers.sent(consumer, messages, bytes);
         self.dispatch(turn);
+        self.settings.consumer_timeout_ms
     }
 
     /// Delivered messages are done with: `messages` of them with `bytes` of bodies.
     pub fn settle(&mut self, consumer: Option<ConsumerId>, messages: usize, bytes: u64, turn: &mut Turn) {
+        self.stats.ack += messages as u64;
         self.no_longer_unacked(consumer, messages, bytes);
         self.dispatch(turn);
     }
@@ -254,14 +282,11 @@ impl Queue {
         for mut entry in entries {
             entry.redelivered = true;
             entry.delivery_count += u32::from(failed);
+            // It may have been out while a policy changed.
+            entry.expires_at = self.settings.expires_at(&entry.message, entry.enqueued_at);
             if self.closed {
                 self.drop_entry(&entry, turn);
-            } else if self
-                .definition
-                .settings
-                .delivery_limit
-                .is_some_and(|limit| entry.delivery_count > limit)
-            {
+            } else if self.settings.delivery_limit.is_some_and(|limit| entry.delivery_count > limit) {
                 self.bury(entry, DeathReason::DeliveryLimit, turn);
             } else {
                 if entry.journaled {
@@ -311,7 +336,7 @@ impl Queue {
             return;
         }
         for (entry, reason) in std::mem::take(&mut self.held) {
-            self.bury(entry, reason, turn);
+            bury(&self.definition, &self.settings, entry, reason, turn);
         }
         self.dispatch(turn);
     }
@@ -382,10 +407,12 @@ impl Queue {
             while room && taken < count {
                 let Some(entry) = self.ready.pop_front() else { break };
                 if entry.expires_at.is_some_and(|at| at < turn.now) {
-                    bury(&self.definition, entry, DeathReason::Expired, turn);
+                    self.stats.died(DeathReason::Expired);
+                    bury(&self.definition, &self.settings, entry, DeathReason::Expired, turn);
                     continue;
                 }
                 taken += 1;
+                self.stats.redeliver += u64::from(entry.redelivered);
                 room = outstanding.add(&entry, consumer.no_ack, self.window);
                 if !consumer.no_ack {
                     self.unacked += 1;
@@ -401,6 +428,11 @@ impl Queue {
                     consumer: consumer.id,
                     entry,
                 });
+            }
+            if consumer.no_ack {
+                self.stats.deliver_no_ack += u64::from(taken);
+            } else {
+                self.stats.deliver += u64::from(taken);
             }
             Queue::write_delivered(self.definition.id, furthest, turn);
             if taken < count && !consumer.no_ack {
@@ -427,15 +459,23 @@ impl Queue {
         }
     }
 
-    fn bury(&self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
-        bury(&self.definition, entry, reason, turn);
+    fn bury(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+        self.stats.died(reason);
+        bury(&self.definition, &self.settings, entry, reason, turn);
     }
 }
 
 /// A message is dead: it goes to the dead-letter exchange, or is gone where there is none.
-fn bury(definition: &Arc<QueueDefinition>, entry: Entry, reason: DeathReason, turn: &mut Turn) {
-    if definition.settings.dead_letter_exchange.is_some() {
-        turn.effects.push(Effect::DeadLetter { queue: definition.clone(), entry, reason });
+fn bury(
+    definition: &Arc<QueueDefinition>,
+    settings: &Arc<QueueSettings>,
+    entry: Entry,
+    reason: DeathReason,
+    turn: &mut Turn,
+) {
+    if settings.dead_letter_exchange.is_some() {
+        let (queue, settings) = (definition.clone(), settings.clone());
+        turn.effects.push(Effect::DeadLetter(DeadLetter { queue, settings, entry, reason }));
     } else if entry.journaled {
         turn.changes.settle(definition.id, entry.position);
     }

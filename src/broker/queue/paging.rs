@@ -138,7 +138,7 @@ impl Queue {
 
     /// Asks for messages that are not in memory, if they will be wanted.
     pub(super) fn ask_for_page(&mut self, turn: &mut Turn) {
-        let settings = &self.definition.settings;
+        let settings = &self.settings;
         let wanted = !self.consumers.is_empty()
             || self.has_limits()
             || settings.message_ttl_ms.is_some()
@@ -187,7 +187,7 @@ impl Queue {
         Some(Entry {
             position: stored.position,
             enqueued_at: stored.enqueued_at,
-            expires_at: self.definition.expires_at(&message, stored.enqueued_at),
+            expires_at: self.settings.expires_at(&message, stored.enqueued_at),
             delivery_count: stored.delivery_count,
             priority: stored.priority,
             redelivered: stored.redelivered,

@@ -224,6 +224,35 @@ impl Ready {
         }
     }
 
+    /// The next to be delivered, if it is in memory.
+    pub(super) fn front(&self) -> Option<&Entry> {
+        self.lanes.iter().find(|lane| !lane.is_empty())?.entries.front()
+    }
+
+    /// How many are in memory.
+    pub(super) fn resident(&self) -> usize {
+        self.lanes.iter().map(|lane| lane.entries.len()).sum()
+    }
+
+    /// When the oldest at the front of a lane came.
+    pub(super) fn oldest_at(&self) -> Option<Millis> {
+        self.lanes.iter().filter_map(|lane| lane.entries.front()).map(|entry| entry.enqueued_at).min()
+    }
+
+    /// Those in memory in the order of delivery, from the place behind `after` on.
+    pub(super) fn resident_after(&self, after: Option<(u8, Position)>) -> impl Iterator<Item = &Entry> {
+        self.lanes.iter().flat_map(move |lane| {
+            let first = match after {
+                Some((priority, _)) if lane.priority > priority => lane.entries.len(),
+                Some((priority, position)) if lane.priority == priority => {
+                    lane.entries.partition_point(|entry| entry.position <= position)
+                }
+                _ => 0,
+            };
+            lane.entries.range(first..)
+        })
+    }
+
     /// Takes the next to be delivered. `None` while it is not in memory.
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
         let lane = self.lanes.iter_mut().find(|lane| !lane.is_empty())?;
@@ -241,6 +270,17 @@ impl Ready {
         let entry = self.lanes.iter_mut().find(expired)?.entries.pop_front()?;
         self.left(&entry);
         Some(entry)
+    }
+
+    /// Gives the entries in memory other times to die at.
+    pub(super) fn expire_anew(&mut self, expires_at: impl Fn(&Entry) -> Option<Millis>) {
+        let entries = self.lanes.iter_mut().flat_map(|lane| &mut lane.entries);
+        self.expiring = entries
+            .map(|entry| {
+                entry.expires_at = expires_at(entry);
+                usize::from(entry.expires_at.is_some())
+            })
+            .sum();
     }
 
     /// When the first entry at the front of a lane expires.

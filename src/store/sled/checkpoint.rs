@@ -195,11 +195,12 @@ impl Shared {
             // What can't be read stays lost; reading it says so to whoever needs it.
             let record = match reader.read(self.directory.wal_magic(), *lsn) {
                 Ok(record) => record,
-                Err(reason) => {
-                    tracing::error!("record {lsn} is lost: {reason}");
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    tracing::error!("record {lsn} is lost: {error}");
                     sizes.push(0);
                     continue;
                 }
+                Err(error) => return Err(failed(error.to_string())),
             };
             database.insert(self.directory.magic(), *lsn, oldest, &record).map_err(failed)?;
             sizes.push(u32::try_from(record.len()).unwrap_or(u32::MAX));

@@ -95,6 +95,8 @@ impl Database {
     fn settle_in(&self, directory: &Directory, durability: Durability) -> Result<(), String> {
         let folders = [self.path.join("blobs"), self.path.clone()];
         directory.sync_entries(&folders).map_err(|error| error.to_string())?;
+        self.flush()?;
+        self.fsync().map_err(|error| error.to_string())?;
         directory::write_through(&self.file, &self.path, durability == Durability::Fsync);
         Ok(())
     }
@@ -120,7 +122,7 @@ impl Database {
             Err(Fault::System(reason)) => return Err(directory.refused(reason)),
             Err(Fault::Damage(reason)) if is_new => return Err(directory.unusable(reason)),
             Err(Fault::Damage(reason)) => (reason, None),
-            Ok(database) => match database.what_is_lost(noted.sequence, is_new && noted.sequence == 0) {
+            Ok(database) => match database.what_is_lost(noted.sequence) {
                 Ok(()) => {
                     copy.map(std::fs::remove_file);
                     database.settle_in(directory, durability).map_err(|reason| directory.unusable(reason))?;
@@ -136,9 +138,10 @@ impl Database {
     }
 
     /// Whether sled has what must be there; if not, what shows that.
-    fn what_is_lost(&self, noted: u64, is_new: bool) -> Result<(), String> {
+    fn what_is_lost(&self, noted: u64) -> Result<(), String> {
         let sequence = match self.sequence()? {
-            None if is_new => return self.mark(0),
+            // No checkpoint was ever made.
+            None if noted == 0 => return self.mark(0),
             None => return Err("sled finds nothing in it".into()),
             Some(sequence) => sequence,
         };

@@ -64,6 +64,8 @@ struct Known {
     in_wal: BTreeMap<Lsn, Place>,
     /// Records of the log that can't be read any more.
     damaged: BTreeSet<Lsn>,
+    /// Records of the log up to this one may be in the database as well: a checkpoint was cut short.
+    overlap: Lsn,
     /// Records in the database, with their bytes. Known once the records were scanned.
     in_database: Option<BTreeMap<Lsn, u32>>,
     database_bytes: u64,
@@ -103,7 +105,8 @@ impl SledStore {
         let directory = Directory::open(path)?;
         let database = Database::open_or_salvage(&directory, durability)?;
         let last = database.last().map_err(|reason| directory.unusable(reason))?;
-        let mut replay = Replay { known: Known::default(), last, is_sure_of_last: false };
+        let mut replay =
+            Replay { known: Known { overlap: last, ..Known::default() }, last, is_sure_of_last: false };
         let mut take = |entry: Replayed<'_>, place: Option<Place>| replay.take(entry, place);
         let wal = Wal::open(
             directory.wal(),
@@ -258,6 +261,9 @@ impl Known {
         match self.in_wal.remove(&lsn) {
             Some(place) => {
                 place.release();
+                if lsn <= self.overlap {
+                    self.removed.insert(lsn);
+                }
             }
             None => self.discard_from_database(lsn),
         }
@@ -343,7 +349,10 @@ impl Store for SledStore {
         let unreadable =
             |reason: String| self.shared.directory.failed(&format!("record {lsn} can't be read"), &reason);
         match reader {
-            Some(reader) => reader.read(self.shared.directory.wal_magic(), lsn).map(Some).map_err(unreadable),
+            Some(reader) => {
+                let record = reader.read(self.shared.directory.wal_magic(), lsn);
+                record.map(Some).map_err(|error| unreadable(error.to_string()))
+            }
             None if !may_be_in_database => Ok(None),
             None => self.shared.current().read_guarded(lsn).map_err(unreadable),
         }
@@ -367,9 +376,9 @@ impl Store for SledStore {
         let mut from_wal = in_wal.iter().peekable();
         let mut scan_wal = |below: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)| {
             while let Some((lsn, reader)) = from_wal.next_if(|(lsn, _)| **lsn < below) {
-                let damaged = || Err("it is damaged in the write-ahead log".to_owned());
+                let damaged = || Err(io::Error::other("it is damaged in the write-ahead log"));
                 let record = reader.as_ref().map_or_else(damaged, |reader| reader.read(magic, *lsn));
-                visit(*lsn, record.map_or_else(Scanned::Damaged, Scanned::Record));
+                visit(*lsn, record.map_or_else(|error| Scanned::Damaged(error.to_string()), Scanned::Record));
             }
         };
         shared.current().scan(last, &mut |lsn, scanned| {

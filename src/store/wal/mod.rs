@@ -111,13 +111,14 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// The record's data.
-    pub(super) fn read(&self, magic: EntryMagic, lsn: Lsn) -> Result<Bytes, String> {
+    /// The record's data. An error of the kind [`io::ErrorKind::InvalidData`] says that it is damaged.
+    pub(super) fn read(&self, magic: EntryMagic, lsn: Lsn) -> io::Result<Bytes> {
         let mut entry = BytesMut::zeroed(RECORD_HEAD_BYTES + self.bytes as usize);
-        self.segment.file.read_exact_at(&mut entry, self.at).map_err(|error| error.to_string())?;
+        self.segment.file.read_exact_at(&mut entry, self.at)?;
         let is_whole = Found::at_start_of(&entry, magic).is_some_and(|found| found.is_record(lsn));
         if !is_whole {
-            return Err(format!("{} is damaged at byte {}", self.segment.path.display(), self.at));
+            let what = format!("{} is damaged at byte {}", self.segment.path.display(), self.at);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         Ok(entry.freeze().slice(RECORD_HEAD_BYTES..))
     }
@@ -333,4 +334,148 @@ fn write_all_at(file: &File, mut pieces: [&[u8]; 3], mut at: u64) -> io::Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAGIC: EntryMagic = *b"\x9dwal";
+
+    #[derive(Debug, Default, PartialEq)]
+    struct Seen {
+        records: Vec<(u64, Vec<u8>)>,
+        discarded: Vec<u64>,
+        damaged: u64,
+    }
+
+    fn open(folder: &Path) -> (Wal, Seen) {
+        let options = WalOptions { segment_bytes: 1024, bytes_max: 4096, in_background: false };
+        let mut seen = Seen::default();
+        let wal =
+            Wal::open(
+                folder.to_owned(),
+                MAGIC,
+                Durability::Fsync,
+                options,
+                &mut |entry, place| match entry {
+                    Replayed::Record(lsn) => {
+                        let record = place.unwrap().reader().read(MAGIC, lsn).unwrap();
+                        seen.records.push((lsn.0, record.to_vec()));
+                    }
+                    Replayed::Discard(lsns) => seen.discarded.extend(lsns.iter().map(|lsn| lsn.0)),
+                    Replayed::Damaged(entries) => seen.damaged += entries,
+                    Replayed::Start(_) | Replayed::Definition(..) => {}
+                },
+            );
+        (wal.unwrap(), seen)
+    }
+
+    fn append(wal: &mut Wal, lsn: u64) -> Place {
+        let body = [lsn as u8; 100];
+        wal.append(Entry::Record(Lsn(lsn), b"head", &body), Lsn(lsn - 1)).unwrap().unwrap()
+    }
+
+    fn numbers(seen: &Seen) -> Vec<u64> {
+        seen.records.iter().map(|(lsn, _)| *lsn).collect()
+    }
+
+    fn last_segment(wal: &Wal) -> PathBuf {
+        wal.current.as_ref().unwrap().path.clone()
+    }
+
+    fn damage(path: &Path, at: u64) {
+        let file = File::options().write(true).open(path).unwrap();
+        file.write_all_at(b"\xff\xff\xff\xff", at).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_is_replayed_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut wal, seen) = open(folder.path());
+        assert_eq!(seen, Seen::default());
+        for lsn in 1..=30 {
+            append(&mut wal, lsn);
+        }
+        wal.append(Entry::Discard(&[Lsn(3), Lsn(29)]), Lsn(30)).unwrap();
+        assert!(wal.full.len() > 2 && wal.is_too_large() == (wal.bytes() > 8192));
+        let (mut wal, seen) = open(folder.path());
+        assert_eq!(numbers(&seen), (1..=30).collect::<Vec<_>>());
+        assert_eq!((&seen.records[8].1[..4], seen.records[8].1[4]), (&b"head"[..], 9));
+        assert_eq!((seen.discarded, seen.damaged), (vec![3, 29], 0));
+        append(&mut wal, 31);
+        assert_eq!(numbers(&open(folder.path()).1).len(), 31);
+    }
+
+    #[test]
+    fn a_torn_end_is_forgotten_even_when_it_has_holes() {
+        for torn in [0, 150, 300] {
+            let folder = tempfile::tempdir().unwrap();
+            let (mut wal, _) = open(folder.path());
+            append(&mut wal, 1);
+            append(&mut wal, 2);
+            wal.sync().unwrap();
+            let end = wal.at;
+            for lsn in 3..=5 {
+                append(&mut wal, lsn);
+            }
+            damage(&last_segment(&wal), end + torn);
+            drop(wal);
+            let kept = 2 + torn / 144;
+            let (mut wal, seen) = open(folder.path());
+            assert_eq!((numbers(&seen).len() as u64, seen.damaged), (kept, 0), "torn at {torn}");
+            // What was behind the hole does not come back when it is filled.
+            append(&mut wal, kept + 1);
+            let (_, seen) = open(folder.path());
+            assert_eq!((numbers(&seen).len() as u64, seen.damaged), (kept + 1, 0), "torn at {torn}");
+        }
+    }
+
+    #[test]
+    fn what_was_synced_and_is_not_there_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut wal, _) = open(folder.path());
+        for lsn in 1..=5 {
+            append(&mut wal, lsn);
+            wal.sync().unwrap();
+        }
+        damage(&last_segment(&wal), 300);
+        drop(wal);
+        let (_, seen) = open(folder.path());
+        assert_eq!((numbers(&seen), seen.damaged), (vec![1, 3, 4, 5], 1));
+    }
+
+    #[test]
+    fn a_segment_is_used_again_and_its_past_is_not_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut wal, _) = open(folder.path());
+        for lsn in 1..=200 {
+            append(&mut wal, lsn).release();
+            while wal.is_checkpoint_due() {
+                wal.drop_oldest().unwrap();
+            }
+        }
+        let files = fs::read_dir(folder.path()).unwrap().count();
+        assert!(files <= 3, "{files} files");
+        let (_, seen) = open(folder.path());
+        let found = numbers(&seen);
+        assert_eq!(found, (201 - found.len() as u64..=200).collect::<Vec<_>>());
+        assert!((1..=8).contains(&found.len()) && seen.damaged == 0, "{seen:?}");
+    }
+
+    #[test]
+    fn a_record_that_is_being_read_is_not_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut wal, _) = open(folder.path());
+        let place = append(&mut wal, 1);
+        let reader = place.reader();
+        place.release();
+        for lsn in 2..=100 {
+            append(&mut wal, lsn).release();
+            while wal.is_checkpoint_due() {
+                wal.drop_oldest().unwrap();
+            }
+        }
+        assert_eq!(reader.read(MAGIC, Lsn(1)).unwrap()[4], 1);
+    }
 }

@@ -1,0 +1,133 @@
+//! Runtime parameters: values that operators keep in the broker, for a part of it and a vhost, or for all of it. Policies are
+//! no parameters here, though RabbitMQ lists them as some.
+
+use super::Broker;
+use super::definitions::Definition;
+use super::error::BrokerError;
+use crate::message::{Name, Value};
+use parking_lot::RwLock;
+use std::collections::BTreeMap;
+
+/// What names a parameter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ParameterKey {
+    /// The part of the broker that it is for.
+    pub component: Name,
+    /// Its vhost.
+    pub vhost: Name,
+    /// Its name.
+    pub name: Name,
+}
+
+/// The global parameter that names the cluster.
+pub const CLUSTER_NAME: &str = "cluster_name";
+
+/// The global parameter that tells this broker from all others for as long as its data live.
+pub const INTERNAL_CLUSTER_ID: &str = "internal_cluster_id";
+
+/// The components that parameters can be set for. Nothing acts on them yet: they are kept so that definitions which have them
+/// can be imported and exported.
+const COMPONENTS: [&str; 3] = ["federation-upstream", "federation-upstream-set", "shovel"];
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Parameters {
+    of_vhosts: RwLock<BTreeMap<ParameterKey, Value>>,
+    global: RwLock<BTreeMap<Name, Value>>,
+}
+
+impl Parameters {
+    pub(super) fn restore(&self, key: ParameterKey, value: Value) {
+        self.of_vhosts.write().insert(key, value);
+    }
+
+    pub(super) fn restore_global(&self, name: Name, value: Value) {
+        self.global.write().insert(name, value);
+    }
+}
+
+impl Broker {
+    /// All parameters, ordered by component, vhost and name.
+    pub fn parameters(&self) -> Vec<(ParameterKey, Value)> {
+        self.parameters.of_vhosts.read().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// Sets a parameter, and says whether there was none.
+    ///
+    /// # Errors
+    /// When no part of the broker has that name, or its value makes no sense there, or the store failed.
+    pub fn set_parameter(&self, key: ParameterKey, value: Value) -> Result<bool, BrokerError> {
+        if !COMPONENTS.contains(&&*key.component) {
+            return Err(BrokerError::ValidationFailed(format!("component {} not found", key.component)));
+        }
+        let is_list = matches!(value, Value::Array(_));
+        if !is_list && !matches!(value, Value::Table(_))
+            || is_list != (&*key.component == "federation-upstream-set")
+        {
+            let value = super::term::json_term(&value);
+            return Err(BrokerError::ValidationFailed(format!(
+                "parse error while reading {}: {value}",
+                key.component
+            )));
+        }
+        tracing::warn!(
+            "parameter '{}' of {} in vhost '{}' is kept, and nothing acts on it: there is no {} yet",
+            key.name,
+            key.component,
+            key.vhost,
+            if &*key.component == "shovel" { "shovel" } else { "federation" }
+        );
+        let mut parameters = self.parameters.of_vhosts.write();
+        self.shared.put(&Definition::Parameter(key.clone(), value.clone()))?;
+        Ok(parameters.insert(key, value).is_none())
+    }
+
+    /// Removes a parameter, and says whether it was there.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn remove_parameter(&self, key: &ParameterKey) -> Result<bool, BrokerError> {
+        let mut parameters = self.parameters.of_vhosts.write();
+        let Some(value) = parameters.get(key) else { return Ok(false) };
+        self.shared.remove(&Definition::Parameter(key.clone(), value.clone()))?;
+        parameters.remove(key);
+        Ok(true)
+    }
+
+    /// All global parameters, ordered by name.
+    pub fn global_parameters(&self) -> Vec<(Name, Value)> {
+        self.parameters.global.read().iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    /// A global parameter.
+    pub fn global_parameter(&self, name: &str) -> Option<Value> {
+        self.parameters.global.read().get(name).cloned()
+    }
+
+    /// The cluster's name, if an operator gave it one.
+    pub fn cluster_name(&self) -> Option<String> {
+        self.global_parameter(CLUSTER_NAME)?.as_str().map(str::to_owned)
+    }
+
+    /// Sets a global parameter, and says whether there was none. Any value is fine.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn set_global_parameter(&self, name: &str, value: Value) -> Result<bool, BrokerError> {
+        let mut global = self.parameters.global.write();
+        self.shared.put(&Definition::GlobalParameter(name.into(), value.clone()))?;
+        Ok(global.insert(name.into(), value).is_none())
+    }
+
+    /// Removes a global parameter, and says whether it was there.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn remove_global_parameter(&self, name: &str) -> Result<bool, BrokerError> {
+        let mut global = self.parameters.global.write();
+        let Some(value) = global.get(name) else { return Ok(false) };
+        self.shared.remove(&Definition::GlobalParameter(name.into(), value.clone()))?;
+        global.remove(name);
+        Ok(true)
+    }
+}

@@ -1,0 +1,189 @@
+//! Policies: settings for all queues and exchanges whose names match a pattern, which can change while these are in use.
+//!
+//! To each object the policy of the highest priority applies that fits it, and one operator policy beside it, whose limits
+//! bound those of the other. A vhost keeps its policies; [`super::VirtualHost`] tells its objects when they change.
+
+mod apply;
+mod effective;
+mod validate;
+
+pub use effective::Applied;
+pub(super) use effective::{alternate_exchange, settings};
+
+use super::error::BrokerError;
+use super::pattern::Pattern;
+use super::queue::QueueType;
+use crate::message::{FieldTable, Name, Value};
+use std::sync::Arc;
+
+/// Who set a policy, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PolicyKind {
+    /// Set by those who use the vhost.
+    Policy,
+    /// Set by those who run the broker; its limits can't be exceeded by the other kind.
+    Operator,
+}
+
+/// What a policy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApplyTo {
+    /// Queues and exchanges.
+    All,
+    /// Exchanges.
+    Exchanges,
+    /// Queues of all types.
+    Queues,
+    /// Classic queues.
+    ClassicQueues,
+    /// Quorum queues.
+    QuorumQueues,
+    /// Streams.
+    Streams,
+}
+
+impl ApplyTo {
+    const ALL: [(&'static str, ApplyTo); 6] = [
+        ("queues", ApplyTo::Queues),
+        ("classic_queues", ApplyTo::ClassicQueues),
+        ("quorum_queues", ApplyTo::QuorumQueues),
+        ("streams", ApplyTo::Streams),
+        ("exchanges", ApplyTo::Exchanges),
+        ("all", ApplyTo::All),
+    ];
+
+    /// The word as policies have it.
+    pub fn name(self) -> &'static str {
+        ApplyTo::ALL.iter().find(|(_, word)| *word == self).map_or("all", |(name, _)| *name)
+    }
+
+    fn named(name: &str) -> Option<ApplyTo> {
+        ApplyTo::ALL.iter().find(|(word, _)| *word == name).map(|(_, found)| *found)
+    }
+
+    fn fits(self, target: Target<'_>) -> bool {
+        match (self, target) {
+            (ApplyTo::All, _)
+            | (ApplyTo::Exchanges, Target::Exchange(_))
+            | (ApplyTo::Queues, Target::Queue(..))
+            | (ApplyTo::ClassicQueues, Target::Queue(_, QueueType::Classic))
+            | (ApplyTo::QuorumQueues, Target::Queue(_, QueueType::Quorum)) => true,
+            (_, _) => false,
+        }
+    }
+}
+
+/// What a policy may apply to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target<'a> {
+    Queue(&'a str, QueueType),
+    Exchange(&'a str),
+}
+
+/// One policy. It never changes: another one takes its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// Its name.
+    pub name: Name,
+    /// What names it is for.
+    pub pattern: Pattern,
+    /// What objects it is for.
+    pub apply_to: ApplyTo,
+    /// The higher one applies: a number, whole or not.
+    pub priority: Value,
+    /// What it sets, ordered by key.
+    pub definition: FieldTable,
+}
+
+impl Policy {
+    /// Reads a policy from the fields `pattern`, `definition`, `priority` and `apply-to`, of which the last two may be
+    /// missing. Others are passed over.
+    ///
+    /// # Errors
+    /// [`BrokerError::ValidationFailed`], with all that is wrong in RabbitMQ's words.
+    pub fn parse(kind: PolicyKind, name: &str, fields: &FieldTable) -> Result<Policy, BrokerError> {
+        validate::policy(kind, name, fields).map_err(BrokerError::ValidationFailed)
+    }
+
+    /// The fields that it is read from again.
+    pub fn fields(&self) -> FieldTable {
+        [
+            ("pattern", Value::from(self.pattern.as_str())),
+            ("definition", Value::Table(self.definition.clone())),
+            ("priority", self.priority.clone()),
+            ("apply-to", Value::from(self.apply_to.name())),
+        ]
+        .into_iter()
+        .collect()
+    }
+
+    fn rank(&self) -> f64 {
+        match self.priority {
+            Value::F64(number) => number,
+            // Whoever tells priorities beyond 2^53 apart is on his own.
+            ref whole => whole.as_integer().unwrap_or_default() as f64,
+        }
+    }
+
+    fn applies(&self, target: Target<'_>) -> bool {
+        let name = match target {
+            Target::Queue(name, _) | Target::Exchange(name) => name,
+        };
+        self.apply_to.fits(target)
+            && match target {
+                Target::Queue(_, queue_type) => !self.definition.iter().any(|(key, _)| {
+                    validate::unsupported(queue_type).iter().any(|unsupported| key == *unsupported)
+                }),
+                Target::Exchange(_) => true,
+            }
+            && self.pattern.matches(name)
+    }
+}
+
+/// The policies of one vhost.
+#[derive(Debug, Default)]
+pub(super) struct Policies {
+    /// Those that come first apply first.
+    policies: Vec<Arc<Policy>>,
+    operator_policies: Vec<Arc<Policy>>,
+}
+
+impl Policies {
+    pub(super) fn of(&self, kind: PolicyKind) -> &[Arc<Policy>] {
+        match kind {
+            PolicyKind::Policy => &self.policies,
+            PolicyKind::Operator => &self.operator_policies,
+        }
+    }
+
+    fn list(&mut self, kind: PolicyKind) -> &mut Vec<Arc<Policy>> {
+        match kind {
+            PolicyKind::Policy => &mut self.policies,
+            PolicyKind::Operator => &mut self.operator_policies,
+        }
+    }
+
+    /// Sets a policy in the place of its namesake, and says whether there was none.
+    pub(super) fn set(&mut self, kind: PolicyKind, policy: Arc<Policy>) -> bool {
+        let is_new = self.remove(kind, &policy.name).is_none();
+        let list = self.list(kind);
+        list.push(policy);
+        list.sort_by(|a, b| b.rank().total_cmp(&a.rank()).then_with(|| a.name.cmp(&b.name)));
+        is_new
+    }
+
+    pub(super) fn remove(&mut self, kind: PolicyKind, name: &str) -> Option<Arc<Policy>> {
+        let list = self.list(kind);
+        let at = list.iter().position(|policy| &*policy.name == name)?;
+        Some(list.remove(at))
+    }
+
+    /// What applies to an object.
+    pub(super) fn applied_to(&self, target: Target<'_>) -> Applied {
+        let first = |kind| self.of(kind).iter().find(|policy| policy.applies(target)).cloned();
+        Applied { policy: first(PolicyKind::Policy), operator_policy: first(PolicyKind::Operator) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

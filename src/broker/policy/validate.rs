@@ -1,0 +1,272 @@
+//! What a policy may say. The words of refusals are RabbitMQ's, for tools show them; values stand in them as Erlang prints
+//! what came as JSON.
+
+use super::{ApplyTo, Policy, PolicyKind};
+use crate::broker::pattern::Pattern;
+use crate::broker::queue::{DeadLetterStrategy, Overflow, QueueType};
+use crate::broker::term::json_term;
+use crate::message::{FieldTable, Value};
+
+/// What a key's value has to be.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A whole number that is not negative.
+    Count,
+    /// One above zero.
+    Positive,
+    /// One from here to there.
+    Between(i64, i64),
+    /// Any whole number.
+    Whole,
+    /// A text that fits a short string: messages will bear it.
+    ShortText,
+    /// One of these.
+    OneOf(&'static [&'static str]),
+    /// A number and its unit: `7D`.
+    Age,
+}
+
+const LOCATORS: &[&str] = &["client-local", "balanced"];
+const MASTER_LOCATORS: &[&str] = &["min-masters", "client-local", "random"];
+
+/// The keys of policies, by name, with what RabbitMQ calls the value.
+const KEYS: &[(&str, Kind, &str)] = &[
+    ("alternate-exchange", Kind::ShortText, "alternate exchange name"),
+    ("consumer-timeout", Kind::Count, "consumer timeout"),
+    ("dead-letter-exchange", Kind::ShortText, "dead letter exchange name"),
+    ("dead-letter-routing-key", Kind::ShortText, "dead letter routing key"),
+    ("dead-letter-strategy", Kind::OneOf(&DeadLetterStrategy::NAMES), "dead letter strategy"),
+    ("delivery-limit", Kind::Whole, "delivery limit"),
+    ("expires", Kind::Positive, "queue expiry"),
+    ("federation-upstream", Kind::ShortText, "federation upstream name"),
+    ("federation-upstream-pattern", Kind::ShortText, "federation upstream pattern name"),
+    ("federation-upstream-set", Kind::ShortText, "federation upstream set name"),
+    ("initial-cluster-size", Kind::Count, "cluster size"),
+    ("max-age", Kind::Age, "max age"),
+    ("max-in-memory-bytes", Kind::Count, "maximum memory in bytes"),
+    ("max-in-memory-length", Kind::Count, "maximum memory in bytes"),
+    ("max-length", Kind::Count, "maximum length"),
+    ("max-length-bytes", Kind::Count, "maximum length in bytes"),
+    ("message-ttl", Kind::Count, "message TTL"),
+    ("overflow", Kind::OneOf(&Overflow::NAMES), "overflow value"),
+    ("queue-leader-locator", Kind::OneOf(LOCATORS), "queue leader locator value"),
+    ("queue-mode", Kind::OneOf(&["default", "lazy"]), "queue-mode value"),
+    ("queue-version", Kind::Between(1, 2), "queue-version value"),
+    ("stream-filter-size-bytes", Kind::Between(16, 255), "stream filter size"),
+    ("stream-max-segment-size-bytes", Kind::Between(0, 3_000_000_000), "segment size"),
+    ("target-group-size", Kind::Positive, "target group size"),
+];
+
+/// The keys of operator policies.
+const OPERATOR_KEYS: &[&str] = &[
+    "delivery-limit",
+    "expires",
+    "max-in-memory-bytes",
+    "max-in-memory-length",
+    "max-length",
+    "max-length-bytes",
+    "message-ttl",
+    "overflow",
+    "queue-version",
+    "target-group-size",
+];
+
+/// Keys that name other brokers. They are taken, so that definitions with them can be imported, and nothing is fetched.
+const UPSTREAMS: &[&str] = &["federation-upstream", "federation-upstream-pattern", "federation-upstream-set"];
+
+/// A policy with one of these keys passes a queue of that type by.
+pub(super) fn unsupported(queue_type: QueueType) -> &'static [&'static str] {
+    match queue_type {
+        QueueType::Classic => &[
+            "max-age",
+            "stream-max-segment-size-bytes",
+            "stream-filter-size-bytes",
+            "queue-leader-locator",
+            "initial-cluster-size",
+            "delivery-limit",
+            "dead-letter-strategy",
+            "target-group-size",
+        ],
+        QueueType::Quorum => &[
+            "queue-mode",
+            "ha-mode",
+            "ha-params",
+            "ha-sync-mode",
+            "ha-promote-on-shutdown",
+            "ha-promote-on-failure",
+            "queue-master-locator",
+            "max-age",
+            "stream-max-segment-size-bytes",
+            "stream-filter-size-bytes",
+            "initial-cluster-size",
+        ],
+    }
+}
+
+/// Reads a policy, or says all that is wrong with it, each in a line.
+pub(super) fn policy(kind: PolicyKind, name: &str, fields: &FieldTable) -> Result<Policy, String> {
+    let mut faults = Vec::new();
+    let definition = definition(kind, fields.field("definition").unwrap_or(&Value::Void));
+    let definition = definition.map_err(|fault| faults.push(fault));
+    let apply_to = fields.field("apply-to").map_or(Ok(ApplyTo::All), apply_to);
+    let apply_to = apply_to.map_err(|fault| faults.push(fault));
+    let pattern = pattern(fields.field("pattern").unwrap_or(&Value::Void));
+    let pattern = pattern.map_err(|fault| faults.push(fault));
+    let priority = match fields.field("priority") {
+        None => Ok(Value::I64(0)),
+        Some(number @ Value::F64(_)) => Ok(number.clone()),
+        Some(value) => value.as_integer().map(Value::I64).ok_or(value),
+    };
+    let priority = priority.map_err(|value| {
+        faults.push(format!("priority should be a number, actually was {}", json_term(value)));
+    });
+    match (definition, apply_to, pattern, priority) {
+        (Ok(definition), Ok(apply_to), Ok(pattern), Ok(priority)) => {
+            Ok(Policy { name: name.into(), pattern, apply_to, priority, definition })
+        }
+        _ => Err(faults.join("\n")),
+    }
+}
+
+fn pattern(value: &Value) -> Result<Pattern, String> {
+    let Some(text) = value.as_str() else {
+        return Err(format!("pattern should be a binary but was {}", json_term(value)));
+    };
+    Pattern::new(text)
+        .map_err(|error| format!("pattern should be regular expression but is invalid: {error}"))
+}
+
+fn apply_to(value: &Value) -> Result<ApplyTo, String> {
+    value.as_str().and_then(ApplyTo::named).ok_or_else(|| {
+        let printed = value.as_str().map_or_else(|| json_term(value), str::to_owned);
+        let words: Vec<_> = ApplyTo::ALL.iter().map(|(name, _)| format!("'{name}'")).collect();
+        let (last, others) = words.split_last().expect("there are several");
+        format!("apply-to '{printed}' unrecognised; should be {} or {last}", others.join(", "))
+    })
+}
+
+fn definition(kind: PolicyKind, value: &Value) -> Result<FieldTable, String> {
+    let Value::Table(definition) = value else {
+        return Err(format!("definition must be a dictionary: {}", json_term(value)));
+    };
+    if definition.is_empty() {
+        return Err("no policy provided".to_owned());
+    }
+    let mut definition = definition.clone();
+    definition.sort();
+    let mut unknown = Vec::new();
+    if kind == PolicyKind::Policy {
+        check_mirrors(&definition)?;
+        check_upstreams(&definition)?;
+    }
+    for (key, value) in definition.iter() {
+        let key = key.to_string();
+        let known = kind == PolicyKind::Policy || OPERATOR_KEYS.contains(&key.as_str());
+        match KEYS.iter().find(|(name, ..)| *name == key).filter(|_| known) {
+            Some((_, kind, what)) if !is_valid(*kind, value) => {
+                return Err(format!("{} is not a valid {what}", json_term(value)));
+            }
+            Some(_) => {}
+            None if known && key == "queue-master-locator" => {
+                if !is_valid(Kind::OneOf(MASTER_LOCATORS), value) {
+                    return Err(format!("{} invalid queue-master-locator value", json_term(value)));
+                }
+            }
+            None if known && is_of_mirrors(&key) => {}
+            None => {
+                unknown.push(format!("{{{},{}}}", json_term(&Value::from(key.as_str())), json_term(value)))
+            }
+        }
+    }
+    if unknown.is_empty() {
+        Ok(definition)
+    } else {
+        Err(format!("[{}] are not recognised policy settings", unknown.join(",")))
+    }
+}
+
+fn is_valid(kind: Kind, value: &Value) -> bool {
+    let number = value.as_integer();
+    let text = value.as_str();
+    match kind {
+        Kind::Count => number.is_some_and(|number| number >= 0),
+        Kind::Positive => number.is_some_and(|number| number > 0),
+        Kind::Between(low, high) => number.is_some_and(|number| (low..=high).contains(&number)),
+        Kind::Whole => number.is_some(),
+        Kind::ShortText => text.is_some_and(|text| text.len() <= 255),
+        Kind::OneOf(words) => text.is_some_and(|text| words.contains(&text)),
+        Kind::Age => text.is_some_and(|text| {
+            let number = text.strip_suffix(['Y', 'M', 'D', 'h', 'm', 's']).unwrap_or_default();
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        }),
+    }
+}
+
+/// Keys of mirrored classic queues: they are taken as RabbitMQ takes them, and there is nothing to mirror to.
+fn is_of_mirrors(key: &str) -> bool {
+    matches!(
+        key,
+        "ha-mode"
+            | "ha-params"
+            | "ha-sync-mode"
+            | "ha-sync-batch-size"
+            | "ha-promote-on-shutdown"
+            | "ha-promote-on-failure"
+    )
+}
+
+fn check_mirrors(definition: &FieldTable) -> Result<(), String> {
+    let Some(mode) = definition.field("ha-mode") else {
+        return match definition.iter().any(|(key, _)| is_of_mirrors(&key.to_string())) {
+            true => {
+                Err("ha-mode must be specified to specify ha-params, ha-sync-mode or ha-promote-on-shutdown"
+                    .to_owned())
+            }
+            false => Ok(()),
+        };
+    };
+    let params = definition.field("ha-params");
+    let given = || params.map_or_else(|| "none".to_owned(), json_term);
+    match (mode.as_str(), params) {
+        (Some("all"), None) | (Some("nodes"), Some(Value::Array(_))) => {}
+        (Some("exactly"), Some(count)) if count.as_integer().is_some_and(|count| count > 0) => {}
+        (Some("all"), Some(_)) => return Err("ha-mode=\"all\" does not take parameters".to_owned()),
+        (Some("nodes"), _) => return Err(format!("ha-mode=\"nodes\" takes a list, {} given", given())),
+        (Some("exactly"), _) => {
+            return Err(format!("ha-mode=\"exactly\" takes an integer, {} given", given()));
+        }
+        _ => return Err(format!("{} is not a valid ha-mode value", json_term(mode))),
+    }
+    let batch = definition.field("ha-sync-batch-size");
+    if let Some(size) = batch.filter(|size| size.as_integer().is_none_or(|size| size <= 0)) {
+        return Err(format!("ha-sync-batch-size takes an integer greater than 0, {} given", json_term(size)));
+    }
+    let choices = [
+        ("ha-sync-mode", ["manual", "automatic"]),
+        ("ha-promote-on-shutdown", ["always", "when-synced"]),
+        ("ha-promote-on-failure", ["always", "when-synced"]),
+    ];
+    for (key, words) in choices {
+        if let Some(value) = definition.field(key)
+            && !value.as_str().is_some_and(|word| words.contains(&word))
+        {
+            let [one, other] = words;
+            return Err(format!("{key} must be \"{one}\" or \"{other}\", got {}", json_term(value)));
+        }
+    }
+    Ok(())
+}
+
+fn check_upstreams(definition: &FieldTable) -> Result<(), String> {
+    let set = UPSTREAMS.iter().filter(|key| definition.field(key).is_some()).count();
+    if set > 1 {
+        let text = "cannot specify federation-upstream, federation-upstream-set or federation-upstream-pattern together";
+        return Err(text.to_owned());
+    }
+    match definition.field("federation-upstream-pattern").and_then(Value::as_str) {
+        Some(text) => Pattern::new(text).map(|_| ()).map_err(|error| {
+            format!("could not compile pattern {text} to a regular expression. Error: {error}")
+        }),
+        None => Ok(()),
+    }
+}

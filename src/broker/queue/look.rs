@@ -1,0 +1,148 @@
+//! Looking at a queue without touching it: for lists, for metrics, and for paging through its messages.
+
+use super::Queue;
+use crate::broker::delivery::Entry;
+use crate::broker::stats::{MessageStats, QueueSample, Samples};
+use crate::message::{ChannelNumber, ConnectionId, FieldTable, Message, Millis, Position};
+use std::sync::Arc;
+
+/// How a queue stands.
+#[derive(Clone, Debug)]
+pub struct QueueState {
+    /// Messages that wait for a consumer.
+    pub ready: u64,
+    /// Messages that wait for an acknowledgement.
+    pub unacked: u64,
+    /// Bytes of the ready messages' bodies.
+    pub ready_bytes: u64,
+    /// Bytes of the bodies that wait for an acknowledgement.
+    pub unacked_bytes: u64,
+    /// Ready messages that are in memory.
+    pub resident: u64,
+    /// What they take there, roughly.
+    pub resident_bytes: u64,
+    /// Consumers.
+    pub consumers: u64,
+    /// Whether a consumer has room for the next message.
+    pub is_waiting: bool,
+    /// The tag of the consumer that has the queue for itself.
+    pub exclusive_consumer_tag: Option<Arc<str>>,
+    /// The tag of the single active consumer.
+    pub single_active_consumer_tag: Option<Arc<str>>,
+    /// When a message was last given to somebody, or the queue used otherwise.
+    pub used_at: Millis,
+    /// The property timestamp of the next message, if it is in memory.
+    pub head_timestamp: Option<u64>,
+    /// When the oldest ready message in memory came.
+    pub oldest_at: Option<Millis>,
+    /// What was done with its messages.
+    pub stats: MessageStats,
+    /// How fast that was.
+    pub samples: Samples<QueueSample>,
+}
+
+/// A consumer as others see it.
+#[derive(Clone, Debug)]
+pub struct ConsumerState {
+    /// Its tag.
+    pub tag: Arc<str>,
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Its channel.
+    pub channel: ChannelNumber,
+    /// Whether it acknowledges.
+    pub ack_required: bool,
+    /// Whether it has the queue for itself.
+    pub exclusive: bool,
+    /// What it may have unacknowledged; 0 is no limit.
+    pub prefetch_count: u16,
+    /// Whether it is given messages; of a queue's single active consumers only one is.
+    pub active: bool,
+    /// As it was declared with.
+    pub arguments: FieldTable,
+}
+
+/// A ready message as somebody sees who only looks.
+#[derive(Clone, Debug)]
+pub struct SeenMessage {
+    /// The message.
+    pub message: Message,
+    /// Its place in the queue.
+    pub position: Position,
+    /// Its lane.
+    pub priority: u8,
+    /// When it came.
+    pub enqueued_at: Millis,
+    /// Whether it has been delivered before.
+    pub redelivered: bool,
+    /// Deliveries of it that failed.
+    pub delivery_count: u32,
+}
+
+impl From<&Entry> for SeenMessage {
+    fn from(entry: &Entry) -> SeenMessage {
+        SeenMessage {
+            message: entry.message.clone(),
+            position: entry.position,
+            priority: entry.priority,
+            enqueued_at: entry.enqueued_at,
+            redelivered: entry.redelivered,
+            delivery_count: entry.delivery_count,
+        }
+    }
+}
+
+impl Queue {
+    /// How the queue stands.
+    pub fn state(&self) -> QueueState {
+        let head = self.ready.front();
+        QueueState {
+            ready: self.ready.len() as u64,
+            unacked: self.unacked as u64,
+            ready_bytes: self.ready.bytes(),
+            unacked_bytes: self.unacked_bytes,
+            resident: self.ready.resident() as u64,
+            resident_bytes: self.ready.resident_bytes() as u64,
+            consumers: self.consumers.len() as u64,
+            is_waiting: !self.consumers.is_empty() && self.ready.is_empty(),
+            exclusive_consumer_tag: self.consumers.exclusive_tag(),
+            single_active_consumer_tag: self.consumers.active_tag(),
+            used_at: self.last_used.max(self.last_delivered),
+            head_timestamp: head.and_then(|entry| entry.message.decode_properties().timestamp),
+            oldest_at: self.ready.oldest_at(),
+            stats: self.stats,
+            samples: self.samples,
+        }
+    }
+
+    /// What was done with its messages.
+    pub fn stats(&self) -> &MessageStats {
+        &self.stats
+    }
+
+    /// The consumers, the oldest first.
+    pub fn consumers(&self) -> Vec<ConsumerState> {
+        let states = self.consumers.iter().map(|(consumer, active)| ConsumerState {
+            tag: consumer.tag.clone(),
+            connection: consumer.connection,
+            channel: consumer.channel,
+            ack_required: !consumer.no_ack,
+            exclusive: consumer.exclusive,
+            prefetch_count: consumer.prefetch_count,
+            active,
+            arguments: consumer.arguments.clone(),
+        });
+        states.collect()
+    }
+
+    /// The ready messages that are in memory, in the order of delivery, from the place behind `after` on.
+    pub fn peek(&self, after: Option<(u8, Position)>, max: usize) -> Vec<SeenMessage> {
+        self.ready.resident_after(after).take(max).map(SeenMessage::from).collect()
+    }
+
+    pub(in crate::broker) fn sample(&mut self, now: Millis) {
+        let counts =
+            QueueSample { stats: self.stats, ready: self.ready.len() as u64, unacked: self.unacked as u64 };
+        self.samples.take(now, counts);
+    }
+}

@@ -1,0 +1,172 @@
+//! What is answered, and what is refused: the one place where errors get their HTTP statuses and RabbitMQ's bodies.
+
+use crate::amqp::AmqpError;
+use crate::broker::BrokerError;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// An answer to a request that went well.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// 200 with a body.
+    Json(Value),
+    /// 200 with a body that is written already.
+    Text(String),
+    /// 200 with a file to save.
+    File {
+        /// The name that is proposed for it.
+        name: String,
+        /// What is in it.
+        content: Value,
+    },
+    /// 201: it was not there before.
+    Created,
+    /// 201, and where it is.
+    CreatedAt(String),
+    /// 204.
+    NoContent,
+    /// 503: what was checked is not as it should be.
+    Unavailable(Value),
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(super) enum ApiError {
+    /// 400.
+    #[error("bad_request: {0}")]
+    BadRequest(Value),
+    /// 400, with another word for it.
+    #[error("{error}: {reason}")]
+    Invalid {
+        /// The word.
+        error: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// 401: nobody has logged in.
+    #[error("login needed")]
+    LoginNeeded,
+    /// 401: a login failed.
+    #[error("login failed")]
+    LoginFailed,
+    /// 401: who has logged in may not do that.
+    #[error("not_authorised: {0}")]
+    NotAuthorised(String),
+    /// 404.
+    #[error("not found")]
+    NotFound,
+    /// 404, and what is not there.
+    #[error("not_found: {0}")]
+    NotThere(String),
+    /// 405.
+    #[error("method not allowed: {0}")]
+    MethodNotAllowed(String),
+    /// 413.
+    #[error("the body is larger than {0} bytes")]
+    TooLarge(usize),
+    /// 500: the fault is ours.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl ApiError {
+    /// 400 with that reason.
+    pub(super) fn bad_request(reason: impl Into<String>) -> ApiError {
+        ApiError::BadRequest(Value::String(reason.into()))
+    }
+
+    /// 400 with a reason in two words, as RabbitMQ's checks of single values say it.
+    pub(super) fn bad_value(what: &str, value: impl Into<Value>) -> ApiError {
+        ApiError::BadRequest(Value::Array(vec![what.into(), value.into()]))
+    }
+
+    /// 400 with the reply code and text that a client of AMQP would have got.
+    pub(super) fn bad_method(error: BrokerError) -> ApiError {
+        let error = AmqpError::from(error);
+        ApiError::bad_request(format!("{} {}", error.code.number(), error.reply_text()))
+    }
+}
+
+impl From<BrokerError> for ApiError {
+    fn from(error: BrokerError) -> ApiError {
+        match error {
+            BrokerError::NotFound(_) => ApiError::NotThere(error.to_string()),
+            BrokerError::AccessRefused(text) => ApiError::NotAuthorised(text),
+            BrokerError::ReservedName { .. }
+            | BrokerError::DefaultExchange
+            | BrokerError::SystemExchange(_)
+            | BrokerError::InternalExchange(_) => ApiError::NotAuthorised("Access refused.".to_owned()),
+            BrokerError::UnknownExchangeType(kind) => {
+                ApiError::bad_request(format!("invalid exchange type '{kind}'"))
+            }
+            BrokerError::Store(text) => ApiError::Internal(text),
+            other => ApiError::bad_request(other.to_string()),
+        }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        match self {
+            Answer::Json(value) => body(StatusCode::OK, value.to_string()),
+            Answer::Text(text) => body(StatusCode::OK, text),
+            Answer::File { name, content } => {
+                let mut response = body(StatusCode::OK, content.to_string());
+                let disposition = format!("attachment; filename=\"{}\"", name.replace(['"', '\\'], "_"));
+                if let Ok(value) = HeaderValue::from_str(&disposition) {
+                    response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+                }
+                response
+            }
+            Answer::Created => StatusCode::CREATED.into_response(),
+            Answer::CreatedAt(location) => {
+                (StatusCode::CREATED, [(header::LOCATION, location)]).into_response()
+            }
+            Answer::NoContent => StatusCode::NO_CONTENT.into_response(),
+            Answer::Unavailable(value) => body(StatusCode::SERVICE_UNAVAILABLE, value.to_string()),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        const REALM: (header::HeaderName, HeaderValue) =
+            (header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"RabbitMQ Management\""));
+        match self {
+            ApiError::BadRequest(reason) => told(StatusCode::BAD_REQUEST, "bad_request", reason),
+            ApiError::Invalid { error, reason } => told(StatusCode::BAD_REQUEST, error, reason.into()),
+            ApiError::LoginNeeded => (StatusCode::UNAUTHORIZED, [REALM]).into_response(),
+            ApiError::LoginFailed => {
+                ([REALM], told(StatusCode::UNAUTHORIZED, "not_authorized", "Login failed".into()))
+                    .into_response()
+            }
+            ApiError::NotAuthorised(reason) => {
+                told(StatusCode::UNAUTHORIZED, "not_authorised", reason.into())
+            }
+            ApiError::NotFound => told(StatusCode::NOT_FOUND, "Object Not Found", "Not Found".into()),
+            ApiError::NotThere(reason) => told(StatusCode::NOT_FOUND, "not_found", reason.into()),
+            ApiError::MethodNotAllowed(allowed) => {
+                (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allowed)]).into_response()
+            }
+            ApiError::TooLarge(_) => {
+                told(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", self.to_string().into())
+            }
+            ApiError::Internal(reason) => {
+                told(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", reason.into())
+            }
+        }
+    }
+}
+
+fn told(status: StatusCode, error: &str, reason: Value) -> Response {
+    body(status, json!({ "error": error, "reason": reason }).to_string())
+}
+
+fn body(status: StatusCode, text: String) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+    ];
+    (status, headers, text).into_response()
+}

@@ -1,0 +1,221 @@
+//! Lists: filtered by name, sorted, cut into pages, and only then written out, so that a page of a long list costs no more
+//! than one of a short list.
+
+use super::answer::{Answer, ApiError};
+use super::request::Request;
+use regex::Regex;
+use serde_json::{Map, Value, json};
+use std::cmp::Ordering;
+
+/// The most that a page may have.
+const PAGE_SIZE_MAX: usize = 500;
+const PAGE_SIZE_DEFAULT: usize = 100;
+
+/// Something that is listed.
+pub(super) trait Listed {
+    /// By what a list can be filtered.
+    fn name(&self) -> &str;
+
+    /// All that is said of it.
+    fn render(&self) -> Value;
+
+    /// What it is sorted by; a path such as `message_stats.publish`. The default looks into all that is said, which an
+    /// implementation can spare for what is asked for often.
+    fn sort_key(&self, path: &str) -> Value {
+        at_path(&self.render(), path).cloned().unwrap_or(Value::Null)
+    }
+}
+
+/// A thing that is written out already.
+impl Listed for Value {
+    fn name(&self) -> &str {
+        self.get("name").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn render(&self) -> Value {
+        self.clone()
+    }
+
+    fn sort_key(&self, path: &str) -> Value {
+        at_path(self, path).cloned().unwrap_or(Value::Null)
+    }
+}
+
+/// Answers with what the request wants to see of `items`, which come in their usual order.
+pub(super) fn list<T: Listed>(mut items: Vec<T>, request: &Request) -> Result<Answer, ApiError> {
+    let page = Page::of(request)?;
+    let total_count = items.len();
+    if let Some(filter) = page.as_ref().and_then(|page| page.filter.as_ref()) {
+        items.retain(|item| filter.matches(item.name()));
+    }
+    sort(&mut items, request);
+    let columns = columns(request);
+    let Some(Page { number, size, .. }) = page else {
+        let rendered = items.iter().map(|item| pick(item.render(), &columns)).collect();
+        return Ok(Answer::Json(Value::Array(rendered)));
+    };
+    let filtered_count = items.len();
+    let page_count = filtered_count.div_ceil(size).max(1);
+    if number > page_count {
+        return Err(ApiError::Invalid {
+            error: "page_out_of_range",
+            reason: format!("Page out of range, page: {number} page size: {size}, len: {filtered_count}"),
+        });
+    }
+    let shown = items.iter().skip((number - 1) * size).take(size);
+    let shown: Vec<Value> = shown.map(|item| pick(item.render(), &columns)).collect();
+    Ok(Answer::Json(json!({
+        "filtered_count": filtered_count,
+        "item_count": shown.len(),
+        "items": shown,
+        "page": number,
+        "page_count": page_count,
+        "page_size": size,
+        "total_count": total_count,
+    })))
+}
+
+/// Answers with one thing: of its fields those that are asked for.
+pub(super) fn one(item: Value, request: &Request) -> Result<Answer, ApiError> {
+    Ok(Answer::Json(pick(item, &columns(request))))
+}
+
+struct Page {
+    number: usize,
+    size: usize,
+    filter: Option<Filter>,
+}
+
+enum Filter {
+    Contains(String),
+    Matches(Regex),
+}
+
+impl Filter {
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Filter::Contains(text) => name.to_lowercase().contains(text),
+            Filter::Matches(regex) => regex.is_match(name),
+        }
+    }
+}
+
+impl Page {
+    /// The page that is asked for; `None` for the whole list.
+    fn of(request: &Request) -> Result<Option<Page>, ApiError> {
+        let Some(number) = request.query("page") else { return Ok(None) };
+        let invalid = || ApiError::bad_request("Pagination parameters are invalid");
+        let number: usize = number.parse().map_err(|_| invalid())?;
+        let size = match request.query("page_size") {
+            None => PAGE_SIZE_DEFAULT,
+            Some(size) => size.parse().map_err(|_| invalid())?,
+        };
+        if number == 0 || !(1..=PAGE_SIZE_MAX).contains(&size) {
+            return Err(ApiError::Invalid {
+                error: "invalid_pagination_parameters",
+                reason: format!("Invalid pagination parameters: page number {number}, page size {size}"),
+            });
+        }
+        Ok(Some(Page { number, size, filter: filter(request)? }))
+    }
+}
+
+fn filter(request: &Request) -> Result<Option<Filter>, ApiError> {
+    let Some(name) = request.query("name").filter(|name| !name.is_empty()) else { return Ok(None) };
+    if !request.query_flag("use_regex") {
+        return Ok(Some(Filter::Contains(name.to_lowercase())));
+    }
+    let regex = regex::RegexBuilder::new(name).case_insensitive(true).build();
+    match regex {
+        Ok(regex) => Ok(Some(Filter::Matches(regex))),
+        Err(error) => Err(ApiError::bad_request(format!("name is no regular expression: {error}"))),
+    }
+}
+
+fn sort<T: Listed>(items: &mut Vec<T>, request: &Request) {
+    if let Some(path) = request.query("sort").filter(|path| !path.is_empty()) {
+        let mut keyed: Vec<(Value, T)> = items.drain(..).map(|item| (item.sort_key(path), item)).collect();
+        keyed.sort_by(|(a, _), (b, _)| compare(a, b));
+        items.extend(keyed.into_iter().map(|(_, item)| item));
+    }
+    if request.query_flag("sort_reverse") {
+        items.reverse();
+    }
+}
+
+/// Numbers, then texts, then the rest, as they are written.
+fn compare(a: &Value, b: &Value) -> Ordering {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => {
+            a.as_f64().unwrap_or_default().total_cmp(&b.as_f64().unwrap_or_default())
+        }
+        (Value::String(a), Value::String(b)) => a.cmp(b),
+        (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
+        _ => rank(a).cmp(&rank(b)).then_with(|| a.to_string().cmp(&b.to_string())),
+    }
+}
+
+fn rank(value: &Value) -> u8 {
+    match value {
+        Value::Null => 0,
+        Value::Number(_) => 1,
+        Value::Bool(_) => 2,
+        Value::String(_) => 3,
+        Value::Object(_) => 4,
+        Value::Array(_) => 5,
+    }
+}
+
+/// What a path such as `message_stats.publish` leads to.
+fn at_path<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, name| value.get(name))
+}
+
+fn columns(request: &Request) -> Vec<&str> {
+    let columns = request.query("columns").unwrap_or_default();
+    columns.split(',').map(str::trim).filter(|column| !column.is_empty()).collect()
+}
+
+/// Those fields of an object that are wanted; all, when none are named.
+fn pick(value: Value, columns: &[&str]) -> Value {
+    if columns.is_empty() {
+        return value;
+    }
+    let mut picked = Value::Object(Map::new());
+    for column in columns {
+        if let Some(found) = at_path(&value, column) {
+            put_at_path(&mut picked, column, found.clone());
+        }
+    }
+    picked
+}
+
+fn put_at_path(object: &mut Value, path: &str, value: Value) {
+    let Value::Object(fields) = object else { return };
+    match path.split_once('.') {
+        None => drop(fields.insert(path.to_owned(), value)),
+        Some((first, rest)) => {
+            put_at_path(fields.entry(first).or_insert_with(|| Value::Object(Map::new())), rest, value)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_columns_that_are_named_stay() {
+        let value = json!({ "name": "q", "messages": 1, "message_stats": { "publish": 2, "ack": 3 } });
+        let picked = pick(value.clone(), &["message_stats.publish", "name", "none.such"]);
+        assert_eq!(picked, json!({ "message_stats": { "publish": 2 }, "name": "q" }));
+        assert_eq!(pick(value.clone(), &[]), value);
+    }
+
+    #[test]
+    fn values_of_any_kind_have_an_order() {
+        let mut values = vec![json!("b"), json!(10), json!(null), json!("a"), json!(9.5), json!([1])];
+        values.sort_by(compare);
+        assert_eq!(values, [json!(null), json!(9.5), json!(10), json!("a"), json!("b"), json!([1])]);
+    }
+}

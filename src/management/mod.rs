@@ -1,0 +1,85 @@
+//! The management API: RabbitMQ's paths, fields and status codes over HTTP, as JSON.
+//!
+//! [`ROUTES`] is the one list of what there is; the router, the allowed methods and the document at `/api/openapi.json` come
+//! from it. A handler is a plain function from a [`Request`] to an [`Answer`]: what is asynchronous is in `http.rs` alone.
+//! One file holds one kind of thing; what several of them need is in `request.rs`, `list.rs` and `json.rs`.
+
+#![allow(dead_code)] // What the endpoints to come need.
+
+mod answer;
+mod auth;
+mod http;
+mod json;
+mod list;
+mod overview;
+mod request;
+mod routes;
+
+use routes::Route;
+
+use crate::broker::Broker;
+use crate::clock::Clock;
+use crate::message::Millis;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// All that can be asked, in the order of the files.
+const ROUTES: &[&[Route]] = &[overview::ROUTES];
+
+/// What the management API says of the broker that the broker does not know itself.
+#[derive(Clone, Debug)]
+pub struct ManagementSettings {
+    /// What the broker calls itself.
+    pub node_name: String,
+    /// What it calls its product.
+    pub product: String,
+    /// What it calls the product's version.
+    pub version: String,
+    /// The name of the cluster, unless it has been given another one at run time.
+    pub cluster_name: String,
+    /// What listens where.
+    pub listeners: Vec<ListenerFacts>,
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// Levels of tables within arguments and headers.
+    pub field_table_depth_max: usize,
+    /// Bytes of a published message's body.
+    pub message_bytes_max: u64,
+}
+
+/// A socket that listens.
+#[derive(Clone, Debug)]
+pub struct ListenerFacts {
+    /// Such as `amqp` or `http`.
+    pub protocol: &'static str,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+/// The management API of a broker, apart from its sockets.
+#[derive(Clone)]
+pub struct Management {
+    broker: Arc<Broker>,
+    clock: Arc<dyn Clock>,
+    settings: Arc<ManagementSettings>,
+    started_at: Millis,
+}
+
+impl Management {
+    /// The API of that broker.
+    pub fn new(broker: Arc<Broker>, clock: Arc<dyn Clock>, settings: ManagementSettings) -> Management {
+        let started_at = clock.now();
+        Management { broker, clock, settings: Arc::new(settings), started_at }
+    }
+
+    /// What answers requests.
+    pub fn router(&self) -> axum::Router {
+        http::router(self)
+    }
+}
+
+impl std::fmt::Debug for Management {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Management").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

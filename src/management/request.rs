@@ -1,0 +1,153 @@
+//! A request as handlers see it: who asks, the path's and the query's parameters, and the body.
+
+use super::answer::ApiError;
+use super::{Management, ManagementSettings, auth};
+use crate::broker::users::User;
+use crate::broker::{Broker, Turn, VirtualHost};
+use crate::message::Millis;
+use axum::http::HeaderMap;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) management: Management,
+    pub(super) user: User,
+    pub(super) now: Millis,
+    pub(super) parameters: Vec<(String, String)>,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Request {
+    pub(super) fn broker(&self) -> &Arc<Broker> {
+        &self.management.broker
+    }
+
+    pub(super) fn settings(&self) -> &ManagementSettings {
+        &self.management.settings
+    }
+
+    /// A parameter of the path; empty when the path has none of that name.
+    pub(super) fn parameter(&self, name: &str) -> &str {
+        find(&self.parameters, name).unwrap_or_default()
+    }
+
+    /// A parameter of the query.
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
+        find(&self.query, name)
+    }
+
+    /// Whether a parameter of the query says yes.
+    pub(super) fn query_flag(&self, name: &str) -> bool {
+        self.query(name) == Some("true")
+    }
+
+    /// A header, if it is text.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The vhost in the path.
+    pub(super) fn vhost(&self) -> Result<Arc<VirtualHost>, ApiError> {
+        self.broker().vhost(self.parameter("vhost")).ok_or(ApiError::NotFound)
+    }
+
+    /// The vhosts that a list is about: the one in the path, or all that the user sees, in the order of their names.
+    pub(super) fn vhosts(&self) -> Result<Vec<Arc<VirtualHost>>, ApiError> {
+        if self.parameters.iter().any(|(name, _)| name == "vhost") {
+            return Ok(vec![self.vhost()?]);
+        }
+        let mut vhosts = self.broker().vhosts();
+        vhosts.retain(|vhost| auth::sees_vhost(self.broker(), &self.user, vhost.name()));
+        vhosts.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(vhosts)
+    }
+
+    /// The body as an object; no body is an empty one.
+    pub(super) fn fields(&self) -> Result<Fields, ApiError> {
+        if self.body.is_empty() {
+            return Ok(Fields(Map::new()));
+        }
+        match serde_json::from_slice(&self.body) {
+            Ok(Value::Object(fields)) => Ok(Fields(fields)),
+            _ => Err(ApiError::bad_request("not_json")),
+        }
+    }
+
+    /// Does something to the broker, and lets its turn end whatever came of it.
+    pub(super) fn in_turn<T>(&self, act: impl FnOnce(&mut Turn) -> T) -> T {
+        let mut turn = Turn::at(self.now);
+        let result = act(&mut turn);
+        self.broker().end_turn(&mut turn);
+        result
+    }
+}
+
+fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+}
+
+/// The fields of a body.
+#[derive(Debug)]
+pub(super) struct Fields(pub(super) Map<String, Value>);
+
+impl Fields {
+    /// Checks that all of these are there.
+    pub(super) fn require(&self, names: &[&str]) -> Result<(), ApiError> {
+        let missing: Vec<String> = names
+            .iter()
+            .filter(|name| !self.0.contains_key(**name))
+            .map(|name| format!("{{key_missing,{name}}}"))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError::bad_request(format!("[{}]", missing.join(",\n "))))
+    }
+
+    /// The value of a field that is there and is not null.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A text.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        match self.value(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(ApiError::bad_value("not_string", name)),
+        }
+    }
+
+    /// Yes or no, also as a word; no when it is not there.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.value(name) {
+            None => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(Value::String(word)) if word == "true" || word == "false" => Ok(word == "true"),
+            Some(other) => Err(ApiError::bad_value("not_boolean", other.clone())),
+        }
+    }
+
+    /// A whole number, also in quotes.
+    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
+        let Some(value) = self.value(name) else { return Ok(None) };
+        let number = value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+        number.map(Some).ok_or_else(|| ApiError::bad_value("not_integer", value.clone()))
+    }
+
+    /// An object; an empty one when it is not there.
+    pub(super) fn object(&self, name: &str) -> Result<Map<String, Value>, ApiError> {
+        match self.value(name) {
+            None => Ok(Map::new()),
+            Some(Value::Object(object)) => Ok(object.clone()),
+            // What the Python client sends for an empty one.
+            Some(Value::Array(array)) if array.is_empty() => Ok(Map::new()),
+            Some(_) => Err(ApiError::bad_value("not_object", name)),
+        }
+    }
+}

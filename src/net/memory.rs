@@ -1,0 +1,193 @@
+//! Watches how much memory the process takes. Above the high watermark the memory alarm goes up, which holds publishers up while
+//! consumers go on; it is cleared when enough has been given back. The server looks once before anybody can connect, then
+//! [`MemoryWatch::run`] goes on.
+
+use super::disk::Size;
+use crate::broker::Broker;
+use crate::broker::alarms::Alarm;
+use std::fs;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// The longest time between two looks.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// The shortest; a look takes a few microseconds.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+
+/// No broker is thought to grow faster. A second look is taken before that could have used up what was left below the limit.
+const GROWN_BYTES_PER_MS: u64 = (1 << 30) / 1000;
+
+/// The alarm is cleared when the process is below the limit by this part of it, so that it does not come and go.
+const MARGIN: u64 = 20;
+
+/// Where the memory that the process takes is read from, in bytes.
+pub type MemorySource = Box<dyn FnMut() -> io::Result<u64> + Send>;
+
+/// See the module.
+pub struct MemoryWatch {
+    limit_bytes: u64,
+    broker: Arc<Broker>,
+    source: MemorySource,
+    is_low: bool,
+    is_blind: bool,
+}
+
+impl MemoryWatch {
+    /// A watch on what `source` says; [`resident_bytes`] is this process. Above `limit_bytes` the alarm goes up.
+    pub fn new(limit_bytes: u64, broker: Arc<Broker>, source: MemorySource) -> MemoryWatch {
+        MemoryWatch { limit_bytes, broker, source, is_low: false, is_blind: false }
+    }
+
+    /// Looks now, raises or clears the alarm, and says when to look again.
+    pub fn look(&mut self) -> Duration {
+        match (self.source)() {
+            Ok(used_bytes) => {
+                self.is_blind = false;
+                self.judge(used_bytes)
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_blind, true) {
+                    tracing::warn!(
+                        "the memory that this process takes can't be read, and the memory alarm stays as it is: {error}"
+                    );
+                }
+                PAUSE_MAX
+            }
+        }
+    }
+
+    /// Looks again and again, forever.
+    pub async fn run(mut self) {
+        loop {
+            sleep(self.look()).await;
+        }
+    }
+
+    fn judge(&mut self, used_bytes: u64) -> Duration {
+        let limit_bytes = self.limit_bytes;
+        let cleared_below = limit_bytes - limit_bytes / MARGIN;
+        if !self.is_low && used_bytes > limit_bytes {
+            self.is_low = true;
+            self.broker.alarms().raise(Alarm::Memory);
+            tracing::error!(
+                "low on memory: the broker takes {}, and limits.memory_high_watermark allows {}. Publishers are blocked, \
+                 consumers are not. They go on when it takes less than {}: let consumers or a purge empty queues, set \
+                 store.memory_budget_bytes lower, or the limit higher",
+                Size(used_bytes),
+                Size(limit_bytes),
+                Size(cleared_below)
+            );
+        } else if self.is_low && used_bytes < cleared_below {
+            self.is_low = false;
+            self.broker.alarms().clear(Alarm::Memory);
+            tracing::info!(
+                "no longer low on memory: the broker takes {}, publishers go on",
+                Size(used_bytes)
+            );
+        }
+        let left = limit_bytes.saturating_sub(used_bytes);
+        Duration::from_millis(left / GROWN_BYTES_PER_MS).clamp(PAUSE_MIN, PAUSE_MAX)
+    }
+}
+
+impl std::fmt::Debug for MemoryWatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryWatch").field("limit_bytes", &self.limit_bytes).finish_non_exhaustive()
+    }
+}
+
+/// What this process takes of the machine's memory.
+///
+/// # Errors
+/// When the system does not say.
+pub fn resident_bytes() -> io::Result<u64> {
+    kib_of(&fs::read_to_string("/proc/self/status")?, "VmRSS:")
+}
+
+/// What this process may take: the machine's memory, or the limit of its control group where that is less.
+///
+/// # Errors
+/// When the system does not say how much memory there is.
+pub fn total_bytes() -> io::Result<u64> {
+    let machine = kib_of(&fs::read_to_string("/proc/meminfo")?, "MemTotal:")?;
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = limit_files(&groups).into_iter().filter_map(|file| {
+        // "max" is no limit, and a file that is not there is none either.
+        fs::read_to_string(file).ok()?.trim().parse::<u64>().ok()
+    });
+    Ok(limits.fold(machine, u64::min))
+}
+
+/// The files that may limit the memory of a process with these control groups: of its group, and of all groups around it.
+fn limit_files(groups: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for line in groups.lines() {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|name| name == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        let mut group = path.trim_end_matches('/');
+        loop {
+            files.push(format!("{root}{group}/{file}"));
+            let Some((around, _)) = group.rsplit_once('/') else { break };
+            group = around;
+        }
+    }
+    files
+}
+
+fn kib_of(text: &str, name: &str) -> io::Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.map(|kib| kib << 10)
+        .ok_or_else(|| io::Error::other(format!("there is no {name} in what the system says")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_takes_some_of_the_memory_there_is() {
+        let (used, total) = (resident_bytes().unwrap(), total_bytes().unwrap());
+        assert!(used > 1 << 20 && used < total, "{used} of {total}");
+    }
+
+    #[test]
+    fn the_limits_of_all_groups_around_count() {
+        let files = limit_files("0::/system.slice/leveret.service\n");
+        assert_eq!(
+            files,
+            [
+                "/sys/fs/cgroup/system.slice/leveret.service/memory.max",
+                "/sys/fs/cgroup/system.slice/memory.max",
+                "/sys/fs/cgroup/memory.max",
+            ]
+        );
+        let files = limit_files("9:cpu,cpuacct:/a\n5:memory:/docker/x\n1:name=systemd:/\n");
+        assert_eq!(
+            files,
+            [
+                "/sys/fs/cgroup/memory/docker/x/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/docker/memory.limit_in_bytes",
+                "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            ]
+        );
+        assert_eq!(limit_files("0::/\n"), ["/sys/fs/cgroup/memory.max"]);
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_unit() {
+        assert_eq!(kib_of("VmPeak:\t 9 kB\nVmRSS:\t   12 kB\n", "VmRSS:").unwrap(), 12 << 10);
+        assert!(kib_of("VmRSS:\t 12\n", "VmRSS:").is_err());
+        assert!(kib_of("", "VmRSS:").is_err());
+    }
+}

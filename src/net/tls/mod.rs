@@ -1,0 +1,313 @@
+//! TLS: the certificate files in a form that connections can be accepted with, and read again when they change.
+
+mod certificate;
+mod stream;
+
+pub(super) use stream::{SharedTcp, split};
+
+use super::Shutdown;
+use crate::broker::connections::TlsFacts;
+use crate::config::{self, ClientCertificates, TlsVersion};
+use parking_lot::RwLock;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion, version};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Why the files of `[tls]` can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file can't be read.
+    #[error("{}: cannot be read: {error}; name a file in tls.{key} that the broker may read", path.display())]
+    Unreadable {
+        /// The setting.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A file does not hold what it is to hold.
+    #[error("{}: {problem}; tls.{key} needs {needed}", path.display())]
+    Unusable {
+        /// The setting.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What it should be.
+        needed: &'static str,
+    },
+    /// The files do not fit together.
+    #[error("{} and {} can't be used together: {problem}", certificate.display(), key.display())]
+    Mismatched {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+/// What was read from the files.
+struct Loaded {
+    /// For listeners that ask clients for certificates.
+    asking: Arc<ServerConfig>,
+    /// For those that do not.
+    silent: Arc<ServerConfig>,
+    files: Files,
+    expires_at_s: Option<i64>,
+}
+
+/// The content of the files, to see whether it has changed.
+#[derive(PartialEq, Eq)]
+struct Files {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    ca_certificates: Option<Vec<u8>>,
+}
+
+/// The certificate and key of this broker, which may change while it runs.
+pub struct Tls {
+    settings: config::Tls,
+    current: RwLock<Loaded>,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When they can't be used.
+    pub fn load(settings: &config::Tls) -> Result<Tls, TlsError> {
+        let loaded = Loaded::from_files(settings, Files::read(settings)?)?;
+        Ok(Tls { settings: settings.clone(), current: RwLock::new(loaded) })
+    }
+
+    /// Reads the files again, and uses what is in them for connections to come. True when they have changed.
+    ///
+    /// # Errors
+    /// When they can't be used; then nothing changes.
+    pub fn reload(&self) -> Result<bool, TlsError> {
+        let files = Files::read(&self.settings)?;
+        if files == self.current.read().files {
+            return Ok(false);
+        }
+        let loaded = Loaded::from_files(&self.settings, files)?;
+        *self.current.write() = loaded;
+        Ok(true)
+    }
+
+    /// As [`Tls::reload`], and says in the log how it went.
+    pub fn reload_and_log(&self) {
+        match self.reload() {
+            Ok(true) => tracing::info!(
+                "TLS: new connections get the certificate that is now in {}",
+                self.settings.certificate.display()
+            ),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!("TLS: the old certificate stays in use, the new one can't be: {error}");
+            }
+        }
+    }
+
+    /// Looks at the files now and then until the shutdown begins.
+    pub async fn watch(self: Arc<Tls>, shutdown: Shutdown) {
+        if self.settings.watch_interval_s == 0 {
+            return;
+        }
+        let mut interval = tokio::time::interval(Duration::from_secs(self.settings.watch_interval_s));
+        loop {
+            tokio::select! {
+                _ = interval.tick() => self.reload_and_log(),
+                () = shutdown.begun() => return,
+            }
+        }
+    }
+
+    /// When the certificate in use ends, in seconds since the epoch, if that can be told.
+    pub fn expires_at_s(&self) -> Option<i64> {
+        self.current.read().expires_at_s
+    }
+
+    /// The file of the certificate.
+    pub fn certificate_file(&self) -> &Path {
+        &self.settings.certificate
+    }
+
+    /// Speaks TLS on a socket, and asks for the client's certificate if the settings want one.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<SharedTcp>> {
+        let config = self.current.read().asking.clone();
+        TlsAcceptor::from(config).accept(SharedTcp::new(stream)).await
+    }
+
+    /// Speaks TLS on a socket, and asks for no certificate.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    pub async fn accept_anybody(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let config = self.current.read().silent.clone();
+        TlsAcceptor::from(config).accept(stream).await
+    }
+
+    /// What there is to know of a connection after its handshake.
+    pub(super) fn facts(&self, connection: &ServerConnection) -> TlsFacts {
+        let protocol = match connection.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "tlsv1.2",
+            _ => "tlsv1.3",
+        };
+        let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+        let (key_exchange, cipher) = suite_parts(suite.unwrap_or_default());
+        let certificate = connection.peer_certificates().and_then(|chain| chain.first());
+        TlsFacts {
+            protocol: protocol.to_owned(),
+            key_exchange,
+            cipher,
+            // All suites that are spoken here check integrity within the cipher.
+            hash: "aead".to_owned(),
+            peer_certificate: certificate.and_then(|der| certificate::read(der, self.settings.login_from)),
+        }
+    }
+}
+
+/// Key exchange and cipher of a suite's name, as Erlang calls them.
+fn suite_parts(suite: &str) -> (String, String) {
+    let (key_exchange, rest) = match suite.strip_prefix("TLS13_") {
+        Some(rest) => ("any", rest),
+        None => suite.strip_prefix("TLS_").and_then(|rest| rest.split_once("_WITH_")).unwrap_or_default(),
+    };
+    let cipher = rest.rsplit_once("_SHA").map_or(rest, |(cipher, _)| cipher);
+    (key_exchange.to_lowercase(), cipher.to_lowercase())
+}
+
+impl Files {
+    fn read(settings: &config::Tls) -> Result<Files, TlsError> {
+        let read = |key, path: &Path| {
+            fs::read(path).map_err(|error| TlsError::Unreadable { key, path: path.to_owned(), error })
+        };
+        let ca = settings.ca_certificates.as_deref();
+        Ok(Files {
+            certificate: read("certificate", &settings.certificate)?,
+            key: read("key", &settings.key)?,
+            ca_certificates: ca.map(|path| read("ca_certificates", path)).transpose()?,
+        })
+    }
+}
+
+impl Loaded {
+    fn from_files(settings: &config::Tls, files: Files) -> Result<Loaded, TlsError> {
+        let chain = certificates("certificate", &settings.certificate, &files.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&files.key)
+            .map_err(|error| unusable("key", &settings.key, pem_problem(&error), "a private key in PEM"))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions: Vec<&'static SupportedProtocolVersion> =
+            settings.versions.iter().map(|version| supported(*version)).collect();
+        let config = |verifier: Option<Arc<dyn rustls::server::danger::ClientCertVerifier>>| {
+            let builder = ServerConfig::builder_with_provider(provider.clone())
+                .with_protocol_versions(&versions)
+                .expect("ring has suites for both versions");
+            let builder = match verifier {
+                Some(verifier) => builder.with_client_cert_verifier(verifier),
+                None => builder.with_no_client_auth(),
+            };
+            let config = builder.with_single_cert(chain.clone(), key.clone_key());
+            config.map(Arc::new).map_err(|error| TlsError::Mismatched {
+                certificate: settings.certificate.clone(),
+                key: settings.key.clone(),
+                problem: error.to_string(),
+            })
+        };
+        let silent = config(None)?;
+        let asking = match (settings.client_certificates, &settings.ca_certificates, &files.ca_certificates) {
+            (ClientCertificates::None, ..) | (_, None, _) | (.., None) => silent.clone(),
+            (asked, Some(path), Some(authorities)) => {
+                config(Some(verifier(asked, path, authorities, &provider)?))?
+            }
+        };
+        let expires_at_s = certificate::expires_at_s(&chain[0]);
+        Ok(Loaded { asking, silent, files, expires_at_s })
+    }
+}
+
+fn supported(version: TlsVersion) -> &'static SupportedProtocolVersion {
+    match version {
+        TlsVersion::V1_2 => &version::TLS12,
+        TlsVersion::V1_3 => &version::TLS13,
+    }
+}
+
+/// Checks clients' certificates with the authorities.
+fn verifier(
+    asked: ClientCertificates,
+    path: &Path,
+    authorities: &[u8],
+    provider: &Arc<rustls::crypto::CryptoProvider>,
+) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
+    const KEY: &str = "ca_certificates";
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(KEY, path, authorities)? {
+        roots.add(authority).map_err(|error| unusable(KEY, path, error.to_string(), CERTIFICATES))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let builder = match asked {
+        ClientCertificates::Optional => builder.allow_unauthenticated(),
+        _ => builder,
+    };
+    builder.build().map_err(|error| unusable(KEY, path, error.to_string(), CERTIFICATES))
+}
+
+const CERTIFICATES: &str = "one or more certificates in PEM";
+
+fn certificates(
+    key: &'static str,
+    path: &Path,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.map_err(|error| unusable(key, path, pem_problem(&error), CERTIFICATES))?;
+    if chain.is_empty() {
+        return Err(unusable(key, path, "it holds no certificate".to_owned(), CERTIFICATES));
+    }
+    Ok(chain)
+}
+
+/// The error's own text may quote the file, and a key stays out of every log.
+fn pem_problem(error: &pem::Error) -> String {
+    match error {
+        pem::Error::NoItemsFound => "it holds nothing of the kind".to_owned(),
+        _ => "it is not PEM as it should be".to_owned(),
+    }
+}
+
+fn unusable(key: &'static str, path: &Path, problem: String, needed: &'static str) -> TlsError {
+    TlsError::Unusable { key, path: path.to_owned(), problem, needed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_are_named_as_erlang_does() {
+        let parts = |suite| {
+            let (key_exchange, cipher) = suite_parts(suite);
+            format!("{key_exchange} {cipher}")
+        };
+        assert_eq!(parts("TLS13_AES_256_GCM_SHA384"), "any aes_256_gcm");
+        assert_eq!(parts("TLS13_CHACHA20_POLY1305_SHA256"), "any chacha20_poly1305");
+        assert_eq!(parts("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"), "ecdhe_rsa aes_128_gcm");
+    }
+}

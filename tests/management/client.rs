@@ -1,0 +1,114 @@
+//! A broker in memory with its sockets, and the smallest client of HTTP that will do.
+
+use leveret::broker::Broker;
+use leveret::broker::exchange::ExchangeTypes;
+use leveret::config::{Config, Engine};
+use leveret::net::Shutdown;
+use leveret::server::Server;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A broker that runs until it is dropped.
+pub(crate) struct TestBroker {
+    pub(crate) http: SocketAddr,
+    #[allow(dead_code)]
+    pub(crate) amqp: SocketAddr,
+    pub(crate) broker: Arc<Broker>,
+    shutdown: Shutdown,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    /// The headers' lines.
+    pub(crate) headers: Vec<String>,
+    pub(crate) body: String,
+}
+
+impl Answered {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let with_name = self.headers.iter().filter_map(|line| line.split_once(": "));
+        with_name.filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+    }
+}
+
+impl TestBroker {
+    pub(crate) fn start() -> TestBroker {
+        let mut config = Config::default();
+        config.store.engine = Engine::Memory;
+        config.listeners.amqp.bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.listeners.http.bind = config.listeners.amqp.bind;
+        TestBroker::with(config)
+    }
+
+    pub(crate) fn with(config: Config) -> TestBroker {
+        let (told, started) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+            runtime.unwrap().block_on(async {
+                let server = Server::start(&config, ExchangeTypes::standard()).await.unwrap();
+                let (http, amqp) = (server.http_address().unwrap(), server.address().unwrap());
+                told.send((http, amqp, server.broker().clone(), server.shutdown())).unwrap();
+                server.run().await.unwrap();
+            });
+        });
+        let (http, amqp, broker, shutdown) = started.recv().expect("the broker starts");
+        TestBroker { http, amqp, broker, shutdown, thread: Some(thread) }
+    }
+
+    /// Asks as the user guest.
+    pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answered {
+        self.ask_with(method, path, &["Authorization: Basic Z3Vlc3Q6Z3Vlc3Q="], body)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Value {
+        let answered = self.ask("GET", path, "");
+        assert_eq!(answered.status, 200, "GET {path}: {answered:?}");
+        answered.json()
+    }
+
+    #[allow(dead_code)]
+    pub(crate) fn put(&self, path: &str, body: &str) -> Answered {
+        self.ask("PUT", path, body)
+    }
+
+    /// Asks with these headers and no login but what they say.
+    pub(crate) fn ask_with(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answered {
+        let mut stream = TcpStream::connect(self.http).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+        for header in headers {
+            request.push_str(&format!("{header}\r\n"));
+        }
+        request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {answer:?}"));
+        let mut lines = head.lines().map(str::to_owned);
+        let status = lines.next().unwrap();
+        let status = status.split(' ').nth(1).unwrap().parse().unwrap();
+        Answered { status, headers: lines.collect(), body: body.to_owned() }
+    }
+}
+
+impl Drop for TestBroker {
+    fn drop(&mut self) {
+        self.shutdown.begin();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

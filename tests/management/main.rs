@@ -1,0 +1,6 @@
+//! The management API over HTTP, of a broker that keeps nothing: what is answered, and what is refused.
+
+#![allow(clippy::unwrap_used)] // A test fails where it stands.
+
+mod basics;
+mod client;
