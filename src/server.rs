@@ -348,6 +348,12 @@ fn management_settings(config: &Config, listeners: Vec<ListenerFacts>) -> Manage
         body_bytes_max: config.limits.http_body_max_bytes,
         field_table_depth_max: config.limits.field_table_depth_max as usize,
         message_bytes_max: config.limits.message_size_max_bytes,
+        data_dir: match config.store.engine {
+            Engine::Memory => None,
+            Engine::Sled => Some(config.data_dir.clone()),
+        },
+        disk_free_limit_bytes: config.limits.disk_free_bytes,
+        memory_limit_bytes: None,
     }
 }
 

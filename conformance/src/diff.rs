@@ -1,8 +1,8 @@
 //! Drives two brokers with the same random steps and compares all that can be seen of them. What differs is shrunk to a
 //! short script. Used by the command `diff`, and by a broker's own tests on brokers in memory.
 //!
-//! [`generate`] makes steps up, lines in the language of cases, from a [`plan`]. A [`side`] does them on one broker and waits
-//! until that is quiet; [`observe`] makes what came comparable, [`known`] tells what is declared, [`shrink`] makes it short.
+//! `generate` makes steps up, lines in the language of cases, from a `plan`. A `side` does them on one broker and waits
+//! until that is quiet; [`observe`] makes what came comparable, [`known`] tells what is declared, `shrink` makes it short.
 
 mod generate;
 pub mod known;

@@ -39,6 +39,11 @@ impl Alarms {
         }
     }
 
+    /// Whether an alarm is up.
+    pub fn is_raised(&self, alarm: Alarm) -> bool {
+        self.raised.load(Ordering::Acquire) & alarm as u8 != 0
+    }
+
     /// Why publishers are held up, in RabbitMQ's words; `None` when they are not.
     pub fn reason(&self) -> Option<&'static str> {
         match self.raised.load(Ordering::Acquire) {

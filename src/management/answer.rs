@@ -81,10 +81,16 @@ impl ApiError {
         ApiError::BadRequest(Value::Array(vec![what.into(), value.into()]))
     }
 
-    /// 400 with the reply code and text that a client of AMQP would have got.
-    pub(super) fn bad_method(error: BrokerError) -> ApiError {
-        let error = AmqpError::from(error);
-        ApiError::bad_request(format!("{} {}", error.code.number(), error.reply_text()))
+    /// The error of what RabbitMQ does by a method of AMQP: mostly 400 with the reply code and text that a client would have
+    /// got.
+    pub(super) fn of_method(error: BrokerError) -> ApiError {
+        match ApiError::from(error.clone()) {
+            refused @ (ApiError::NotAuthorised(_) | ApiError::Internal(_)) => refused,
+            _ => {
+                let error = AmqpError::from(error);
+                ApiError::bad_request(format!("{} {}", error.code.number(), error.reply_text()))
+            }
+        }
     }
 }
 

@@ -1,19 +1,29 @@
 //! The management API: RabbitMQ's paths, fields and status codes over HTTP, as JSON.
 //!
-//! [`ROUTES`] is the one list of what there is; the router, the allowed methods and the document at `/api/openapi.json` come
-//! from it. A handler is a plain function from a [`Request`] to an [`Answer`]: what is asynchronous is in `http.rs` alone.
+//! `ROUTES` is the one list of what there is; the router, the allowed methods and the document at `/api/openapi.json` come
+//! from it. A handler is a plain function from a `Request` to an `Answer`: what is asynchronous is in `http.rs` alone.
 //! One file holds one kind of thing; what several of them need is in `request.rs`, `list.rs` and `json.rs`.
 
 #![allow(dead_code)] // What the endpoints to come need.
 
 mod answer;
 mod auth;
+mod bindings;
+mod channels;
+mod connections;
+mod consumers;
+mod exchanges;
+mod features;
 mod http;
 mod json;
 mod list;
+mod messages;
+mod nodes;
 mod overview;
+mod queues;
 mod request;
 mod routes;
+mod stats;
 
 use routes::Route;
 
@@ -21,10 +31,22 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::message::Millis;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// All that can be asked, in the order of the files.
-const ROUTES: &[&[Route]] = &[overview::ROUTES];
+const ROUTES: &[&[Route]] = &[
+    overview::ROUTES,
+    nodes::ROUTES,
+    connections::ROUTES,
+    channels::ROUTES,
+    consumers::ROUTES,
+    exchanges::ROUTES,
+    queues::ROUTES,
+    bindings::ROUTES,
+    messages::ROUTES,
+    features::ROUTES,
+];
 
 /// What the management API says of the broker that the broker does not know itself.
 #[derive(Clone, Debug)]
@@ -45,6 +67,12 @@ pub struct ManagementSettings {
     pub field_table_depth_max: usize,
     /// Bytes of a published message's body.
     pub message_bytes_max: u64,
+    /// Where messages are kept, if they are.
+    pub data_dir: Option<PathBuf>,
+    /// What has to stay free there; without it the size of the volume decides.
+    pub disk_free_limit_bytes: Option<u64>,
+    /// What the broker may take of memory; without it that is the machine's.
+    pub memory_limit_bytes: Option<u64>,
 }
 
 /// A socket that listens.

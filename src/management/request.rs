@@ -2,6 +2,8 @@
 
 use super::answer::ApiError;
 use super::{Management, ManagementSettings, auth};
+use crate::broker::error::Resource;
+use crate::broker::permissions::Access;
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
 use crate::message::Millis;
@@ -76,6 +78,11 @@ impl Request {
             Ok(Value::Object(fields)) => Ok(Fields(fields)),
             _ => Err(ApiError::bad_request("not_json")),
         }
+    }
+
+    /// Checks that the user may do that to a queue or an exchange.
+    pub(super) fn check_access(&self, access: Access, resource: &Resource) -> Result<(), ApiError> {
+        Ok(self.broker().permissions().check(&self.user.name, access, resource)?)
     }
 
     /// Does something to the broker, and lets its turn end whatever came of it.

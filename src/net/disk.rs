@@ -23,13 +23,19 @@ const FILLED_BYTES_PER_MS: u64 = GIB / 1000;
 
 /// How large a volume is, and what is left of it for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Volume {
-    total_bytes: u64,
-    free_bytes: u64,
+pub struct Volume {
+    /// Its size.
+    pub total_bytes: u64,
+    /// What is left of it for us.
+    pub free_bytes: u64,
 }
 
 impl Volume {
-    fn of(directory: &Path) -> io::Result<Volume> {
+    /// The volume that a directory is on.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn of(directory: &Path) -> io::Result<Volume> {
         let found = rustix::fs::statvfs(directory)?;
         Ok(Volume {
             total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
@@ -39,7 +45,7 @@ impl Volume {
 
     /// What has to stay free when nothing is set: 1 GiB, on a large volume 5% of it, on one below 2 GiB half of it. What is on its
     /// way when the alarm goes up, and what the store writes while consumers empty it, needs that room.
-    fn default_limit_bytes(self) -> u64 {
+    pub fn default_limit_bytes(self) -> u64 {
         GIB.max(self.total_bytes / 20).min(self.total_bytes / 2)
     }
 }

@@ -12,7 +12,7 @@ mod pump;
 pub mod tls;
 
 pub use control::Control;
-pub use disk::DiskWatch;
+pub use disk::{DiskWatch, Volume};
 pub use drive::DriveLimits;
 pub use http::{HttpListener, PeerAddress};
 pub use listen::{Listener, ListenerLimits, Serving, Transport};

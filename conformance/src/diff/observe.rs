@@ -1,5 +1,5 @@
 //! What came, so that it can be compared: delivery tags, made-up names and times replaced, and the order of things that
-//! no rule orders fixed. Called by [`super::side`].
+//! no rule orders fixed. Called by `super::side`.
 
 use crate::case::Place;
 use crate::field::{Field, Table, Value};

@@ -1,0 +1,99 @@
+//! Channels.
+
+use super::answer::{Answer, ApiError};
+use super::connections::{details, visible};
+use super::consumers::consumers_of;
+use super::list::{list, one};
+use super::request::Request;
+use super::routes::{Needs, Route};
+use super::stats::{StatsOf, iso8601, message_stats};
+use crate::broker::connections::{LiveChannel, LiveConnection};
+use crate::message::ChannelNumber;
+use serde_json::{Value, json};
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::get("/api/channels", Needs::Login, channels, "All open channels"),
+    Route::get("/api/channels/{name}", Needs::Login, channel, "A channel, with its consumers"),
+    Route::get(
+        "/api/vhosts/{vhost}/channels",
+        Needs::SeeVhost,
+        channels_in_vhost,
+        "The channels of connections to a vhost",
+    ),
+];
+
+fn channels(request: &Request) -> Result<Answer, ApiError> {
+    let found = visible(request).iter().flat_map(|connection| of_connection(connection, request)).collect();
+    list(found, request)
+}
+
+fn channels_in_vhost(request: &Request) -> Result<Answer, ApiError> {
+    let vhost = request.vhost()?;
+    let mut connections = visible(request);
+    connections.retain(|connection| connection.facts().vhost == *vhost.name());
+    let found = connections.iter().flat_map(|connection| of_connection(connection, request)).collect();
+    list(found, request)
+}
+
+fn channel(request: &Request) -> Result<Answer, ApiError> {
+    let (connection, number) = parse_name(request.parameter("name")).ok_or(ApiError::NotFound)?;
+    let all = visible(request);
+    let connection = all.iter().find(|other| other.facts().name == connection).ok_or(ApiError::NotFound)?;
+    let live = connection.progress().channels.get(&number).copied().ok_or(ApiError::NotFound)?;
+    let mut channel = render(connection, number, &live, request);
+    let name = request.parameter("name");
+    let vhost = request.broker().vhost(&connection.facts().vhost).ok_or(ApiError::NotFound)?;
+    let consumers = vhost.queues().iter().flat_map(|queue| consumers_of(request, queue)).collect::<Vec<_>>();
+    channel["consumer_details"] =
+        consumers.into_iter().filter(|consumer| consumer["channel_details"]["name"] == name).collect();
+    channel["deliveries"] = json!([]);
+    channel["publishes"] = json!([]);
+    one(channel, request)
+}
+
+/// A channel's name is its connection's with its number in brackets.
+fn parse_name(name: &str) -> Option<(&str, ChannelNumber)> {
+    let (connection, number) = name.strip_suffix(')')?.rsplit_once(" (")?;
+    Some((connection, number.parse().ok()?))
+}
+
+pub(super) fn of_connection(connection: &LiveConnection, request: &Request) -> Vec<Value> {
+    let channels: Vec<(ChannelNumber, LiveChannel)> =
+        connection.progress().channels.iter().map(|(number, channel)| (*number, *channel)).collect();
+    channels.iter().map(|(number, channel)| render(connection, *number, channel, request)).collect()
+}
+
+fn render(
+    connection: &LiveConnection,
+    number: ChannelNumber,
+    channel: &LiveChannel,
+    request: &Request,
+) -> Value {
+    let of = connection.facts();
+    let facts = &channel.facts;
+    let mut rendered = json!({
+        "acks_uncommitted": facts.acks_uncommitted,
+        "confirm": facts.confirm,
+        "connection_details": details(&of.name, &of.peer),
+        "consumer_count": facts.consumers,
+        "global_prefetch_count": facts.global_prefetch_count,
+        "idle_since": iso8601(facts.active_at),
+        "messages_unacknowledged": facts.unacked,
+        "messages_uncommitted": facts.uncommitted,
+        "messages_unconfirmed": facts.unconfirmed,
+        "name": format!("{} ({number})", of.name),
+        "node": request.settings().node_name,
+        "number": number,
+        "prefetch_count": facts.prefetch_count,
+        "state": "running",
+        "transactional": facts.transactional,
+        "user": &*of.user,
+        "user_who_performed_action": &*of.user,
+        "vhost": &*of.vhost,
+    });
+    let rate = |count: &dyn Fn(&_) -> u64| channel.samples.rate(count);
+    if let Some(stats) = message_stats(StatsOf::Clients, &facts.stats, rate) {
+        rendered["message_stats"] = stats;
+    }
+    rendered
+}

@@ -1,0 +1,63 @@
+//! Consumers, as lists of them and as part of queues and channels.
+
+use super::answer::{Answer, ApiError};
+use super::list::list;
+use super::request::Request;
+use super::routes::{Needs, Route};
+use super::{auth, json};
+use crate::broker::Broker;
+use crate::broker::queue::{ConsumerState, QueueHandle};
+use serde_json::{Value, json};
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::get("/api/consumers", Needs::Login, consumers, "All consumers"),
+    Route::get("/api/consumers/{vhost}", Needs::SeeVhost, consumers, "The consumers in a vhost"),
+];
+
+fn consumers(request: &Request) -> Result<Answer, ApiError> {
+    let mut found = Vec::new();
+    for vhost in request.vhosts()? {
+        let mut queues = vhost.queues();
+        queues.sort_by(|a, b| a.definition().name.cmp(&b.definition().name));
+        for queue in queues {
+            found.extend(consumers_of(request, &queue));
+        }
+    }
+    list(found, request)
+}
+
+/// The consumers of a queue that the user sees.
+pub(super) fn consumers_of(request: &Request, queue: &QueueHandle) -> Vec<Value> {
+    let states = queue.lock().consumers();
+    states.iter().filter_map(|state| consumer(request, queue, state)).collect()
+}
+
+fn consumer(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> Option<Value> {
+    let broker: &Broker = request.broker();
+    // Gone in between, if it is not there.
+    let connection = broker.connections().find(state.connection)?;
+    let facts = connection.facts();
+    if !auth::is_monitor(&request.user) && facts.user != request.user.name {
+        return None;
+    }
+    let definition = queue.definition();
+    Some(json!({
+        "arguments": json::table_to_json(&state.arguments),
+        "channel_details": {
+            "connection_name": facts.name,
+            "name": format!("{} ({})", facts.name, state.channel),
+            "node": request.settings().node_name,
+            "number": state.channel,
+            "peer_host": facts.peer.host,
+            "peer_port": facts.peer.port,
+            "user": &*facts.user,
+        },
+        "ack_required": state.ack_required,
+        "active": state.active,
+        "activity_status": if state.active { "up" } else { "waiting" },
+        "consumer_tag": &*state.tag,
+        "exclusive": state.exclusive,
+        "prefetch_count": state.prefetch_count,
+        "queue": { "name": &*definition.name, "vhost": &*definition.vhost },
+    }))
+}

@@ -1,0 +1,330 @@
+//! Publishing and fetching messages over HTTP, for trying things out.
+
+use super::answer::{Answer, ApiError};
+use super::request::{Fields, Request};
+use super::routes::{Needs, Route};
+use super::{exchanges, json, queues};
+use crate::broker::VirtualHost;
+use crate::broker::delivery::Entry;
+use crate::broker::error::{BrokerError, Resource};
+use crate::broker::permissions::Access;
+use crate::broker::queue::QueueHandle;
+use crate::broker::stats::MessageStats;
+use crate::message::{Message, MessageBuffer, Properties, PropertyScan, ShortStr};
+use crate::store::{DurableWaiter, StoreError};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::post(
+        "/api/exchanges/{vhost}/{name}/publish",
+        Needs::UseVhost,
+        publish,
+        "Publishes a message, and says whether it was routed",
+    ),
+    Route::post(
+        "/api/queues/{vhost}/{name}/get",
+        Needs::UseVhost,
+        get,
+        "Fetches messages, and puts them back or not",
+    ),
+];
+
+/// The most messages that one request fetches, and bytes of bodies after which it fetches no more.
+const GET_MESSAGES_MAX: i64 = 10_000;
+const GET_BYTES_MAX: usize = 64 << 20;
+
+/// How long a persistent message may take to be on the disk.
+const DURABLE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Passes on that a record is durable, or never will be.
+struct Told(SyncSender<bool>);
+
+impl DurableWaiter for Told {
+    fn durable(&self, _: crate::message::Lsn) {
+        // Full: it was told before.
+        let _ = self.0.try_send(true);
+    }
+
+    fn failed(&self, _: &StoreError) {
+        let _ = self.0.try_send(false);
+    }
+}
+
+fn publish(request: &Request) -> Result<Answer, ApiError> {
+    let vhost = request.vhost()?;
+    let name = exchanges::exchange_name(request.parameter("name"));
+    let fields = request.fields()?;
+    fields.require(&["routing_key", "properties", "payload", "payload_encoding"])?;
+    let resource = Resource::exchange(vhost.name(), name);
+    request.check_access(Access::Write, &resource)?;
+    let exchange = vhost.existing_exchange(name).map_err(ApiError::of_method)?;
+    if exchange.definition().internal {
+        return Err(ApiError::of_method(BrokerError::InternalExchange(resource)));
+    }
+    let message = message(request, name, &fields)?;
+    let route = vhost.route(&exchange, &message);
+    route.count(1);
+    let mut stats = MessageStats { publish: 1, ..MessageStats::default() };
+    if route.is_empty() {
+        stats.return_unroutable = 1;
+    } else {
+        stats.confirm = 1;
+        let (told, durable) = sync_channel(1);
+        let mut refused = Vec::new();
+        let record = request.in_turn(|turn| {
+            turn.waiter = Some(Arc::new(Told(told)));
+            let record = vhost.publish(&route, &mut vec![message], turn, &mut refused);
+            turn.waiter = None;
+            vhost.apply_effects(turn);
+            record
+        });
+        if record.is_some() {
+            wait(&durable)?;
+        }
+        if !refused.is_empty() {
+            return Err(ApiError::bad_request("a queue that is full refused the message"));
+        }
+    }
+    request.broker().connections().count_elsewhere(vhost.name(), &stats);
+    Ok(Answer::Json(json!({ "routed": !route.is_empty() })))
+}
+
+fn wait(durable: &Receiver<bool>) -> Result<(), ApiError> {
+    match durable.recv_timeout(DURABLE_PATIENCE) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(ApiError::Internal("the store failed, the message may be lost".to_owned())),
+        Err(_) => Err(ApiError::Internal("the message could not be made durable in time".to_owned())),
+    }
+}
+
+/// The message that the fields describe.
+fn message(request: &Request, exchange: &str, fields: &Fields) -> Result<Message, ApiError> {
+    let payload = fields.text("payload")?.unwrap_or_default();
+    let body = match fields.text("payload_encoding")?.unwrap_or_default() {
+        "string" => payload.as_bytes().to_vec(),
+        "base64" => STANDARD.decode(payload).map_err(|_| ApiError::bad_value("not_base64", payload))?,
+        other => return Err(ApiError::bad_value("unsupported_encoding", other)),
+    };
+    let max = request.settings().message_bytes_max;
+    if body.len() as u64 > max {
+        let text = format!("message size {} is larger than configured max size {max}", body.len());
+        return Err(ApiError::of_method(BrokerError::Precondition(text)));
+    }
+    let depth_max = request.settings().field_table_depth_max;
+    let properties = properties_from_json(&fields.object("properties")?, depth_max)?;
+    check(request, &properties)?;
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    let scan = PropertyScan::of(&encoded, depth_max.saturating_add(1))
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let routing_key = short(fields.text("routing_key")?.unwrap_or_default())?;
+    let mut buffer =
+        MessageBuffer::new(exchange.as_bytes(), routing_key.as_bytes(), &encoded, &scan, body.len());
+    buffer.extend_body(&body);
+    Ok(buffer.finish())
+}
+
+/// Looks at the properties that a publisher's are looked at.
+fn check(request: &Request, properties: &Properties) -> Result<(), ApiError> {
+    let refuse = |text: String| Err(ApiError::of_method(BrokerError::Precondition(text)));
+    if let Some(user_id) = &properties.user_id
+        && *user_id != *request.user.name
+        && !request.user.has_tag("impersonator")
+    {
+        let user = &request.user.name;
+        return refuse(format!("user_id property set to '{user_id}' but authenticated user was '{user}'"));
+    }
+    if let Some(expiration) = &properties.expiration
+        && expiration.to_string().parse::<u64>().is_err()
+    {
+        return refuse(format!("invalid expiration '{expiration}': no_integer"));
+    }
+    Ok(())
+}
+
+fn short(text: &str) -> Result<ShortStr, ApiError> {
+    if text.len() > 255 {
+        return Err(ApiError::bad_value("not_shortstr", text));
+    }
+    Ok(text.into())
+}
+
+fn properties_from_json(object: &Map<String, Value>, depth_max: usize) -> Result<Properties, ApiError> {
+    let fields = Fields(object.clone());
+    let text = |name: &str| fields.text(name)?.map(short).transpose();
+    let number = |name: &str| -> Result<Option<u8>, ApiError> {
+        let Some(number) = fields.integer(name)? else { return Ok(None) };
+        u8::try_from(number).map(Some).map_err(|_| ApiError::bad_value("not_integer", name))
+    };
+    let headers = match fields.value("headers") {
+        None => None,
+        Some(_) => Some(json::table_from_json(&fields.object("headers")?, depth_max)?),
+    };
+    let timestamp = fields.integer("timestamp")?.map(u64::try_from).transpose();
+    Ok(Properties {
+        content_type: text("content_type")?,
+        content_encoding: text("content_encoding")?,
+        headers,
+        delivery_mode: number("delivery_mode")?,
+        priority: number("priority")?,
+        correlation_id: text("correlation_id")?,
+        reply_to: text("reply_to")?,
+        expiration: text("expiration")?,
+        message_id: text("message_id")?,
+        timestamp: timestamp.map_err(|_| ApiError::bad_value("not_integer", "timestamp"))?,
+        kind: text("type")?,
+        user_id: text("user_id")?,
+        app_id: text("app_id")?,
+        cluster_id: text("cluster_id")?,
+    })
+}
+
+/// A message's properties; only those that it has.
+pub(super) fn properties_to_json(properties: &Properties) -> Value {
+    let mut fields = Map::new();
+    let mut text = |name: &str, value: &Option<ShortStr>| {
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), json::text_of(value.as_bytes()).into());
+        }
+    };
+    text("type", &properties.kind);
+    text("message_id", &properties.message_id);
+    text("correlation_id", &properties.correlation_id);
+    text("reply_to", &properties.reply_to);
+    text("expiration", &properties.expiration);
+    text("user_id", &properties.user_id);
+    text("app_id", &properties.app_id);
+    text("cluster_id", &properties.cluster_id);
+    text("content_type", &properties.content_type);
+    text("content_encoding", &properties.content_encoding);
+    let numbers = [
+        ("timestamp", properties.timestamp),
+        ("priority", properties.priority.map(u64::from)),
+        ("delivery_mode", properties.delivery_mode.map(u64::from)),
+    ];
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            fields.insert(name.to_owned(), number.into());
+        }
+    }
+    if let Some(headers) = &properties.headers {
+        fields.insert("headers".to_owned(), json::table_to_json(headers));
+    }
+    Value::Object(fields)
+}
+
+/// What becomes of messages that were fetched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Ack,
+    Requeue,
+    Reject,
+}
+
+fn get(request: &Request) -> Result<Answer, ApiError> {
+    let fields = request.fields()?;
+    fields.require(&["ackmode", "count", "encoding"])?;
+    let then = match fields.text("ackmode")?.unwrap_or_default() {
+        "ack_requeue_false" => Then::Ack,
+        "ack_requeue_true" | "reject_requeue_true" => Then::Requeue,
+        "reject_requeue_false" => Then::Reject,
+        other => return Err(ApiError::bad_value("unknown_ackmode", other)),
+    };
+    let encoding = Encoding {
+        always_base64: match fields.text("encoding")?.unwrap_or_default() {
+            "auto" => false,
+            "base64" => true,
+            other => return Err(ApiError::bad_value("unsupported_encoding", other)),
+        },
+        truncate: fields.integer("truncate")?.and_then(|bytes| usize::try_from(bytes).ok()),
+    };
+    let count = fields.integer("count")?.unwrap_or_default().clamp(0, GET_MESSAGES_MAX);
+    let (vhost, queue) = queues::find_to_use(request, Access::Read)?;
+    queue.check_get().map_err(ApiError::of_method)?;
+    let fetched = request.in_turn(|turn| {
+        let mut fetched = Vec::new();
+        let mut bytes = 0;
+        while fetched.len() < usize::try_from(count).unwrap_or(0) && bytes < GET_BYTES_MAX {
+            let Some((entry, left)) = vhost.get(&queue, false, turn) else { break };
+            bytes += entry.message.size_bytes();
+            fetched.push((entry, left));
+        }
+        let entries: Vec<Entry> = fetched.iter().map(|(entry, _)| entry.clone()).collect();
+        settle(&vhost, &queue, entries, then, turn);
+        fetched
+    });
+    count_fetched(request, &vhost, fetched.len(), then);
+    let shown = fetched.iter().map(|(entry, left)| encoding.render(&entry.message, entry.redelivered, *left));
+    Ok(Answer::Json(shown.collect()))
+}
+
+fn settle(
+    vhost: &VirtualHost,
+    queue: &QueueHandle,
+    entries: Vec<Entry>,
+    then: Then,
+    turn: &mut crate::broker::Turn,
+) {
+    match then {
+        Then::Requeue => queue.lock().requeue(None, entries, false, turn),
+        Then::Reject => queue.lock().reject(None, entries, turn),
+        Then::Ack => {
+            let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
+            for entry in entries.iter().filter(|entry| entry.journaled) {
+                turn.changes.settle(queue.definition().id, entry.position);
+            }
+            queue.lock().settle(None, entries.len(), bytes, turn);
+        }
+    }
+    vhost.apply_effects(turn);
+}
+
+fn count_fetched(request: &Request, vhost: &VirtualHost, count: usize, then: Then) {
+    let count = count as u64;
+    let ack = if then == Then::Ack { count } else { 0 };
+    let get_empty = u64::from(count == 0);
+    let stats = MessageStats { get: count, ack, get_empty, ..MessageStats::default() };
+    request.broker().connections().count_elsewhere(vhost.name(), &stats);
+}
+
+/// How bodies are written.
+pub(super) struct Encoding {
+    /// Even where they are text.
+    pub(super) always_base64: bool,
+    /// Only so many bytes of them.
+    pub(super) truncate: Option<usize>,
+}
+
+impl Encoding {
+    fn render(&self, message: &Message, redelivered: bool, left: usize) -> Value {
+        let mut shown = json!({
+            "payload_bytes": message.body_bytes(),
+            "redelivered": redelivered,
+            "exchange": json::text_of(message.exchange()),
+            "routing_key": json::text_of(message.routing_key()),
+            "message_count": left,
+            "properties": properties_to_json(&message.decode_properties()),
+        });
+        self.put_payload(message.body(), &mut shown);
+        shown
+    }
+
+    pub(super) fn put_payload(&self, body: &[u8], shown: &mut Value) {
+        let bytes = &body[..self.truncate.unwrap_or(usize::MAX).min(body.len())];
+        match std::str::from_utf8(bytes) {
+            Ok(text) if !self.always_base64 => {
+                shown["payload"] = text.into();
+                shown["payload_encoding"] = "string".into();
+            }
+            _ => {
+                shown["payload"] = STANDARD.encode(bytes).into();
+                shown["payload_encoding"] = "base64".into();
+            }
+        }
+    }
+}

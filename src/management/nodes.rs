@@ -1,0 +1,180 @@
+//! The node: what it runs on, and what it takes of that.
+
+use super::answer::{Answer, ApiError};
+use super::list::{list, one};
+use super::request::Request;
+use super::routes::{Needs, Route};
+use super::stats::put_rated;
+use super::{Management, overview};
+use crate::broker::alarms::Alarm;
+use crate::net::Volume;
+use serde_json::{Map, Value, json};
+use std::fs;
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::get("/api/nodes", Needs::Monitoring, nodes, "The nodes: this one"),
+    Route::get("/api/nodes/{name}", Needs::Monitoring, node, "A node"),
+    Route::get("/api/nodes/{name}/memory", Needs::Monitoring, memory, "What a node's memory is used for"),
+    Route::get(
+        "/api/nodes/{name}/memory/relative",
+        Needs::Monitoring,
+        relative_memory,
+        "What a node's memory is used for, in percent",
+    ),
+];
+
+/// What the system says of this process; 0 where it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Process {
+    pub(super) resident_bytes: u64,
+    pub(super) threads: u64,
+    pub(super) open_files: u64,
+    pub(super) open_files_max: u64,
+    pub(super) machine_bytes: u64,
+}
+
+impl Process {
+    pub(super) fn look() -> Process {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let status = read("/proc/self/status");
+        Process {
+            resident_bytes: number_after(&status, "VmRSS:") * 1024,
+            threads: number_after(&status, "Threads:"),
+            open_files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
+            open_files_max: number_after(&read("/proc/self/limits"), "Max open files"),
+            machine_bytes: number_after(&read("/proc/meminfo"), "MemTotal:") * 1024,
+        }
+    }
+}
+
+/// The first number behind a word that begins a line.
+fn number_after(text: &str, word: &str) -> u64 {
+    let rest = text.lines().find_map(|line| line.strip_prefix(word));
+    rest.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn nodes(request: &Request) -> Result<Answer, ApiError> {
+    list(vec![render(request)], request)
+}
+
+fn node(request: &Request) -> Result<Answer, ApiError> {
+    check_name(request)?;
+    one(render(request), request)
+}
+
+fn check_name(request: &Request) -> Result<(), ApiError> {
+    if request.parameter("name") == request.settings().node_name { Ok(()) } else { Err(ApiError::NotFound) }
+}
+
+fn render(request: &Request) -> Value {
+    let management = &request.management;
+    let settings = &management.settings;
+    let alarms = request.broker().alarms();
+    let process = Process::look();
+    let volume = settings.data_dir.as_deref().and_then(|directory| Volume::of(directory).ok());
+    let disk_limit = match (settings.disk_free_limit_bytes, volume) {
+        (Some(limit), _) => limit,
+        (None, Some(volume)) => volume.default_limit_bytes(),
+        (None, None) => 0,
+    };
+    let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let connections = request.broker().connections().count() as u64;
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+    put("partitions", json!([]));
+    put("os_pid", std::process::id().to_string().into());
+    put("fd_total", process.open_files_max.into());
+    put("sockets_total", process.open_files_max.into());
+    put("mem_limit", settings.memory_limit_bytes.unwrap_or(process.machine_bytes).into());
+    put("mem_alarm", alarms.is_raised(Alarm::Memory).into());
+    put("disk_free_limit", disk_limit.into());
+    put("disk_free_alarm", alarms.is_raised(Alarm::Disk).into());
+    put("proc_total", process.open_files_max.into());
+    put("rates_mode", "basic".into());
+    put("uptime", request.now.saturating_sub(management.started_at).into());
+    put("run_queue", 0.into());
+    put("processors", processors.into());
+    put("exchange_types", overview::exchange_types(management));
+    put("auth_mechanisms", auth_mechanisms());
+    put("applications", applications(management));
+    put("contexts", overview::contexts(management, false));
+    put("log_files", json!(["<stderr>"]));
+    put("db_dir", settings.data_dir.as_ref().map_or(String::new(), |dir| dir.display().to_string()).into());
+    put("config_files", json!([]));
+    put("net_ticktime", 60.into());
+    put("enabled_plugins", json!(["rabbitmq_management"]));
+    put("mem_calculation_strategy", "rss".into());
+    put("name", settings.node_name.as_str().into());
+    put("type", "disc".into());
+    put("running", true.into());
+    put("cluster_links", json!([]));
+    let steady =
+        |fields: &mut Map<String, Value>, name: &str, count: u64| put_rated(fields, name, count, 0.0);
+    steady(&mut fields, "mem_used", process.resident_bytes);
+    steady(&mut fields, "fd_used", process.open_files);
+    steady(&mut fields, "sockets_used", connections);
+    steady(&mut fields, "proc_used", process.threads);
+    steady(&mut fields, "disk_free", volume.map_or(0, |volume| volume.free_bytes));
+    if let Value::Object(churn) = overview::churn_rates(management) {
+        fields.extend(churn);
+    }
+    Value::Object(fields)
+}
+
+fn auth_mechanisms() -> Value {
+    json!([
+        { "name": "PLAIN", "description": "SASL PLAIN", "enabled": true },
+        { "name": "AMQPLAIN", "description": "Name and password in a field table", "enabled": true },
+    ])
+}
+
+fn applications(management: &Management) -> Value {
+    json!([
+        { "name": "rabbit", "description": management.settings.product, "version": management.settings.version },
+        { "name": "leveret", "description": "Leveret", "version": env!("CARGO_PKG_VERSION") },
+    ])
+}
+
+/// What the ready messages take, and what everything takes.
+fn used(request: &Request) -> (u64, u64) {
+    let queues = request.broker().vhosts().into_iter().flat_map(|vhost| vhost.queues());
+    let messages: u64 = queues.map(|queue| queue.lock().state().resident_bytes).sum();
+    (messages, Process::look().resident_bytes.max(messages))
+}
+
+fn memory(request: &Request) -> Result<Answer, ApiError> {
+    check_name(request)?;
+    let (messages, total) = used(request);
+    one(
+        json!({ "memory": {
+            "queue_procs": messages,
+            "other_proc": total - messages,
+            "strategy": "rss",
+            "total": { "erlang": total, "rss": total, "allocated": total },
+        } }),
+        request,
+    )
+}
+
+fn relative_memory(request: &Request) -> Result<Answer, ApiError> {
+    check_name(request)?;
+    let (messages, total) = used(request);
+    let percent = (100 * messages).div_ceil(total.max(1));
+    one(json!({ "memory": { "total": 100, "queue_procs": percent, "other_proc": 100 - percent } }), request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_found_in_what_the_system_says() {
+        let status = "Name:\tleveret\nVmRSS:\t   10240 kB\nThreads:\t7\n";
+        assert_eq!(number_after(status, "VmRSS:"), 10240);
+        assert_eq!(
+            number_after("Max open files            1024                 4096", "Max open files"),
+            1024
+        );
+        assert_eq!(number_after(status, "None:"), 0);
+    }
+}

@@ -1,0 +1,147 @@
+//! Counters and rates as RabbitMQ writes them: each number with its `_details`.
+
+use crate::broker::stats::{Churn, ExchangeStats, MessageStats, QueueSample, Samples, TotalSample};
+use crate::message::Millis;
+use serde_json::{Map, Value, json};
+
+/// A count and how fast it moves.
+pub(super) fn put_rated(fields: &mut Map<String, Value>, name: &str, count: u64, rate: f64) {
+    fields.insert(name.to_owned(), Value::from(count));
+    fields.insert(format!("{name}_details"), json!({ "rate": rounded(rate) }));
+}
+
+/// Rates have three decimals; more would pretend to know more.
+fn rounded(rate: f64) -> f64 {
+    (rate * 1000.0).round() / 1000.0
+}
+
+/// What a `message_stats` is of, which says what there is to count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StatsOf {
+    /// A queue: nothing is confirmed or unroutable there.
+    Queue,
+    /// A channel, a vhost or the whole broker.
+    Clients,
+}
+
+/// `message_stats`; nothing at all where nothing was ever done.
+pub(super) fn message_stats(
+    of: StatsOf,
+    stats: &MessageStats,
+    rate: impl Fn(&dyn Fn(&MessageStats) -> u64) -> f64,
+) -> Option<Value> {
+    if *stats == MessageStats::default() {
+        return None;
+    }
+    let mut fields = Map::new();
+    for (index, (name, count)) in stats.each().enumerate() {
+        let is_of_clients = matches!(name, "confirm" | "return_unroutable" | "drop_unroutable");
+        if name.starts_with("dead_") || (of == StatsOf::Queue && is_of_clients) {
+            continue;
+        }
+        let rate = rate(&|stats| stats.each().nth(index).map_or(0, |(_, count)| count));
+        put_rated(&mut fields, name, count, rate);
+    }
+    put_rated(&mut fields, "deliver_get", stats.deliver_get(), rate(&MessageStats::deliver_get));
+    Some(Value::Object(fields))
+}
+
+/// `message_stats` of a vhost or of the whole broker.
+pub(super) fn total_stats(stats: &MessageStats, samples: &Samples<TotalSample>) -> Value {
+    let rated = message_stats(StatsOf::Clients, stats, |count| samples.rate(|sample| count(&sample.stats)));
+    rated.unwrap_or_else(|| json!({}))
+}
+
+/// `messages`, `messages_ready` and `messages_unacknowledged` of several queues.
+pub(super) fn put_totals(
+    fields: &mut Map<String, Value>,
+    ready: u64,
+    unacked: u64,
+    samples: &Samples<TotalSample>,
+) {
+    put_rated(fields, "messages", ready + unacked, samples.rate(|sample| sample.ready + sample.unacked));
+    put_rated(fields, "messages_ready", ready, samples.rate(|sample| sample.ready));
+    put_rated(fields, "messages_unacknowledged", unacked, samples.rate(|sample| sample.unacked));
+}
+
+/// The same of one queue.
+pub(super) fn put_lengths(
+    fields: &mut Map<String, Value>,
+    ready: u64,
+    unacked: u64,
+    samples: &Samples<QueueSample>,
+) {
+    put_rated(fields, "messages", ready + unacked, samples.rate(|sample| sample.ready + sample.unacked));
+    put_rated(fields, "messages_ready", ready, samples.rate(|sample| sample.ready));
+    put_rated(fields, "messages_unacknowledged", unacked, samples.rate(|sample| sample.unacked));
+}
+
+/// `churn_rates`.
+pub(super) fn churn_rates(churn: &Churn, samples: &Samples<TotalSample>) -> Value {
+    let mut fields = Map::new();
+    for (index, (name, count)) in churn.each().into_iter().enumerate() {
+        put_rated(&mut fields, name, count, samples.rate(|sample| sample.churn.each()[index].1));
+    }
+    Value::Object(fields)
+}
+
+/// `message_stats` of an exchange.
+pub(super) fn exchange_stats(stats: &ExchangeStats, samples: &Samples<ExchangeStats>) -> Option<Value> {
+    if *stats == ExchangeStats::default() {
+        return None;
+    }
+    let mut fields = Map::new();
+    put_rated(&mut fields, "publish_in", stats.publish_in, samples.rate(|stats| stats.publish_in));
+    put_rated(&mut fields, "publish_out", stats.publish_out, samples.rate(|stats| stats.publish_out));
+    Some(Value::Object(fields))
+}
+
+/// A time as RabbitMQ writes `idle_since`: `2026-01-31T12:34:56.789+00:00`.
+pub(super) fn iso8601(at: Millis) -> String {
+    let (days, ms) = (at / 86_400_000, at % 86_400_000);
+    let (year, month, day) = civil_date(days);
+    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}+00:00", ms % 1000)
+}
+
+/// The date of a day counted from the Unix epoch. A year is counted from March, so that a leap day is its last.
+fn civil_date(days: u64) -> (u64, u64, u64) {
+    const DAYS_TO_EPOCH: u64 = 719_468; // From 1 March of the year 0.
+    const DAYS_IN_400_YEARS: u64 = 146_097;
+    let days = days + DAYS_TO_EPOCH;
+    let (era, day_of_era) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (400 * era + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_out() {
+        for (at, text) in [
+            (0, "1970-01-01T00:00:00.000+00:00"),
+            (951_782_399_999, "2000-02-28T23:59:59.999+00:00"),
+            (951_782_400_000, "2000-02-29T00:00:00.000+00:00"),
+            (1_735_689_599_001, "2024-12-31T23:59:59.001+00:00"),
+            (1_795_274_962_937, "2026-11-21T15:29:22.937+00:00"),
+        ] {
+            assert_eq!(iso8601(at), text);
+        }
+    }
+
+    #[test]
+    fn a_queue_that_nothing_was_done_with_has_no_stats() {
+        assert_eq!(message_stats(StatsOf::Queue, &MessageStats::default(), |_| 0.0), None);
+        let stats = MessageStats { get: 2, ack: 1, ..MessageStats::default() };
+        let shown = message_stats(StatsOf::Queue, &stats, |count| count(&stats) as f64).unwrap();
+        assert_eq!(shown["deliver_get"], json!(2));
+        assert_eq!(shown["ack_details"], json!({ "rate": 1.0 }));
+        assert!(shown.get("confirm").is_none() && shown.get("dead_expired").is_none());
+    }
+}
