@@ -12,6 +12,7 @@ mod bindings;
 mod channels;
 mod connections;
 mod consumers;
+pub mod definitions;
 mod exchanges;
 mod features;
 mod http;
@@ -20,6 +21,8 @@ mod list;
 mod messages;
 mod nodes;
 mod overview;
+mod parameters;
+mod policies;
 mod queues;
 mod request;
 mod routes;
@@ -45,6 +48,9 @@ const ROUTES: &[&[Route]] = &[
     queues::ROUTES,
     bindings::ROUTES,
     messages::ROUTES,
+    policies::ROUTES,
+    parameters::ROUTES,
+    definitions::ROUTES,
     features::ROUTES,
 ];
 

@@ -5,3 +5,5 @@
 mod asks;
 mod basics;
 mod client;
+mod definitions;
+mod policies;
