@@ -38,6 +38,20 @@ impl Broker {
         Ok(Put::new(self.users.put(user)))
     }
 
+    /// Changes the user of that name, or adds one: it begins as one who can't log in.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub fn change_user(&self, name: &str, change: impl FnOnce(&mut User)) -> Result<Put, BrokerError> {
+        let _changing = self.changing.lock();
+        let known = self.users.get(name);
+        let mut user =
+            known.as_deref().cloned().unwrap_or_else(|| User { name: name.into(), ..User::nobody() });
+        change(&mut user);
+        self.shared.put(&Definition::User(user.clone()))?;
+        Ok(Put::new(self.users.put(user)))
+    }
+
     /// A user that has to be there.
     ///
     /// # Errors

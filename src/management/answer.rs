@@ -2,6 +2,7 @@
 
 use crate::amqp::AmqpError;
 use crate::broker::BrokerError;
+use crate::broker::administration::Put;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -30,6 +31,15 @@ pub(super) enum Answer {
     SeeOther(String),
     /// 503: what was checked is not as it should be.
     Unavailable(Value),
+}
+
+impl From<Put> for Answer {
+    fn from(put: Put) -> Answer {
+        match put {
+            Put::Created => Answer::Created,
+            Put::Updated => Answer::NoContent,
+        }
+    }
 }
 
 /// Why a request was refused.
@@ -109,6 +119,11 @@ impl From<BrokerError> for ApiError {
             | BrokerError::DefaultExchange
             | BrokerError::SystemExchange(_)
             | BrokerError::InternalExchange(_) => ApiError::NotAuthorised("Access refused.".to_owned()),
+            BrokerError::NoSuchUser(name) => ApiError::bad_value("no_such_user", &*name),
+            BrokerError::NoSuchVhost(name) => ApiError::bad_value("no_such_vhost", &*name),
+            BrokerError::Pattern(error) => {
+                ApiError::BadRequest(json!(["invalid_regexp", error.pattern, error.reason]))
+            }
             BrokerError::UnknownExchangeType(kind) => {
                 ApiError::bad_request(format!("invalid exchange type '{kind}'"))
             }

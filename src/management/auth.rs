@@ -79,8 +79,8 @@ pub(super) fn authorise(
 ) -> Result<(), ApiError> {
     match needs {
         Needs::Nothing | Needs::Login => Ok(()),
-        Needs::Monitoring => require(is_monitor(user)),
-        Needs::Administrator => require(user.has_tag("administrator")),
+        Needs::Monitoring => require(is_monitor(user), "Not monitor user"),
+        Needs::Administrator => require(user.has_tag("administrator"), "Not administrator user"),
         Needs::SeeVhost => check_vhost(broker, vhost, |vhost| sees_vhost(broker, user, vhost)),
         Needs::UseVhost => {
             check_vhost(broker, vhost, |vhost| broker.permissions().may_open(&user.name, vhost))
@@ -117,6 +117,6 @@ fn check_vhost(broker: &Broker, vhost: Option<&str>, may: impl Fn(&Name) -> bool
     Err(ApiError::NotAuthorised("User not authorised to access virtual host".to_owned()))
 }
 
-fn require(may: bool) -> Result<(), ApiError> {
-    if may { Ok(()) } else { Err(ApiError::NotAuthorised("Not administrator user".to_owned())) }
+fn require(may: bool, otherwise: &str) -> Result<(), ApiError> {
+    if may { Ok(()) } else { Err(ApiError::NotAuthorised(otherwise.to_owned())) }
 }

@@ -70,6 +70,11 @@ impl Request {
         self.broker().vhost(self.parameter("vhost")).ok_or(ApiError::NotFound)
     }
 
+    /// The user in the path.
+    pub(super) fn user_in_path(&self) -> Result<Arc<User>, ApiError> {
+        self.broker().users().get(self.parameter("user")).ok_or(ApiError::NotFound)
+    }
+
     /// The vhosts that a list is about: the one in the path, or all that the user sees, in the order of their names.
     pub(super) fn vhosts(&self) -> Result<Vec<Arc<VirtualHost>>, ApiError> {
         if self.parameters.iter().any(|(name, _)| name == "vhost") {

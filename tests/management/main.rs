@@ -6,4 +6,5 @@ mod asks;
 mod basics;
 mod client;
 mod definitions;
+mod health;
 mod policies;
