@@ -8,6 +8,7 @@ use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, Location, MemoryLimit};
+use crate::management::definitions::LoadError;
 use crate::management::{ListenerFacts, Management, ManagementSettings};
 use crate::metrics::{Metrics, MetricsSettings};
 use crate::net::commits::{CommitStats, MeasuredStore};
@@ -38,6 +39,9 @@ pub enum StartError {
     /// What the store holds can't be restored.
     #[error("{0}")]
     Broker(#[from] BrokerError),
+    /// The definitions that the configuration names can't be imported.
+    #[error("load_definitions: {0}")]
+    Definitions(LoadError),
     /// Something that the configuration declares can't be.
     #[error("{0}")]
     Declaration(Box<DeclarationError>),

@@ -12,6 +12,7 @@ mod bindings;
 mod channels;
 mod connections;
 mod consumers;
+pub mod definitions;
 mod exchanges;
 mod features;
 mod health;
@@ -56,6 +57,7 @@ const ROUTES: &[&[Route]] = &[
     messages::ROUTES,
     policies::ROUTES,
     parameters::ROUTES,
+    definitions::ROUTES,
     features::ROUTES,
     vhosts::ROUTES,
     users::ROUTES,

@@ -22,6 +22,8 @@ pub(super) struct Request {
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// The fields of a body that is a form.
+    pub(super) form: Vec<(String, Bytes)>,
 }
 
 impl Request {
@@ -51,6 +53,16 @@ impl Request {
     /// A header, if it is text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// A text in the body, if that is a form.
+    pub(super) fn form_field(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.form_bytes(name)?).ok()
+    }
+
+    /// A file in the body, if that is a form.
+    pub(super) fn form_bytes(&self, name: &str) -> Option<&Bytes> {
+        self.form.iter().find(|(other, _)| other == name).map(|(_, bytes)| bytes)
     }
 
     /// The vhost in the path.
