@@ -191,6 +191,8 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
             "amqp/ssl" => println!("leveret is listening on amqps://{address}"),
             "http" => println!("the management API is at http://{address}/api"),
             "https" => println!("the management API is at https://{address}/api"),
+            "http/prometheus" => println!("metrics are at http://{address}/metrics"),
+            "https/prometheus" => println!("metrics are at https://{address}/metrics"),
             _ => {}
         }
     }
@@ -242,5 +244,15 @@ fn start_log(log: &Log) {
     match log.format {
         LogFormat::Text => subscriber.with_target(false).init(),
         LogFormat::Json => subscriber.json().init(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_commands_can_be_typed() {
+        Arguments::command().debug_assert();
     }
 }

@@ -11,14 +11,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("clock", &["message"]),
     ("session", &["message"]),
-    ("config", &[]),
+    ("pattern", &[]),
+    ("config", &["pattern"]),
     ("store", &["message"]),
-    ("broker", &["clock", "message", "store"]),
+    ("broker", &["clock", "message", "pattern", "store"]),
     ("amqp", &["broker", "message", "session"]),
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
-    ("net", &["amqp", "broker", "cli", "clock", "config", "message", "session", "store"]),
+    ("net", &["amqp", "broker", "clock", "config", "message", "session", "store"]),
     ("management", &["amqp", "broker", "clock", "message", "net", "store"]),
+    ("metrics", &["broker", "clock", "message", "net"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone.
     ("cli", &[]),
@@ -34,7 +36,9 @@ const EVERYTHING: &[&str] = &[
     "config",
     "management",
     "message",
+    "metrics",
     "net",
+    "pattern",
     "server",
     "session",
     "store",
@@ -42,13 +46,13 @@ const EVERYTHING: &[&str] = &[
 
 /// What only some layers may use of the world outside.
 const OUTSIDE: &[(&str, &[&str])] = &[
-    ("tokio::", &["cli", "management", "net", "main", "server"]),
+    ("tokio::", &["cli", "management", "metrics", "net", "main", "server"]),
     ("std::net::", &["management", "net", "config", "server"]),
     ("Instant::now", &["cli", "clock", "net", "server"]),
     ("SystemTime", &["clock"]),
     ("amq_protocol::", &["amqp"]),
     ("sled::", &["store"]),
-    ("axum::", &["management", "net"]),
+    ("axum::", &["management", "metrics", "net"]),
 ];
 
 /// What stands nowhere but in tests.

@@ -184,7 +184,7 @@ impl Client {
             self.connection = None;
         }
         let (target, connection) = (&self.target, &mut self.connection);
-        let exchanged = self.runtime.block_on(timeout(target.patience, async {
+        let exchange = async {
             // The broker may have closed a connection that was not used for a while.
             if let Some(open) = connection
                 && open.ready().await.is_ok()
@@ -194,7 +194,8 @@ impl Client {
             }
             let fresh = connection.insert(open(target).await?);
             send(fresh, again).await
-        }));
+        };
+        let exchanged = self.runtime.block_on(async { timeout(target.patience, exchange).await });
         let answer = exchanged
             .unwrap_or_else(|_| Err(format!("no answer within {} s", target.patience.as_secs())))
             .map_err(|reason| {

@@ -11,19 +11,26 @@ use std::time::Duration;
 /// The user of a fresh broker, with its name as password.
 const GUEST: &str = "guest";
 
-/// How a broker is reached.
+/// How a broker is reached. The ids are long, since what a command calls its own arguments must not be one of them.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "The broker")]
 pub(crate) struct Connect {
     /// Where its management API is; user and password may stand in it
-    #[arg(long, global = true, env = "LEVERET_URL", value_name = "URL", hide_env_values = true)]
-    #[arg(default_value = "http://127.0.0.1:15672", hide_default_value = false)]
+    #[arg(id = "broker_url", long = "url", global = true, env = "LEVERET_URL", value_name = "URL")]
+    #[arg(default_value = "http://127.0.0.1:15672", hide_env_values = true)]
     pub(crate) url: String,
     /// Who asks [default: the URL's user, or guest]
-    #[arg(long, global = true, env = "LEVERET_USER", value_name = "NAME")]
+    #[arg(id = "login_user", long = "user", global = true, env = "LEVERET_USER", value_name = "NAME")]
     pub(crate) user: Option<String>,
     /// That user's password; the variable keeps it out of the list of processes [default: the URL's, or guest]
-    #[arg(long, global = true, env = "LEVERET_PASSWORD", value_name = "TEXT", hide_env_values = true)]
+    #[arg(
+        id = "login_password",
+        long = "password",
+        global = true,
+        env = "LEVERET_PASSWORD",
+        value_name = "TEXT"
+    )]
+    #[arg(hide_env_values = true)]
     pub(crate) password: Option<String>,
     /// For https: trusts certificates that this one (PEM) has signed, and no others [default: those that the system trusts]
     #[arg(long, global = true, env = "LEVERET_CA_CERTIFICATE", value_name = "FILE")]
@@ -70,6 +77,9 @@ impl Connect {
         }
         let authority = url.authority().ok_or_else(|| wrong("has no host"))?;
         let host = authority.host().trim_matches(['[', ']']).to_owned();
+        if authority.port_u16().is_none() && !authority.as_str().ends_with(authority.host()) {
+            return Err(wrong("has a port that is none"));
+        }
         let (user, password) = match authority.as_str().rsplit_once('@') {
             None => (None, None),
             Some((login, _)) => match login.split_once(':') {

@@ -60,7 +60,7 @@ fn list_parameters(request: &Request) -> Result<Answer, ApiError> {
     list(found, request)
 }
 
-fn policies_json(vhost: &VirtualHost, kind: PolicyKind, component: &str) -> Vec<Value> {
+pub(super) fn policies_json(vhost: &VirtualHost, kind: PolicyKind, component: &str) -> Vec<Value> {
     let policies = vhost.policies(kind);
     let json = policies.iter().map(|policy| {
         let key = ParameterKey {

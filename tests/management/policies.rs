@@ -33,7 +33,7 @@ fn policies_are_for_policymakers_and_operator_policies_for_administrators() {
     let broker = TestBroker::start();
     let ask = |tag: &str, method: &str, path: &str, body: &str| {
         let tags = vec![tag.to_owned()];
-        broker.broker.users().put(User::with_password("app", "p", [1; 4], tags));
+        broker.broker.put_user(User::with_password("app", "p", [1; 4], tags)).unwrap();
         let login = base64::engine::general_purpose::STANDARD.encode("app:p");
         broker.ask_with(method, path, &[&format!("Authorization: Basic {login}")], body).status
     };
@@ -49,7 +49,7 @@ fn policies_are_for_policymakers_and_operator_policies_for_administrators() {
     assert_eq!(of_all_kinds("management"), [401, 401, 401]);
     assert_eq!(of_all_kinds("policymaker"), [401, 401, 200], "it has no permissions in the vhost");
     assert_eq!(of_all_kinds("administrator"), [201, 201, 200]);
-    broker.broker.permissions().set("app", "/", Patterns::new(".*", ".*", ".*").unwrap());
+    broker.broker.set_permissions("app", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
     assert_eq!(of_all_kinds("policymaker"), [204, 401, 200]);
     assert_eq!(of_all_kinds("management"), [401, 401, 401]);
 }

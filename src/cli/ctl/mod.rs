@@ -92,7 +92,7 @@ enum Command {
 #[derive(Args, Clone, Debug)]
 struct Vhost {
     /// The vhost it is in
-    #[arg(long = "vhost", short = 'V', env = "LEVERET_VHOST", value_name = "NAME", default_value = "/")]
+    #[arg(id = "vhost", long, short = 'V', env = "LEVERET_VHOST", value_name = "NAME", default_value = "/")]
     name: String,
 }
 
