@@ -142,8 +142,8 @@ pub struct Connection {
     blocked: bool,
     /// What it publishes is too fast for somebody: nothing is read until then.
     held_back_until: Option<Millis>,
-    /// How long it is to hold back besides: less than a timer tells apart.
-    hold_back_ns: u64,
+    /// Since the epoch: when it may publish again by what it has published so far.
+    may_publish_at_ns: u64,
 }
 
 /// What a frame may have before the two ends agreed on it (0-9-1 section 4.2.3).
@@ -152,6 +152,11 @@ const FRAME_MAX_BEFORE_TUNE: usize = 4096;
 /// How long a publisher that is too fast is held back at least, the shortest time that a timer tells apart, and at most.
 const HOLD_BACK_MS: u64 = 1;
 const HOLD_BACK_MAX_MS: u64 = 50;
+
+/// How much of the time that it was held back too long, or that it did not use, a publisher may make up for.
+const HOLD_BACK_CREDIT_MS: u64 = 4;
+
+const NS_PER_MS: u64 = 1_000_000;
 
 impl Connection {
     /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox.
@@ -190,7 +195,7 @@ impl Connection {
             held_up: None,
             blocked: false,
             held_back_until: None,
-            hold_back_ns: 0,
+            may_publish_at_ns: 0,
         }
     }
 
@@ -345,13 +350,18 @@ impl Connection {
         self.amqp.broker.end_turn(&mut self.turn);
     }
 
-    /// Holds back for as long as the turn asks, when that is long enough for a timer.
+    /// Holds back for as long as the turn asks, when that is long enough for a timer. What a timer rang too late counts.
     fn hold_back(&mut self) {
-        self.hold_back_ns += std::mem::take(&mut self.turn.hold_back_ns);
-        let pause_ms = self.hold_back_ns / 1_000_000;
-        if pause_ms >= HOLD_BACK_MS {
-            self.hold_back_ns %= 1_000_000;
-            self.held_back_until = Some(self.turn.now + pause_ms.min(HOLD_BACK_MAX_MS));
+        let hold_back_ns = std::mem::take(&mut self.turn.hold_back_ns);
+        if hold_back_ns == 0 {
+            return;
+        }
+        let now = self.turn.now;
+        let earliest = now.saturating_sub(HOLD_BACK_CREDIT_MS) * NS_PER_MS;
+        self.may_publish_at_ns = self.may_publish_at_ns.max(earliest) + hold_back_ns;
+        let until = self.may_publish_at_ns / NS_PER_MS;
+        if until >= now + HOLD_BACK_MS {
+            self.held_back_until = Some(until.min(now + HOLD_BACK_MAX_MS));
         }
     }
 }
