@@ -31,10 +31,17 @@ pub(super) fn limit_names<const N: usize>(limits: [(&str, Option<i64>); N]) -> M
 
 /// A limit's value, or what is wrong with it.
 pub(super) fn check_is_number(name: &str, value: &Value) -> Result<i64, String> {
-    value.as_i64().ok_or_else(|| {
-        let shown = value.as_str().map_or_else(|| value.to_string(), |text| format!("<<\"{text}\">>"));
-        format!("{name} should be a number, actually was {shown}")
-    })
+    value.as_i64().ok_or_else(|| format!("{name} should be a number, actually was {}", term(value)))
+}
+
+/// A limit that nobody knows, as RabbitMQ says it.
+pub(super) fn unknown_limit(name: &str, value: &Value, of: &str) -> String {
+    format!("Unrecognised terms [{{<<\"{name}\">>,{}}}] in {of}", term(value))
+}
+
+/// A value as Erlang prints it.
+fn term(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), |text| format!("<<\"{text}\">>"))
 }
 
 /// The limits of a vhost that are set.
@@ -65,7 +72,7 @@ fn put_vhost_limit(request: &Request) -> Result<Answer, ApiError> {
     let value = value(request)?;
     let invalid = |fault| ApiError::bad_request(format!("Validation failed\n\n{fault}\n"));
     if vhost_limit(&mut VhostLimits::default(), name).is_none() {
-        return Err(invalid(format!("Unrecognised terms [{name}] in limits")));
+        return Err(invalid(unknown_limit(name, &value, "limits")));
     }
     let value = check_is_number(name, &value).map_err(invalid)?;
     set_vhost_limit(request, &vhost, name, Some(value))

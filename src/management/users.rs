@@ -1,7 +1,7 @@
 //! Users, and what all connections of each may use.
 
 use super::answer::{Answer, ApiError};
-use super::limits::{check_is_number, limit_names};
+use super::limits::{check_is_number, limit_names, unknown_limit};
 use super::list::{list, one};
 use super::permissions::{permission_json, topic_permission_json};
 use super::request::{Fields, Request};
@@ -58,7 +58,7 @@ pub(super) fn user_limits_json(limits: &UserLimits) -> Map<String, Value> {
 /// Sets a limit of a user by its name.
 pub(super) fn set_user_limit(limits: &mut UserLimits, name: &str, value: &Value) -> Result<(), ApiError> {
     let limit = user_limit(limits, name)
-        .ok_or_else(|| ApiError::bad_request(format!("Unrecognised terms [{name}] in user-limits")))?;
+        .ok_or_else(|| ApiError::bad_request(unknown_limit(name, value, "user-limits")))?;
     *limit = Some(check_is_number(name, value).map_err(ApiError::bad_request)?);
     Ok(())
 }
