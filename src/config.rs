@@ -51,6 +51,9 @@ pub struct Config {
     /// Type of a queue declared without `x-queue-type` in a vhost that sets none of its own: `classic` (default) or
     /// `quorum`.
     pub default_queue_type: QueueType,
+    /// Definitions in RabbitMQ's form, imported at each start: a file, or a directory whose files ending in `.json` are
+    /// imported in the order of their names. Default: none.
+    pub load_definitions: Option<PathBuf>,
     /// `[tls]`: the certificate of the listeners that speak TLS; without it they are off.
     pub tls: Option<Tls>,
     /// `[listeners]`: where to listen.
@@ -131,6 +134,7 @@ impl Config {
         let data_dir = root.text("data_dir").unwrap_or_else(|| "./leveret-data".to_owned());
         let node_name = root.name("node_name").unwrap_or_else(|| "leveret@localhost".to_owned());
         let default_queue_type = root.choice("default_queue_type", QueueType::CHOICES);
+        let load_definitions = root.text("load_definitions").map(PathBuf::from);
         let tls = root.section("tls", Tls::read);
         let listeners = root.section("listeners", |section| Listeners::read(section, tls.is_some()));
         let server = root.section("server", |section| Server::read(section, &node_name));
@@ -148,6 +152,7 @@ impl Config {
             data_dir: PathBuf::from(data_dir),
             node_name,
             default_queue_type: default_queue_type.unwrap_or(QueueType::Classic),
+            load_definitions,
             tls,
             listeners,
             server,

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod management;
 pub mod message;
+pub mod metrics;
 pub mod net;
 pub mod pattern;
 pub mod server;

@@ -182,7 +182,11 @@ impl Progress {
     /// Notes how a channel stands.
     pub fn report(&mut self, number: ChannelNumber, facts: ChannelFacts) {
         let channel = self.channels.entry(number).or_default();
-        self.stats.add(&facts.stats.since(&channel.facts.stats));
+        let done = facts.stats.since(&channel.facts.stats);
+        self.stats.add(&done);
+        if facts.confirm {
+            self.stats.publish_confirm += done.publish;
+        }
         channel.facts = facts;
     }
 

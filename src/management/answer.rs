@@ -27,6 +27,8 @@ pub(super) enum Answer {
     CreatedAt(String),
     /// 204.
     NoContent,
+    /// 303: done, and the browser is to look there.
+    SeeOther(String),
     /// 503: what was checked is not as it should be.
     Unavailable(Value),
 }
@@ -149,6 +151,9 @@ impl IntoResponse for Answer {
                 (StatusCode::CREATED, [(header::LOCATION, location)]).into_response()
             }
             Answer::NoContent => StatusCode::NO_CONTENT.into_response(),
+            Answer::SeeOther(location) => {
+                (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
+            }
             Answer::Unavailable(value) => body(StatusCode::SERVICE_UNAVAILABLE, value.to_string()),
         }
     }

@@ -11,9 +11,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{RawPathParams, Request as HttpRequest};
-use axum::http::Method as HttpMethod;
+use axum::http::{HeaderMap, Method as HttpMethod, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -64,7 +65,7 @@ async fn handle(
         &HttpMethod::PUT => Method::Put,
         &HttpMethod::POST => Method::Post,
         &HttpMethod::DELETE => Method::Delete,
-        &HttpMethod::OPTIONS => return ([(axum::http::header::ALLOW, allowed())], ()).into_response(),
+        &HttpMethod::OPTIONS => return ([(header::ALLOW, allowed())], ()).into_response(),
         _ => return ApiError::MethodNotAllowed(allowed()).into_response(),
     };
     let Some(route) = routes.iter().copied().find(|route| route.method == method) else {
@@ -100,8 +101,9 @@ async fn answer(
         Err(refused) => return Err(hold_back(&management, refused).await),
     };
     let body = receive(body, management.settings.body_bytes_max).await?;
+    let form = form(&head.headers, &body).await?;
     let now = management.clock.now();
-    let request = Request { management, user, now, parameters, query, headers: head.headers, body };
+    let request = Request { management, user, now, parameters, query, headers: head.headers, body, form };
     let answered = tokio::task::spawn_blocking(move || (route.handler)(&request)).await;
     answered
         .unwrap_or_else(|error: JoinError| Err(ApiError::Internal(format!("the handler failed: {error}"))))
@@ -112,7 +114,7 @@ fn admit(
     management: &Management,
     route: &Route,
     parameters: &[(String, String)],
-    headers: &axum::http::HeaderMap,
+    headers: &HeaderMap,
     peer: SocketAddr,
 ) -> Result<Arc<User>, Refused> {
     let broker = &management.broker;
@@ -141,7 +143,23 @@ async fn hold_back(management: &Management, refused: Refused) -> ApiError {
     refused.error
 }
 
-async fn receive(body: Body, bytes_max: usize) -> Result<bytes::Bytes, ApiError> {
+/// The fields of a body that is a form with files; of any other body there are none.
+async fn form(headers: &HeaderMap, body: &Bytes) -> Result<Vec<(String, Bytes)>, ApiError> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let Some(boundary) = content_type.and_then(|value| multer::parse_boundary(value).ok()) else {
+        return Ok(Vec::new());
+    };
+    let unreadable = |error| ApiError::bad_request(format!("the form can't be read: {error}"));
+    let mut parts = multer::Multipart::with_reader(&body[..], boundary);
+    let mut fields = Vec::new();
+    while let Some(part) = parts.next_field().await.map_err(unreadable)? {
+        let name = part.name().unwrap_or_default().to_owned();
+        fields.push((name, part.bytes().await.map_err(unreadable)?));
+    }
+    Ok(fields)
+}
+
+async fn receive(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     match tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, bytes_max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         // The body was too long, or the peer is gone and will not read this.

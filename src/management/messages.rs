@@ -69,8 +69,7 @@ fn publish(request: &Request) -> Result<Answer, ApiError> {
     let message = message(request, name, &fields)?;
     request.check_topic(Access::Write, &exchange, message.routing_key())?;
     let route = vhost.route(&exchange, &message);
-    route.count(1);
-    let mut stats = MessageStats { publish: 1, ..MessageStats::default() };
+    let mut stats = MessageStats { publish: 1, routed: route.count(1), ..MessageStats::default() };
     if route.is_empty() {
         stats.return_unroutable = 1;
     } else {

@@ -23,6 +23,8 @@ pub(super) struct Request {
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// The fields of a body that is a form.
+    pub(super) form: Vec<(String, Bytes)>,
 }
 
 impl Request {
@@ -52,6 +54,16 @@ impl Request {
     /// A header, if it is text.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// A text in the body, if that is a form.
+    pub(super) fn form_field(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.form_bytes(name)?).ok()
+    }
+
+    /// A file in the body, if that is a form.
+    pub(super) fn form_bytes(&self, name: &str) -> Option<&Bytes> {
+        self.form.iter().find(|(other, _)| other == name).map(|(_, bytes)| bytes)
     }
 
     /// The vhost in the path.
@@ -114,6 +126,9 @@ fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
 }
 
+/// Characters of a line of Erlang's terms.
+const LINE: usize = 79;
+
 /// The fields of a body.
 #[derive(Debug)]
 pub(super) struct Fields(pub(super) Map<String, Value>);
@@ -129,10 +144,10 @@ impl Fields {
         if missing.is_empty() {
             return Ok(());
         }
-        // As Erlang prints it: in one line if that has room in 80 columns.
-        let line = format!("[{}]", missing.join(","));
-        let is_short = line.len() <= 80;
-        Err(ApiError::bad_request(if is_short { line } else { format!("[{}]", missing.join(",\n ")) }))
+        // Erlang puts as many into one line as fit there.
+        let in_a_line = format!("[{}]", missing.join(","));
+        let reason = if in_a_line.len() <= LINE { in_a_line } else { format!("[{}]", missing.join(",\n ")) };
+        Err(ApiError::bad_request(reason))
     }
 
     /// The value of a field that is there and is not null.

@@ -10,11 +10,16 @@ use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{QueueDeclaration, QueueType};
 use crate::broker::{Broker, Turn, VirtualHost};
 use crate::config::{self, Argument, Arguments, Config, DestinationType, Location};
+use crate::management::definitions;
 use crate::message::{FieldTable, Millis, Value};
 use std::sync::Arc;
 
 pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(), StartError> {
     broker.set_default_queue_type(queue_type(config.default_queue_type));
+    if let Some(path) = &config.load_definitions {
+        let depth_max = config.limits.field_table_depth_max as usize;
+        definitions::load(broker, path, depth_max, now).map_err(StartError::Definitions)?;
+    }
     access::declare(broker, config)?;
     let mut turn = Turn::at(now);
     let policies = config.policies.iter().map(|policy| (PolicyKind::Policy, policy));

@@ -111,15 +111,25 @@ impl BrokerProcess {
         host.split('/').next().unwrap_or_default().to_owned()
     }
 
-    /// What stands behind `listening on SCHEME://` in what it prints when it starts, but for the scheme of AMQP itself.
+    /// Where it speaks what comes behind AMQP in the lines that it prints when it starts. Those before are passed over.
     pub(crate) fn address_of(&self, scheme: &str) -> String {
+        self.printed(&format!("listening on {scheme}://"))
+    }
+
+    /// Where its metrics are.
+    pub(crate) fn address_of_metrics(&self) -> String {
+        self.printed("metrics are at http://").trim_end_matches("/metrics").to_owned()
+    }
+
+    /// What stands behind a text in a line that it prints when it starts.
+    fn printed(&self, text: &str) -> String {
         let process = self.process.as_ref().expect("this test started it");
         let deadline = Instant::now() + START;
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
             let line = process.lines.recv_timeout(patience).expect("the broker says where it listens");
-            if let Some((_, address)) = line.split_once(&format!("listening on {scheme}://")) {
-                return address.trim().to_owned();
+            if let Some((_, rest)) = line.split_once(text) {
+                return rest.trim().to_owned();
             }
         }
     }
@@ -137,6 +147,14 @@ impl BrokerProcess {
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status();
         assert!(status.expect("sh can be run").success(), "the signal {name} could not be sent");
+    }
+
+    /// Where its management API listens. To be asked once, as it says so once.
+    pub(crate) fn management(&self) -> String {
+        let process = self.process.as_ref().expect("this test started it");
+        let port =
+            process.port_after("http://127.0.0.1:").expect("the broker says where its management API is");
+        format!("127.0.0.1:{port}")
     }
 
     /// What it has logged so far.
@@ -173,11 +191,15 @@ impl BrokerProcess {
 impl Process {
     /// The port of the line that says where it listens.
     fn port(&self) -> Option<u16> {
+        self.port_after("listening on amqp://127.0.0.1:")
+    }
+
+    /// The port that the next line with this text says behind it.
+    fn port_after(&self, text: &str) -> Option<u16> {
         let deadline = Instant::now() + START;
         loop {
             let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()?;
-            let rest = line.split_once("listening on amqp://127.0.0.1:").map(|(_, rest)| rest);
-            if let Some(rest) = rest {
+            if let Some((_, rest)) = line.split_once(text) {
                 return rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
             }
         }

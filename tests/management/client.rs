@@ -49,6 +49,7 @@ impl TestBroker {
         config.store.engine = Engine::Memory;
         config.listeners.amqp.bind = SocketAddr::from(([127, 0, 0, 1], 0));
         config.listeners.http.bind = config.listeners.amqp.bind;
+        config.listeners.prometheus.bind = config.listeners.amqp.bind;
         TestBroker::with(config)
     }
 

@@ -5,3 +5,6 @@
 mod asks;
 mod basics;
 mod client;
+mod definitions;
+mod health;
+mod policies;

@@ -239,7 +239,7 @@ impl Generator {
         if random.chance(30) {
             properties.push("delivery_mode=2".into());
         }
-        if random.chance(25) {
+        if !self.plan.quorum && random.chance(25) {
             properties.push(format!("priority={}", random.below(8)));
         }
         if random.chance(20) {

@@ -78,7 +78,7 @@ impl Channel {
         }
         let tag = self.number_publish();
         if route.is_empty() {
-            route.count(1);
+            self.stats.routed += route.count(1);
             self.unroutable(&message, mandatory, context);
             return Ok(());
         }
@@ -128,7 +128,7 @@ impl Channel {
         let waits = matches!(self.mode, Mode::Confirm(_));
         context.turn.waiter = waits.then(|| context.outbox.clone() as _);
         let PublishBatch { route, messages, .. } = &mut self.publishes;
-        route.count(messages.len());
+        self.stats.routed += route.count(messages.len());
         let record = context.vhost.publish(route, messages, context.turn, &mut refused);
         context.turn.waiter = None;
         if let Mode::Confirm(confirms) = &mut self.mode {

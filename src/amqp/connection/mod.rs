@@ -142,13 +142,16 @@ pub struct Connection {
     blocked: bool,
     /// What it publishes is too fast for somebody: nothing is read until then.
     held_back_until: Option<Millis>,
+    /// How long it is to hold back besides: less than a timer tells apart.
+    hold_back_ns: u64,
 }
 
 /// What a frame may have before the two ends agreed on it (0-9-1 section 4.2.3).
 const FRAME_MAX_BEFORE_TUNE: usize = 4096;
 
-/// How long a publisher that is too fast is held back: the shortest time that a timer tells apart.
+/// How long a publisher that is too fast is held back at least, the shortest time that a timer tells apart, and at most.
 const HOLD_BACK_MS: u64 = 1;
+const HOLD_BACK_MAX_MS: u64 = 50;
 
 impl Connection {
     /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox.
@@ -187,6 +190,7 @@ impl Connection {
             held_up: None,
             blocked: false,
             held_back_until: None,
+            hold_back_ns: 0,
         }
     }
 
@@ -337,10 +341,18 @@ impl Connection {
             }
         }
         self.touched = touched;
-        if std::mem::take(&mut self.turn.hold_back) {
-            self.held_back_until = Some(self.turn.now + HOLD_BACK_MS);
-        }
+        self.hold_back();
         self.amqp.broker.end_turn(&mut self.turn);
+    }
+
+    /// Holds back for as long as the turn asks, when that is long enough for a timer.
+    fn hold_back(&mut self) {
+        self.hold_back_ns += std::mem::take(&mut self.turn.hold_back_ns);
+        let pause_ms = self.hold_back_ns / 1_000_000;
+        if pause_ms >= HOLD_BACK_MS {
+            self.hold_back_ns %= 1_000_000;
+            self.held_back_until = Some(self.turn.now + pause_ms.min(HOLD_BACK_MAX_MS));
+        }
     }
 }
 
