@@ -49,6 +49,14 @@ pub(super) fn vhost_limits_json(limits: &VhostLimits) -> Map<String, Value> {
     limit_names([("max-connections", limits.max_connections), ("max-queues", limits.max_queues)])
 }
 
+/// Sets a limit of a vhost by its name.
+pub(super) fn set_vhost_limit(limits: &mut VhostLimits, name: &str, value: &Value) -> Result<(), ApiError> {
+    let invalid = |fault| ApiError::bad_request(format!("Validation failed\n\n{fault}\n"));
+    let limit = vhost_limit(limits, name).ok_or_else(|| invalid(unknown_limit(name, value, "limits")))?;
+    *limit = Some(check_is_number(name, value).map_err(invalid)?);
+    Ok(())
+}
+
 /// The limit of that name.
 fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
     match name {
@@ -70,20 +78,16 @@ fn put_vhost_limit(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost().map_err(|_| ApiError::NotThere("vhost_not_found".to_owned()))?;
     let name = request.parameter("name");
     let value = value(request)?;
-    let invalid = |fault| ApiError::bad_request(format!("Validation failed\n\n{fault}\n"));
-    if vhost_limit(&mut VhostLimits::default(), name).is_none() {
-        return Err(invalid(unknown_limit(name, &value, "limits")));
-    }
-    let value = check_is_number(name, &value).map_err(invalid)?;
-    set_vhost_limit(request, &vhost, name, Some(value))
+    set_vhost_limit(&mut VhostLimits::default(), name, &value)?;
+    change_vhost_limit(request, &vhost, name, value.as_i64())
 }
 
 /// One that is not set, or that nobody knows, is fine.
 fn delete_vhost_limit(request: &Request) -> Result<Answer, ApiError> {
-    set_vhost_limit(request, &*request.vhost()?, request.parameter("name"), None)
+    change_vhost_limit(request, &*request.vhost()?, request.parameter("name"), None)
 }
 
-fn set_vhost_limit(
+fn change_vhost_limit(
     request: &Request,
     vhost: &VirtualHost,
     name: &str,
