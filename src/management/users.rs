@@ -124,7 +124,7 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
 }
 
 /// A user's tags, also as RabbitMQ's oldest clients write them.
-fn user_tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
+pub(super) fn user_tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
     if fields.value("tags").is_some() {
         return tags(fields);
     }

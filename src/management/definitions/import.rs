@@ -12,7 +12,7 @@ use crate::management::answer::ApiError;
 use crate::management::json::{table_from_json, value_from_json};
 use crate::management::limits::set_vhost_limit;
 use crate::management::request::Fields;
-use crate::management::users::{password, set_user_limit, tags};
+use crate::management::users::{password, set_user_limit, tags, user_tags};
 use crate::message::{FieldTable, Value as Argument};
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -67,7 +67,7 @@ impl<'a> Import<'a> {
         let user = User {
             name: name.into(),
             password: password(name, fields, known.as_deref())?,
-            tags: tags(fields)?,
+            tags: user_tags(fields)?,
             limits,
         };
         // One that is there already is not written to the store again.
