@@ -1,5 +1,7 @@
 //! A broker in memory with its sockets, and the smallest client of HTTP that will do.
 
+#![allow(dead_code)] // Each test program uses a part of it.
+
 use leveret::broker::Broker;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Engine};
@@ -16,7 +18,6 @@ use std::time::Duration;
 /// A broker that runs until it is dropped.
 pub(crate) struct TestBroker {
     pub(crate) http: SocketAddr,
-    #[allow(dead_code)]
     pub(crate) amqp: SocketAddr,
     pub(crate) broker: Arc<Broker>,
     shutdown: Shutdown,
@@ -79,7 +80,6 @@ impl TestBroker {
         answered.json()
     }
 
-    #[allow(dead_code)]
     pub(crate) fn put(&self, path: &str, body: &str) -> Answered {
         self.ask("PUT", path, body)
     }
