@@ -133,15 +133,23 @@ fn check(file: &str, config: &Config) -> ExitCode {
     if !problems.is_empty() {
         return ExitCode::FAILURE;
     }
-    println!(
-        "{file} is fine: {} vhosts, {} users, {} exchanges, {} queues, {} bindings",
-        config.vhosts.len(),
-        config.users.len(),
-        config.exchanges.len(),
-        config.queues.len(),
-        config.bindings.len()
-    );
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    let counts = [
+        counted(config.vhosts.len(), "vhost"),
+        counted(config.users.len(), "user"),
+        counted(config.exchanges.len(), "exchange"),
+        counted(config.queues.len(), "queue"),
+        counted(config.bindings.len(), "binding"),
+    ];
+    println!("{file} is fine: {}", counts.join(", "));
     ExitCode::SUCCESS
+}
+
+/// `1 queue`, `2 queues`.
+fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// Runs a command that tells how far it is, and says how it ended.
