@@ -68,7 +68,7 @@ const ROUTES: &[&[Route]] = &[
 ];
 
 /// What the management API says of the broker that the broker does not know itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ManagementSettings {
     /// What the broker calls itself.
     pub node_name: String,
