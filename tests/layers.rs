@@ -19,7 +19,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
     ("net", &["amqp", "broker", "clock", "config", "message", "session", "store"]),
-    ("management", &["amqp", "broker", "clock", "message", "net", "store"]),
+    ("management", &["amqp", "broker", "clock", "log", "message", "net", "store"]),
+    ("log", &["config"]),
     ("metrics", &["broker", "clock", "message", "net"]),
     ("server", EVERYTHING),
     ("lib", EVERYTHING),
@@ -31,6 +32,7 @@ const EVERYTHING: &[&str] = &[
     "broker",
     "clock",
     "config",
+    "log",
     "management",
     "message",
     "metrics",
