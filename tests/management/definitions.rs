@@ -163,8 +163,6 @@ fn loaded(definitions: &Value) -> (TestBroker, tempfile::TempDir) {
     fs::write(directory.path().join("all.json"), definitions.to_string()).unwrap();
     let mut config = Config::default();
     config.store.engine = Engine::Memory;
-    config.listeners.amqp.bind = SocketAddr::from(([127, 0, 0, 1], 0));
-    config.listeners.http.bind = config.listeners.amqp.bind;
     config.load_definitions = Some(directory.path().to_owned());
     (TestBroker::with(config), directory)
 }

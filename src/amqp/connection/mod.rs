@@ -6,6 +6,7 @@
 mod close;
 mod handshake;
 mod heartbeat;
+mod log;
 mod progress;
 mod transmit;
 
@@ -29,6 +30,8 @@ use amq_protocol::protocol::{AMQPClass, channel, connection};
 
 use bytes::{Buf, BytesMut};
 use heartbeat::Heartbeat;
+use log::End;
+pub use log::log_refused;
 use progress::Traffic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -134,6 +137,8 @@ pub struct Connection {
     started_at: Millis,
     /// What comes can't be cut into frames any more, so no close-ok will be seen.
     lost_track: bool,
+    /// Whether the log says why it ends.
+    end_is_told: bool,
     /// Whether a message has begun since it was last looked at; only then an alarm holds the connection up.
     published: bool,
     /// Why what comes has to wait, if it has to.
@@ -162,7 +167,7 @@ impl Connection {
     /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox.
     pub fn new(amqp: Amqp, peer: Peer, waker: Waker, now: Millis) -> Connection {
         let id = amqp.broker.next_connection_id();
-        tracing::info!("connection {id} ({}): accepted", peer.name);
+        tracing::debug!("connection {id} ({}): accepted", peer.name);
         Connection {
             frame_max: FRAME_MAX_BEFORE_TUNE,
             channel_max: amqp.settings.channel_max,
@@ -191,6 +196,7 @@ impl Connection {
             names: NameGenerator::new(),
             started_at: now,
             lost_track: false,
+            end_is_told: false,
             published: false,
             held_up: None,
             blocked: false,
@@ -384,11 +390,9 @@ impl Session for Connection {
         self.end_turn();
     }
 
-    fn handle_disconnect(&mut self, now: Millis) {
+    fn handle_disconnect(&mut self, fault: Option<&str>, now: Millis) {
         self.turn.now = now;
-        if !matches!(self.stage, Stage::Closed) {
-            tracing::info!("connection {} ({}): the peer is gone", self.id, self.peer.name);
-        }
+        self.log_end(End::Orderly, fault.unwrap_or("the peer is gone"));
         self.release();
         self.stage = Stage::Closed;
         self.end_turn();
