@@ -138,6 +138,8 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
             "amqp/ssl" => println!("leveret is listening on amqps://{address}"),
             "http" => println!("the management API is at http://{address}/api"),
             "https" => println!("the management API is at https://{address}/api"),
+            "http/prometheus" => println!("metrics are at http://{address}/metrics"),
+            "https/prometheus" => println!("metrics are at https://{address}/metrics"),
             _ => {}
         }
     }

@@ -242,9 +242,19 @@ fn example_with_every_key() -> String {
 fn the_example_shows_defaults() {
     let (example, default) = (load(EXAMPLE), Config::default());
     let settings = |config: Config| {
-        let Config { data_dir, node_name, default_queue_type, listeners, server, limits, store, log, .. } =
-            config;
-        (data_dir, node_name, default_queue_type, listeners, server, limits, store, log)
+        let Config {
+            data_dir,
+            node_name,
+            default_queue_type,
+            listeners,
+            server,
+            limits,
+            access,
+            store,
+            log,
+            ..
+        } = config;
+        (data_dir, node_name, default_queue_type, listeners, server, limits, access, store, log)
     };
     assert_eq!(settings(example), settings(default));
 }
@@ -254,17 +264,19 @@ fn the_example_shows_every_key() {
     let example = example_with_every_key();
     load(&example);
     // An unknown key is answered with the known ones, which is how this test learns of a key added later.
-    let sections: [(&str, &str); 15] = [
+    let sections: [(&str, &str); 17] = [
         ("", ""),
         ("listeners", "[listeners]\n"),
         ("listeners.amqp", "[listeners.amqp]\n"),
         ("server", "[server]\n"),
         ("limits", "[limits]\n"),
+        ("access", "[access]\n"),
         ("store", "[store]\n"),
         ("log", "[log]\n"),
         ("vhosts", "[[vhosts]]\n"),
         ("users", "[[users]]\n"),
         ("permissions", "[[permissions]]\n"),
+        ("topic_permissions", "[[topic_permissions]]\n"),
         ("policies", "[[policies]]\n"),
         ("operator_policies", "[[operator_policies]]\n"),
         ("exchanges", "[[exchanges]]\n"),

@@ -15,6 +15,7 @@ async fn start(directory: &Path, text: &str) -> Result<(), String> {
     config.data_dir = directory.to_path_buf();
     config.listeners.amqp.bind = "127.0.0.1:0".parse().unwrap();
     config.listeners.http.bind = config.listeners.amqp.bind;
+    config.listeners.prometheus.bind = config.listeners.amqp.bind;
     let server =
         Server::start(&config, ExchangeTypes::standard()).await.map_err(|error| error.to_string())?;
     server.shutdown().begin();

@@ -236,7 +236,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
     request.in_turn(|turn| {
         let deleted = vhost.delete_queue(name, if_unused, if_empty, Some(NOBODY), turn);
         vhost.apply_effects(turn);
-        deleted.map_err(ApiError::of_method)
+        deleted
     })?;
     Ok(Answer::NoContent)
 }

@@ -6,6 +6,7 @@ use crate::message::Millis;
 use crate::session::{Flow, Session, Transmit};
 use bytes::BytesMut;
 use std::io;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,6 +16,9 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// How much is read at once. A read is a turn: large ones make batches.
 const READ_BYTES: usize = 128 * 1024;
+
+/// After a turn with so much input the session makes way for those that it has woken.
+const LARGE_TURN_BYTES: usize = 16 * 1024;
 
 /// After so long without input the read buffer is given back, for one of this size.
 const IDLE_MS: u64 = 1000;
@@ -151,12 +155,16 @@ where
                 last_written = clock.now();
             }
             read = receive(reader, &mut input, paused), if may_read || paused => {
-                if read? == 0 {
+                let read = read?;
+                if read == 0 {
                     return Ok(());
                 }
                 last_read = clock.now();
                 idle = false;
                 unhandled = session.handle_input(&mut input, last_read);
+                if read >= LARGE_TURN_BYTES {
+                    make_way().await;
+                }
             }
             () = wake.notified() => {}
             () = timer.fired() => {}
@@ -175,6 +183,21 @@ where
             session.handle_timeout(now);
         }
     }
+}
+
+/// Lets another thread of the runtime have this task. The one it runs on goes on with the task that was woken last, which no other
+/// thread can take; so without this a publisher and its consumer would take turns on one processor. tokio's own `yield_now`
+/// waits until the thread has nothing else to do.
+async fn make_way() {
+    let mut made = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut made, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Reads what is there, or only waits for the end.
@@ -230,7 +253,7 @@ mod tests {
     use std::pin::Pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Context, Poll};
+    use std::task::Context;
     use tokio::io::ReadBuf;
 
     /// A peer that never stops sending.

@@ -1,34 +1,26 @@
 //! Declares at start what the configuration lists: vhosts, users, permissions, policies, exchanges, queues, bindings. What is there
 //! already and means the same stays as it is.
 
+mod access;
+
 use super::{DeclarationError, StartError};
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
-use crate::broker::permissions::Patterns;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{QueueDeclaration, QueueType};
-use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
-use crate::config::{self, Argument, Arguments, Config, Credentials, DestinationType, Location};
+use crate::config::{self, Argument, Arguments, Config, DestinationType, Location};
+use crate::management::definitions;
 use crate::message::{FieldTable, Millis, Value};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(), StartError> {
-    for vhost in &config.vhosts {
-        let added = at(&vhost.declared_at, broker.add_vhost(&vhost.name))?;
-        added.set_default_queue_type(match vhost.default_queue_type.unwrap_or(config.default_queue_type) {
-            config::QueueType::Classic => QueueType::Classic,
-            config::QueueType::Quorum => QueueType::Quorum,
-        });
+    broker.set_default_queue_type(queue_type(config.default_queue_type));
+    if let Some(path) = &config.load_definitions {
+        let depth_max = config.limits.field_table_depth_max as usize;
+        definitions::load(broker, path, depth_max, now).map_err(StartError::Definitions)?;
     }
-    for user in &config.users {
-        broker.users().put(declared_user(user));
-    }
-    for permission in &config.permissions {
-        let patterns = Patterns::new(&permission.configure, &permission.write, &permission.read);
-        broker.permissions().set(&permission.user, &permission.vhost, at(&permission.declared_at, patterns)?);
-    }
+    access::declare(broker, config)?;
     let mut turn = Turn::at(now);
     let policies = config.policies.iter().map(|policy| (PolicyKind::Policy, policy));
     let operator_policies = config.operator_policies.iter().map(|policy| (PolicyKind::Operator, policy));
@@ -48,6 +40,13 @@ pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(
     Ok(())
 }
 
+fn queue_type(queue_type: config::QueueType) -> QueueType {
+    match queue_type {
+        config::QueueType::Classic => QueueType::Classic,
+        config::QueueType::Quorum => QueueType::Quorum,
+    }
+}
+
 /// An error of something that stands in the file says where.
 fn at<T>(location: &Option<Location>, result: Result<T, BrokerError>) -> Result<T, StartError> {
     result.map_err(|error| {
@@ -55,20 +54,8 @@ fn at<T>(location: &Option<Location>, result: Result<T, BrokerError>) -> Result<
     })
 }
 
-fn declared_user(user: &config::User) -> User {
-    match &user.credentials {
-        Credentials::PasswordHash(hash) => {
-            User { name: user.name.as_str().into(), password_hash: hash.clone(), tags: user.tags.clone() }
-        }
-        Credentials::Password(password) => {
-            let [a, b, c, d, ..] = RandomState::new().hash_one(&user.name).to_be_bytes();
-            User::with_password(&user.name, password, [a, b, c, d], user.tags.clone())
-        }
-    }
-}
-
 fn vhost(broker: &Broker, name: &str) -> Arc<VirtualHost> {
-    broker.vhost(name).expect("the configuration was checked to name vhosts that it has")
+    broker.vhost(name).expect("the configuration names vhosts that it has, and they were declared")
 }
 
 fn set_policy(

@@ -117,15 +117,25 @@ impl BrokerProcess {
         host.split('/').next().unwrap_or_default().to_owned()
     }
 
-    /// What stands behind `listening on SCHEME://` in what it prints when it starts, but for the scheme of AMQP itself.
+    /// Where it speaks what comes behind AMQP in the lines that it prints when it starts. Those before are passed over.
     pub(crate) fn address_of(&self, scheme: &str) -> String {
+        self.printed(&format!("listening on {scheme}://"))
+    }
+
+    /// Where its metrics are.
+    pub(crate) fn address_of_metrics(&self) -> String {
+        self.printed("metrics are at http://").trim_end_matches("/metrics").to_owned()
+    }
+
+    /// What stands behind a text in a line that it prints when it starts.
+    fn printed(&self, text: &str) -> String {
         let process = self.process.as_ref().expect("this test started it");
         let deadline = Instant::now() + START;
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
             let line = process.lines.recv_timeout(patience).expect("the broker says where it listens");
-            if let Some((_, address)) = line.split_once(&format!("listening on {scheme}://")) {
-                return address.trim().to_owned();
+            if let Some((_, rest)) = line.split_once(text) {
+                return rest.trim().to_owned();
             }
         }
     }

@@ -1,5 +1,8 @@
 //! The whole broker in memory: one thread, a fake clock, no sockets. A [`Transport`] for whoever plays its clients.
 
+mod administer;
+mod manage;
+
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
 use leveret::broker::connections::Endpoint;
@@ -56,8 +59,8 @@ impl InMemory {
             Broker::open(Arc::new(journal), recovered, ExchangeTypes::standard(), limits, clock.now())?;
         broker.add_vhost("/")?;
         let tags = vec!["administrator".to_owned()];
-        broker.users().put(User::with_password("guest", "guest", [1, 2, 3, 4], tags));
-        broker.permissions().set("guest", "/", Patterns::new(".*", ".*", ".*").unwrap());
+        broker.put_user(User::with_password("guest", "guest", [1, 2, 3, 4], tags)).unwrap();
+        broker.set_permissions("guest", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
         let connections = BTreeMap::new();
         Ok((InMemory { amqp, clock, connections, opened: 0, commits_by_itself: false }, losses))
@@ -177,7 +180,22 @@ impl Transport for InMemory {
         self.settle();
     }
 
+    fn manage(&mut self, method: &str, path: &str, body: &str) -> Result<(), String> {
+        if is_administered(path) {
+            return self.administer(method, path, body);
+        }
+        let (status, answer) = self.call(method, path, body);
+        self.settle();
+        if (200..300).contains(&status) { Ok(()) } else { Err(format!("{status}: {answer}")) }
+    }
+
     fn exact(&self) -> bool {
         true
     }
+}
+
+/// Whether it is about users and vhosts.
+fn is_administered(path: &str) -> bool {
+    let kinds = ["users", "vhosts", "permissions", "topic-permissions", "vhost-limits", "user-limits"];
+    kinds.iter().any(|kind| path.starts_with(&format!("/api/{kind}/")))
 }

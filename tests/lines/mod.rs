@@ -54,8 +54,8 @@ impl InMemory {
         let broker = Broker::open(Arc::new(journal), recovered, types, limits, clock.now()).unwrap();
         broker.add_vhost("/").unwrap();
         let tags = vec!["administrator".to_owned()];
-        broker.users().put(User::with_password("guest", "guest", [1, 2, 3, 4], tags));
-        broker.permissions().set("guest", "/", Patterns::new(".*", ".*", ".*").unwrap());
+        broker.put_user(User::with_password("guest", "guest", [1, 2, 3, 4], tags)).unwrap();
+        broker.set_permissions("guest", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(settings) };
         InMemory { amqp, clock, lines: BTreeMap::new(), opened: 0 }
     }

@@ -49,6 +49,7 @@ impl TestBroker {
         config.store.engine = Engine::Memory;
         config.listeners.amqp.bind = SocketAddr::from(([127, 0, 0, 1], 0));
         config.listeners.http.bind = config.listeners.amqp.bind;
+        config.listeners.prometheus.bind = config.listeners.amqp.bind;
         TestBroker::with(config)
     }
 
@@ -69,7 +70,7 @@ impl TestBroker {
 
     /// Asks as the user guest.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answered {
-        self.ask_with(method, path, &["Authorization: Basic Z3Vlc3Q6Z3Vlc3Q="], body)
+        self.ask_with(method, path, &[AS_GUEST], body)
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {
@@ -85,23 +86,50 @@ impl TestBroker {
 
     /// Asks with these headers and no login but what they say.
     pub(crate) fn ask_with(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answered {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
-        for header in headers {
-            request.push_str(&format!("{header}\r\n"));
-        }
-        request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {answer:?}"));
-        let mut lines = head.lines().map(str::to_owned);
-        let status = lines.next().unwrap();
-        let status = status.split(' ').nth(1).unwrap().parse().unwrap();
-        Answered { status, headers: lines.collect(), body: body.to_owned() }
+        ask(self.http, method, path, headers, body.as_bytes())
     }
+}
+
+/// The `Authorization` of the user guest.
+pub(crate) const AS_GUEST: &str = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=";
+
+/// Asks a broker at that address.
+pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answered {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    if !headers.iter().any(|header| header.starts_with("Content-Type")) {
+        request.push_str("Content-Type: application/json\r\n");
+    }
+    for header in headers {
+        request.push_str(&format!("{header}\r\n"));
+    }
+    request.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    stream.write_all(&[request.as_bytes(), body].concat()).unwrap();
+    let mut answer = Vec::new();
+    let mut piece = [0; 65536];
+    // RabbitMQ does not close every connection that it was asked to close.
+    while !(is_whole(&answer) && method != "HEAD") {
+        match stream.read(&mut piece).unwrap_or_else(|error| panic!("{method} {path}: {error}")) {
+            0 => break,
+            count => answer.extend_from_slice(&piece[..count]),
+        }
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {answer:?}"));
+    let mut lines = head.lines().map(str::to_owned);
+    let status = lines.next().unwrap();
+    let status = status.split(' ').nth(1).unwrap().parse().unwrap();
+    Answered { status, headers: lines.collect(), body: body.to_owned() }
+}
+
+/// Whether all has come that a head promises.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length =
+        head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    length.is_some_and(|length: usize| body.len() >= length)
 }
 
 impl Drop for TestBroker {

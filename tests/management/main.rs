@@ -2,5 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // A test fails where it stands.
 
+mod asks;
 mod basics;
 mod client;
+mod definitions;
+mod health;
+mod policies;

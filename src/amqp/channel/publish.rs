@@ -63,11 +63,13 @@ impl Channel {
         let route = match self.remembered_route(&message, context) {
             Some(route) if !needs_check => route,
             _ => {
+                // Read first: a route that is found while the topology or permissions change must not be remembered.
+                let version = context.vhost.version();
                 let exchange = target_exchange(&message, context)?;
                 if needs_check {
                     message = self.check_properties(message, context)?;
                 }
-                self.find_route(&exchange, &message, context)
+                self.find_route(&exchange, &message, version, context)
             }
         };
         self.stats.publish += 1;
@@ -76,7 +78,7 @@ impl Channel {
         }
         let tag = self.number_publish();
         if route.is_empty() {
-            route.count(1);
+            self.stats.routed += route.count(1);
             self.unroutable(&message, mandatory, context);
             return Ok(());
         }
@@ -104,10 +106,9 @@ impl Channel {
         &mut self,
         exchange: &Arc<Exchange>,
         message: &Message,
+        version: u64,
         context: &Context<'_>,
     ) -> Arc<Route> {
-        // Read first: a route that is found while the topology changes must not be remembered for the new one.
-        let version = context.vhost.version();
         let route = Arc::new(context.vhost.route(exchange, message));
         self.publishes.last = route.by_key_alone.then(|| LastRoute {
             exchange: message.exchange().to_vec(),
@@ -127,7 +128,7 @@ impl Channel {
         let waits = matches!(self.mode, Mode::Confirm(_));
         context.turn.waiter = waits.then(|| context.outbox.clone() as _);
         let PublishBatch { route, messages, .. } = &mut self.publishes;
-        route.count(messages.len());
+        self.stats.routed += route.count(messages.len());
         let record = context.vhost.publish(route, messages, context.turn, &mut refused);
         context.turn.waiter = None;
         if let Mode::Confirm(confirms) = &mut self.mode {
@@ -207,7 +208,7 @@ impl Channel {
     }
 }
 
-fn target_exchange(message: &Message, context: &Context<'_>) -> Result<Arc<Exchange>, AmqpError> {
+fn target_exchange(message: &Message, context: &mut Context<'_>) -> Result<Arc<Exchange>, AmqpError> {
     let name = String::from_utf8_lossy(message.exchange());
     context.may_use_exchange(Access::Write, &name)?;
     let exchange = context
@@ -217,6 +218,7 @@ fn target_exchange(message: &Message, context: &Context<'_>) -> Result<Arc<Excha
     if exchange.definition().internal {
         return Err(BrokerError::InternalExchange(exchange.definition().resource()).into());
     }
+    context.may_use_topic(Access::Write, &exchange, message.routing_key())?;
     Ok(exchange)
 }
 

@@ -94,7 +94,8 @@ impl Connection {
     /// Does what is due: heartbeats, and the ends of patience.
     pub(super) fn check_deadlines(&mut self, now: Millis) {
         match self.stage {
-            Stage::Closing { until } | Stage::Refused { until } if until <= now => self.stage = Stage::Closed,
+            Stage::Closing { until } if until <= now => self.stage = Stage::Closed,
+            Stage::Refused { until } if until <= now => self.end_refused(now),
             Stage::Closing { .. } | Stage::Refused { .. } | Stage::Closed => {}
             Stage::Running => {
                 self.check_heartbeat(now);

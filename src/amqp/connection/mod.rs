@@ -19,6 +19,8 @@ use super::{
 };
 use crate::broker::connections::{Endpoint, LiveConnection, TlsFacts};
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
+use crate::broker::logins::WaitingLogin;
+use crate::broker::permissions::Grants;
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
 use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis};
@@ -68,7 +70,7 @@ enum Stage {
     Running,
     /// close has been sent; close-ok is waited for until then.
     Closing { until: Millis },
-    /// A login failed; the socket is closed then.
+    /// A login failed; the client is told so then, or if it has been, the socket is closed.
     Refused { until: Millis },
     /// The socket can be closed.
     Closed,
@@ -91,7 +93,8 @@ impl Stage {
 /// What an open connection has.
 struct Open {
     vhost: Arc<VirtualHost>,
-    user: User,
+    user: Arc<User>,
+    grants: Grants,
     live: Arc<LiveConnection>,
 }
 
@@ -101,10 +104,14 @@ pub struct Connection {
     id: ConnectionId,
     peer: Peer,
     stage: Stage,
-    user: Option<User>,
+    user: Option<Arc<User>>,
     open: Option<Open>,
     client_properties: FieldTable,
     auth_mechanism: String,
+    /// What a client whose login failed is told, when it has waited.
+    refusal: Option<AmqpError>,
+    /// Its place among those that wait.
+    waiting: Option<WaitingLogin>,
     channels: BTreeMap<ChannelNumber, Channel>,
     /// Channels that have been spoken to in this turn, some of them several times.
     touched: Vec<ChannelNumber>,
@@ -135,13 +142,16 @@ pub struct Connection {
     blocked: bool,
     /// What it publishes is too fast for somebody: nothing is read until then.
     held_back_until: Option<Millis>,
+    /// How long it is to hold back besides: less than a timer tells apart.
+    hold_back_ns: u64,
 }
 
 /// What a frame may have before the two ends agreed on it (0-9-1 section 4.2.3).
 const FRAME_MAX_BEFORE_TUNE: usize = 4096;
 
-/// How long a publisher that is too fast is held back: the shortest time that a timer tells apart.
+/// How long a publisher that is too fast is held back at least, the shortest time that a timer tells apart, and at most.
 const HOLD_BACK_MS: u64 = 1;
+const HOLD_BACK_MAX_MS: u64 = 50;
 
 impl Connection {
     /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox.
@@ -159,6 +169,8 @@ impl Connection {
             open: None,
             client_properties: FieldTable::default(),
             auth_mechanism: String::new(),
+            refusal: None,
+            waiting: None,
             channels: BTreeMap::new(),
             touched: Vec::new(),
             confirming: BTreeSet::new(),
@@ -178,6 +190,7 @@ impl Connection {
             held_up: None,
             blocked: false,
             held_back_until: None,
+            hold_back_ns: 0,
         }
     }
 
@@ -268,11 +281,12 @@ impl Connection {
     /// A channel and what it needs of its connection.
     fn channel(&mut self, number: ChannelNumber) -> Option<(&mut Channel, Context<'_>)> {
         let channel = self.channels.get_mut(&number)?;
-        let open = self.open.as_ref()?;
+        let open = self.open.as_mut()?;
         let context = Context {
             amqp: &self.amqp,
             vhost: &open.vhost,
             user: &open.user,
+            grants: &mut open.grants,
             connection: self.id,
             outbox: &self.outbox,
             out: &mut self.out,
@@ -305,6 +319,7 @@ impl Connection {
             );
             return Err(AmqpError::new(ReplyCode::NotAllowed, text).without_method());
         }
+        self.check_channel_limits()?;
         self.channels.insert(frame.channel, Channel::new(frame.channel));
         self.channel_opened(frame.channel);
         let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
@@ -326,10 +341,18 @@ impl Connection {
             }
         }
         self.touched = touched;
-        if std::mem::take(&mut self.turn.hold_back) {
-            self.held_back_until = Some(self.turn.now + HOLD_BACK_MS);
-        }
+        self.hold_back();
         self.amqp.broker.end_turn(&mut self.turn);
+    }
+
+    /// Holds back for as long as the turn asks, when that is long enough for a timer.
+    fn hold_back(&mut self) {
+        self.hold_back_ns += std::mem::take(&mut self.turn.hold_back_ns);
+        let pause_ms = self.hold_back_ns / 1_000_000;
+        if pause_ms >= HOLD_BACK_MS {
+            self.hold_back_ns %= 1_000_000;
+            self.held_back_until = Some(self.turn.now + pause_ms.min(HOLD_BACK_MAX_MS));
+        }
     }
 }
 
