@@ -56,6 +56,12 @@ impl Connection {
             return;
         }
         self.release();
+        self.put_close(error);
+        self.stage = Stage::Closing { until: now + self.close_patience_ms() };
+    }
+
+    /// Says that the connection ends with this error.
+    pub(super) fn put_close(&mut self, error: &AmqpError) {
         let (class_id, method_id) = error.method.unwrap_or_default();
         self.put(connection::AMQPMethod::Close(connection::Close {
             reply_code: error.code.number(),
@@ -63,7 +69,6 @@ impl Connection {
             class_id,
             method_id,
         }));
-        self.stage = Stage::Closing { until: now + self.close_patience_ms() };
     }
 
     /// How long the client's answer is waited for: no longer than a client may be silent.
