@@ -52,6 +52,12 @@ impl Connection {
             return;
         }
         self.release();
+        self.put_close(error);
+        self.stage = Stage::Closing { until: now + self.close_patience_ms() };
+    }
+
+    /// Says that the connection ends with this error.
+    pub(super) fn put_close(&mut self, error: &AmqpError) {
         let (class_id, method_id) = error.method.unwrap_or_default();
         self.put(connection::AMQPMethod::Close(connection::Close {
             reply_code: error.code.number(),
@@ -59,8 +65,18 @@ impl Connection {
             class_id,
             method_id,
         }));
-        let patience_ms = if self.lost_track { LOST_TRACK_MS } else { self.amqp.settings.close_timeout_ms };
-        self.stage = Stage::Closing { until: now + patience_ms };
+    }
+
+    /// How long the client's answer is waited for: no longer than a client may be silent.
+    fn close_patience_ms(&self) -> u64 {
+        if self.lost_track {
+            return LOST_TRACK_MS;
+        }
+        let longest = self.amqp.settings.close_timeout_ms;
+        match self.heartbeat.timeout_s() {
+            0 => longest,
+            timeout_s => longest.min(u64::from(timeout_s) * 1000),
+        }
     }
 
     /// After close only the answer counts.

@@ -244,7 +244,7 @@ impl Connection {
     pub(super) fn end_refused(&mut self, now: Millis) {
         match self.refusal.take() {
             Some(error) => {
-                self.fail(&error, now);
+                self.put_close(&error);
                 self.stage = Stage::Refused { until: now + REFUSED_DELAY_MS };
             }
             None => self.stage = Stage::Closed,
