@@ -43,7 +43,7 @@ pub(super) fn vhost_limits_json(limits: &VhostLimits) -> Map<String, Value> {
 }
 
 /// The limit of that name.
-fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
+pub(super) fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
     match name {
         "max-connections" => Some(&mut limits.max_connections),
         "max-queues" => Some(&mut limits.max_queues),

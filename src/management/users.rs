@@ -103,7 +103,7 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
     let name = request.parameter("user");
     let fields = request.fields()?;
     let tags = user_tags(&fields)?;
-    let password = password(name, &fields)?;
+    let password = password(name, &fields, None)?;
     let limits = fields.object("limits")?;
     // Faults are told before anything is changed.
     for (limit, value) in &limits {
@@ -123,7 +123,7 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
 }
 
 /// A user's tags, also as RabbitMQ's oldest clients write them.
-fn user_tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
+pub(super) fn user_tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
     if fields.value("tags").is_some() {
         return tags(fields);
     }
@@ -149,10 +149,14 @@ pub(super) fn tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
 }
 
 /// What is kept of a user's password: its hash as it was exported, or one of the password itself. Without either the user
-/// logs in without a password or not at all.
-fn password(name: &str, fields: &Fields) -> Result<PasswordHash, ApiError> {
+/// logs in without a password or not at all. What is `known` of the user is kept if it fits.
+pub(super) fn password(name: &str, fields: &Fields, known: Option<&User>) -> Result<PasswordHash, ApiError> {
+    let known = known.map(|user| &user.password);
     match (fields.text("password")?, fields.text("password_hash")?) {
         (Some(_), Some(_)) => Err(ApiError::bad_request("both_password_and_password_hash_are_provided")),
+        (Some(password), None) if known.is_some_and(|known| known.is_of(password.as_bytes())) => {
+            Ok(known.cloned().unwrap_or_else(PasswordHash::none))
+        }
         (Some(password), None) => {
             let [a, b, c, d, ..] = RandomState::new().hash_one(name).to_be_bytes();
             Ok(PasswordHash::of(password, [a, b, c, d], HashingAlgorithm::default()))

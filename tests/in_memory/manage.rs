@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
 use axum::http::Request;
 use leveret::management::{Management, ManagementSettings};
-use leveret::net::PeerAddress;
+use leveret::net::{PeerAddress, Shutdown};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tower::ServiceExt;
@@ -45,5 +45,7 @@ fn settings() -> ManagementSettings {
         data_dir: None,
         disk_free_limit_bytes: None,
         memory_limit_bytes: None,
+        tls: None,
+        shutdown: Shutdown::default(),
     }
 }
