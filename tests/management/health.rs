@@ -103,7 +103,7 @@ fn a_message_goes_round() {
     let queue = broker.get("/api/queues/%2F/aliveness-test");
     assert_eq!((&queue["messages"], &queue["durable"]), (&json!(0), &json!(false)));
     assert_eq!(broker.ask("GET", "/api/aliveness-test/other", "").status, 404);
-    broker.broker.users().put(User::with_password("probe", "p", [1; 4], vec!["monitoring".into()]));
+    broker.broker.put_user(User::with_password("probe", "p", [1; 4], vec!["monitoring".into()])).unwrap();
     let refused =
         broker.ask_with("GET", "/api/aliveness-test/%2F", &["Authorization: Basic cHJvYmU6cA=="], "");
     let reason = "User not authorised to access virtual host";
