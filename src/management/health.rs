@@ -300,6 +300,7 @@ mod tests {
             query: Vec::new(),
             headers: axum::http::HeaderMap::new(),
             body: bytes::Bytes::new(),
+            form: Vec::new(),
         }
     }
 

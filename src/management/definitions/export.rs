@@ -4,7 +4,6 @@ use crate::broker::exchange::{Binding, Destination, Exchange};
 use crate::broker::policy::PolicyKind;
 use crate::broker::queue::QueueHandle;
 use crate::broker::{Broker, VirtualHost};
-use crate::management::limits::vhost_limits_json;
 use crate::management::permissions::{permission_json, topic_permission_json};
 use crate::management::users::user_json;
 use crate::management::{ManagementSettings, bindings, exchanges, json, parameters, policies, queues};
@@ -47,7 +46,7 @@ pub(super) fn of_vhost(broker: &Broker, vhost: &VirtualHost, settings: &Manageme
     };
     json!({
         "rabbit_version": settings.version,
-        "parameters": nameless(parameters_of),
+        "parameters": parameters_of(broker, vhost),
         "policies": policies_of(broker, vhost),
         "queues": nameless(queues_of),
         "exchanges": nameless(exchanges_of),
@@ -89,15 +88,7 @@ fn parameters_of(broker: &Broker, vhost: &VirtualHost) -> Vec<Value> {
         .map(|(key, value)| parameters::parameter_json(key, value))
         .collect();
     found.extend(parameters::policies_json(vhost, PolicyKind::Operator, "operator_policy"));
-    let limits = vhost_limits_json(&vhost.settings().limits);
-    if !limits.is_empty() {
-        found.push(json!({
-            "component": "vhost-limits",
-            "vhost": &**vhost.name(),
-            "name": "limits",
-            "value": limits,
-        }));
-    }
+    found.extend(parameters::vhost_limits(vhost));
     found
 }
 
