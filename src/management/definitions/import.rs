@@ -151,7 +151,10 @@ impl<'a> Import<'a> {
     fn vhost(&self, fields: &Fields) -> Result<Arc<VirtualHost>, ApiError> {
         match &self.vhost {
             Some(vhost) => Ok(vhost.clone()),
-            None => Ok(self.broker.existing_vhost(needed(fields, "vhost")?)?),
+            None => {
+                let found = self.broker.existing_vhost(needed(fields, "vhost")?);
+                found.map_err(|error| ApiError::bad_request(error.to_string()))
+            }
         }
     }
 
