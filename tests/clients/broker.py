@@ -13,7 +13,7 @@ import threading
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 BINARY = pathlib.Path(os.environ.get("LEVERET_BINARY", REPOSITORY / "target/debug/leveret")).resolve()
-LISTENING = re.compile(r"listening on (\w+)://127\.0\.0\.1:(\d+)")
+LISTENING = re.compile(r"(?:listening on|API is at) (\w+)://127\.0\.0\.1:(\d+)")
 LISTENERS = ("AMQP", "AMQPS", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS")
 START_SECONDS, STOP_SECONDS = 20, 15
 
