@@ -107,7 +107,7 @@ impl Connection {
 
     fn check_heartbeat(&mut self, now: Millis) {
         // A peer that is not read from can't be heard.
-        if !self.blocked && self.heartbeat.dead_at().is_some_and(|at| at <= now) {
+        if !self.blocked && self.heartbeat.is_dead(now) {
             tracing::warn!("connection {} ({}): missed heartbeats, dropped", self.id, self.peer.name);
             self.release();
             self.stage = Stage::Closed;
