@@ -6,11 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.parse
 
 import pytest
 from amqpstorm import management
 
-from broker import Broker
+import brokers
 
 RABBITMQADMIN = shutil.which("rabbitmqadmin")
 
@@ -18,12 +19,8 @@ RABBITMQADMIN = shutil.which("rabbitmqadmin")
 @pytest.fixture(scope="module")
 def http_port():
     """Of a broker of its own: what these tools change is the whole broker's."""
-    if os.environ.get("LEVERET_TEST_URL"):
-        pytest.skip("this is about the built binary")
-    broker = Broker()
-    broker.start()
-    yield broker.port_of("http")
-    broker.stop()
+    with brokers.leveret(os.environ["LEVERET_BINARY"], scheme="http") as url:
+        yield urllib.parse.urlsplit(url).port
 
 
 @pytest.fixture
