@@ -5,13 +5,11 @@ mod cli;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use leveret::broker::exchange::ExchangeTypes;
-use leveret::config::{Config, Credentials, Engine, Log, LogFormat, User};
+use leveret::config::{Config, Credentials, Engine, User};
 use leveret::server::{Server, backup};
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// A message broker that RabbitMQ's clients use unchanged.
 ///
@@ -172,7 +170,10 @@ fn tell<E: std::fmt::Display>(command: impl FnOnce(&mut dyn FnMut(&str)) -> Resu
 }
 
 fn serve(config: &Config) -> ExitCode {
-    start_log(&config.log);
+    if let Err(error) = leveret::log::start(&config.log) {
+        eprintln!("leveret: {error}");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -246,17 +247,6 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
 /// Whether it is the user that every example takes.
 fn is_guest(user: &User) -> bool {
     user.name == "guest" && user.credentials == Credentials::Password("guest".to_owned())
-}
-
-fn start_log(log: &Log) {
-    let filter = EnvFilter::new(&log.level);
-    let to_terminal = std::io::stderr().is_terminal();
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(to_terminal).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => subscriber.with_target(false).init(),
-        LogFormat::Json => subscriber.json().init(),
-    }
 }
 
 #[cfg(test)]

@@ -225,7 +225,7 @@ fn shells_get_their_completions() {
     }
 }
 
-/// What RabbitMQ 3.10.8's command printed, and how it ended: a line with the command behind `$ `, its output, what it wrote to
+/// What RabbitMQ 3.10.8's command prints, and how it ends: a line with the command behind `$ `, its output, what it wrote to
 /// standard error with `E| ` before it, and the status behind `-> `.
 const CONVERSATION: &str = include_str!("rabbitmqctl.txt");
 

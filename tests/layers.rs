@@ -19,7 +19,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
     ("net", &["amqp", "broker", "clock", "config", "message", "session", "store"]),
-    ("management", &["amqp", "broker", "clock", "message", "net", "store"]),
+    ("management", &["amqp", "broker", "clock", "log", "message", "net", "store"]),
+    ("log", &["config"]),
     ("metrics", &["broker", "clock", "message", "net"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone.
@@ -34,6 +35,7 @@ const EVERYTHING: &[&str] = &[
     "cli",
     "clock",
     "config",
+    "log",
     "management",
     "message",
     "metrics",

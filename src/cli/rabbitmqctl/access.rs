@@ -8,12 +8,12 @@ use super::{Call, Command, Done, MANY, Refusal, command, status};
 use serde_json::{Value, json};
 
 pub(super) const COMMANDS: &[Command] = &[
-    command("add_user", (1, 2), add_user, "<username> [<password>]"),
+    command("add_user", (1, 2), add_user, "<username> <password>"),
     command("delete_user", (1, 1), delete_user, "<username>"),
-    command("change_password", (1, 2), change_password, "<username> [<password>]"),
+    command("change_password", (1, 2), change_password, "<username> <password>"),
     command("clear_password", (1, 1), clear_password, "<username>"),
     command("set_user_tags", (1, MANY), set_user_tags, "<username> <tag> [...]"),
-    command("authenticate_user", (1, 2), authenticate_user, "<username> [<password>]"),
+    command("authenticate_user", (1, 2), authenticate_user, "<username> <password>"),
     command("set_permissions", (4, 4), set_permissions, "[--vhost <vhost>] <username> <conf> <write> <read>"),
     command("clear_permissions", (1, 1), clear_permissions, "[--vhost <vhost>] <username>"),
     command(

@@ -8,7 +8,7 @@ use super::{Call, Command, Done, MANY, Refusal, command, status};
 use serde_json::Value;
 
 pub(super) const COMMANDS: &[Command] = &[
-    command("list_queues", (0, MANY), queues, "[--vhost <vhost>] [--no-table-headers] [<column>, ...]"),
+    command("list_queues", (0, MANY), queues, QUEUES_USAGE),
     command("list_exchanges", (0, MANY), exchanges, "[--vhost <vhost>] [--no-table-headers] [<column>, ...]"),
     command("list_bindings", (0, MANY), bindings, "[--vhost <vhost>] [--no-table-headers] [<column>, ...]"),
     command("list_connections", (0, MANY), connections, "[--no-table-headers] [<column>, ...]"),
@@ -25,6 +25,9 @@ pub(super) const COMMANDS: &[Command] = &[
     command("list_parameters", (0, 0), parameters, "[--vhost <vhost>] [--no-table-headers]"),
     command("list_global_parameters", (0, 0), global_parameters, "[--no-table-headers]"),
 ];
+
+const QUEUES_USAGE: &str = "[--vhost <vhost>] [--online] [--offline] [--local] [--no-table-headers] [<column>, ...] \
+                            [--timeout <timeout>]";
 
 /// A column, and where in the management API's answer its value is.
 #[derive(Clone, Copy)]
@@ -225,13 +228,17 @@ const POLICY: &[Column] = &[
     field("priority"),
 ];
 
-/// Lists what `segments` leads to: `shown` of `columns`.
+/// Lists what `segments` leads to.
 fn write(call: &mut Call, segments: &[&str], columns: &[Column]) -> Done {
     let listed = call.client.get(&path(segments))?;
     write_items(call, &listed, columns)
 }
 
 fn write_items(call: &mut Call, listed: &Value, columns: &[Column]) -> Done {
+    write_rows(call, listed, columns, call.typed.has_headers())
+}
+
+fn write_rows(call: &mut Call, listed: &Value, columns: &[Column], headers: bool) -> Done {
     let rows: Vec<Vec<Cell>> = listed
         .as_array()
         .into_iter()
@@ -239,8 +246,7 @@ fn write_items(call: &mut Call, listed: &Value, columns: &[Column]) -> Done {
         .map(|item| columns.iter().map(|column| column.cell(item)).collect())
         .collect();
     let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
-    let (format, headers) = (call.typed.format(), call.typed.has_headers());
-    Ok(write_list(call.out, format, headers, &names, &rows)?)
+    Ok(write_list(call.out, call.typed.format(), headers, &names, &rows)?)
 }
 
 /// The columns that were typed, or the first `usual` of those that there are.
@@ -352,23 +358,24 @@ fn topic_permissions(call: &mut Call) -> Done {
 fn user_permissions(call: &mut Call) -> Done {
     let user = call.argument(0).to_owned();
     call.banner(&format!("Listing permissions for user \"{user}\" ..."))?;
-    let columns = [field("vhost"), field("configure"), field("write"), field("read")];
-    of_user(call, &user, "permissions", &columns)
+    let listed = of_user(call, &user, "permissions")?;
+    write_items(call, &listed, &[field("vhost"), field("configure"), field("write"), field("read")])
 }
 
 fn user_topic_permissions(call: &mut Call) -> Done {
     let user = call.argument(0).to_owned();
     call.banner(&format!("Listing topic permissions for user \"{user}\" ..."))?;
-    let columns = [field("vhost"), field("exchange"), field("write"), field("read")];
-    of_user(call, &user, "topic-permissions", &columns)
+    let listed = of_user(call, &user, "topic-permissions")?;
+    // Of all lists this one has no header.
+    write_rows(call, &listed, &[field("vhost"), field("exchange"), field("write"), field("read")], false)
 }
 
-fn of_user(call: &mut Call, user: &str, what: &str, columns: &[Column]) -> Done {
-    match write(call, &["users", user, what], columns) {
-        Err(Refusal::Client(ClientError::NotFound(_))) => {
+fn of_user(call: &mut Call, user: &str, what: &str) -> Result<Value, Refusal> {
+    match call.client.get(&path(&["users", user, what])) {
+        Err(ClientError::NotFound(_)) => {
             Err(Refusal::Error(status::UNAVAILABLE, format!("{{:no_such_user, \"{user}\"}}")))
         }
-        done => done,
+        listed => Ok(listed?),
     }
 }
 

@@ -109,7 +109,10 @@ fn commands() -> impl Iterator<Item = &'static Command> {
 pub(super) fn run(arguments: &[String], out: &mut dyn Write, errors: &mut dyn Write) -> u8 {
     let typed = match Typed::parse(arguments) {
         Ok(typed) => typed,
-        Err(problem) => return complain(errors, &arguments.join(" "), None, Refusal::Usage(problem)),
+        Err(problem) => {
+            let meant = commands().find(|command| arguments.iter().any(|word| word == command.name));
+            return complain(errors, &arguments.join(" "), meant, Refusal::Usage(problem));
+        }
     };
     if typed.command.is_empty() || typed.command == "help" || typed.has("--help") {
         let code = if typed.command.is_empty() && !typed.has("--help") { status::USAGE } else { 0 };
