@@ -253,8 +253,42 @@ fn is_guest(user: &User) -> bool {
 mod tests {
     use super::*;
 
+    /// The words of a line of documentation: what stands in single quotes is one, and several spaces end them.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for (index, part) in line.split("  ").next().unwrap_or_default().split('\'').enumerate() {
+            match index % 2 {
+                1 => words.push(part.to_owned()),
+                _ => words.extend(part.split_whitespace().map(str::to_owned)),
+            }
+        }
+        words
+    }
+
     #[test]
     fn all_commands_can_be_typed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_readme_and_help_show_can_be_typed() {
+        let mut help = Vec::new();
+        let mut commands = vec![Arguments::command()];
+        while let Some(command) = commands.pop() {
+            help.extend(command.get_after_help().map(ToString::to_string));
+            help.extend(command.get_about().map(ToString::to_string));
+            commands.extend(command.get_subcommands().cloned());
+        }
+        let texts = help.join("\n").replace(": leveret ", "\nleveret ") + include_str!("../README.md");
+        let lines: Vec<&str> =
+            texts.lines().map(str::trim).filter(|line| line.starts_with("leveret ctl ")).collect();
+        assert!(lines.len() > 20, "{lines:?}");
+        for line in lines {
+            let line =
+                line.split(" <").next().unwrap_or_default().split(" shows ").next().unwrap_or_default();
+            if let Err(error) = Arguments::try_parse_from(words(line)) {
+                assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp, "{line}: {error}");
+            }
+        }
     }
 }

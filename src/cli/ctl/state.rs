@@ -91,7 +91,7 @@ fn mebibytes(bytes: &Value) -> String {
 
 /// Asks who the user is.
 pub(super) fn ping(client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
-    let user = client.get(&path(&["whoami"])).about(|| "no ping".to_owned())?;
+    let user = client.get(&path(&["whoami"])).about(|| "ping failed".to_owned())?;
     writeln!(out, "{} answers user '{}'", client.url(), printable(&cell(&user["name"])))?;
     Ok(())
 }
