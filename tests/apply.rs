@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)] // A test fails where it stands.
 
 #[path = "management/client.rs"]
-#[allow(dead_code, reason = "each test program uses a part of it")]
 mod client;
 
 use client::TestBroker;

@@ -26,7 +26,8 @@ Examples:
 
 It takes vhosts, users, permissions, policies, exchanges, queues and bindings from the file; settings such as listeners need a \
 restart. Users and vhosts are only deleted if the file lists some, and the user who asks never is. A queue that holds messages \
-is not deleted, and not declared anew: that is told, and it ends with 1.";
+is not deleted, and not declared anew: that is told, and it ends with 1. What is published to a queue or an exchange in the \
+moment in which it is declared anew does not reach it.";
 
 /// Makes a running broker match a configuration file, and shows how
 #[derive(Args, Debug)]
