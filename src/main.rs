@@ -60,6 +60,8 @@ enum Command {
         file: PathBuf,
     },
     Ctl(cli::Ctl),
+    Definitions(cli::Definitions),
+    Apply(cli::Apply),
     /// Does what RabbitMQ's command of that name does, for scripts; a link of that name to this program does so too
     ///
     /// `leveret rabbitmqctl help` lists the commands that are there. They use the management API: LEVERET_URL, LEVERET_USER and
@@ -85,6 +87,8 @@ fn main() -> ExitCode {
     let Arguments { command, place } = Arguments::parse();
     match command {
         Some(Command::Ctl(command)) => cli::run_ctl(&command),
+        Some(Command::Apply(command)) => cli::run_apply(&command),
+        Some(Command::Definitions(command)) => cli::run_definitions(&command),
         Some(Command::Rabbitmqctl { arguments }) => cli::run_rabbitmqctl(&arguments),
         Some(Command::Completions { shell }) => complete(shell),
         Some(Command::Check { file }) => {

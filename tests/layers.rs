@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["broker", "clock", "message", "net"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone.
-    ("cli", &[]),
+    ("cli", &["broker", "config", "server"]),
     ("lib", EVERYTHING),
     ("main", EVERYTHING),
 ];
