@@ -58,7 +58,7 @@ pub(super) fn set_vhost_limit(limits: &mut VhostLimits, name: &str, value: &Valu
 }
 
 /// The limit of that name.
-fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
+pub(super) fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
     match name {
         "max-connections" => Some(&mut limits.max_connections),
         "max-queues" => Some(&mut limits.max_queues),

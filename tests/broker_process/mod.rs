@@ -38,8 +38,6 @@ struct Process {
     asked_to_stop: bool,
 }
 
-const DISK_FREE: &str = "LEVERET__LIMITS__DISK_FREE_BYTES";
-
 /// A folder that is named after `test` and belongs to this run alone.
 pub(crate) fn folder_of(test: &str) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
@@ -85,10 +83,6 @@ impl BrokerProcess {
             command.env(DISK_FREE, "1000000");
         }
         let errors = File::options().create(true).append(true).open(log).expect("the log can be made");
-        // How full the machine's own disk is matters only to tests that say so.
-        if !command.get_envs().any(|(name, _)| name == DISK_FREE) {
-            command.env(DISK_FREE, "0");
-        }
         let mut child = command
             .arg("--data-dir")
             .arg(data)

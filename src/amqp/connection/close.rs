@@ -115,7 +115,7 @@ impl Connection {
 
     fn check_heartbeat(&mut self, now: Millis) {
         // A peer that is not read from can't be heard.
-        if !self.blocked && self.heartbeat.dead_at().is_some_and(|at| at <= now) {
+        if !self.blocked && self.heartbeat.is_dead(now) {
             self.log_end(End::Faulty, "missed heartbeats");
             self.release();
             self.stage = Stage::Closed;

@@ -4,9 +4,9 @@ use crate::broker::exchange::{Binding, Destination, Exchange};
 use crate::broker::policy::PolicyKind;
 use crate::broker::queue::QueueHandle;
 use crate::broker::{Broker, VirtualHost};
-use crate::management::limits::vhost_limits_json;
 use crate::management::permissions::{permission_json, topic_permission_json};
-use crate::management::{ManagementSettings, bindings, exchanges, json, parameters, policies, queues, users};
+use crate::management::users::user_json;
+use crate::management::{ManagementSettings, bindings, exchanges, json, parameters, policies, queues};
 use serde_json::{Map, Value, json};
 
 /// All there is to export.
@@ -22,7 +22,7 @@ pub(super) fn everything(broker: &Broker, settings: &ManagementSettings) -> Valu
         "rabbitmq_version": settings.version,
         "product_name": settings.product,
         "product_version": settings.version,
-        "users": broker.users().list().iter().map(|user| users::user_json(user)).collect::<Vec<_>>(),
+        "users": broker.users().list().iter().map(|user| user_json(user)).collect::<Vec<_>>(),
         "vhosts": vhosts.iter().map(|vhost| self::vhost(vhost)).collect::<Vec<_>>(),
         "permissions": permissions.list().iter().map(permission_json).collect::<Vec<_>>(),
         "topic_permissions": permissions.list_topics().iter().map(topic_permission_json).collect::<Vec<_>>(),
@@ -46,7 +46,7 @@ pub(super) fn of_vhost(broker: &Broker, vhost: &VirtualHost, settings: &Manageme
     };
     json!({
         "rabbit_version": settings.version,
-        "parameters": nameless(parameters_of),
+        "parameters": parameters_of(broker, vhost),
         "policies": policies_of(broker, vhost),
         "queues": nameless(queues_of),
         "exchanges": nameless(exchanges_of),
@@ -88,15 +88,7 @@ fn parameters_of(broker: &Broker, vhost: &VirtualHost) -> Vec<Value> {
         .map(|(key, value)| parameters::parameter_json(key, value))
         .collect();
     found.extend(parameters::policies_json(vhost, PolicyKind::Operator, "operator_policy"));
-    let limits = vhost_limits_json(&vhost.settings().limits);
-    if !limits.is_empty() {
-        found.push(json!({
-            "component": "vhost-limits",
-            "vhost": &**vhost.name(),
-            "name": "limits",
-            "value": limits,
-        }));
-    }
+    found.extend(parameters::vhost_limits(vhost));
     found
 }
 

@@ -11,6 +11,7 @@ use crate::broker::{Broker, Turn, VirtualHost};
 use crate::management::answer::ApiError;
 use crate::management::json::{table_from_json, value_from_json};
 use crate::management::limits::set_vhost_limit;
+use crate::management::parameters::LIMITS;
 use crate::management::request::Fields;
 use crate::management::users::{password, set_user_limit, tags, user_tags};
 use crate::message::{FieldTable, Value as Argument};
@@ -182,7 +183,7 @@ impl<'a> Import<'a> {
             "operator_policy" => {
                 self.set_policy(PolicyKind::Operator, fields, &fields.object("value")?, turn)
             }
-            "vhost-limits" => {
+            LIMITS => {
                 let mut settings = (*vhost.settings()).clone();
                 for (limit, value) in fields.object("value")? {
                     set_vhost_limit(&mut settings.limits, &limit, &value)?;

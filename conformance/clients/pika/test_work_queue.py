@@ -61,7 +61,7 @@ def test_prefetch_one_gives_each_worker_one_task_at_a_time(connect, name):
     assert sorted([kept.body, *done]) == [b"0", b"1", b"2", b"3", b"4", b"5"]
 
 
-def test_requeued_messages_come_back_in_order(connect, name):
+def test_requeue_brings_messages_back_in_order(connect, name):
     client, queue = connect(), name("tasks")
     channel = client.channel()
     channel.queue_declare(queue)
@@ -74,7 +74,7 @@ def test_requeued_messages_come_back_in_order(connect, name):
     assert channel.basic_get(queue) == (None, None, None)
 
 
-def test_closing_a_channel_requeues_what_it_had(connect, name):
+def test_requeue_of_what_a_closed_channel_had(connect, name):
     client, queue = connect(), name("tasks")
     publisher, worker = client.channel(), client.channel()
     publisher.queue_declare(queue)
@@ -86,7 +86,7 @@ def test_closing_a_channel_requeues_what_it_had(connect, name):
     assert (body, method.redelivered) == (b"task", True)
 
 
-def test_a_consumer_is_told_that_its_queue_was_deleted(connect, name):
+def test_cancelled_consumer_is_told_that_its_queue_was_deleted(connect, name):
     client, queue = connect(), name("tasks")
     channel = client.channel()
     channel.queue_declare(queue)
@@ -97,7 +97,7 @@ def test_a_consumer_is_told_that_its_queue_was_deleted(connect, name):
     assert cancelled[0].method.consumer_tag == inbox.tag
 
 
-def test_a_cancelled_consumer_gets_nothing_more(connect, name):
+def test_a_consumer_gets_nothing_more_once_it_has_cancelled(connect, name):
     client, queue = connect(), name("tasks")
     channel = client.channel()
     channel.queue_declare(queue)

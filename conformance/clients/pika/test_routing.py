@@ -49,7 +49,7 @@ def test_routing_by_key(channel, name):
     assert drain(channel, all_levels) == [b"info", b"error"]
 
 
-def test_topics(channel, name):
+def test_topology_of_topics(channel, name):
     exchange = name("animals")
     channel.exchange_declare(exchange, "topic")
     queues = {pattern: bound_queue(channel, name, exchange, pattern)

@@ -65,7 +65,7 @@ class Flow:
             self.connection.close()
 
 
-def test_many_messages_in_flight(broker_url, name):
+def test_order_of_many_messages_in_flight(broker_url, name):
     loop, queue = asyncio.new_event_loop(), name("queue")
     flow = Flow(broker_url, queue, loop)
     loop.run_until_complete(asyncio.wait_for(flow.finished, 30))

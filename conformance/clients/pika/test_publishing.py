@@ -21,7 +21,7 @@ def test_confirms(connect, name):
     assert client.channel().queue_declare(queue, passive=True).method.message_count == 20
 
 
-def test_a_mandatory_message_that_no_queue_takes_is_returned(connect, name):
+def test_returns_of_mandatory_messages_that_no_queue_takes(connect, name):
     channel, key = connect().channel(), name("nowhere")
     channel.confirm_delivery()
     with pytest.raises(UnroutableError) as unroutable:
@@ -38,7 +38,7 @@ def test_a_mandatory_message_that_no_queue_takes_is_returned(connect, name):
     assert channel.basic_get(queue, auto_ack=True)[2] == b"body"
 
 
-def test_a_mandatory_message_is_returned_without_confirms_too(connect, name):
+def test_returns_without_confirms(connect, name):
     client, returned = connect(), []
     channel = client.channel()
     channel.add_on_return_callback(lambda _channel, method, _properties, body: returned.append((method, body)))
@@ -59,7 +59,7 @@ def test_a_full_queue_that_rejects_publishes_nacks_them(connect, name):
     assert channel.basic_get(queue, auto_ack=True)[2] == b"fits again"
 
 
-def test_transactions(connect, name):
+def test_transaction_is_committed_or_rolled_back(connect, name):
     client, queue = connect(), name("queue")
     channel, observer = client.channel(), client.channel()
     observer.queue_declare(queue)
@@ -98,7 +98,7 @@ def test_confirms_and_transactions_exclude_each_other(connect):
     assert refused.value.reply_text == "PRECONDITION_FAILED - cannot switch from tx to confirm mode"
 
 
-def test_priorities(connect, name):
+def test_priority_decides_the_order(connect, name):
     client, queue = connect(), name("queue")
     channel = client.channel()
     channel.queue_declare(queue, arguments={"x-max-priority": 5})
@@ -109,7 +109,7 @@ def test_priorities(connect, name):
 
 
 @pytest.mark.parametrize("frame_max", [131072, 4096])
-def test_a_large_message_both_ways(connect, name, frame_max):
+def test_large_message_both_ways(connect, name, frame_max):
     client, queue = connect(frame_max=frame_max), name("queue")
     channel = client.channel()
     channel.queue_declare(queue)

@@ -74,7 +74,7 @@ def test_an_expired_message_is_dead_lettered(connect, name):
     assert "original-expiration" not in message.properties.headers["x-death"][0]
 
 
-def test_a_failing_message_is_retried_after_a_pause_then_parked(connect, name):
+def test_retry_after_a_pause_then_parking(connect, name):
     client = connect()
     channel = client.channel()
     work, retry, parked = name("work"), name("retry"), name("parked")

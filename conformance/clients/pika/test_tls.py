@@ -4,22 +4,23 @@ import os
 import shutil
 import ssl
 import subprocess
+import urllib.parse
 
 import pika
 import pytest
 
-from broker import Broker
+import brokers
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make certificates with"),
-    pytest.mark.skipif("LEVERET_TEST_URL" in os.environ, reason="the broker at the URL has certificates of its own"),
+    pytest.mark.skipif("LEVERET_BINARY" not in os.environ, reason="other brokers have certificates of their own"),
 ]
 
 CONFIG = """
 [tls]
-certificate = "server.pem"
-key = "server.key"
-ca_certificates = "ca.pem"
+certificate = "{folder}/server.pem"
+key = "{folder}/server.key"
+ca_certificates = "{folder}/ca.pem"
 client_certificates = "required"
 [[users]]
 name = "O=Shop,CN=worker"
@@ -50,17 +51,16 @@ def certificates(tmp_path_factory):
         openssl("req", "-new", *key, "-keyout", f"{name}.key", "-out", "request.pem", "-subj", subject)
         openssl("x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
                 "-days", "2", "-extfile", "extensions", "-out", f"{name}.pem")
-    (folder / "leveret.toml").write_text(CONFIG)
+    (folder / "leveret.toml").write_text(CONFIG.format(folder=folder))
     return folder
 
 
 @pytest.fixture(scope="module")
 def port(certificates):
     """Where a broker with these certificates speaks TLS."""
-    broker = Broker("--config", certificates / "leveret.toml", cwd=certificates)
-    broker.start()
-    yield broker.port_of("amqps")
-    broker.stop()
+    config = certificates / "leveret.toml"
+    with brokers.leveret(os.environ["LEVERET_BINARY"], "--config", config, scheme="amqps") as url:
+        yield urllib.parse.urlsplit(url).port
 
 
 def parameters(certificates, port, client="client"):

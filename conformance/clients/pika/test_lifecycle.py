@@ -3,7 +3,8 @@
 import pika
 import pytest
 from adapters import Inbox
-from pika.exceptions import ChannelClosedByBroker, ProbableAccessDeniedError, ProbableAuthenticationError
+from pika.exceptions import (ChannelClosedByBroker, ConnectionClosedByBroker, ProbableAccessDeniedError,
+                             ProbableAuthenticationError)
 
 
 def refusal(channel, call, *arguments, **options):
@@ -25,7 +26,7 @@ def exists(client, queue):
     return True
 
 
-def test_an_exclusive_queue_belongs_to_its_connection(connect, name):
+def test_exclusive_queue_belongs_to_its_connection(connect, name):
     owner, other, queue = connect(), connect(), name("mine")
     owner.channel().queue_declare(queue, exclusive=True)
     code, text = refusal(other.channel(), "queue_declare", queue, passive=True)
@@ -35,7 +36,7 @@ def test_an_exclusive_queue_belongs_to_its_connection(connect, name):
     assert not exists(other, queue)
 
 
-def test_an_exclusive_consumer_keeps_others_out(connect, name):
+def test_exclusive_consumer_keeps_others_out(connect, name):
     client, queue = connect(), name("queue")
     channel = client.channel()
     channel.queue_declare(queue)
@@ -77,7 +78,7 @@ def test_a_server_named_queue(connect):
     assert channel.basic_get("", auto_ack=True)[2] == b"found by the last name declared"
 
 
-def test_a_refused_channel_leaves_its_connection_usable(connect, name):
+def test_missing_queues_refuse_a_channel_and_leave_its_connection_usable(connect, name):
     client, queue = connect(), name("queue")
     assert refusal(client.channel(), "queue_declare", queue, passive=True) == (
         404, f"NOT_FOUND - no queue '{queue}' in vhost '/'")
@@ -130,7 +131,7 @@ def test_many_channels(connect, name):
     assert client.channel().channel_number in numbers, "closed channel numbers are used again"
 
 
-def test_heartbeats_are_negotiated_and_keep_an_idle_connection(connect):
+def test_heartbeat_is_negotiated_and_keeps_an_idle_connection(connect):
     proposed = []
 
     def shorter(_connection, server_value):
@@ -144,15 +145,38 @@ def test_heartbeats_are_negotiated_and_keep_an_idle_connection(connect):
     assert client.channel().is_open
 
 
-def test_a_wrong_password_is_refused(broker_url):
+def test_login_is_refused_with_a_wrong_password(broker_url):
     parameters = pika.URLParameters(broker_url)
     parameters.credentials = pika.PlainCredentials("guest", "wrong")
     with pytest.raises(ProbableAuthenticationError, match="ACCESS_REFUSED - Login was refused using authentication"):
         pika.BlockingConnection(parameters)
 
 
-def test_an_unknown_vhost_is_refused(broker_url):
+def test_login_is_refused_to_an_unknown_vhost(broker_url):
     parameters = pika.URLParameters(broker_url)
     parameters.virtual_host = "nowhere"
     with pytest.raises(ProbableAccessDeniedError, match=r"\(530\) 'NOT_ALLOWED - vhost nowhere not found'"):
         pika.BlockingConnection(parameters)
+
+
+def test_reconnect_after_the_broker_has_closed_the_connection(connect, name):
+    client, queue = connect(), name("queue")
+    channel = client.channel()
+    channel.queue_declare(queue)
+    with pytest.raises(ConnectionClosedByBroker) as closed:
+        channel.basic_qos(prefetch_size=5)
+    assert (closed.value.reply_code, closed.value.reply_text) == (540, "NOT_IMPLEMENTED - prefetch_size!=0 (5)")
+    assert not client.connection.is_open
+    channel = connect().channel()
+    channel.basic_publish("", queue, b"after")
+    assert channel.basic_get(queue, auto_ack=True)[2] == b"after"
+
+
+def test_blocked_handlers_hear_nothing_from_a_broker_that_has_room(connect, name):
+    client, queue, told = connect(), name("queue"), []
+    client.connection.add_on_connection_blocked_callback(lambda *_: told.append("blocked"))
+    client.connection.add_on_connection_unblocked_callback(lambda *_: told.append("unblocked"))
+    channel = client.channel()
+    channel.queue_declare(queue)
+    channel.basic_publish("", queue, b"goes")
+    assert (channel.basic_get(queue, auto_ack=True)[2], told) == (b"goes", [])
