@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[allow(dead_code)] // Each test program uses a part of it.
 mod broker_process;
 
 use broker_process::{BrokerProcess, folder_of};
@@ -86,9 +85,9 @@ fn the_unit_is_one_that_systemd_takes() {
 
 #[test]
 fn the_configurations_for_containers_are_sound() {
-    let none = std::iter::empty::<(String, String)>;
+    let none: [(&str, &str); 0] = [];
     let text = fs::read_to_string(root().join("docker/leveret.toml")).unwrap();
-    Config::load_from(&text, "docker/leveret.toml", none()).unwrap();
+    Config::load_from(&text, "docker/leveret.toml", none).unwrap();
     // The image's variables are the broker's.
     let dockerfile = fs::read_to_string(root().join("docker/Dockerfile")).unwrap();
     let variables: Vec<(String, String)> = dockerfile
@@ -97,7 +96,7 @@ fn the_configurations_for_containers_are_sound() {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     assert_eq!(variables.len(), 7);
-    let config = Config::load_from("", "nothing", variables.into_iter()).unwrap();
+    let config = Config::load_from("", "nothing", variables).unwrap();
     assert_eq!(config.listeners.prometheus.bind, "[::]:15692".parse().unwrap());
     if is_there("promtool") {
         let config = root().join("docker/prometheus.yml");
