@@ -43,14 +43,24 @@ impl Answered {
     }
 }
 
+/// Keeps nothing, on ports of the system's choice.
+pub(crate) fn in_memory() -> Config {
+    let mut config = on_free_ports();
+    config.store.engine = Engine::Memory;
+    config
+}
+
+pub(crate) fn on_free_ports() -> Config {
+    let mut config = Config::default();
+    config.listeners.amqp.bind = SocketAddr::from(([127, 0, 0, 1], 0));
+    config.listeners.http.bind = config.listeners.amqp.bind;
+    config.listeners.prometheus.bind = config.listeners.amqp.bind;
+    config
+}
+
 impl TestBroker {
     pub(crate) fn start() -> TestBroker {
-        let mut config = Config::default();
-        config.store.engine = Engine::Memory;
-        config.listeners.amqp.bind = SocketAddr::from(([127, 0, 0, 1], 0));
-        config.listeners.http.bind = config.listeners.amqp.bind;
-        config.listeners.prometheus.bind = config.listeners.amqp.bind;
-        TestBroker::with(config)
+        TestBroker::with(in_memory())
     }
 
     pub(crate) fn with(config: Config) -> TestBroker {
