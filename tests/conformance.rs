@@ -10,6 +10,7 @@ use leveret_conformance::{
     Broker as Kind, Management, Options, TcpTransport, differences, library, suite, url,
 };
 use std::fmt::Write;
+use std::time::Duration;
 
 #[test]
 fn the_built_broker_passes_every_case() {
@@ -19,7 +20,7 @@ fn the_built_broker_passes_every_case() {
     let management =
         Management { address: broker.management(), user: "guest".into(), password: "guest".into() };
     let (address, options) = url::parse(&broker.url).unwrap();
-    let options = Options { broker: Some(Kind::Leveret), ..options };
+    let options = Options { broker: Some(Kind::Leveret), timeout: Duration::from_secs(15), ..options };
     let connect = || -> Box<dyn leveret_conformance::Transport> {
         Box::new(TcpTransport::new(&address, Some(management.clone())))
     };

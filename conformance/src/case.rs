@@ -124,6 +124,11 @@ impl Case {
         Ok(Self { name: name.into(), rule: rule.join(" "), lines, steps })
     }
 
+    /// Whether what it expects depends on the clock.
+    pub fn lets_time_pass(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.action, Action::Advance(_)))
+    }
+
     /// Whether some of its lines are for one broker only.
     pub fn differs(&self) -> bool {
         self.steps.iter().any(|step| step.broker.is_some())

@@ -41,7 +41,7 @@ struct Arguments {
     #[arg(long)]
     broker: Option<String>,
     /// Seconds to wait for a frame that is expected
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 15)]
     timeout: u64,
     /// Where the cases are
     #[arg(long)]

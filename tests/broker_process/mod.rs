@@ -159,8 +159,7 @@ impl BrokerProcess {
     /// Where its management API listens. To be asked once, as it says so once.
     pub(crate) fn management(&self) -> String {
         let process = self.process.as_ref().expect("this test started it");
-        let port =
-            process.port_after("http://127.0.0.1:").expect("the broker says where its management API is");
+        let port = process.port_after("http://").expect("the broker says where its management API is");
         format!("127.0.0.1:{port}")
     }
 
@@ -198,16 +197,17 @@ impl BrokerProcess {
 impl Process {
     /// The port of the line that says where it listens.
     fn port(&self) -> Option<u16> {
-        self.port_after("listening on amqp://127.0.0.1:")
+        self.port_after("listening on amqp://")
     }
 
-    /// The port that the next line with this text says behind it.
+    /// The port of the address that the next line with this text has behind it.
     fn port_after(&self, text: &str) -> Option<u16> {
         let deadline = Instant::now() + START;
         loop {
             let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()?;
             if let Some((_, rest)) = line.split_once(text) {
-                return rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
+                let address = rest.trim().split('/').next()?;
+                return address.rsplit(':').next()?.parse().ok();
             }
         }
     }

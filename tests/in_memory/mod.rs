@@ -121,7 +121,7 @@ impl Line {
             match flow {
                 Flow::More => {}
                 Flow::Closed => {
-                    self.session.handle_disconnect(now);
+                    self.session.handle_disconnect(None, now);
                     self.closed = true;
                     return true;
                 }
@@ -174,7 +174,7 @@ impl Transport for InMemory {
 
     fn close(&mut self, connection: ConnectionId) {
         if let Some(mut line) = self.connections.remove(&connection) {
-            line.session.handle_disconnect(self.clock.now());
+            line.session.handle_disconnect(None, self.clock.now());
         }
         self.settle();
     }

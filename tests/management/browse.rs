@@ -1,6 +1,6 @@
 //! Looking at messages without touching them, and moving them.
 
-use crate::client::{TestBroker, in_memory, on_free_ports};
+use crate::client::{TestBroker, in_memory};
 use futures_lite::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
@@ -199,7 +199,7 @@ fn what_has_no_way_to_go_stays() {
 #[test]
 fn what_was_moved_is_there_once_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let start = |path: &Path| TestBroker::with(Config { data_dir: path.to_owned(), ..on_free_ports() });
+    let start = |path: &Path| TestBroker::with(Config { data_dir: path.to_owned(), ..Config::default() });
     let broker = start(directory.path());
     declare(&broker, "from", &json!({}));
     declare(&broker, "to", &json!({}));

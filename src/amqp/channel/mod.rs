@@ -94,12 +94,7 @@ impl Context<'_> {
         exchange: &Exchange,
         routing_key: &[u8],
     ) -> Result<(), AmqpError> {
-        let definition = exchange.definition();
-        if &*definition.kind != "topic" {
-            return Ok(());
-        }
-        let permissions = self.amqp.broker.permissions();
-        Ok(self.grants.check_topic(permissions, access, &definition.name, routing_key)?)
+        Ok(self.grants.check_topic(self.amqp.broker.permissions(), access, exchange, routing_key)?)
     }
 
     /// Checks that the user may bind, and unbind.
@@ -286,7 +281,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<Handled, AmqpError> {
         if self.closing {
-            return Ok(self.handle_closing(frame, context));
+            return self.handle_closing(frame, context);
         }
         let result = match frame.kind {
             frame::METHOD => self.handle_method(frame.payload, context),
@@ -314,12 +309,14 @@ impl Channel {
         }
     }
 
-    /// After an error only the answer to it counts.
-    fn handle_closing(&self, frame: Frame<'_>, context: &mut Context<'_>) -> Handled {
+    /// After an error only the answer to it counts. The number is not free until then.
+    fn handle_closing(&self, frame: Frame<'_>, context: &mut Context<'_>) -> Result<Handled, AmqpError> {
+        const OPEN: (u16, u16) = (20, 10);
         const CLOSE: (u16, u16) = (20, 40);
         const CLOSE_OK: (u16, u16) = (20, 41);
         match (frame.kind, method::ids(frame.payload)) {
-            (frame::METHOD, CLOSE_OK) => return Handled::Closed,
+            (frame::METHOD, CLOSE_OK) => return Ok(Handled::Closed),
+            (frame::METHOD, OPEN) => return Err(AmqpError { method: Some(OPEN), ..second_open() }),
             // Both ends closed at once: each answers the other.
             (frame::METHOD, CLOSE) => {
                 let ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
@@ -327,7 +324,7 @@ impl Channel {
             }
             _ => {}
         }
-        Handled::Open
+        Ok(Handled::Open)
     }
 
     fn fail(&mut self, error: &AmqpError, context: &mut Context<'_>) {
@@ -384,9 +381,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<Handled, AmqpError> {
         match method {
-            channel::AMQPMethod::Open(_) => {
-                Err(AmqpError::new(ReplyCode::ChannelError, "second 'channel.open' seen"))
-            }
+            channel::AMQPMethod::Open(_) => Err(second_open()),
             channel::AMQPMethod::Flow(flow) if flow.active => {
                 let ok = channel::AMQPMethod::FlowOk(channel::FlowOk { active: true });
                 self.reply(AMQPClass::Channel(ok), context);
@@ -444,6 +439,10 @@ impl Channel {
 
 fn unimplemented() -> AmqpError {
     AmqpError::new(ReplyCode::CommandInvalid, "unimplemented method")
+}
+
+fn second_open() -> AmqpError {
+    AmqpError::new(ReplyCode::ChannelError, "second 'channel.open' seen")
 }
 
 /// RabbitMQ drops carriage returns and line feeds from names.

@@ -7,11 +7,10 @@ use crate::broker::permissions::Patterns;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{QueueDeclaration, QueueType};
 use crate::broker::users::User;
-use crate::broker::vhost_settings::VhostSettings;
 use crate::broker::{Broker, Turn, VirtualHost};
 use crate::management::answer::ApiError;
 use crate::management::json::{table_from_json, value_from_json};
-use crate::management::limits::{check_is_number, vhost_limit};
+use crate::management::limits::set_vhost_limit;
 use crate::management::parameters::LIMITS;
 use crate::management::request::Fields;
 use crate::management::users::{password, set_user_limit, tags, user_tags};
@@ -99,7 +98,7 @@ impl<'a> Import<'a> {
             }
         }
         for (limit, value) in fields.object("limits")? {
-            limit_vhost(&mut settings, &limit, &value)?;
+            set_vhost_limit(&mut settings.limits, &limit, &value)?;
         }
         if self.broker.vhost(name).is_none_or(|known| *known.settings() != settings) {
             self.broker.put_vhost(name, |current| *current = settings)?;
@@ -187,7 +186,7 @@ impl<'a> Import<'a> {
             LIMITS => {
                 let mut settings = (*vhost.settings()).clone();
                 for (limit, value) in fields.object("value")? {
-                    limit_vhost(&mut settings, &limit, &value)?;
+                    set_vhost_limit(&mut settings.limits, &limit, &value)?;
                 }
                 if *vhost.settings() != settings {
                     self.broker.put_vhost(vhost.name(), |current| *current = settings)?;
@@ -313,12 +312,4 @@ fn about(kind: &str, fields: &Fields, error: ApiError) -> ApiError {
 /// A text that has to be there.
 fn needed<'a>(fields: &'a Fields, name: &str) -> Result<&'a str, ApiError> {
     fields.text(name)?.ok_or_else(|| ApiError::bad_value("key_missing", name))
-}
-
-/// Sets a limit of a vhost by its name.
-fn limit_vhost(settings: &mut VhostSettings, name: &str, value: &Value) -> Result<(), ApiError> {
-    let limit = vhost_limit(&mut settings.limits, name)
-        .ok_or_else(|| ApiError::bad_request(format!("Unrecognised terms [{name}] in limits")))?;
-    *limit = Some(check_is_number(name, value).map_err(ApiError::bad_request)?);
-    Ok(())
 }
