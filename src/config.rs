@@ -90,6 +90,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// What is not wrong, and most likely not meant.
+    pub fn warnings(&self) -> Vec<Problem> {
+        references::warnings(self)
+    }
+
     /// Reads `file`, if one is given, and the process's environment; `data_dir` (from the command line) wins over both.
     /// No file is looked for by itself.
     ///

@@ -4,6 +4,7 @@ pub mod amqp;
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod log;
 pub mod management;
 pub mod message;
 pub mod metrics;

@@ -42,9 +42,9 @@ pub enum StartError {
     /// The definitions that the configuration names can't be imported.
     #[error("load_definitions: {0}")]
     Definitions(LoadError),
-    /// Something that the configuration declares can't be.
-    #[error("{0}")]
-    Declaration(Box<DeclarationError>),
+    /// Things that the configuration declares can't be.
+    #[error("{}", lines(.0))]
+    Declarations(Vec<DeclarationError>),
     /// A listener's address can't be had.
     #[error(
         "can't listen on {address}: {error}; set another address with {key} in the file, or with the variable {}",
@@ -74,6 +74,10 @@ pub struct DeclarationError {
     pub location: Option<Location>,
     /// What is wrong.
     pub error: BrokerError,
+}
+
+fn lines(errors: &[DeclarationError]) -> String {
+    errors.iter().map(DeclarationError::to_string).collect::<Vec<_>>().join("\n")
 }
 
 /// See the module.

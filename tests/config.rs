@@ -306,3 +306,25 @@ fn example_sets(example: &str, path: &str) -> bool {
         found == path
     })
 }
+
+#[test]
+fn a_user_who_can_not_do_anything_is_warned_of() {
+    let config = load(
+        r#"
+        users = [
+            { name = "app", password = "p" },
+            { name = "left-out", password = "p" },
+            { name = "watcher", password = "p", tags = ["monitoring"] },
+        ]
+        permissions = [{ user = "app", configure = "", write = ".*", read = ".*" }]
+        "#,
+    );
+    let warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            r#"leveret.toml:4: users[1]: user "left-out" may not open any vhost; give it an entry under [[permissions]]"#
+        ]
+    );
+    assert_eq!(Config::default().warnings(), []);
+}

@@ -87,6 +87,8 @@ fn everything_together() {
         ("rabbitmq_connections", 1.0),
         ("rabbitmq_channels", 1.0),
         ("rabbitmq_queues", 2.0),
+        ("rabbitmq_auth_attempts_total{protocol=\"amqp091\"}", 1.0),
+        ("rabbitmq_auth_attempts_failed_total{protocol=\"amqp091\"}", 0.0),
         ("rabbitmq_consumers", 0.0),
         ("rabbitmq_connections_opened_total", 1.0),
         ("rabbitmq_queues_created_total", 2.0),
@@ -180,7 +182,7 @@ fn names_and_types_are_those_of_rabbitmq() {
 }
 
 const ALL_FAMILIES: &str = "/metrics/detailed?family=connection_churn_metrics&family=node_coarse_metrics\
-    &family=node_metrics&family=node_persister_metrics&family=queue_coarse_metrics&family=queue_consumer_count\
+    &family=node_metrics&family=node_persister_metrics&family=auth_attempt_metrics&family=queue_coarse_metrics\
     &family=queue_metrics&family=queue_delivery_metrics&family=queue_age_metrics&family=channel_metrics\
     &family=channel_exchange_metrics&family=channel_queue_metrics&family=channel_queue_exchange_metrics\
     &family=connection_coarse_metrics&family=connection_metrics&family=exchange_metrics";

@@ -2,6 +2,7 @@
 //! two more, matched against routing keys.
 
 use super::error::{BrokerError, Resource, ResourceKind};
+use super::exchange::Exchange;
 use crate::message::Name;
 use crate::pattern::{Pattern, PatternError};
 use dashmap::DashMap;
@@ -211,6 +212,20 @@ impl Permissions {
         Grants::new(self, user, &resource.vhost).check(self, access, resource.kind, &resource.name)
     }
 
+    /// Checks once that the user may use a routing key with an exchange; only those of topic exchanges are restricted.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check_topic(
+        &self,
+        user: &Name,
+        access: Access,
+        exchange: &Exchange,
+        routing_key: &[u8],
+    ) -> Result<(), BrokerError> {
+        Grants::new(self, user, &exchange.definition().vhost).check_topic(self, access, exchange, routing_key)
+    }
+
     /// Whether the user may open the vhost at all.
     pub fn may_open(&self, user: &Name, vhost: &Name) -> bool {
         self.by_user_and_vhost.contains_key(&(user.clone(), vhost.clone()))
@@ -278,7 +293,7 @@ impl Grants {
         Err(BrokerError::AccessRefused(format!("{access} access to {resource} refused for user '{user}'")))
     }
 
-    /// Checks that the user may use a routing key with a topic exchange.
+    /// Checks that the user may use a routing key with an exchange; only those of topic exchanges are restricted.
     ///
     /// # Errors
     /// When it may not.
@@ -286,10 +301,15 @@ impl Grants {
         &mut self,
         permissions: &Permissions,
         access: Access,
-        exchange: &Name,
+        exchange: &Exchange,
         routing_key: &[u8],
     ) -> Result<(), BrokerError> {
+        let definition = exchange.definition();
+        if &*definition.kind != "topic" {
+            return Ok(());
+        }
         self.refresh(permissions);
+        let exchange = &definition.name;
         let Some(patterns) = self.topic(permissions, exchange) else { return Ok(()) };
         let key = String::from_utf8_lossy(routing_key);
         if patterns.allow(access, &key) {
@@ -320,6 +340,8 @@ impl Grants {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::exchange::{ExchangeDefinition, ExchangeTypes};
+    use crate::message::FieldTable;
 
     fn permission(configure: &str, write: &str, read: &str) -> Permission {
         let patterns = Arc::new(Patterns::new(configure, write, read).unwrap());
@@ -329,6 +351,19 @@ mod tests {
     fn topic_permission(write: &str, read: &str) -> TopicPermission {
         let patterns = Arc::new(TopicPatterns::new("u", "/", write, read).unwrap());
         TopicPermission { user: "u".into(), vhost: "/".into(), exchange: "amq.topic".into(), patterns }
+    }
+
+    fn exchange(kind: &str) -> Exchange {
+        let definition = ExchangeDefinition {
+            vhost: "/".into(),
+            name: "amq.topic".into(),
+            kind: kind.into(),
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            arguments: FieldTable::default(),
+        };
+        Exchange::new(definition, &ExchangeTypes::standard()).unwrap()
     }
 
     fn grants(permissions: &Permissions) -> Grants {
@@ -366,7 +401,7 @@ mod tests {
     fn topics_without_an_entry_are_free() {
         let permissions = Permissions::default();
         let mut grants = grants(&permissions);
-        let exchange: Name = "amq.topic".into();
+        let (exchange, other) = (exchange("topic"), exchange("direct"));
         assert!(grants.check_topic(&permissions, Access::Write, &exchange, b"a").is_ok());
         permissions.set_topic(topic_permission("^{username}[.]", ""));
         let mut check =
@@ -376,5 +411,7 @@ mod tests {
         let expected = "write access to topic 'a' in exchange 'amq.topic' in vhost '/' refused for user 'u'";
         assert_eq!(refusal, expected);
         assert!(check(Access::Read, "a").is_err());
+        assert!(permissions.check_topic(&"u".into(), Access::Read, &exchange, b"a").is_err());
+        assert!(permissions.check_topic(&"u".into(), Access::Read, &other, b"a").is_ok());
     }
 }

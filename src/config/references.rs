@@ -5,8 +5,27 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::diagnose::{Location, Problems, join, nearest};
-use super::{Binding, Config, DestinationType, Exchange, Permission, Policy, Queue, TopicPermission};
+use super::diagnose::{Location, Problem, Problems, join, nearest};
+use super::{Binding, Config, DestinationType, Exchange, Permission, Policy, Queue, TopicPermission, User};
+
+/// The tags that open the management API.
+const MANAGEMENT_TAGS: [&str; 4] = ["management", "policymaker", "monitoring", "administrator"];
+
+/// What is not wrong, and most likely not meant: users who can't do anything.
+pub(super) fn warnings(config: &Config) -> Vec<Problem> {
+    let can_do_something = |user: &User| {
+        user.tags.iter().any(|tag| MANAGEMENT_TAGS.contains(&tag.as_str()))
+            || config.permissions.iter().any(|permission| permission.user == user.name)
+    };
+    let useless = config.users.iter().filter(|user| !can_do_something(user));
+    let warning = |user: &User| {
+        let Location { file, line, key } = user.declared_at.clone()?;
+        let message =
+            format!("user {:?} may not open any vhost; give it an entry under [[permissions]]", user.name);
+        Some(Problem { file: Some(file), line: Some(line), key, message })
+    };
+    useless.filter_map(warning).collect()
+}
 
 /// Exchanges that every vhost has from the start. The default exchange is not among them: it takes no bindings.
 const PREDECLARED_EXCHANGES: [&str; 6] =

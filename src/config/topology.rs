@@ -56,7 +56,7 @@ impl Vhost {
     pub(super) fn built_in() -> Vhost {
         Vhost {
             name: DEFAULT_VHOST.to_owned(),
-            description: None,
+            description: Some("Default virtual host".to_owned()),
             tags: None,
             max_connections: None,
             max_queues: None,

@@ -4,6 +4,7 @@
 //! What lives but is not ready is stopping, or its store has failed; what does not live should be started again. An alarm is
 //! neither: consumers go on, and that is what clears it.
 
+use super::Management;
 use super::answer::{Answer, ApiError};
 use super::request::Request;
 use super::routes::{Needs, Route};
@@ -87,14 +88,18 @@ fn live(_: &Request) -> Result<Answer, ApiError> {
 }
 
 fn ready(request: &Request) -> Result<Answer, ApiError> {
-    if request.settings().shutdown.has_begun() {
-        return failed("the broker is stopping");
-    }
-    match request.broker().journal().failure() {
-        // What failed is in the log; who asks here may be anybody.
-        Some(_) => failed("the store has failed"),
+    match why_not_ready(&request.management) {
+        Some(reason) => failed(reason),
         None => ok(),
     }
+}
+
+fn why_not_ready(management: &Management) -> Option<&'static str> {
+    if management.settings.shutdown.has_begun() {
+        return Some("the broker is stopping");
+    }
+    // What failed is in the log; who asks here may be anybody.
+    management.broker.journal().failure().map(|_| "the store has failed")
 }
 
 /// The alarms in effect, by the names that RabbitMQ has for them here and in the old check.
@@ -264,73 +269,41 @@ fn aliveness(request: &Request) -> Result<Answer, ApiError> {
 mod tests {
     use super::*;
     use crate::broker::exchange::ExchangeTypes;
-    use crate::broker::users::User;
     use crate::broker::{Broker, BrokerLimits};
     use crate::clock::TestClock;
-    use crate::management::{Management, ManagementSettings};
+    use crate::management::ManagementSettings;
     use crate::message::{Position, QueueId};
     use crate::net::Shutdown;
     use crate::store::{Changes, Faults, FaultyStore, Journal, JournalOptions};
     use std::sync::Arc;
 
-    fn request(store: FaultyStore, shutdown: Shutdown) -> Request {
+    fn management(store: FaultyStore, shutdown: Shutdown) -> Management {
         let (journal, recovered) = Journal::open(Box::new(store), JournalOptions::default(), |_| ()).unwrap();
         let (types, limits) = (ExchangeTypes::standard(), BrokerLimits::default());
         let broker = Broker::open(Arc::new(journal), recovered, types, limits, 0).unwrap();
-        let settings = ManagementSettings {
-            node_name: String::new(),
-            product: String::new(),
-            version: String::new(),
-            cluster_name: String::new(),
-            listeners: Vec::new(),
-            body_bytes_max: 0,
-            field_table_depth_max: 0,
-            message_bytes_max: 0,
-            data_dir: None,
-            disk_free_limit_bytes: None,
-            memory_limit_bytes: None,
-            tls: None,
-            shutdown,
-        };
-        Request {
-            management: Management::new(Arc::new(broker), Arc::new(TestClock::at(0)), settings),
-            user: User::with_password("", "", [0; 4], Vec::new()).into(),
-            now: 0,
-            parameters: Vec::new(),
-            query: Vec::new(),
-            headers: axum::http::HeaderMap::new(),
-            body: bytes::Bytes::new(),
-            form: Vec::new(),
-        }
-    }
-
-    fn why_not_ready(request: &Request) -> Option<String> {
-        match ready(request).unwrap() {
-            Answer::Unavailable(answer) => Some(answer["reason"].as_str().unwrap_or_default().to_owned()),
-            _ => None,
-        }
+        let settings = ManagementSettings { shutdown, ..ManagementSettings::default() };
+        Management::new(Arc::new(broker), Arc::new(TestClock::at(0)), settings)
     }
 
     #[test]
-    fn a_broker_that_stops_is_not_ready_but_lives() {
+    fn a_broker_that_stops_is_not_ready() {
         let shutdown = Shutdown::default();
-        let request = request(FaultyStore::default(), shutdown.clone());
-        assert_eq!(why_not_ready(&request), None);
+        let management = management(FaultyStore::default(), shutdown.clone());
+        assert_eq!(why_not_ready(&management), None);
         shutdown.begin();
-        assert_eq!(why_not_ready(&request).as_deref(), Some("the broker is stopping"));
-        assert!(matches!(live(&request), Ok(Answer::Json(_))));
+        assert_eq!(why_not_ready(&management), Some("the broker is stopping"));
     }
 
     #[test]
     fn a_broker_whose_store_has_failed_is_not_ready() {
         let store = FaultyStore::default();
-        let request = request(store.clone(), Shutdown::default());
+        let management = management(store.clone(), Shutdown::default());
         store.set_faults(Faults { appends_left: Some(0), ..Faults::default() });
         let mut changes = Changes::default();
         changes.settle(QueueId(1), Position(1));
-        let journal = request.broker().journal();
+        let journal = management.broker.journal();
         journal.append(&mut changes, None);
         assert!(journal.commit().is_err());
-        assert_eq!(why_not_ready(&request).as_deref(), Some("the store has failed"));
+        assert_eq!(why_not_ready(&management), Some("the store has failed"));
     }
 }

@@ -31,10 +31,17 @@ pub(super) fn limit_names<const N: usize>(limits: [(&str, Option<i64>); N]) -> M
 
 /// A limit's value, or what is wrong with it.
 pub(super) fn check_is_number(name: &str, value: &Value) -> Result<i64, String> {
-    value.as_i64().ok_or_else(|| {
-        let shown = value.as_str().map_or_else(|| value.to_string(), |text| format!("<<\"{text}\">>"));
-        format!("{name} should be a number, actually was {shown}")
-    })
+    value.as_i64().ok_or_else(|| format!("{name} should be a number, actually was {}", term(value)))
+}
+
+/// A limit that nobody knows, as RabbitMQ says it.
+pub(super) fn unknown_limit(name: &str, value: &Value, of: &str) -> String {
+    format!("Unrecognised terms [{{<<\"{name}\">>,{}}}] in {of}", term(value))
+}
+
+/// A value as Erlang prints it.
+fn term(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), |text| format!("<<\"{text}\">>"))
 }
 
 /// The limits of a vhost that are set.
@@ -42,8 +49,16 @@ pub(super) fn vhost_limits_json(limits: &VhostLimits) -> Map<String, Value> {
     limit_names([("max-connections", limits.max_connections), ("max-queues", limits.max_queues)])
 }
 
+/// Sets a limit of a vhost by its name.
+pub(super) fn set_vhost_limit(limits: &mut VhostLimits, name: &str, value: &Value) -> Result<(), ApiError> {
+    let invalid = |fault| ApiError::bad_request(format!("Validation failed\n\n{fault}\n"));
+    let limit = vhost_limit(limits, name).ok_or_else(|| invalid(unknown_limit(name, value, "limits")))?;
+    *limit = Some(check_is_number(name, value).map_err(invalid)?);
+    Ok(())
+}
+
 /// The limit of that name.
-fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
+pub(super) fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
     match name {
         "max-connections" => Some(&mut limits.max_connections),
         "max-queues" => Some(&mut limits.max_queues),
@@ -63,20 +78,16 @@ fn put_vhost_limit(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost().map_err(|_| ApiError::NotThere("vhost_not_found".to_owned()))?;
     let name = request.parameter("name");
     let value = value(request)?;
-    let invalid = |fault| ApiError::bad_request(format!("Validation failed\n\n{fault}\n"));
-    if vhost_limit(&mut VhostLimits::default(), name).is_none() {
-        return Err(invalid(format!("Unrecognised terms [{name}] in limits")));
-    }
-    let value = check_is_number(name, &value).map_err(invalid)?;
-    set_vhost_limit(request, &vhost, name, Some(value))
+    set_vhost_limit(&mut VhostLimits::default(), name, &value)?;
+    change_vhost_limit(request, &vhost, name, value.as_i64())
 }
 
 /// One that is not set, or that nobody knows, is fine.
 fn delete_vhost_limit(request: &Request) -> Result<Answer, ApiError> {
-    set_vhost_limit(request, &*request.vhost()?, request.parameter("name"), None)
+    change_vhost_limit(request, &*request.vhost()?, request.parameter("name"), None)
 }
 
-fn set_vhost_limit(
+fn change_vhost_limit(
     request: &Request,
     vhost: &VirtualHost,
     name: &str,

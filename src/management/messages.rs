@@ -67,6 +67,7 @@ fn publish(request: &Request) -> Result<Answer, ApiError> {
         return Err(ApiError::of_method(BrokerError::InternalExchange(resource)));
     }
     let message = message(request, name, &fields)?;
+    request.check_topic(Access::Write, &exchange, message.routing_key())?;
     let route = vhost.route(&exchange, &message);
     let mut stats = MessageStats { publish: 1, routed: route.count(1), ..MessageStats::default() };
     if route.is_empty() {

@@ -20,6 +20,7 @@ mod http;
 mod json;
 mod limits;
 mod list;
+mod log;
 mod logins;
 mod messages;
 mod nodes;
@@ -65,10 +66,11 @@ const ROUTES: &[&[Route]] = &[
     limits::ROUTES,
     logins::ROUTES,
     health::ROUTES,
+    log::ROUTES,
 ];
 
 /// What the management API says of the broker that the broker does not know itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ManagementSettings {
     /// What the broker calls itself.
     pub node_name: String,

@@ -3,6 +3,7 @@
 
 use super::answer::{Answer, ApiError};
 use super::json::{value_from_json, value_to_json};
+use super::limits::vhost_limits_json;
 use super::list::{list, one};
 use super::policies::escaped;
 use super::request::Request;
@@ -37,6 +38,8 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 const PARAMETER: &str = "/api/parameters/{component}/{vhost}/{name}";
+/// The component of limits of vhosts.
+pub(super) const LIMITS: &str = "vhost-limits";
 const GLOBAL_PARAMETER: &str = "/api/global-parameters/{name}";
 
 fn list_parameters(request: &Request) -> Result<Answer, ApiError> {
@@ -56,6 +59,9 @@ fn list_parameters(request: &Request) -> Result<Answer, ApiError> {
         } else if component.is_empty() || component == "operator_policy" {
             found.extend(policies_json(vhost, PolicyKind::Operator, "operator_policy"));
         }
+        if component.is_empty() || component == LIMITS {
+            found.extend(vhost_limits(vhost));
+        }
     }
     list(found, request)
 }
@@ -71,6 +77,15 @@ pub(super) fn policies_json(vhost: &VirtualHost, kind: PolicyKind, component: &s
         parameter_json(&key, &message::Value::Table(policy.fields()))
     });
     json.collect()
+}
+
+/// The limits of a vhost, which RabbitMQ keeps as a parameter.
+pub(super) fn vhost_limits(vhost: &VirtualHost) -> Option<Value> {
+    let limits = vhost_limits_json(&vhost.settings().limits);
+    if limits.is_empty() {
+        return None;
+    }
+    Some(json!({ "component": LIMITS, "vhost": &**vhost.name(), "name": "limits", "value": limits }))
 }
 
 fn get_parameter(request: &Request) -> Result<Answer, ApiError> {

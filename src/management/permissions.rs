@@ -130,20 +130,18 @@ fn topic_permissions(request: &Request) -> Result<Answer, ApiError> {
 }
 
 fn topic_permissions_of_user(request: &Request) -> Result<Answer, ApiError> {
-    let found = found_topics(request)?;
+    let mut found = found_topics(request)?;
+    if let Some(exchange) = exchange(request) {
+        found.retain(|item| *item.exchange == *exchange);
+    }
     list(found.iter().map(topic_permission_json).collect(), request)
 }
 
-/// Those of the user in the vhost, and of the exchange if the path has one; there has to be one.
+/// Those of the user in the vhost; there has to be one.
 fn found_topics(request: &Request) -> Result<Vec<TopicPermission>, ApiError> {
     let (vhost, user) = (request.vhost()?, request.user_in_path()?);
     let mut found = request.broker().permissions().list_topics();
-    let exchange = exchange(request);
-    found.retain(|item| {
-        item.user == user.name
-            && item.vhost == *vhost.name()
-            && exchange.is_none_or(|exchange| *item.exchange == *exchange)
-    });
+    found.retain(|item| item.user == user.name && item.vhost == *vhost.name());
     if found.is_empty() { Err(ApiError::NotFound) } else { Ok(found) }
 }
 

@@ -2,7 +2,8 @@
 
 use super::answer::ApiError;
 use super::{Management, ManagementSettings, auth};
-use crate::broker::error::Resource;
+use crate::broker::error::{BrokerError, Resource};
+use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
@@ -100,6 +101,16 @@ impl Request {
     /// Checks that the user may do that to a queue or an exchange.
     pub(super) fn check_access(&self, access: Access, resource: &Resource) -> Result<(), ApiError> {
         Ok(self.broker().permissions().check(&self.user.name, access, resource)?)
+    }
+
+    /// Checks that the user may use a routing key with an exchange, if that is a topic exchange.
+    pub(super) fn check_topic(
+        &self,
+        access: Access,
+        exchange: &Exchange,
+        routing_key: &[u8],
+    ) -> Result<(), BrokerError> {
+        self.broker().permissions().check_topic(&self.user.name, access, exchange, routing_key)
     }
 
     /// Does something to the broker, and lets its turn end whatever came of it.

@@ -1,7 +1,7 @@
 //! Users, and what all connections of each may use.
 
 use super::answer::{Answer, ApiError};
-use super::limits::{check_is_number, limit_names};
+use super::limits::{check_is_number, limit_names, unknown_limit};
 use super::list::{list, one};
 use super::permissions::{permission_json, topic_permission_json};
 use super::request::{Fields, Request};
@@ -58,7 +58,7 @@ pub(super) fn user_limits_json(limits: &UserLimits) -> Map<String, Value> {
 /// Sets a limit of a user by its name.
 pub(super) fn set_user_limit(limits: &mut UserLimits, name: &str, value: &Value) -> Result<(), ApiError> {
     let limit = user_limit(limits, name)
-        .ok_or_else(|| ApiError::bad_request(format!("Unrecognised terms [{name}] in user-limits")))?;
+        .ok_or_else(|| ApiError::bad_request(unknown_limit(name, value, "user-limits")))?;
     *limit = Some(check_is_number(name, value).map_err(ApiError::bad_request)?);
     Ok(())
 }
@@ -103,7 +103,8 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
     let name = request.parameter("user");
     let fields = request.fields()?;
     let tags = user_tags(&fields)?;
-    let password = password(name, &fields)?;
+    let known = request.broker().users().get(name);
+    let password = password(name, &fields, known.as_deref())?;
     let limits = fields.object("limits")?;
     // Faults are told before anything is changed.
     for (limit, value) in &limits {
@@ -123,7 +124,7 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
 }
 
 /// A user's tags, also as RabbitMQ's oldest clients write them.
-fn user_tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
+pub(super) fn user_tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
     if fields.value("tags").is_some() {
         return tags(fields);
     }
@@ -148,12 +149,16 @@ pub(super) fn tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
     Ok(words.into_iter().map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect())
 }
 
-/// What is kept of a user's password: its hash as it was exported, or one of the password itself. Without either the user
-/// logs in without a password or not at all.
-fn password(name: &str, fields: &Fields) -> Result<PasswordHash, ApiError> {
+/// What is kept of a user's password: its hash as it was exported, or one of the password itself, the same as before if that
+/// fits. Without either the user logs in without a password or not at all.
+pub(super) fn password(name: &str, fields: &Fields, known: Option<&User>) -> Result<PasswordHash, ApiError> {
+    let known = known.map(|user| &user.password);
     match (fields.text("password")?, fields.text("password_hash")?) {
         (Some(_), Some(_)) => Err(ApiError::bad_request("both_password_and_password_hash_are_provided")),
         (Some(password), None) => {
+            if let Some(known) = known.filter(|known| known.is_of(password.as_bytes())) {
+                return Ok(known.clone());
+            }
             let [a, b, c, d, ..] = RandomState::new().hash_one(name).to_be_bytes();
             Ok(PasswordHash::of(password, [a, b, c, d], HashingAlgorithm::default()))
         }

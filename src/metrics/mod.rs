@@ -74,6 +74,7 @@ const FAMILIES: &[(&str, PutFamily)] = &[
     ("connection_churn_metrics", |out, metrics, _| metrics.put_churn(out)),
     ("node_coarse_metrics", |out, metrics, _| metrics.put_node(out)),
     ("node_metrics", |out, metrics, _| metrics.put_node_limits(out)),
+    ("auth_attempt_metrics", |out, metrics, _| metrics.put_logins(out)),
     ("node_persister_metrics", |out, metrics, _| metrics.put_io(out)),
     ("queue_coarse_metrics", |out, _, objects| out.each(objects::QUEUE_COARSE, &objects.queues)),
     ("queue_consumer_count", |out, _, objects| out.each(objects::QUEUE_CONSUMERS, &objects.queues)),
@@ -157,6 +158,7 @@ impl Metrics {
         self.put_churn(&mut out);
         self.put_node(&mut out);
         self.put_node_limits(&mut out);
+        self.put_logins(&mut out);
         self.put_counts(&mut out, &objects);
         self.put_global(&mut out);
         put(&mut out, view, objects::QUEUE_COARSE, &objects.queues);

@@ -4,6 +4,7 @@ use super::exposition::{Exposition, Kind, Labels};
 use super::objects::Objects;
 use super::{Metrics, OWN_PREFIX, PREFIX};
 use crate::broker::alarms::Alarm;
+use crate::broker::logins::Attempts;
 use crate::broker::queue::QueueType;
 use crate::broker::stats::MessageStats;
 use crate::net::{Process, Volume};
@@ -92,6 +93,19 @@ const DEAD: &[OfDead] = &[
         "Messages dead due to delivery-limit exceeded",
         |stats| (stats.dead_delivery_limit, stats.dead_lettered_delivery_limit),
     ),
+];
+
+/// A metric of logins: name, help, value.
+type OfLogins = (&'static str, &'static str, fn(&Attempts) -> u64);
+
+const LOGINS: &[OfLogins] = &[
+    ("auth_attempts_total", "Total number of authorization attempts", |attempts| attempts.all),
+    ("auth_attempts_succeeded_total", "Total number of successful authentication attempts", |attempts| {
+        attempts.succeeded
+    }),
+    ("auth_attempts_failed_total", "Total number of failed authentication attempts", |attempts| {
+        attempts.failed
+    }),
 ];
 
 impl Metrics {
@@ -208,6 +222,18 @@ impl Metrics {
             ("io_sync_time_seconds_total", "Total I/O sync time", io.syncs.seconds),
         ] {
             out.one(name, Counter, help, value);
+        }
+    }
+
+    /// Logins, by what was spoken.
+    pub(super) fn put_logins(&self, out: &mut Exposition) {
+        let attempts = self.broker.logins().attempts();
+        for (name, help, value) in LOGINS {
+            let values: Vec<_> = attempts
+                .iter()
+                .map(|(protocol, attempts)| (Labels::new(&[("protocol", protocol)]), value(attempts) as f64))
+                .collect();
+            out.with_labels(name, Counter, help, &values);
         }
     }
 

@@ -88,7 +88,8 @@ where
     W: Output,
 {
     let result = turns(&mut session, &mut reader, &mut writer, wake, clock, limits, shutdown).await;
-    session.handle_disconnect(clock.now());
+    let fault = result.as_ref().err().map(io::Error::to_string);
+    session.handle_disconnect(fault.as_deref(), clock.now());
     // The peer may be gone already, or not read the farewell of TLS.
     let patience = Duration::from_millis(limits.write_stall_timeout_ms);
     let _ = tokio::time::timeout(patience, writer.shutdown()).await;
@@ -325,7 +326,7 @@ mod tests {
             self.closed = true;
         }
 
-        fn handle_disconnect(&mut self, _: Millis) {}
+        fn handle_disconnect(&mut self, _: Option<&str>, _: Millis) {}
 
         fn handle_shutdown(&mut self, _: Millis) {
             self.closed = true;
@@ -371,7 +372,7 @@ mod tests {
 
         fn handle_timeout(&mut self, _: Millis) {}
 
-        fn handle_disconnect(&mut self, _: Millis) {}
+        fn handle_disconnect(&mut self, _: Option<&str>, _: Millis) {}
 
         fn handle_shutdown(&mut self, _: Millis) {}
 

@@ -8,11 +8,10 @@ use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{QueueDeclaration, QueueType};
-use crate::broker::{Broker, Turn, VirtualHost};
+use crate::broker::{Broker, Turn};
 use crate::config::{self, Argument, Arguments, Config, DestinationType, Location};
 use crate::management::definitions;
 use crate::message::{FieldTable, Millis, Value};
-use std::sync::Arc;
 
 pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(), StartError> {
     broker.set_default_queue_type(queue_type(config.default_queue_type));
@@ -20,24 +19,48 @@ pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(
         let depth_max = config.limits.field_table_depth_max as usize;
         definitions::load(broker, path, depth_max, now).map_err(StartError::Definitions)?;
     }
-    access::declare(broker, config)?;
+    let mut faults = Faults::default();
+    access::declare(broker, config, &mut faults);
     let mut turn = Turn::at(now);
     let policies = config.policies.iter().map(|policy| (PolicyKind::Policy, policy));
     let operator_policies = config.operator_policies.iter().map(|policy| (PolicyKind::Operator, policy));
     for (kind, policy) in policies.chain(operator_policies) {
-        at(&policy.declared_at, set_policy(broker, kind, policy, &mut turn))?;
+        faults.note(&policy.declared_at, set_policy(broker, kind, policy, &mut turn));
     }
     for exchange in &config.exchanges {
-        at(&exchange.declared_at, declare_exchange(broker, exchange))?;
+        faults.note(&exchange.declared_at, declare_exchange(broker, exchange));
     }
     for queue in &config.queues {
-        at(&queue.declared_at, declare_queue(broker, queue, &mut turn))?;
+        faults.note(&queue.declared_at, declare_queue(broker, queue, &mut turn));
     }
     for binding in &config.bindings {
-        at(&binding.declared_at, bind(broker, binding))?;
+        faults.note(&binding.declared_at, bind(broker, binding));
     }
     broker.end_turn(&mut turn);
-    Ok(())
+    if faults.0.is_empty() { Ok(()) } else { Err(StartError::Declarations(faults.0)) }
+}
+
+/// What could not be declared.
+#[derive(Default)]
+struct Faults(Vec<DeclarationError>);
+
+impl Faults {
+    /// What came of declaring something that stands there.
+    fn note<T>(&mut self, location: &Option<Location>, result: Result<T, BrokerError>) -> Option<T> {
+        let error = match result {
+            Ok(declared) => return Some(declared),
+            Err(error) => error,
+        };
+        // The configuration was checked to declare all that it names, so this only follows from what was told before.
+        let is_missing = matches!(
+            error,
+            BrokerError::NotFound(_) | BrokerError::NoSuchVhost(_) | BrokerError::NoSuchUser(_)
+        );
+        if !is_missing || self.0.is_empty() {
+            self.0.push(DeclarationError { location: location.clone(), error });
+        }
+        None
+    }
 }
 
 fn queue_type(queue_type: config::QueueType) -> QueueType {
@@ -45,17 +68,6 @@ fn queue_type(queue_type: config::QueueType) -> QueueType {
         config::QueueType::Classic => QueueType::Classic,
         config::QueueType::Quorum => QueueType::Quorum,
     }
-}
-
-/// An error of something that stands in the file says where.
-fn at<T>(location: &Option<Location>, result: Result<T, BrokerError>) -> Result<T, StartError> {
-    result.map_err(|error| {
-        StartError::Declaration(Box::new(DeclarationError { location: location.clone(), error }))
-    })
-}
-
-fn vhost(broker: &Broker, name: &str) -> Arc<VirtualHost> {
-    broker.vhost(name).expect("the configuration names vhosts that it has, and they were declared")
 }
 
 fn set_policy(
@@ -76,7 +88,7 @@ fn set_policy(
         BrokerError::ValidationFailed(faults) => BrokerError::Precondition(faults.replace('\n', "; ")),
         other => other,
     })?;
-    let vhost = vhost(broker, &policy.vhost);
+    let vhost = broker.existing_vhost(&policy.vhost)?;
     // One that is there already is not written to the store again.
     if vhost.policy(kind, &policy.name).is_none_or(|current| *current != parsed) {
         vhost.set_policy(kind, parsed, turn)?;
@@ -85,7 +97,7 @@ fn set_policy(
 }
 
 fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), BrokerError> {
-    let vhost = vhost(broker, &exchange.vhost);
+    let vhost = broker.existing_vhost(&exchange.vhost)?;
     let declared = vhost.declare_exchange(ExchangeDefinition {
         vhost: vhost.name().clone(),
         name: exchange.name.as_str().into(),
@@ -109,7 +121,7 @@ fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), 
 }
 
 fn declare_queue(broker: &Broker, queue: &config::Queue, turn: &mut Turn) -> Result<(), BrokerError> {
-    let vhost = vhost(broker, &queue.vhost);
+    let vhost = broker.existing_vhost(&queue.vhost)?;
     let declaration = QueueDeclaration {
         name: queue.name.as_str().into(),
         durable: queue.durable,
@@ -134,7 +146,7 @@ fn bind(broker: &Broker, binding: &config::Binding) -> Result<(), BrokerError> {
         routing_key: binding.routing_key.as_str().into(),
         arguments: table(&binding.arguments),
     };
-    vhost(broker, &binding.vhost).bind(binding_of_vhost, None)
+    broker.existing_vhost(&binding.vhost)?.bind(binding_of_vhost, None)
 }
 
 /// Arguments of the file as a client would send them: whole numbers as 64 bits, text as long strings.

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(15);
 
+/// The setting for how much of the disk has to stay free.
+const DISK_FREE: &str = "LEVERET__LIMITS__DISK_FREE_BYTES";
+
 /// All of them get ports of the system's choice.
 const LISTENERS: [&str; 6] = ["AMQP", "AMQPS", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS"];
 
@@ -34,8 +37,6 @@ struct Process {
     directory: Option<PathBuf>,
     asked_to_stop: bool,
 }
-
-const DISK_FREE: &str = "LEVERET__LIMITS__DISK_FREE_BYTES";
 
 /// A folder that is named after `test` and belongs to this run alone.
 pub(crate) fn folder_of(test: &str) -> PathBuf {
@@ -77,11 +78,11 @@ impl BrokerProcess {
 
     /// Starts what `command` runs: a broker, or something around one.
     pub(crate) fn start_command(mut command: Command, data: &Path, log: &Path) -> Self {
-        let errors = File::options().create(true).append(true).open(log).expect("the log can be made");
-        // How full the machine's own disk is matters only to tests that say so.
-        if !command.get_envs().any(|(name, _)| name == DISK_FREE) {
-            command.env(DISK_FREE, "0");
+        // A disk that is nearly full is no matter to most tests.
+        if command.get_envs().all(|(name, _)| name != DISK_FREE) {
+            command.env(DISK_FREE, "1000000");
         }
+        let errors = File::options().create(true).append(true).open(log).expect("the log can be made");
         let mut child = command
             .arg("--data-dir")
             .arg(data)
@@ -158,8 +159,7 @@ impl BrokerProcess {
     /// Where its management API listens. To be asked once, as it says so once.
     pub(crate) fn management(&self) -> String {
         let process = self.process.as_ref().expect("this test started it");
-        let port =
-            process.port_after("http://127.0.0.1:").expect("the broker says where its management API is");
+        let port = process.port_after("http://").expect("the broker says where its management API is");
         format!("127.0.0.1:{port}")
     }
 
@@ -197,16 +197,17 @@ impl BrokerProcess {
 impl Process {
     /// The port of the line that says where it listens.
     fn port(&self) -> Option<u16> {
-        self.port_after("listening on amqp://127.0.0.1:")
+        self.port_after("listening on amqp://")
     }
 
-    /// The port that the next line with this text says behind it.
+    /// The port of the address that the next line with this text has behind it.
     fn port_after(&self, text: &str) -> Option<u16> {
         let deadline = Instant::now() + START;
         loop {
             let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()?;
             if let Some((_, rest)) = line.split_once(text) {
-                return rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
+                let address = rest.trim().split('/').next()?;
+                return address.rsplit(':').next()?.parse().ok();
             }
         }
     }

@@ -38,7 +38,7 @@ fn output(broker: &BrokerProcess, tool: &str, arguments: &[&str], input: &[u8]) 
 }
 
 #[test]
-fn amqp_tools_publish_get_and_consume() {
+fn topology_and_order_of_what_the_tools_publish_get_and_consume() {
     if !installed() {
         return;
     }
@@ -68,7 +68,7 @@ fn amqp_tools_publish_get_and_consume() {
 }
 
 #[test]
-fn a_task_whose_command_fails_goes_to_the_next_consumer() {
+fn prefetch_and_requeue_of_a_task_whose_command_fails() {
     if !installed() {
         return;
     }
@@ -84,4 +84,29 @@ fn a_task_whose_command_fails_goes_to_the_next_consumer() {
     assert_eq!(String::from_utf8_lossy(&failed.stdout), "task");
     assert_eq!(output(&broker, "amqp-consume", &[&once[..], &["cat"]].concat(), b""), "task");
     assert_eq!(output(&broker, "amqp-delete-queue", &from, b"").trim(), "0");
+}
+
+#[test]
+fn login_and_missing_and_large_bodies() {
+    if !installed() {
+        return;
+    }
+    let broker = BrokerProcess::start("amqp_get");
+    let queue = format!("amqp-get-{}", std::process::id());
+    let from = ["--queue", &queue];
+    let missing = run(&broker, "amqp-get", &from, b"");
+    let said = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert!(!missing.status.success() && said.contains("NOT_FOUND - no queue"), "{said}");
+
+    // The tools take no password besides a URL, whose last word counts.
+    let wrong = broker.url.replacen(":guest@", ":wrong@", 1);
+    let refused = run(&broker, "amqp-declare-queue", &["--url", &wrong, "--queue", &queue], b"");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("ACCESS_REFUSED"), "{said}");
+
+    output(&broker, "amqp-declare-queue", &from, b"");
+    let body = "large ".repeat(1_000_000);
+    output(&broker, "amqp-publish", &["--routing-key", &queue], body.as_bytes());
+    assert!(output(&broker, "amqp-get", &from, b"") == body, "a large body comes back as it was");
+    output(&broker, "amqp-delete-queue", &from, b"");
 }

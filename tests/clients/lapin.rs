@@ -11,7 +11,7 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ErrorKind,
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, Consumer, ErrorKind, Event,
     ExchangeKind, Result,
 };
 
@@ -133,7 +133,7 @@ fn deaths(delivery: &Delivery) -> Vec<(String, String, i64)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn work_queue_redelivers_what_a_lost_consumer_held() -> Result<()> {
+async fn prefetch_and_requeue_in_a_work_queue() -> Result<()> {
     let broker = BrokerProcess::start("work_queue");
     let (first, second) = (connect(&broker).await?, connect(&broker).await?);
     let (worker, other) = (first.create_channel().await?, second.create_channel().await?);
@@ -167,7 +167,7 @@ async fn work_queue_redelivers_what_a_lost_consumer_held() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exchanges_route() -> Result<()> {
+async fn topology_of_exchanges() -> Result<()> {
     let broker = BrokerProcess::start("exchanges");
     let connection = connect(&broker).await?;
     let channel = connection.create_channel().await?;
@@ -282,7 +282,7 @@ async fn rejected_and_expired_messages_are_dead_lettered() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_queue_brings_a_message_back() -> Result<()> {
+async fn retry_queue_brings_a_message_back() -> Result<()> {
     let broker = BrokerProcess::start("retry");
     let connection = connect(&broker).await?;
     let channel = connection.create_channel().await?;
@@ -365,7 +365,7 @@ async fn confirms_and_returns() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn transactions() -> Result<()> {
+async fn transaction_is_committed_or_rolled_back() -> Result<()> {
     let broker = BrokerProcess::start("transactions");
     let connection = connect(&broker).await?;
     let (channel, observer) = (connection.create_channel().await?, connection.create_channel().await?);
@@ -381,7 +381,7 @@ async fn transactions() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn higher_priorities_go_first() -> Result<()> {
+async fn priority_decides_the_order() -> Result<()> {
     let broker = BrokerProcess::start("priorities");
     let connection = connect(&broker).await?;
     let channel = connection.create_channel().await?;
@@ -395,7 +395,7 @@ async fn higher_priorities_go_first() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queues_come_and_go() -> Result<()> {
+async fn exclusive_and_missing_and_cancelled() -> Result<()> {
     let broker = BrokerProcess::start("queues");
     let (owner, other) = (connect(&broker).await?, connect(&broker).await?);
     let (owning, watching) = (owner.create_channel().await?, other.create_channel().await?);
@@ -453,5 +453,74 @@ async fn large_messages_and_many_channels() -> Result<()> {
     }
     let ids: Vec<String> = channels.iter().map(|each| each.id().to_string()).collect();
     assert_eq!(drain(&channel, &results).await?, ids);
+    connection.close(200, "".into()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn login_is_refused_with_a_wrong_password() -> Result<()> {
+    let broker = BrokerProcess::start("login");
+    let wrong = broker.url.replacen(":guest@", ":wrong@", 1);
+    let (code, message) = refusal(Connection::connect(&wrong, ConnectionProperties::default()).await);
+    assert_eq!(code, 403);
+    assert!(message.starts_with("ACCESS_REFUSED - Login was refused"), "{message}");
+    connect(&broker).await?.close(200, "".into()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn order_of_many_messages() -> Result<()> {
+    let broker = BrokerProcess::start("order");
+    let connection = connect(&broker).await?;
+    let channel = connection.create_channel().await?;
+    let queue = exclusive_queue(&channel, []).await?;
+    channel.basic_qos(100, BasicQosOptions::default()).await?;
+    let mut messages = consume(&channel, queue.as_str(), false).await?;
+    for number in 0..2000 {
+        publish(&channel, "", queue.as_str(), number.to_string().as_bytes()).await?;
+    }
+    for number in 0..2000 {
+        let message = next(&mut messages).await?;
+        assert_eq!(message.data, number.to_string().as_bytes());
+        message.ack(BasicAckOptions::default()).await?;
+    }
+    connection.close(200, "".into()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeat_keeps_an_idle_connection() -> Result<()> {
+    let broker = BrokerProcess::start("heartbeat");
+    let url = format!("{}?heartbeat=1", broker.url);
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await?;
+    assert_eq!(connection.configuration().heartbeat(), 1);
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let channel = connection.create_channel().await?;
+    exclusive_queue(&channel, []).await?;
+    connection.close(200, "".into()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reconnect_and_blocked_events() -> Result<()> {
+    let broker = BrokerProcess::start("reconnect");
+    let properties = ConnectionProperties::default().enable_auto_recover();
+    let connection = Connection::connect(&broker.url, properties).await?;
+    let mut events = connection.events_listener();
+    let channel = connection.create_channel().await?;
+    let queue = unique("robust");
+    channel.queue_declare(queue.clone(), QueueDeclareOptions::default(), FieldTable::default()).await?;
+    // What asks for immediate delivery is refused with connection.close 540.
+    let immediate = BasicPublishOptions { immediate: true, ..Default::default() };
+    let body = b"x";
+    channel.basic_publish("".into(), queue.clone(), immediate, body, BasicProperties::default()).await?;
+    loop {
+        match events.next().await.expect("the connection tells what happens to it") {
+            Event::Connected => break,
+            Event::ConnectionBlocked(reason) => panic!("blocked: {reason}"),
+            _ => {}
+        }
+    }
+    let channel = connection.create_channel().await?;
+    publish(&channel, "", queue.as_str(), b"after").await?;
+    assert_eq!(drain(&channel, &queue).await?, ["after"]);
+    assert!(!connection.status().blocked());
+    channel.queue_delete(queue, QueueDeleteOptions::default()).await?;
     connection.close(200, "".into()).await
 }

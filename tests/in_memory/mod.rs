@@ -1,6 +1,5 @@
 //! The whole broker in memory: one thread, a fake clock, no sockets. A [`Transport`] for whoever plays its clients.
 
-mod administer;
 mod manage;
 
 use bytes::{Buf, BytesMut};
@@ -122,7 +121,7 @@ impl Line {
             match flow {
                 Flow::More => {}
                 Flow::Closed => {
-                    self.session.handle_disconnect(now);
+                    self.session.handle_disconnect(None, now);
                     self.closed = true;
                     return true;
                 }
@@ -175,15 +174,12 @@ impl Transport for InMemory {
 
     fn close(&mut self, connection: ConnectionId) {
         if let Some(mut line) = self.connections.remove(&connection) {
-            line.session.handle_disconnect(self.clock.now());
+            line.session.handle_disconnect(None, self.clock.now());
         }
         self.settle();
     }
 
     fn manage(&mut self, method: &str, path: &str, body: &str) -> Result<(), String> {
-        if is_administered(path) {
-            return self.administer(method, path, body);
-        }
         let (status, answer) = self.call(method, path, body);
         self.settle();
         if (200..300).contains(&status) { Ok(()) } else { Err(format!("{status}: {answer}")) }
@@ -192,10 +188,4 @@ impl Transport for InMemory {
     fn exact(&self) -> bool {
         true
     }
-}
-
-/// Whether it is about users and vhosts.
-fn is_administered(path: &str) -> bool {
-    let kinds = ["users", "vhosts", "permissions", "topic-permissions", "vhost-limits", "user-limits"];
-    kinds.iter().any(|kind| path.starts_with(&format!("/api/{kind}/")))
 }

@@ -143,7 +143,7 @@ impl InMemory {
     /// The peer goes without a word.
     pub(crate) fn drop_line(&mut self, line: LineId) {
         if let Some(mut line) = self.lines.remove(&line) {
-            line.session.handle_disconnect(self.clock.now());
+            line.session.handle_disconnect(None, self.clock.now());
         }
         self.settle();
     }
@@ -209,7 +209,7 @@ impl Line {
             }
             match flow {
                 Flow::Closed => {
-                    self.session.handle_disconnect(now);
+                    self.session.handle_disconnect(None, now);
                     self.closed = true;
                     return true;
                 }

@@ -1,5 +1,7 @@
 //! A broker in memory with its sockets, and the smallest client of HTTP that will do.
 
+#![allow(dead_code)] // Each test program uses a part of it.
+
 use leveret::broker::Broker;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Engine};
@@ -16,7 +18,6 @@ use std::time::Duration;
 /// A broker that runs until it is dropped.
 pub(crate) struct TestBroker {
     pub(crate) http: SocketAddr,
-    #[allow(dead_code)]
     pub(crate) amqp: SocketAddr,
     pub(crate) broker: Arc<Broker>,
     shutdown: Shutdown,
@@ -47,13 +48,22 @@ impl TestBroker {
     pub(crate) fn start() -> TestBroker {
         let mut config = Config::default();
         config.store.engine = Engine::Memory;
-        config.listeners.amqp.bind = SocketAddr::from(([127, 0, 0, 1], 0));
-        config.listeners.http.bind = config.listeners.amqp.bind;
-        config.listeners.prometheus.bind = config.listeners.amqp.bind;
         TestBroker::with(config)
     }
 
-    pub(crate) fn with(config: Config) -> TestBroker {
+    /// It listens on ports of the system's choice.
+    pub(crate) fn with(mut config: Config) -> TestBroker {
+        let listeners = &mut config.listeners;
+        for bind in [
+            &mut listeners.amqp.bind,
+            &mut listeners.amqps.bind,
+            &mut listeners.http.bind,
+            &mut listeners.https.bind,
+            &mut listeners.prometheus.bind,
+            &mut listeners.prometheus_https.bind,
+        ] {
+            *bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        }
         let (told, started) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -79,7 +89,6 @@ impl TestBroker {
         answered.json()
     }
 
-    #[allow(dead_code)]
     pub(crate) fn put(&self, path: &str, body: &str) -> Answered {
         self.ask("PUT", path, body)
     }

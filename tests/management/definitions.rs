@@ -163,8 +163,6 @@ fn loaded(definitions: &Value) -> (TestBroker, tempfile::TempDir) {
     fs::write(directory.path().join("all.json"), definitions.to_string()).unwrap();
     let mut config = Config::default();
     config.store.engine = Engine::Memory;
-    config.listeners.amqp.bind = SocketAddr::from(([127, 0, 0, 1], 0));
-    config.listeners.http.bind = config.listeners.amqp.bind;
     config.load_definitions = Some(directory.path().to_owned());
     (TestBroker::with(config), directory)
 }
@@ -200,6 +198,9 @@ fn record(oracle: SocketAddr) {
     }
     for policy in (0..10).filter(|policy| policy % 3 == 0) {
         ask(oracle, "DELETE", &format!("/api/policies/%2F/policy%20{policy}"), &[AS_GUEST], b"");
+    }
+    for parameter in ["note", "cluster_name"] {
+        ask(oracle, "DELETE", &format!("/api/global-parameters/{parameter}"), &[AS_GUEST], b"");
     }
     crate::asks::clear(oracle);
 }
@@ -279,7 +280,7 @@ fn what_can_not_be_imported_is_named() {
         (r#"{"users":[{"name":"u","tags":[],"password_hash":"!!"}]}"#, "user 'u': [\"not_base64\",\"!!\"]"),
         (
             r#"{"queues":[{"name":"q","vhost":"none"}]}"#,
-            "queue 'q' in vhost 'none': vhost 'none' does not exist",
+            "queue 'q' in vhost 'none': [\"no_such_vhost\",\"none\"]",
         ),
         (
             r#"{"queues":[{"name":"q","vhost":"/","arguments":{"x-max-length":"many"}}]}"#,

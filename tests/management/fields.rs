@@ -4,6 +4,7 @@
 use crate::asks::clear;
 use crate::client::{AS_GUEST, TestBroker, ask};
 use crate::topology::Topology;
+use regex::Regex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -132,6 +133,7 @@ fn ask_all(broker: SocketAddr) -> String {
         ("{connection}", name("/api/connections")),
         ("{channel}", name("/api/channels?sort=number")),
     ];
+    let node = get("/api/nodes").json()[0]["name"].as_str().unwrap_or_default().to_owned();
     let mut out = String::new();
     for path in PATHS {
         let asked = names.iter().fold((*path).to_owned(), |asked, (word, name)| asked.replace(word, name));
@@ -142,6 +144,7 @@ fn ask_all(broker: SocketAddr) -> String {
             collect(&answered.json(), "", &mut shape);
         }
         for (at, kinds) in shape.iter().filter(|(at, _)| !at.is_empty()) {
+            let at = at.replace(&node, "{node}");
             out += &format!("  {at} {}\n", kinds.iter().copied().collect::<Vec<_>>().join("|"));
         }
     }
@@ -211,23 +214,23 @@ fn parent(at: &str) -> &str {
 /// A reason, and the differences that it explains: each a pattern for `compare`'s lines, where `*` stands for anything.
 struct Declared {
     because: String,
-    patterns: Vec<String>,
+    patterns: Vec<Regex>,
 }
 
 fn declared(text: &str) -> Vec<Declared> {
     let mut all: Vec<Declared> = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match line.strip_prefix("  ") {
-            Some(pattern) => all.last_mut().unwrap().patterns.push(pattern.to_owned()),
+            Some(pattern) => all.last_mut().unwrap().patterns.push(wildcards(pattern)),
             None => all.push(Declared { because: line.to_owned(), patterns: Vec::new() }),
         }
     }
     all
 }
 
-fn fits(pattern: &str, line: &str) -> bool {
-    let regex = regex::escape(pattern).replace("\\*", ".*");
-    regex::Regex::new(&format!("^{regex}$")).unwrap().is_match(line)
+fn wildcards(pattern: &str) -> Regex {
+    let pattern = regex::escape(pattern).replace("\\*", ".*");
+    Regex::new(&format!("^{pattern}$")).unwrap()
 }
 
 fn folder() -> PathBuf {
@@ -255,13 +258,13 @@ fn fields_are_those_of_rabbitmq() {
     let declared = declared(&fs::read_to_string(folder().join("differences.txt")).unwrap());
     let differences = compare(&rabbitmq, &leveret);
     let explained =
-        |line: &str| declared.iter().flat_map(|some| &some.patterns).any(|pattern| fits(pattern, line));
+        |line: &str| declared.iter().flat_map(|some| &some.patterns).any(|pattern| pattern.is_match(line));
     let new: Vec<&String> = differences.iter().filter(|line| !explained(line)).collect();
     assert!(new.is_empty(), "not declared in fields/differences.txt:\n{new:#?}");
     for Declared { because, patterns } in &declared {
         for pattern in patterns {
             assert!(
-                differences.iter().any(|line| fits(pattern, line)),
+                differences.iter().any(|line| pattern.is_match(line)),
                 "nothing differs any more by `{pattern}` ({because})"
             );
         }

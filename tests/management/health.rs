@@ -7,7 +7,6 @@ use leveret::config::{ClientCertificates, Config, Engine, LoginFrom, Tls, TlsVer
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
 
 fn check(broker: &TestBroker, path: &str) -> (u16, Value) {
@@ -128,16 +127,6 @@ fn certificates_that_end_soon_are_told() {
     let file = |name: &str| folder.path().join(name);
     let mut config = Config::default();
     config.store.engine = Engine::Memory;
-    config.listeners.amqp.bind = SocketAddr::from(([127, 0, 0, 1], 0));
-    for bind in [
-        &mut config.listeners.amqps.bind,
-        &mut config.listeners.http.bind,
-        &mut config.listeners.https.bind,
-        &mut config.listeners.prometheus.bind,
-        &mut config.listeners.prometheus_https.bind,
-    ] {
-        *bind = SocketAddr::from(([127, 0, 0, 1], 0));
-    }
     config.tls = Some(Tls {
         certificate: file("own.pem"),
         key: file("own.key"),

@@ -6,5 +6,7 @@ mod asks;
 mod basics;
 mod client;
 mod definitions;
+mod fields;
 mod health;
 mod policies;
+mod topology;

@@ -7,7 +7,7 @@ use lapin::options::{
     BasicQosOptions, ConfirmSelectOptions,
 };
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Connection, ConnectionProperties, Consumer};
 use std::net::SocketAddr;
 use tokio::runtime::Runtime;
 
@@ -49,6 +49,8 @@ const BOUND: &[(&str, &str)] = &[
 pub(crate) struct Topology {
     runtime: Runtime,
     connection: Connection,
+    /// They cancel when they are dropped.
+    _consumers: [Consumer; 2],
 }
 
 impl Topology {
@@ -64,8 +66,8 @@ impl Topology {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let url = format!("amqp://guest:guest@{amqp}/%2f");
-        let connection = runtime.block_on(use_it(&url)).unwrap();
-        Topology { runtime, connection }
+        let (connection, _consumers) = runtime.block_on(use_it(&url)).unwrap();
+        Topology { runtime, connection, _consumers }
     }
 
     /// Closes the connection and deletes what was made.
@@ -78,7 +80,7 @@ impl Topology {
 }
 
 /// Does each thing once that is counted somewhere, and leaves a consumer with a message behind.
-async fn use_it(url: &str) -> lapin::Result<Connection> {
+async fn use_it(url: &str) -> lapin::Result<(Connection, [Consumer; 2])> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let publisher = connection.create_channel().await?;
     publisher.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -107,7 +109,7 @@ async fn use_it(url: &str) -> lapin::Result<Connection> {
     deliveries.next().await.unwrap()?;
     let auto = BasicConsumeOptions { no_ack: true, ..Default::default() };
     let unused = "fields-unused".into();
-    consumer.basic_consume(unused, "auto".into(), auto, FieldTable::default()).await?;
+    let auto = consumer.basic_consume(unused, "auto".into(), auto, FieldTable::default()).await?;
     publisher
         .basic_publish(
             "".into(),
@@ -120,5 +122,5 @@ async fn use_it(url: &str) -> lapin::Result<Connection> {
         .await?;
     // Answered after all that was sent before it.
     consumer.basic_qos(1, BasicQosOptions::default()).await?;
-    Ok(connection)
+    Ok((connection, [deliveries, auto]))
 }

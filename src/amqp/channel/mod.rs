@@ -94,12 +94,7 @@ impl Context<'_> {
         exchange: &Exchange,
         routing_key: &[u8],
     ) -> Result<(), AmqpError> {
-        let definition = exchange.definition();
-        if &*definition.kind != "topic" {
-            return Ok(());
-        }
-        let permissions = self.amqp.broker.permissions();
-        Ok(self.grants.check_topic(permissions, access, &definition.name, routing_key)?)
+        Ok(self.grants.check_topic(self.amqp.broker.permissions(), access, exchange, routing_key)?)
     }
 
     /// Checks that the user may bind, and unbind.

@@ -1,7 +1,7 @@
 //! How a connection ends: by an error, by silence, by being taken down (0-9-1 section 2.2.4).
 
-use super::{Connection, Stage};
-use crate::amqp::error::AmqpError;
+use super::{Connection, End, Stage};
+use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_heartbeat};
 use crate::amqp::method;
 use crate::message::Millis;
@@ -45,12 +45,8 @@ impl Connection {
         if matches!(self.stage, Stage::Closing { .. } | Stage::Refused { .. } | Stage::Closed) {
             return;
         }
-        tracing::warn!(
-            "connection {} ({}): closed in state {}: {error}",
-            self.id,
-            self.peer.name,
-            self.stage.name()
-        );
+        let end = if error.code == ReplyCode::ConnectionForced { End::Orderly } else { End::Faulty };
+        self.log_end(end, &error.to_string());
         if self.stage == Stage::ProtocolHeader {
             self.stage = Stage::Closed;
             return;
@@ -108,13 +104,8 @@ impl Connection {
             }
             _ => {
                 if self.handshake_until() <= now {
-                    tracing::warn!(
-                        "connection {} ({}): not open after {} ms, dropped in state {}",
-                        self.id,
-                        self.peer.name,
-                        self.amqp.settings.handshake_timeout_ms,
-                        self.stage.name()
-                    );
+                    let patience_ms = self.amqp.settings.handshake_timeout_ms;
+                    self.log_end(End::Faulty, &format!("not open after {patience_ms} ms"));
                     self.release();
                     self.stage = Stage::Closed;
                 }
@@ -124,8 +115,8 @@ impl Connection {
 
     fn check_heartbeat(&mut self, now: Millis) {
         // A peer that is not read from can't be heard.
-        if !self.blocked && self.heartbeat.dead_at().is_some_and(|at| at <= now) {
-            tracing::warn!("connection {} ({}): missed heartbeats, dropped", self.id, self.peer.name);
+        if !self.blocked && self.heartbeat.is_dead(now) {
+            self.log_end(End::Faulty, "missed heartbeats");
             self.release();
             self.stage = Stage::Closed;
             return;

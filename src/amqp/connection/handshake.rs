@@ -1,6 +1,6 @@
 //! From the protocol header to connection.open-ok (0-9-1 section 2.2.4), and the other methods of channel 0.
 
-use super::{Connection, Open, Stage};
+use super::{Connection, End, Open, Stage};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_method, put_raw_method};
 use crate::amqp::method::{self, Method};
@@ -52,7 +52,7 @@ impl Connection {
             [b'G', b'E', b'T', b' ', ..] => ": it looks like HTTP",
             _ => "",
         };
-        tracing::warn!("connection {} ({}): this is not AMQP 0-9-1{hint}", self.id, self.peer.name);
+        self.log_end(End::Faulty, &format!("this is not AMQP 0-9-1{hint}"));
         self.out.put(PROTOCOL_HEADER);
         self.stage = Stage::Closed;
         input.clear();
@@ -124,13 +124,8 @@ impl Connection {
                 Ok(())
             }
             (Stage::Running | Stage::Opening, Close(close)) => {
-                tracing::info!(
-                    "connection {} ({}): closed by the client: {} {}",
-                    self.id,
-                    self.peer.name,
-                    close.reply_code,
-                    close.reply_text
-                );
+                let reason = format!("closed by the client: {} {}", close.reply_code, close.reply_text);
+                self.log_end(End::Orderly, &reason);
                 // Exclusive queues are gone before the client hears that its connection is.
                 self.release();
                 self.put(CloseOk(connection::CloseOk {}));
@@ -183,13 +178,6 @@ impl Connection {
 
     /// SASL EXTERNAL: TLS has checked who it is.
     fn log_in_by_certificate(&mut self, login: Option<String>, now: Millis) {
-        if login.is_none() {
-            tracing::warn!(
-                "connection {} ({}): the certificate has no name of the kind that tls.login_from asks for",
-                self.id,
-                self.peer.name
-            );
-        }
         // Nobody has an empty name, so that such a login fails, and counts, like all others.
         self.log_in(&login.unwrap_or_default(), Proof::Checked, "EXTERNAL", now);
     }
@@ -223,19 +211,19 @@ impl Connection {
 
     /// A client that understands it is told, at once or after a while; the others just wait for the end.
     fn refuse_login(&mut self, name: &str, mechanism: &str, failed: FailedLogin, now: Millis) {
-        tracing::warn!(
-            "connection {} ({}): {mechanism} login refused: {}",
-            self.id,
-            self.peer.name,
-            failed.refusal.of(name)
-        );
         self.waiting = self.amqp.broker.logins().wait();
+        let reason = match (mechanism, name) {
+            ("EXTERNAL", "") => {
+                "the certificate has no name of the kind that tls.login_from asks for".to_owned()
+            }
+            _ => failed.refusal.of(name),
+        };
+        let unanswered = match self.waiting {
+            Some(_) => "",
+            None => "; not answered, since too many failed logins wait for their answers",
+        };
+        self.log_login_refused(name, mechanism, &format!("{reason}{unanswered}"));
         if self.waiting.is_none() {
-            tracing::warn!(
-                "connection {} ({}): too many failed logins wait for their answers, closed without one",
-                self.id,
-                self.peer.name
-            );
             self.stage = Stage::Closed;
             return;
         }
@@ -297,14 +285,9 @@ impl Connection {
         let Some(vhost) = self.amqp.broker.vhost(name) else {
             return Err(AmqpError::new(ReplyCode::NotAllowed, format!("vhost {name} not found")));
         };
-        tracing::info!(
-            "connection {} ({}): user '{}' opened vhost '{name}'",
-            self.id,
-            self.peer.name,
-            user.name
-        );
         let live = self.enter(&user, &vhost)?;
         let grants = Grants::new(self.amqp.broker.permissions(), &user.name, vhost.name());
+        self.log_opened(&user.name, name);
         self.open = Some(Open { vhost, user, grants, live });
         self.put(OpenOk(connection::OpenOk {}));
         self.stage = Stage::Running;

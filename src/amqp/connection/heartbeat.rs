@@ -48,4 +48,33 @@ impl Heartbeat {
     pub(super) fn dead_at(&self) -> Option<Millis> {
         self.half_ms.map(|half| self.last_received + 4 * half)
     }
+
+    /// Whether the peer has been silent for too long.
+    ///
+    /// Who looks half an interval late did not run for that time, and can't say what the peer did: it has another half.
+    pub(super) fn is_dead(&mut self, now: Millis) -> bool {
+        let (Some(half), Some(at)) = (self.half_ms, self.dead_at()) else { return false };
+        if at + half <= now {
+            self.last_received = now - 3 * half;
+            return false;
+        }
+        at <= now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_death_unless_the_broker_itself_stood_still() {
+        let mut heartbeat = Heartbeat::new(0);
+        heartbeat.start(2, 0);
+        assert!(!heartbeat.is_dead(3999));
+        assert!(heartbeat.is_dead(4000));
+
+        assert!(!heartbeat.is_dead(60_000), "nobody looked for a minute");
+        assert!(!heartbeat.is_dead(60_999));
+        assert!(heartbeat.is_dead(61_000));
+    }
 }

@@ -6,6 +6,7 @@
 mod close;
 mod handshake;
 mod heartbeat;
+mod log;
 mod progress;
 mod transmit;
 
@@ -29,6 +30,8 @@ use amq_protocol::protocol::{AMQPClass, channel, connection};
 
 use bytes::{Buf, BytesMut};
 use heartbeat::Heartbeat;
+use log::End;
+pub use log::log_refused;
 use progress::Traffic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -134,6 +137,8 @@ pub struct Connection {
     started_at: Millis,
     /// What comes can't be cut into frames any more, so no close-ok will be seen.
     lost_track: bool,
+    /// Whether the log says why it ends.
+    end_is_told: bool,
     /// Whether a message has begun since it was last looked at; only then an alarm holds the connection up.
     published: bool,
     /// Why what comes has to wait, if it has to.
@@ -142,8 +147,8 @@ pub struct Connection {
     blocked: bool,
     /// What it publishes is too fast for somebody: nothing is read until then.
     held_back_until: Option<Millis>,
-    /// How long it is to hold back besides: less than a timer tells apart.
-    hold_back_ns: u64,
+    /// Since the epoch: when it may publish again by what it has published so far.
+    may_publish_at_ns: u64,
 }
 
 /// What a frame may have before the two ends agreed on it (0-9-1 section 4.2.3).
@@ -153,11 +158,16 @@ const FRAME_MAX_BEFORE_TUNE: usize = 4096;
 const HOLD_BACK_MS: u64 = 1;
 const HOLD_BACK_MAX_MS: u64 = 50;
 
+/// How much of the time that it was held back too long, or that it did not use, a publisher may make up for.
+const HOLD_BACK_CREDIT_MS: u64 = 4;
+
+const NS_PER_MS: u64 = 1_000_000;
+
 impl Connection {
     /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox.
     pub fn new(amqp: Amqp, peer: Peer, waker: Waker, now: Millis) -> Connection {
         let id = amqp.broker.next_connection_id();
-        tracing::info!("connection {id} ({}): accepted", peer.name);
+        tracing::debug!("connection {id} ({}): accepted", peer.name);
         Connection {
             frame_max: FRAME_MAX_BEFORE_TUNE,
             channel_max: amqp.settings.channel_max,
@@ -186,11 +196,12 @@ impl Connection {
             names: NameGenerator::new(),
             started_at: now,
             lost_track: false,
+            end_is_told: false,
             published: false,
             held_up: None,
             blocked: false,
             held_back_until: None,
-            hold_back_ns: 0,
+            may_publish_at_ns: 0,
         }
     }
 
@@ -345,13 +356,18 @@ impl Connection {
         self.amqp.broker.end_turn(&mut self.turn);
     }
 
-    /// Holds back for as long as the turn asks, when that is long enough for a timer.
+    /// Holds back for as long as the turn asks, when that is long enough for a timer. What a timer rang too late counts.
     fn hold_back(&mut self) {
-        self.hold_back_ns += std::mem::take(&mut self.turn.hold_back_ns);
-        let pause_ms = self.hold_back_ns / 1_000_000;
-        if pause_ms >= HOLD_BACK_MS {
-            self.hold_back_ns %= 1_000_000;
-            self.held_back_until = Some(self.turn.now + pause_ms.min(HOLD_BACK_MAX_MS));
+        let hold_back_ns = std::mem::take(&mut self.turn.hold_back_ns);
+        if hold_back_ns == 0 {
+            return;
+        }
+        let now = self.turn.now;
+        let earliest = now.saturating_sub(HOLD_BACK_CREDIT_MS) * NS_PER_MS;
+        self.may_publish_at_ns = self.may_publish_at_ns.max(earliest) + hold_back_ns;
+        let until = self.may_publish_at_ns / NS_PER_MS;
+        if until >= now + HOLD_BACK_MS {
+            self.held_back_until = Some(until.min(now + HOLD_BACK_MAX_MS));
         }
     }
 }
@@ -374,11 +390,9 @@ impl Session for Connection {
         self.end_turn();
     }
 
-    fn handle_disconnect(&mut self, now: Millis) {
+    fn handle_disconnect(&mut self, fault: Option<&str>, now: Millis) {
         self.turn.now = now;
-        if !matches!(self.stage, Stage::Closed) {
-            tracing::info!("connection {} ({}): the peer is gone", self.id, self.peer.name);
-        }
+        self.log_end(End::Orderly, fault.unwrap_or("the peer is gone"));
         self.release();
         self.stage = Stage::Closed;
         self.end_turn();

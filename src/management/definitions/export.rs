@@ -1,11 +1,11 @@
 //! The broker's definitions as a document.
 
 use crate::broker::exchange::{Binding, Destination, Exchange};
-use crate::broker::permissions::{Permission, TopicPermission};
 use crate::broker::policy::PolicyKind;
 use crate::broker::queue::QueueHandle;
-use crate::broker::users::User;
 use crate::broker::{Broker, VirtualHost};
+use crate::management::permissions::{permission_json, topic_permission_json};
+use crate::management::users::user_json;
 use crate::management::{ManagementSettings, bindings, exchanges, json, parameters, policies, queues};
 use serde_json::{Map, Value, json};
 
@@ -22,10 +22,10 @@ pub(super) fn everything(broker: &Broker, settings: &ManagementSettings) -> Valu
         "rabbitmq_version": settings.version,
         "product_name": settings.product,
         "product_version": settings.version,
-        "users": broker.users().list().iter().map(|user| self::user(user)).collect::<Vec<_>>(),
+        "users": broker.users().list().iter().map(|user| user_json(user)).collect::<Vec<_>>(),
         "vhosts": vhosts.iter().map(|vhost| self::vhost(vhost)).collect::<Vec<_>>(),
-        "permissions": permissions.list().iter().map(permission).collect::<Vec<_>>(),
-        "topic_permissions": permissions.list_topics().iter().map(topic_permission).collect::<Vec<_>>(),
+        "permissions": permissions.list().iter().map(permission_json).collect::<Vec<_>>(),
+        "topic_permissions": permissions.list_topics().iter().map(topic_permission_json).collect::<Vec<_>>(),
         "parameters": all(parameters_of),
         "global_parameters": global_parameters(broker),
         "policies": all(policies_of),
@@ -46,29 +46,12 @@ pub(super) fn of_vhost(broker: &Broker, vhost: &VirtualHost, settings: &Manageme
     };
     json!({
         "rabbit_version": settings.version,
-        "parameters": nameless(parameters_of),
+        "parameters": parameters_of(broker, vhost),
         "policies": policies_of(broker, vhost),
         "queues": nameless(queues_of),
         "exchanges": nameless(exchanges_of),
         "bindings": nameless(bindings_of),
     })
-}
-
-fn user(user: &User) -> Value {
-    let limits =
-        [("max-connections", user.limits.max_connections), ("max-channels", user.limits.max_channels)];
-    json!({
-        "name": &*user.name,
-        "password_hash": user.password.as_str(),
-        "hashing_algorithm": user.password.algorithm().name(),
-        "tags": user.tags,
-        "limits": limits_json(&limits),
-    })
-}
-
-/// Those limits that are set.
-fn limits_json(limits: &[(&str, Option<i64>)]) -> Map<String, Value> {
-    limits.iter().filter_map(|(name, limit)| Some(((*name).to_owned(), Value::from((*limit)?)))).collect()
 }
 
 /// A vhost; what was never said of it is left out.
@@ -92,26 +75,6 @@ fn vhost(vhost: &VirtualHost) -> Value {
     Value::Object(fields)
 }
 
-fn permission(permission: &Permission) -> Value {
-    json!({
-        "user": &*permission.user,
-        "vhost": &*permission.vhost,
-        "configure": permission.patterns.configure.as_str(),
-        "write": permission.patterns.write.as_str(),
-        "read": permission.patterns.read.as_str(),
-    })
-}
-
-fn topic_permission(permission: &TopicPermission) -> Value {
-    json!({
-        "user": &*permission.user,
-        "vhost": &*permission.vhost,
-        "exchange": &*permission.exchange,
-        "write": permission.patterns.write.as_str(),
-        "read": permission.patterns.read.as_str(),
-    })
-}
-
 fn global_parameters(broker: &Broker) -> Vec<Value> {
     broker.global_parameters().iter().map(|(name, value)| parameters::global_json(name, value)).collect()
 }
@@ -125,17 +88,7 @@ fn parameters_of(broker: &Broker, vhost: &VirtualHost) -> Vec<Value> {
         .map(|(key, value)| parameters::parameter_json(key, value))
         .collect();
     found.extend(parameters::policies_json(vhost, PolicyKind::Operator, "operator_policy"));
-    let limits = vhost.settings().limits;
-    let limits =
-        limits_json(&[("max-connections", limits.max_connections), ("max-queues", limits.max_queues)]);
-    if !limits.is_empty() {
-        found.push(json!({
-            "component": "vhost-limits",
-            "vhost": &**vhost.name(),
-            "name": "limits",
-            "value": limits,
-        }));
-    }
+    found.extend(parameters::vhost_limits(vhost));
     found
 }
 

@@ -3,19 +3,19 @@
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::parameters::ParameterKey;
-use crate::broker::passwords::{HashingAlgorithm, PasswordHash};
 use crate::broker::permissions::Patterns;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{QueueDeclaration, QueueType};
-use crate::broker::users::{User, UserLimits};
-use crate::broker::vhost_settings::VhostSettings;
+use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
 use crate::management::answer::ApiError;
 use crate::management::json::{table_from_json, value_from_json};
+use crate::management::limits::set_vhost_limit;
+use crate::management::parameters::LIMITS;
 use crate::management::request::Fields;
+use crate::management::users::{password, set_user_limit, tags, user_tags};
 use crate::message::{FieldTable, Value as Argument};
 use serde_json::{Map, Value};
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 /// What is imported where.
@@ -63,12 +63,12 @@ impl<'a> Import<'a> {
         let known = self.broker.users().get(name);
         let mut limits = known.as_ref().map(|known| known.limits).unwrap_or_default();
         for (limit, value) in fields.object("limits")? {
-            *user_limit(&mut limits, &limit)? = limit_value(&value)?;
+            set_user_limit(&mut limits, &limit, &value)?;
         }
         let user = User {
             name: name.into(),
             password: password(name, fields, known.as_deref())?,
-            tags: tags(fields)?,
+            tags: user_tags(fields)?,
             limits,
         };
         // One that is there already is not written to the store again.
@@ -98,7 +98,7 @@ impl<'a> Import<'a> {
             }
         }
         for (limit, value) in fields.object("limits")? {
-            limit_vhost(&mut settings, &limit, &value)?;
+            set_vhost_limit(&mut settings.limits, &limit, &value)?;
         }
         if self.broker.vhost(name).is_none_or(|known| *known.settings() != settings) {
             self.broker.put_vhost(name, |current| *current = settings)?;
@@ -183,10 +183,10 @@ impl<'a> Import<'a> {
             "operator_policy" => {
                 self.set_policy(PolicyKind::Operator, fields, &fields.object("value")?, turn)
             }
-            "vhost-limits" => {
+            LIMITS => {
                 let mut settings = (*vhost.settings()).clone();
                 for (limit, value) in fields.object("value")? {
-                    limit_vhost(&mut settings, &limit, &value)?;
+                    set_vhost_limit(&mut settings.limits, &limit, &value)?;
                 }
                 if *vhost.settings() != settings {
                     self.broker.put_vhost(vhost.name(), |current| *current = settings)?;
@@ -312,64 +312,4 @@ fn about(kind: &str, fields: &Fields, error: ApiError) -> ApiError {
 /// A text that has to be there.
 fn needed<'a>(fields: &'a Fields, name: &str) -> Result<&'a str, ApiError> {
     fields.text(name)?.ok_or_else(|| ApiError::bad_value("key_missing", name))
-}
-
-/// Tags: a list, or a text with commas between them.
-fn tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
-    let words: Vec<&str> = match fields.value("tags") {
-        None => return Err(ApiError::bad_request("tags_not_present")),
-        Some(Value::String(text)) => text.split(',').collect(),
-        Some(Value::Array(tags)) => {
-            let words =
-                tags.iter().map(|tag| tag.as_str().ok_or_else(|| ApiError::bad_value("not_string", "tags")));
-            words.collect::<Result<_, _>>()?
-        }
-        Some(_) => return Err(ApiError::bad_value("not_string", "tags")),
-    };
-    Ok(words.into_iter().map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect())
-}
-
-/// What is kept of a user's password: its hash as it was exported, or one of the password itself.
-fn password(name: &str, fields: &Fields, known: Option<&User>) -> Result<PasswordHash, ApiError> {
-    if let Some(hash) = fields.text("password_hash")? {
-        let algorithm = match fields.text("hashing_algorithm")? {
-            None => HashingAlgorithm::default(),
-            Some(algorithm) => HashingAlgorithm::named(algorithm)
-                .ok_or_else(|| ApiError::bad_value("unknown_hashing_algorithm", algorithm))?,
-        };
-        return PasswordHash::encoded(hash, algorithm).ok_or_else(|| ApiError::bad_value("not_base64", hash));
-    }
-    let known = known.map(|user| &user.password);
-    Ok(match fields.text("password")? {
-        Some(password) if known.is_some_and(|known| known.is_of(password.as_bytes())) => {
-            known.cloned().unwrap_or_else(PasswordHash::none)
-        }
-        Some(password) => {
-            let [a, b, c, d, ..] = RandomState::new().hash_one(name).to_be_bytes();
-            PasswordHash::of(password, [a, b, c, d], HashingAlgorithm::default())
-        }
-        None => PasswordHash::none(),
-    })
-}
-
-fn user_limit<'a>(limits: &'a mut UserLimits, name: &str) -> Result<&'a mut Option<i64>, ApiError> {
-    match name {
-        "max-connections" => Ok(&mut limits.max_connections),
-        "max-channels" => Ok(&mut limits.max_channels),
-        other => Err(ApiError::bad_value("unknown_limit", other)),
-    }
-}
-
-fn limit_vhost(settings: &mut VhostSettings, name: &str, value: &Value) -> Result<(), ApiError> {
-    let limit = match name {
-        "max-connections" => &mut settings.limits.max_connections,
-        "max-queues" => &mut settings.limits.max_queues,
-        other => return Err(ApiError::bad_value("unknown_limit", other)),
-    };
-    *limit = limit_value(value)?;
-    Ok(())
-}
-
-fn limit_value(value: &Value) -> Result<Option<i64>, ApiError> {
-    value.as_i64().map(Some).ok_or_else(|| ApiError::bad_value("not_integer", value.clone()))
 }

@@ -1,7 +1,7 @@
 //! Vhosts, users and permissions of the configuration. The file adds and changes, and takes nothing away: what it says holds
 //! after each start, whatever was changed meanwhile, and what it does not mention stays as it was kept.
 
-use super::{at, queue_type};
+use super::{Faults, queue_type};
 use crate::broker::Broker;
 use crate::broker::administration::Put;
 use crate::broker::error::BrokerError;
@@ -10,14 +10,13 @@ use crate::broker::permissions::Patterns;
 use crate::broker::users::User;
 use crate::broker::vhost_settings::VhostSettings;
 use crate::config::{self, Config, Credentials};
-use crate::server::StartError;
 use std::hash::{BuildHasher, RandomState};
 
-pub(super) fn declare(broker: &Broker, config: &Config) -> Result<(), StartError> {
+pub(super) fn declare(broker: &Broker, config: &Config, faults: &mut Faults) {
     broker.users().set_loopback_only(config.access.loopback_users.iter().map(|name| name.as_str().into()));
     broker.logins().track_sources(config.access.track_login_sources);
-    let new_vhosts = declare_vhosts(broker, config)?;
-    let has_new_guest = declare_users(broker, config)?;
+    let new_vhosts = declare_vhosts(broker, config, faults);
+    let has_new_guest = declare_users(broker, config, faults);
     for permission in &config.permissions {
         let is_built_in = permission.declared_at.is_none();
         // What was taken away from the built-in guest stays away.
@@ -27,18 +26,17 @@ pub(super) fn declare(broker: &Broker, config: &Config) -> Result<(), StartError
         if is_missing(broker, &permission.user, &permission.vhost) {
             continue;
         }
-        at(&permission.declared_at, declare_permission(broker, permission))?;
+        faults.note(&permission.declared_at, declare_permission(broker, permission));
     }
     for permission in &config.topic_permissions {
         if !is_missing(broker, &permission.user, &permission.vhost) {
-            at(&permission.declared_at, declare_topic_permission(broker, permission))?;
+            faults.note(&permission.declared_at, declare_topic_permission(broker, permission));
         }
     }
-    Ok(())
 }
 
 /// Declares the vhosts, and says which of them are new. The built-in one is there until it is deleted.
-fn declare_vhosts(broker: &Broker, config: &Config) -> Result<Vec<String>, StartError> {
+fn declare_vhosts(broker: &Broker, config: &Config, faults: &mut Faults) -> Vec<String> {
     let is_first_start = broker.vhosts().is_empty();
     let mut new = Vec::new();
     for vhost in &config.vhosts {
@@ -46,11 +44,11 @@ fn declare_vhosts(broker: &Broker, config: &Config) -> Result<Vec<String>, Start
         if is_built_in && !is_first_start && !is_used(config, &vhost.name) {
             continue;
         }
-        if at(&vhost.declared_at, declare_vhost(broker, vhost))? == Put::Created {
+        if faults.note(&vhost.declared_at, declare_vhost(broker, vhost)) == Some(Put::Created) {
             new.push(vhost.name.clone());
         }
     }
-    Ok(new)
+    new
 }
 
 /// Whether the file declares anything in a vhost.
@@ -87,7 +85,7 @@ fn declare_vhost(broker: &Broker, vhost: &config::Vhost) -> Result<Put, BrokerEr
 }
 
 /// Declares the users, and says whether the built-in guest is among them: it is there until there are others.
-fn declare_users(broker: &Broker, config: &Config) -> Result<bool, StartError> {
+fn declare_users(broker: &Broker, config: &Config, faults: &mut Faults) -> bool {
     let is_first_start = broker.users().is_empty();
     let mut has_new_guest = false;
     for user in &config.users {
@@ -100,10 +98,10 @@ fn declare_users(broker: &Broker, config: &Config) -> Result<bool, StartError> {
         let known = broker.users().get(&user.name);
         let declared = declared_user(user, known.as_deref());
         if known.as_deref() != Some(&declared) {
-            at(&user.declared_at, broker.put_user(declared))?;
+            faults.note(&user.declared_at, broker.put_user(declared));
         }
     }
-    Ok(has_new_guest)
+    has_new_guest
 }
 
 /// The user as the file has it. What is kept of a password stays as it is if it fits.

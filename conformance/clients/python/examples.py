@@ -1,0 +1,27 @@
+"""Every program of examples/ ends by itself with status 0, and its last line is what it should be."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+BUILT = pathlib.Path(os.environ["CARGO_TARGET_DIR"]) / "debug/examples"
+LAST_LINE = {
+    "first.py": "received: Hello, Leveret!",
+    "work_queue.py": "all tasks done",
+    "retry_dead_letter.py": "parked after 3 attempts: an order that can't be handled",
+    "topics.py": "8 deliveries of 4 messages",
+    "rpc_lapin.rs": "144 squared is 20736",
+    "publish_confirm_lapin.rs": "confirmed: 999 of 1000",
+    "custom_exchange.rs": 'abroad got {"country":"se"}',
+}
+
+for program, last_line in LAST_LINE.items():
+    path = REPOSITORY / "examples" / program
+    command = [sys.executable, path] if path.suffix == ".py" else [BUILT / path.stem]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50, check=False)
+    if ended.returncode == 0 and ended.stdout.splitlines()[-1] == last_line:
+        print("ok", program, flush=True)
+    else:
+        print(f"{ended.stdout}\nfailed {program}: status {ended.returncode}", flush=True)
