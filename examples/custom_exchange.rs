@@ -61,6 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     config.store.engine = Engine::Memory;
     config.listeners.amqp.bind = ([127, 0, 0, 1], 0).into(); // The system chooses the ports.
     config.listeners.http.bind = config.listeners.amqp.bind;
+    config.listeners.prometheus.bind = config.listeners.amqp.bind;
     let server = Server::start(&config, types).await?;
     let (address, shutdown) = (server.address()?, server.shutdown());
     let running = tokio::spawn(server.run());

@@ -24,7 +24,7 @@ mod topology;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use access::{Credentials, Permission, User};
+pub use access::{AccessSettings, Credentials, Permission, TopicPermission, User};
 pub use argument::{Argument, Arguments};
 pub use diagnose::{ConfigErrors, Location, Problem};
 pub use limits::{Limits, MemoryLimit};
@@ -51,6 +51,9 @@ pub struct Config {
     /// Type of a queue declared without `x-queue-type` in a vhost that sets none of its own: `classic` (default) or
     /// `quorum`.
     pub default_queue_type: QueueType,
+    /// Definitions in RabbitMQ's form, imported at each start: a file, or a directory whose files ending in `.json` are
+    /// imported in the order of their names. Default: none.
+    pub load_definitions: Option<PathBuf>,
     /// `[tls]`: the certificate of the listeners that speak TLS; without it they are off.
     pub tls: Option<Tls>,
     /// `[listeners]`: where to listen.
@@ -59,6 +62,8 @@ pub struct Config {
     pub server: Server,
     /// `[limits]`: every bound that a client can meet.
     pub limits: Limits,
+    /// `[access]`: who may log in from where.
+    pub access: AccessSettings,
     /// `[store]`: how messages and definitions are kept.
     pub store: Store,
     /// `[log]`: what is logged and how it looks.
@@ -70,6 +75,8 @@ pub struct Config {
     /// `[[permissions]]`: what each user may do in a vhost; without one a user may not open the vhost. The built-in
     /// guest, there when `[[users]]` is absent, may do everything in every vhost of the file unless an entry says less.
     pub permissions: Vec<Permission>,
+    /// `[[topic_permissions]]`: which routing keys a user may use with a topic exchange.
+    pub topic_permissions: Vec<TopicPermission>,
     /// `[[policies]]`: policies set at start.
     pub policies: Vec<Policy>,
     /// `[[operator_policies]]`: operator policies set at start.
@@ -83,6 +90,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// What is not wrong, and most likely not meant.
+    pub fn warnings(&self) -> Vec<Problem> {
+        references::warnings(self)
+    }
+
     /// Reads `file`, if one is given, and the process's environment; `data_dir` (from the command line) wins over both.
     /// No file is looked for by itself.
     ///
@@ -127,10 +139,12 @@ impl Config {
         let data_dir = root.text("data_dir").unwrap_or_else(|| "./leveret-data".to_owned());
         let node_name = root.name("node_name").unwrap_or_else(|| "leveret@localhost".to_owned());
         let default_queue_type = root.choice("default_queue_type", QueueType::CHOICES);
+        let load_definitions = root.text("load_definitions").map(PathBuf::from);
         let tls = root.section("tls", Tls::read);
         let listeners = root.section("listeners", |section| Listeners::read(section, tls.is_some()));
         let server = root.section("server", |section| Server::read(section, &node_name));
         let limits = root.section("limits", Limits::read);
+        let access = root.section("access", AccessSettings::read);
         let store = root.section("store", Store::read);
         let log = root.section("log", Log::read);
         let vhosts = root.list("vhosts", Vhost::read).unwrap_or_else(|| vec![Vhost::built_in()]);
@@ -143,15 +157,18 @@ impl Config {
             data_dir: PathBuf::from(data_dir),
             node_name,
             default_queue_type: default_queue_type.unwrap_or(QueueType::Classic),
+            load_definitions,
             tls,
             listeners,
             server,
             limits,
+            access,
             store,
             log,
             vhosts,
             users: users.unwrap_or_else(|| vec![User::built_in_guest()]),
             permissions,
+            topic_permissions: root.list("topic_permissions", TopicPermission::read).unwrap_or_default(),
             policies: root.list("policies", Policy::read).unwrap_or_default(),
             operator_policies: root.list("operator_policies", Policy::read).unwrap_or_default(),
             exchanges: root.list("exchanges", Exchange::read).unwrap_or_default(),

@@ -1,14 +1,15 @@
 //! The `leveret` command: reads the configuration, starts a broker, stops it on a signal.
 
-use clap::{Parser, Subcommand};
+mod cli;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use leveret::broker::exchange::ExchangeTypes;
-use leveret::config::{Config, Credentials, Engine, Log, LogFormat, User};
+use leveret::config::{Config, Credentials, Engine, User};
 use leveret::server::{Server, backup};
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// A message broker that RabbitMQ's clients use unchanged.
 ///
@@ -20,54 +21,104 @@ use tracing_subscriber::EnvFilter;
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Which broker it is that runs here, or is to.
+#[derive(Args, Default)]
+struct Place {
     /// The configuration; without it every setting has its default, and no file is looked for
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where definitions and messages are kept
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Runs the broker until it is told to stop (the default)
-    Serve,
+    Serve(Place),
     /// Writes a copy of everything kept into an empty directory, while the broker runs or not
     Backup {
         /// Where to; made when it is not there
         directory: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
     /// Puts a backup into the empty data directory of a broker that does not run
     Restore {
         /// The backup
         directory: PathBuf,
+        #[command(flatten)]
+        place: Place,
     },
     /// Reads a configuration, and says what is wrong with it
     Check {
         /// The configuration
         file: PathBuf,
     },
+    Ctl(cli::Ctl),
+    /// Does what RabbitMQ's command of that name does, for scripts; a link of that name to this program does so too
+    ///
+    /// `leveret rabbitmqctl help` lists the commands that are there. They use the management API: LEVERET_URL, LEVERET_USER and
+    /// LEVERET_PASSWORD say where and who.
+    #[command(disable_help_flag = true)]
+    Rabbitmqctl {
+        /// As RabbitMQ's command takes them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Writes a script that lets a shell complete commands: leveret completions bash > /etc/bash_completion.d/leveret
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let file = match &arguments.command {
-        Some(Command::Check { file }) => Some(file),
-        _ => arguments.config.as_ref(),
-    };
-    let config = match Config::load(file.map(PathBuf::as_path), arguments.data_dir.as_deref()) {
-        Ok(config) => config,
+    if cli::is_rabbitmqctl(std::env::args_os().next().as_ref()) {
+        let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+        return cli::run_rabbitmqctl(&arguments.collect::<Vec<_>>());
+    }
+    let Arguments { command, place } = Arguments::parse();
+    match command {
+        Some(Command::Ctl(command)) => cli::run_ctl(&command),
+        Some(Command::Rabbitmqctl { arguments }) => cli::run_rabbitmqctl(&arguments),
+        Some(Command::Completions { shell }) => complete(shell),
+        Some(Command::Check { file }) => {
+            let name = file.display().to_string();
+            let checked = Place { config: Some(file), ..Place::default() };
+            with_config(place, checked, |config| check(&name, config))
+        }
+        Some(Command::Backup { directory, place: own }) => {
+            with_config(place, own, |config| tell(|heard| backup::back_up(config, &directory, heard)))
+        }
+        Some(Command::Restore { directory, place: own }) => {
+            with_config(place, own, |config| tell(|heard| backup::restore(config, &directory, heard)))
+        }
+        Some(Command::Serve(own)) => with_config(place, own, serve),
+        None => with_config(place, Place::default(), serve),
+    }
+}
+
+/// Runs a command on the configuration that is named behind the command, or before it.
+fn with_config(before: Place, behind: Place, command: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
+    let file = behind.config.or(before.config);
+    let data_dir = behind.data_dir.or(before.data_dir);
+    match Config::load(file.as_deref(), data_dir.as_deref()) {
+        Ok(config) => command(&config),
         Err(problems) => {
             eprintln!("{problems}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    match &arguments.command {
-        Some(Command::Check { file }) => check(&file.display().to_string(), &config),
-        Some(Command::Backup { directory }) => tell(|heard| backup::back_up(&config, directory, heard)),
-        Some(Command::Restore { directory }) => tell(|heard| backup::restore(&config, directory, heard)),
-        Some(Command::Serve) | None => serve(&config),
     }
+}
+
+fn complete(shell: Shell) -> ExitCode {
+    clap_complete::generate(shell, &mut Arguments::command(), "leveret", &mut std::io::stdout());
+    ExitCode::SUCCESS
 }
 
 /// What can be known without a store has been checked by reading; this is what the types of exchange say.
@@ -80,15 +131,23 @@ fn check(file: &str, config: &Config) -> ExitCode {
     if !problems.is_empty() {
         return ExitCode::FAILURE;
     }
-    println!(
-        "{file} is fine: {} vhosts, {} users, {} exchanges, {} queues, {} bindings",
-        config.vhosts.len(),
-        config.users.len(),
-        config.exchanges.len(),
-        config.queues.len(),
-        config.bindings.len()
-    );
+    for warning in config.warnings() {
+        eprintln!("warning: {warning}");
+    }
+    let counts = [
+        counted(config.vhosts.len(), "vhost"),
+        counted(config.users.len(), "user"),
+        counted(config.exchanges.len(), "exchange"),
+        counted(config.queues.len(), "queue"),
+        counted(config.bindings.len(), "binding"),
+    ];
+    println!("{file} is fine: {}", counts.join(", "));
     ExitCode::SUCCESS
+}
+
+/// `1 queue`, `2 queues`.
+fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
 /// Runs a command that tells how far it is, and says how it ended.
@@ -107,7 +166,10 @@ fn tell<E: std::fmt::Display>(command: impl FnOnce(&mut dyn FnMut(&str)) -> Resu
 }
 
 fn serve(config: &Config) -> ExitCode {
-    start_log(&config.log);
+    if let Err(error) = leveret::log::start(&config.log) {
+        eprintln!("leveret: {error}");
+        return ExitCode::FAILURE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -138,6 +200,8 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
             "amqp/ssl" => println!("leveret is listening on amqps://{address}"),
             "http" => println!("the management API is at http://{address}/api"),
             "https" => println!("the management API is at https://{address}/api"),
+            "http/prometheus" => println!("metrics are at http://{address}/metrics"),
+            "https/prometheus" => println!("metrics are at https://{address}/metrics"),
             _ => {}
         }
     }
@@ -181,13 +245,12 @@ fn is_guest(user: &User) -> bool {
     user.name == "guest" && user.credentials == Credentials::Password("guest".to_owned())
 }
 
-fn start_log(log: &Log) {
-    let filter = EnvFilter::new(&log.level);
-    let to_terminal = std::io::stderr().is_terminal();
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(to_terminal).with_writer(std::io::stderr);
-    match log.format {
-        LogFormat::Text => subscriber.with_target(false).init(),
-        LogFormat::Json => subscriber.json().init(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_commands_can_be_typed() {
+        Arguments::command().debug_assert();
     }
 }

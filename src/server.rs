@@ -8,7 +8,10 @@ use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, Location, MemoryLimit};
+use crate::management::definitions::LoadError;
 use crate::management::{ListenerFacts, Management, ManagementSettings};
+use crate::metrics::{Metrics, MetricsSettings};
+use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::tls::TlsError;
 use crate::net::{
     self, Committer, Control, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving, Shutdown, Tls,
@@ -36,9 +39,12 @@ pub enum StartError {
     /// What the store holds can't be restored.
     #[error("{0}")]
     Broker(#[from] BrokerError),
-    /// Something that the configuration declares can't be.
-    #[error("{0}")]
-    Declaration(Box<DeclarationError>),
+    /// The definitions that the configuration names can't be imported.
+    #[error("load_definitions: {0}")]
+    Definitions(LoadError),
+    /// Things that the configuration declares can't be.
+    #[error("{}", lines(.0))]
+    Declarations(Vec<DeclarationError>),
     /// A listener's address can't be had.
     #[error(
         "can't listen on {address}: {error}; set another address with {key} in the file, or with the variable {}",
@@ -70,6 +76,10 @@ pub struct DeclarationError {
     pub error: BrokerError,
 }
 
+fn lines(errors: &[DeclarationError]) -> String {
+    errors.iter().map(DeclarationError::to_string).collect::<Vec<_>>().join("\n")
+}
+
 /// See the module.
 pub struct Server {
     broker: Arc<Broker>,
@@ -77,6 +87,7 @@ pub struct Server {
     listeners: Listeners,
     tls: Option<Arc<Tls>>,
     management: Management,
+    metrics: Metrics,
     committer: Committer,
     disk_watch: Option<DiskWatch>,
     memory_watch: Option<MemoryWatch>,
@@ -92,7 +103,8 @@ impl Server {
     /// When any of it can't be; nothing is left running then.
     pub async fn start(config: &Config, exchange_types: ExchangeTypes) -> Result<Server, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let (journal, recovered) = open_journal(config, &*clock)?;
+        let commits = Arc::new(CommitStats::default());
+        let (journal, recovered) = open_journal(config, &*clock, commits.clone())?;
         let broker =
             Broker::open(journal.clone(), recovered, exchange_types, broker_limits(config), clock.now());
         let broker = Arc::new(broker?);
@@ -103,12 +115,21 @@ impl Server {
         let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let serving = serving(config, &broker, &clock);
         let listeners = Listeners::bind(config, tls.as_ref(), &serving).await?;
-        let management =
-            Management::new(broker.clone(), clock.clone(), management_settings(config, listeners.facts()?));
         let shutdown = Shutdown::default();
+        let management = Management::new(
+            broker.clone(),
+            clock.clone(),
+            ManagementSettings {
+                listeners: listeners.facts()?,
+                tls: tls.clone(),
+                shutdown: shutdown.clone(),
+                ..management_settings(config)
+            },
+        );
+        let metrics = Metrics::new(broker.clone(), clock.clone(), commits.clone(), metrics_settings(config));
         let store_failed = Arc::new(AtomicBool::new(false));
         let (failed, stop) = (store_failed.clone(), shutdown.clone());
-        let committer = Committer::start(journal, move |error| {
+        let committer = Committer::start(journal, commits, move |error| {
             tracing::error!("{error}: nothing can be confirmed any more, the broker stops");
             failed.store(true, Ordering::Release);
             stop.begin();
@@ -119,6 +140,7 @@ impl Server {
             listeners,
             tls,
             management,
+            metrics,
             committer,
             disk_watch,
             memory_watch,
@@ -178,7 +200,7 @@ impl Server {
         let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
         let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
         let tls_watch = self.tls.map(|tls| tokio::spawn(tls.watch(self.shutdown.clone())));
-        self.listeners.run(&self.management, &self.shutdown).await;
+        self.listeners.run(&self.management, &self.metrics, &self.shutdown).await;
         tls_watch.inspect(tokio::task::JoinHandle::abort);
         timer.abort();
         disk_watch.inspect(tokio::task::JoinHandle::abort);
@@ -216,7 +238,11 @@ fn variable(key: &str) -> String {
 }
 
 /// Opens the store, and says on the way what is going on and what was lost.
-fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Recovered), StartError> {
+fn open_journal(
+    config: &Config,
+    clock: &dyn Clock,
+    commits: Arc<CommitStats>,
+) -> Result<(Arc<Journal>, Recovered), StartError> {
     let store: Box<dyn Store> = match config.store.engine {
         Engine::Memory => Box::new(MemoryStore::default()),
         Engine::Sled => {
@@ -229,6 +255,7 @@ fn open_journal(config: &Config, clock: &dyn Clock) -> Result<(Arc<Journal>, Rec
         JournalOptions { commit_bytes_max: config.store.commit_bytes_max, ..JournalOptions::default() };
     let started_at = clock.now();
     let mut told_at = started_at;
+    let store = Box::new(MeasuredStore::new(store, commits));
     let (journal, recovered) = Journal::open(store, options, |records| {
         let now = clock.now();
         if now >= told_at + PROGRESS_INTERVAL_MS {
@@ -294,24 +321,28 @@ fn disk_watch(config: &Config, broker: &Arc<Broker>) -> Option<DiskWatch> {
 
 /// The watch on the memory that the broker takes, unless it may take any. It has looked once.
 fn memory_watch(config: &Config, broker: &Arc<Broker>) -> Option<MemoryWatch> {
-    let limit_bytes = match config.limits.memory_high_watermark {
-        MemoryLimit::None => return None,
-        MemoryLimit::Bytes(bytes) => bytes,
-        MemoryLimit::Fraction(fraction) => match net::total_bytes() {
-            // Rounding by some bytes is no matter here.
-            Ok(total) => (total as f64 * fraction) as u64,
-            Err(error) => {
-                tracing::warn!(
-                    "the size of the memory can't be read, so publishers are not blocked when it runs short; set \
-                     limits.memory_high_watermark in bytes: {error}"
-                );
-                return None;
-            }
-        },
+    let Some(limit_bytes) = memory_limit_bytes(config) else {
+        if config.limits.memory_high_watermark != MemoryLimit::None {
+            tracing::warn!(
+                "the size of the memory can't be read, so publishers are not blocked when it runs short; set \
+                 limits.memory_high_watermark in bytes"
+            );
+        }
+        return None;
     };
     let mut watch = MemoryWatch::new(limit_bytes, broker.clone(), Box::new(net::resident_bytes));
     watch.look();
     Some(watch)
+}
+
+/// What the broker may take of memory before publishers are blocked, if that is limited and known.
+fn memory_limit_bytes(config: &Config) -> Option<u64> {
+    match config.limits.memory_high_watermark {
+        MemoryLimit::None => None,
+        MemoryLimit::Bytes(bytes) => Some(bytes),
+        // Rounding by some bytes is no matter here.
+        MemoryLimit::Fraction(fraction) => Some((net::total_bytes().ok()? as f64 * fraction) as u64),
+    }
 }
 
 /// How often a long recovery says how far it is.
@@ -329,6 +360,11 @@ fn broker_limits(config: &Config) -> BrokerLimits {
     let window = Window { messages: config.limits.outbox_messages, bytes: config.limits.outbox_bytes };
     BrokerLimits {
         window,
+        failed_logins_waiting_max: config.limits.failed_logins_waiting_max,
+        channels_max: config.limits.channels_max.into(),
+        vhosts_max: config.limits.vhosts_max as usize,
+        queues_max: config.limits.queues_max as usize,
+        exchanges_max: config.limits.exchanges_max as usize,
         queues_per_vhost_max: config.limits.queues_per_vhost_max as usize,
         exchanges_per_vhost_max: config.limits.exchanges_per_vhost_max as usize,
         bindings_per_exchange_max: config.limits.bindings_per_exchange_max as usize,
@@ -338,13 +374,25 @@ fn broker_limits(config: &Config) -> BrokerLimits {
     }
 }
 
-fn management_settings(config: &Config, listeners: Vec<ListenerFacts>) -> ManagementSettings {
+fn metrics_settings(config: &Config) -> MetricsSettings {
+    MetricsSettings {
+        node_name: config.node_name.clone(),
+        cluster_name: config.server.cluster_name.clone(),
+        version: config.server.version.clone(),
+        data_dir: (config.store.engine == Engine::Sled).then(|| config.data_dir.clone()),
+        disk_free_limit_bytes: config.limits.disk_free_bytes,
+        memory_limit_bytes: memory_limit_bytes(config),
+    }
+}
+
+/// What the configuration says of it.
+fn management_settings(config: &Config) -> ManagementSettings {
     ManagementSettings {
         node_name: config.node_name.clone(),
         product: config.server.product.clone(),
         version: config.server.version.clone(),
         cluster_name: config.server.cluster_name.clone(),
-        listeners,
+        listeners: Vec::new(),
         body_bytes_max: config.limits.http_body_max_bytes,
         field_table_depth_max: config.limits.field_table_depth_max as usize,
         message_bytes_max: config.limits.message_size_max_bytes,
@@ -353,7 +401,9 @@ fn management_settings(config: &Config, listeners: Vec<ListenerFacts>) -> Manage
             Engine::Sled => Some(config.data_dir.clone()),
         },
         disk_free_limit_bytes: config.limits.disk_free_bytes,
-        memory_limit_bytes: None,
+        memory_limit_bytes: memory_limit_bytes(config),
+        tls: None,
+        shutdown: Shutdown::default(),
     }
 }
 

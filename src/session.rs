@@ -30,8 +30,8 @@ pub trait Session: Send {
     /// Does what is due at `now`.
     fn handle_timeout(&mut self, now: Millis);
 
-    /// The peer is gone, or the socket failed: gives everything back that the session holds.
-    fn handle_disconnect(&mut self, now: Millis);
+    /// The peer is gone, or the socket failed with that fault: gives everything back that the session holds.
+    fn handle_disconnect(&mut self, fault: Option<&str>, now: Millis);
 
     /// The broker is to stop: begins an orderly close.
     fn handle_shutdown(&mut self, now: Millis);

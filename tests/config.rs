@@ -242,9 +242,19 @@ fn example_with_every_key() -> String {
 fn the_example_shows_defaults() {
     let (example, default) = (load(EXAMPLE), Config::default());
     let settings = |config: Config| {
-        let Config { data_dir, node_name, default_queue_type, listeners, server, limits, store, log, .. } =
-            config;
-        (data_dir, node_name, default_queue_type, listeners, server, limits, store, log)
+        let Config {
+            data_dir,
+            node_name,
+            default_queue_type,
+            listeners,
+            server,
+            limits,
+            access,
+            store,
+            log,
+            ..
+        } = config;
+        (data_dir, node_name, default_queue_type, listeners, server, limits, access, store, log)
     };
     assert_eq!(settings(example), settings(default));
 }
@@ -254,17 +264,19 @@ fn the_example_shows_every_key() {
     let example = example_with_every_key();
     load(&example);
     // An unknown key is answered with the known ones, which is how this test learns of a key added later.
-    let sections: [(&str, &str); 15] = [
+    let sections: [(&str, &str); 17] = [
         ("", ""),
         ("listeners", "[listeners]\n"),
         ("listeners.amqp", "[listeners.amqp]\n"),
         ("server", "[server]\n"),
         ("limits", "[limits]\n"),
+        ("access", "[access]\n"),
         ("store", "[store]\n"),
         ("log", "[log]\n"),
         ("vhosts", "[[vhosts]]\n"),
         ("users", "[[users]]\n"),
         ("permissions", "[[permissions]]\n"),
+        ("topic_permissions", "[[topic_permissions]]\n"),
         ("policies", "[[policies]]\n"),
         ("operator_policies", "[[operator_policies]]\n"),
         ("exchanges", "[[exchanges]]\n"),
@@ -293,4 +305,26 @@ fn example_sets(example: &str, path: &str) -> bool {
         let found = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
         found == path
     })
+}
+
+#[test]
+fn a_user_who_can_not_do_anything_is_warned_of() {
+    let config = load(
+        r#"
+        users = [
+            { name = "app", password = "p" },
+            { name = "left-out", password = "p" },
+            { name = "watcher", password = "p", tags = ["monitoring"] },
+        ]
+        permissions = [{ user = "app", configure = "", write = ".*", read = ".*" }]
+        "#,
+    );
+    let warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            r#"leveret.toml:4: users[1]: user "left-out" may not open any vhost; give it an entry under [[permissions]]"#
+        ]
+    );
+    assert_eq!(Config::default().warnings(), []);
 }

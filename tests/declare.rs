@@ -15,6 +15,7 @@ async fn start(directory: &Path, text: &str) -> Result<(), String> {
     config.data_dir = directory.to_path_buf();
     config.listeners.amqp.bind = "127.0.0.1:0".parse().unwrap();
     config.listeners.http.bind = config.listeners.amqp.bind;
+    config.listeners.prometheus.bind = config.listeners.amqp.bind;
     let server =
         Server::start(&config, ExchangeTypes::standard()).await.map_err(|error| error.to_string())?;
     server.shutdown().begin();
@@ -60,4 +61,22 @@ async fn a_conflict_with_the_store_shows_both() {
         "leveret.toml:2: exchanges[0]: inequivalent arg 'type' for exchange 'orders' in vhost '/': received 'fanout' but \
          current is 'topic'"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_is_wrong_is_told_at_once_and_what_follows_from_it_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    start(directory.path(), TOPOLOGY).await.unwrap();
+    let other = TOPOLOGY.replace("topic", "nonsense").replace("1000", "-1");
+    let refused = start(directory.path(), &other).await.unwrap_err();
+    let lines: Vec<&str> = refused.lines().collect();
+    assert_eq!(lines.len(), 2, "{refused}");
+    assert!(
+        lines[0].starts_with("leveret.toml:2: exchanges[0]: unknown exchange type 'nonsense'"),
+        "{refused}"
+    );
+    assert!(lines[1].starts_with("leveret.toml:6: queues[0]: inequivalent arg 'x-message-ttl'"), "{refused}");
+    let fresh = tempfile::tempdir().unwrap();
+    let refused = start(fresh.path(), &other).await.unwrap_err();
+    assert_eq!(refused.lines().count(), 2, "the binding is not to blame: {refused}");
 }

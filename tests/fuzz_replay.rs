@@ -13,6 +13,7 @@ use in_memory::InMemory;
 use leveret::broker::definitions::Definition;
 use leveret::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use leveret::broker::queue::QueueDeclaration;
+use leveret::broker::vhost_settings::VhostSettings;
 use leveret::message::{FieldTable, Properties, QueueId, Value};
 use leveret_conformance::{Arrived, Broker as Kind, ConnectionId, Options, Transport, library, run};
 use std::fs;
@@ -253,7 +254,7 @@ fn definitions() -> [Definition; 4] {
         arguments,
     };
     [
-        Definition::VirtualHost("/".into()),
+        Definition::VirtualHost("/".into(), VhostSettings::default()),
         Definition::Exchange(exchange),
         Definition::Queue("/".into(), QueueId(7), queue),
         Definition::Binding("/".into(), binding),

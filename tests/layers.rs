@@ -11,31 +11,50 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("clock", &["message"]),
     ("session", &["message"]),
-    ("config", &[]),
+    ("pattern", &[]),
+    ("config", &["pattern"]),
     ("store", &["message"]),
-    ("broker", &["clock", "message", "store"]),
+    ("broker", &["clock", "message", "pattern", "store"]),
     ("amqp", &["broker", "message", "session"]),
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
     ("net", &["amqp", "broker", "clock", "config", "message", "session", "store"]),
-    ("management", &["amqp", "broker", "clock", "message", "net", "store"]),
+    ("management", &["amqp", "broker", "clock", "log", "message", "net", "store"]),
+    ("log", &["config"]),
+    ("metrics", &["broker", "clock", "message", "net"]),
     ("server", EVERYTHING),
+    // The commands talk to a broker over HTTP alone.
+    ("cli", &[]),
     ("lib", EVERYTHING),
     ("main", EVERYTHING),
 ];
 
-const EVERYTHING: &[&str] =
-    &["amqp", "broker", "clock", "config", "management", "message", "net", "server", "session", "store"];
+const EVERYTHING: &[&str] = &[
+    "amqp",
+    "broker",
+    "cli",
+    "clock",
+    "config",
+    "log",
+    "management",
+    "message",
+    "metrics",
+    "net",
+    "pattern",
+    "server",
+    "session",
+    "store",
+];
 
 /// What only some layers may use of the world outside.
 const OUTSIDE: &[(&str, &[&str])] = &[
-    ("tokio::", &["management", "net", "main", "server"]),
+    ("tokio::", &["cli", "management", "metrics", "net", "main", "server"]),
     ("std::net::", &["management", "net", "config", "server"]),
-    ("Instant::now", &["clock", "net", "server"]),
+    ("Instant::now", &["cli", "clock", "net", "server"]),
     ("SystemTime", &["clock"]),
     ("amq_protocol::", &["amqp"]),
     ("sled::", &["store"]),
-    ("axum::", &["management", "net"]),
+    ("axum::", &["management", "metrics", "net"]),
 ];
 
 /// What stands nowhere but in tests.

@@ -182,7 +182,7 @@ fn both_versions_are_spoken_unless_one_is_left_out() {
     let refused =
         log_in(&address, &client(&newest.authority, None, &[&version::TLS12]), "PLAIN").unwrap_err();
     assert!(refused.contains("ProtocolVersion"), "{refused}");
-    broker.wait_for_log("refused: TLS: ");
+    broker.wait_for_log("reason=\"TLS: ");
 }
 
 #[test]
@@ -208,9 +208,9 @@ fn a_client_shows_a_good_certificate_or_has_no_connection() {
         // In TLS 1.3 a client takes the handshake for done before it hears of it.
         log_in(&address, &client(&files.authority, identity, &[&version::TLS13]), "PLAIN").unwrap_err();
     }
-    broker.wait_for_log("refused: TLS: peer sent no certificates");
-    broker.wait_for_log("refused: TLS: invalid peer certificate: certificate expired");
-    broker.wait_for_log("refused: TLS: invalid peer certificate: UnknownIssuer");
+    broker.wait_for_log("reason=\"TLS: peer sent no certificates");
+    broker.wait_for_log("reason=\"TLS: invalid peer certificate: certificate expired");
+    broker.wait_for_log("reason=\"TLS: invalid peer certificate: UnknownIssuer");
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn external_logs_in_whom_the_certificate_names() {
         let (broker, address) = files.start(&format!("client_certificates = 'optional'\n{login_from}"));
         let worker = files.authority.sign(&params);
         log_in(&address, &client(&files.authority, Some(&worker), BOTH), "EXTERNAL").unwrap();
-        broker.wait_for_log(&format!("user '{user}'"));
+        broker.wait_for_log(&format!("user={user:?}"));
 
         let nobody = files.authority.sign(&named("nobody"));
         let refused =

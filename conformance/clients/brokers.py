@@ -93,7 +93,7 @@ def said(directory):
 
 
 def listening_port(directory, scheme):
-    found = re.search(rf"listening on {scheme}://127\.0\.0\.1:(\d+)", (directory / "out.log").read_text(errors="replace"))
+    found = re.search(rf"(?:listening on|API is at) {scheme}://127\.0\.0\.1:(\d+)", (directory / "out.log").read_text(errors="replace"))
     return found and int(found[1])
 
 

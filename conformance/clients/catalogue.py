@@ -102,6 +102,8 @@ class Client:
     environment: dict = field(default_factory=dict)
     # Checks that the client can't do, with why; for programs whose output does not say so.
     without: dict = field(default_factory=dict)
+    # The only broker that it is run against.
+    only: str = ""
 
 
 CLIENT_TESTS = ["cargo", "test", "--quiet", "--manifest-path", WORKSPACE, "--test", "clients", "--"]
@@ -132,6 +134,8 @@ CLIENTS = [
     Client("php-amqplib", "Debian", debian("php-amqplib", "php-cli"), ["php", HERE / "php/php-amqplib.php"]),
     Client("amqp-client-java", "Debian", debian("librabbitmq-client-java", "default-jdk-headless"),
            ["java", "-cp", ":".join(f"/usr/share/java/{jar}.jar" for jar in JARS), HERE / "java/AmqpClient.java"]),
+    # No clients: rabbitmqadmin and amqpstorm against the management API.
+    Client("management", "PyPI", pip("amqpstorm"), [PYTHON, "-m", "pytest", "-v", HERE / "management"], only="Leveret"),
     # No client: our own examples, which are run the same way.
     Client("examples", "this repository", own_examples, [PYTHON, HERE / "python/examples.py"]),
 ]

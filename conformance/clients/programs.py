@@ -38,7 +38,7 @@ class Result:
     """What one client did on one broker."""
 
     def __init__(self, client, output, problem):
-        wanted = dict.fromkeys([] if client.name in ("celery", "examples") else CHECKS)
+        wanted = dict.fromkeys([] if client.name in ("celery", "examples", "management") else CHECKS)
         self.ok, self.failed, self.without = set(), {}, dict(client.without)
         for check, outcome, why in outcomes(output):
             if outcome == "ok":
@@ -88,6 +88,8 @@ def run(chosen, places):
             continue
         row = {}
         for place, url in places.items():
+            if client.only not in ("", place):
+                continue
             started = time.monotonic()
             row[place] = result = run_client(client, url)
             seconds = time.monotonic() - started
@@ -100,12 +102,17 @@ def run(chosen, places):
     return table, well
 
 
+def cell(result):
+    if not result:
+        return ""
+    return f"{result.summary()}{f', **{len(result.failed)} failed**' if result.failed else ''}"
+
+
 def report(table, places):
     """The results as a table in Markdown."""
     yield f"| Client | Version | From | {' | '.join(places)} | Not in this client |"
     yield "|---|---|---|" + "---|" * (len(places) + 1)
     for client, version, row in table:
-        cells = [f"{result.summary()}{f', **{len(result.failed)} failed**' if result.failed else ''}"
-                 for result in row.values()]
+        cells = [cell(row.get(place)) for place in places]
         without = sorted({check for result in row.values() for check in result.without}, key=CHECKS.index)
         yield f"| {client.name} | {version} | {client.registry} | {' | '.join(cells)} | {', '.join(without)} |"

@@ -28,7 +28,7 @@ impl Broker {
 pub type Place = (char, u16);
 
 /// One line of a case.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Step {
     /// Its number, from 1.
     pub line: usize,
@@ -52,7 +52,7 @@ pub enum Stage {
 }
 
 /// What a step does.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Action {
     /// Opens a connection.
     Connect(char, Stage, Vec<Arg>),
@@ -86,7 +86,7 @@ pub enum Action {
 }
 
 /// A script and what it is about.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Case {
     /// `section/name`.
     pub name: String,
@@ -122,6 +122,11 @@ impl Case {
             return Err(format!("{name}: expects nothing, so it cannot fail"));
         }
         Ok(Self { name: name.into(), rule: rule.join(" "), lines, steps })
+    }
+
+    /// Whether what it expects depends on the clock.
+    pub fn lets_time_pass(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.action, Action::Advance(_)))
     }
 
     /// Whether some of its lines are for one broker only.

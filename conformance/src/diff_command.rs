@@ -2,7 +2,7 @@
 
 use clap::Args;
 use leveret_conformance::diff::{Differ, End, Target};
-use leveret_conformance::{TcpTransport, differences, url};
+use leveret_conformance::{Options, TcpTransport, differences, url};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -52,6 +52,8 @@ pub(crate) fn run(arguments: &DiffArguments) -> Result<bool, String> {
         let connect = Box::new(move || -> Box<dyn leveret_conformance::Transport> {
             Box::new(TcpTransport::new(&address, None))
         });
+        // A busy machine may keep a broker waiting; a run of many seeds must not end at that.
+        let options = Options { timeout: Duration::from_secs(60), ..options };
         Ok(Target { connect, options, alter: None })
     };
     let differ = Differ {

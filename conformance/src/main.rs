@@ -7,13 +7,11 @@ use clap::{Parser, Subcommand};
 use diff_command::DiffArguments;
 use leveret_conformance::report::{self, Line};
 use leveret_conformance::{
-    Broker, Case, Failure, Management, Options, Outcome, TcpTransport, differences, library, record, run, url,
+    Broker, Case, Failure, Management, Options, TcpTransport, differences, library, record, suite, url,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Plays raw-frame AMQP 0-9-1 cases against a broker. Exits with 0 when every case passes.
 #[derive(Parser)]
@@ -43,7 +41,7 @@ struct Arguments {
     #[arg(long)]
     broker: Option<String>,
     /// Seconds to wait for a frame that is expected
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 15)]
     timeout: u64,
     /// Where the cases are
     #[arg(long)]
@@ -99,7 +97,13 @@ fn command(arguments: &Arguments) -> Result<bool, String> {
         cases.iter().for_each(|case| println!("{}\n    {}", case.name, case.rule));
         return Ok(true);
     }
-    let lines = play(&cases, &|| TcpTransport::new(&address, Some(management.clone())), &options, arguments);
+    let lines = suite::play(
+        &cases,
+        arguments.jobs,
+        &options,
+        || Box::new(TcpTransport::new(&address, Some(management.clone()))),
+        |case, line, done| print_line(case, line, done, cases.len(), arguments.quiet),
+    );
     for (section, [passed, declared, failed]) in report::sections(&lines) {
         println!("{section:14} {passed:4} passed {declared:3} declared {failed:3} failed");
     }
@@ -115,44 +119,6 @@ fn command(arguments: &Arguments) -> Result<bool, String> {
         report::markdown(&lines, arguments.broker.as_deref().unwrap_or(&arguments.url)),
     )?;
     Ok(failed == 0)
-}
-
-/// Plays the cases on as many threads as asked for; the lines come back in the cases' order.
-fn play(
-    cases: &[Case],
-    transport: &(dyn Fn() -> TcpTransport + Sync),
-    options: &Options,
-    arguments: &Arguments,
-) -> Vec<Line> {
-    let next = AtomicUsize::new(0);
-    let lines = Mutex::new(Vec::new());
-    let worker = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(case) = cases.get(index) else { return };
-            let options = Options { run: format!("{}{index}", options.run), ..options.clone() };
-            let begin = Instant::now();
-            let failure = match run(case, &mut transport(), &options) {
-                Outcome::Passed => None,
-                Outcome::Failed(failure) => Some(failure),
-            };
-            let (took, declared) = (begin.elapsed(), case.differs());
-            let line = Line { name: case.name.clone(), rule: case.rule.clone(), declared, failure, took };
-            let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
-            lines.push((index, line));
-            if let Some((_, line)) = lines.last() {
-                print_line(case, line, lines.len(), cases.len(), arguments.quiet);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..arguments.jobs.max(1) {
-            scope.spawn(worker);
-        }
-    });
-    let mut lines = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
-    lines.sort_by_key(|(index, _)| *index);
-    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 fn print_line(case: &Case, line: &Line, done: usize, all: usize, quiet: bool) {

@@ -18,9 +18,10 @@ impl Names {
         Self { run: run.into(), values: BTreeMap::new(), made: BTreeSet::new(), vhost: None }
     }
 
-    /// Cases say `vhost '/'`; this is the one they are played in.
+    /// Cases say `vhost '/'`; this is the one they are played in. `$vhost` is how it stands in a path.
     pub fn set_vhost(&mut self, vhost: &str) {
         self.vhost = (vhost != "/").then(|| vhost.into());
+        self.set("vhost", in_a_path(vhost).as_bytes());
     }
 
     /// Gives a name a value.
@@ -29,7 +30,7 @@ impl Names {
     }
 
     /// Replaces each `$name`, `${name}` and `$$`. A name without a value becomes unique text: the name, a dot and
-    /// the run. `${name:40}` pads it with `x` to 40 bytes.
+    /// the run. `${name:40}` pads it with `x` to 40 bytes. A `$` before anything else stays, as in a regular expression.
     pub fn expand(&mut self, text: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let mut rest = text;
@@ -47,6 +48,10 @@ impl Names {
                 .iter()
                 .position(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_' || braced && *byte == b':'))
                 .unwrap_or(body.len());
+            if end == 0 {
+                out.push(b'$');
+                continue;
+            }
             let name = String::from_utf8_lossy(&body[..end]).into_owned();
             rest = body.get(end + usize::from(braced)..).unwrap_or_default();
             out.extend_from_slice(&self.value(&name));
@@ -103,6 +108,16 @@ impl Names {
     }
 }
 
+/// A name as one segment of a path.
+fn in_a_path(name: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+        _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    name.bytes().map(encode).collect()
+}
+
 /// Whether `text` fits `glob`, where `*` stands for any bytes.
 pub fn fits(glob: &[u8], text: &[u8]) -> bool {
     let mut parts = glob.split(|byte| *byte == b'*');
@@ -130,6 +145,9 @@ mod tests {
         assert_eq!(names.expand(b"a $q.b ${q}c $tag $$ ${p:8}"), b"a q.r1.b q.r1c amq.ctag-x $ p.r1xxxx");
         assert_eq!(names.made(), ["p.r1xxxx", "q.r1"]);
         assert_eq!(names.contract("no queue 'q.r1'"), "no queue '$q'");
+        names.set_vhost("/");
+        assert_eq!(names.expand(b"/api/queues/$vhost/$q"), b"/api/queues/%2F/q.r1");
+        assert_eq!(names.expand(b"^$q$"), b"^q.r1$");
     }
 
     #[test]

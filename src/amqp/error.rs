@@ -131,7 +131,8 @@ impl fmt::Display for AmqpError {
 impl From<BrokerError> for AmqpError {
     fn from(error: BrokerError) -> AmqpError {
         let code = match &error {
-            BrokerError::NotFound(_) => ReplyCode::NotFound,
+            BrokerError::NotFound(_) | BrokerError::NoSuchUser(_) => ReplyCode::NotFound,
+            BrokerError::NoSuchVhost(_) | BrokerError::NotAllowed(_) => ReplyCode::NotAllowed,
             BrokerError::Locked(_) | BrokerError::GetFromSingleActive(_) => ReplyCode::ResourceLocked,
             BrokerError::ExclusiveUse(_)
             | BrokerError::ReservedName { .. }
@@ -147,6 +148,9 @@ impl From<BrokerError> for AmqpError {
             | BrokerError::NotEmpty(_)
             | BrokerError::UnknownExchangeType(_)
             | BrokerError::LimitReached { .. }
+            | BrokerError::BrokerLimitReached { .. }
+            | BrokerError::VhostLimitReached { .. }
+            | BrokerError::Pattern(_)
             | BrokerError::ValidationFailed(_)
             | BrokerError::Precondition(_) => ReplyCode::PreconditionFailed,
             BrokerError::NotImplemented(_) => ReplyCode::NotImplemented,

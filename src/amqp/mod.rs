@@ -8,7 +8,7 @@ mod frame;
 mod method;
 
 pub use channel::ContentLimits;
-pub use connection::{Connection, Peer};
+pub use connection::{Connection, Peer, log_refused};
 pub use error::{AmqpError, ReplyCode};
 
 use crate::broker::Broker;

@@ -182,7 +182,11 @@ impl Progress {
     /// Notes how a channel stands.
     pub fn report(&mut self, number: ChannelNumber, facts: ChannelFacts) {
         let channel = self.channels.entry(number).or_default();
-        self.stats.add(&facts.stats.since(&channel.facts.stats));
+        let done = facts.stats.since(&channel.facts.stats);
+        self.stats.add(&done);
+        if facts.confirm {
+            self.stats.publish_confirm += done.publish;
+        }
         channel.facts = facts;
     }
 
@@ -370,6 +374,11 @@ impl Connections {
     /// How many a vhost has.
     pub fn count_of_vhost(&self, vhost: &str) -> usize {
         self.live.lock().of_vhost.get(vhost).copied().unwrap_or(0)
+    }
+
+    /// How many channels all connections have open.
+    pub fn channels(&self) -> u64 {
+        self.live.lock().by_id.values().map(|connection| u64::from(connection.channels())).sum()
     }
 
     /// How many channels all connections of a user have open.

@@ -1,10 +1,15 @@
-//! What the store's table of definitions holds: vhosts, exchanges, queues, bindings, policies and parameters, each a field
-//! table under its own key.
+//! What the store's table of definitions holds: vhosts, exchanges, queues, bindings, users, permissions, policies and
+//! parameters, each a field table under its own key.
+
+mod access;
 
 use super::exchange::{Binding, Destination, ExchangeDefinition};
 use super::parameters::ParameterKey;
+use super::permissions::{Permission, TopicPermission};
 use super::policy::{Policy, PolicyKind};
 use super::queue::{QueueDeclaration, QueueDefinition};
+use super::users::User;
+use super::vhost_settings::VhostSettings;
 use crate::message::{DecodeError, FieldTable, Name, QueueId, ShortStr, Value};
 use std::sync::Arc;
 
@@ -12,13 +17,19 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub enum Definition {
     /// A vhost.
-    VirtualHost(Name),
+    VirtualHost(Name, VhostSettings),
     /// An exchange.
     Exchange(ExchangeDefinition),
     /// A queue of a vhost, with its id.
     Queue(Name, QueueId, QueueDeclaration),
     /// A binding of a vhost.
     Binding(Name, Binding),
+    /// A user.
+    User(User),
+    /// What a user may do in a vhost.
+    Permission(Permission),
+    /// What a user may do with the routing keys of an exchange.
+    TopicPermission(TopicPermission),
     /// A policy of a vhost.
     Policy(Name, PolicyKind, Arc<Policy>),
     /// A runtime parameter.
@@ -37,9 +48,23 @@ const POLICY: u8 = b'P';
 const OPERATOR_POLICY: u8 = b'O';
 const PARAMETER: u8 = b'R';
 const GLOBAL_PARAMETER: u8 = b'G';
+const USER: u8 = b'a';
+const PERMISSION: u8 = b'b';
+const TOPIC_PERMISSION: u8 = b'c';
 
-const KINDS: [u8; 8] =
-    [VHOST, EXCHANGE, QUEUE, BINDING, POLICY, OPERATOR_POLICY, PARAMETER, GLOBAL_PARAMETER];
+const KINDS: [u8; 11] = [
+    VHOST,
+    EXCHANGE,
+    QUEUE,
+    BINDING,
+    POLICY,
+    OPERATOR_POLICY,
+    PARAMETER,
+    GLOBAL_PARAMETER,
+    USER,
+    PERMISSION,
+    TOPIC_PERMISSION,
+];
 
 fn policy_kind(kind: PolicyKind) -> u8 {
     match kind {
@@ -64,7 +89,14 @@ impl Definition {
     /// Where it stands in the table.
     pub fn key(&self) -> Vec<u8> {
         match self {
-            Definition::VirtualHost(name) => key(VHOST, &[name.as_bytes()]),
+            Definition::VirtualHost(name, _) => key(VHOST, &[name.as_bytes()]),
+            Definition::User(user) => key(USER, &[user.name.as_bytes()]),
+            Definition::Permission(Permission { user, vhost, .. }) => {
+                key(PERMISSION, &[user.as_bytes(), vhost.as_bytes()])
+            }
+            Definition::TopicPermission(TopicPermission { user, vhost, exchange, .. }) => {
+                key(TOPIC_PERMISSION, &[user.as_bytes(), vhost.as_bytes(), exchange.as_bytes()])
+            }
             Definition::Exchange(exchange) => {
                 key(EXCHANGE, &[exchange.vhost.as_bytes(), exchange.name.as_bytes()])
             }
@@ -98,6 +130,10 @@ impl Definition {
     /// Its value in the table.
     pub fn encode(&self) -> Vec<u8> {
         let table: FieldTable = match self {
+            Definition::VirtualHost(name, settings) => access::vhost_table(name, settings),
+            Definition::User(user) => access::user_table(user),
+            Definition::Permission(permission) => access::permission_table(permission),
+            Definition::TopicPermission(permission) => access::topic_permission_table(permission),
             Definition::Policy(vhost, _, policy) => {
                 let mut fields = policy.fields();
                 fields.insert("vhost", text(vhost));
@@ -113,7 +149,6 @@ impl Definition {
             Definition::GlobalParameter(name, value) => {
                 fields([("name", text(name)), ("value", value.clone())])
             }
-            Definition::VirtualHost(name) => fields([("name", text(name))]),
             Definition::Exchange(exchange) => fields([
                 ("vhost", text(&exchange.vhost)),
                 ("name", text(&exchange.name)),
@@ -165,7 +200,10 @@ impl Definition {
             _ => FieldTable::default(),
         };
         Ok(Some(match kind {
-            VHOST => Definition::VirtualHost(name("name")?),
+            VHOST => Definition::VirtualHost(name("name")?, access::vhost_settings(&table)),
+            USER => Definition::User(access::user(&table)?),
+            PERMISSION => Definition::Permission(access::permission(&table)?),
+            TOPIC_PERMISSION => Definition::TopicPermission(access::topic_permission(&table)?),
             EXCHANGE => Definition::Exchange(ExchangeDefinition {
                 vhost: name("vhost")?,
                 name: name("name")?,

@@ -3,6 +3,7 @@
 //! The texts are RabbitMQ's: clients and applications compare them.
 
 use crate::message::Name;
+use crate::pattern::PatternError;
 use std::fmt;
 
 /// A queue or an exchange, as error texts name it: `queue 'q' in vhost '/'`.
@@ -149,6 +150,36 @@ pub enum BrokerError {
         /// How many there may be.
         max: usize,
     },
+    /// The broker has as many vhosts as it may have.
+    #[error("cannot create vhost '{name}': vhost limit of {max} is reached")]
+    VhostLimitReached {
+        /// The vhost that was to be made.
+        name: Name,
+        /// How many there may be.
+        max: usize,
+    },
+    /// The broker has as many queues or exchanges, in all its vhosts together, as it may have.
+    #[error("cannot declare {what}: {limit} limit in cluster ({max}) is reached")]
+    BrokerLimitReached {
+        /// What was to be declared, such as `queue 'q'`.
+        what: String,
+        /// What is limited.
+        limit: &'static str,
+        /// How many there may be.
+        max: usize,
+    },
+    /// Somebody may not have one more connection or channel, or may not open a vhost at all.
+    #[error("{0}")]
+    NotAllowed(String),
+    /// A user that is not there.
+    #[error("user '{0}' does not exist")]
+    NoSuchUser(Name),
+    /// A vhost that is not there, or is being deleted.
+    #[error("vhost '{0}' does not exist")]
+    NoSuchVhost(Name),
+    /// A permission's pattern is none.
+    #[error("{pattern:?} is no regular expression: {reason}", pattern = .0.pattern, reason = .0.reason)]
+    Pattern(#[from] PatternError),
     /// Anything else about a request that can't be: the text says what.
     #[error("{0}")]
     Precondition(String),

@@ -3,15 +3,18 @@
 //!
 //! Start reading at [`VirtualHost::publish`] and [`queue::Queue`]; [`Turn`] is what goes along.
 
+pub mod administration;
+mod admission;
 pub mod alarms;
 pub mod connections;
 pub mod definitions;
 pub mod delivery;
 pub mod error;
 pub mod exchange;
+pub mod logins;
 mod memory;
 pub mod parameters;
-pub mod pattern;
+pub mod passwords;
 pub mod permissions;
 pub mod policy;
 pub mod queue;
@@ -23,6 +26,7 @@ pub(crate) mod topology;
 pub mod turn;
 pub mod users;
 pub mod vhost;
+pub mod vhost_settings;
 
 pub use error::BrokerError;
 pub use turn::Turn;
@@ -35,6 +39,7 @@ use connections::Connections;
 use dashmap::DashMap;
 use definitions::Definition;
 use exchange::ExchangeTypes;
+use logins::Logins;
 use memory::MemoryBudget;
 use parameters::Parameters;
 use parking_lot::Mutex;
@@ -44,7 +49,7 @@ use routing::ReplyConsumer;
 use stats::{Churn, ChurnCounters, MessageStats, SAMPLE_INTERVAL_MS, Samples, TotalSample};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use timer::Timer;
 use users::Users;
 
@@ -55,6 +60,16 @@ pub struct BrokerLimits {
     pub window: Window,
     /// Bytes of direct replies that may wait for a session; what comes beyond is dropped.
     pub reply_bytes: u64,
+    /// Failed logins that wait for their answers at a time; beyond that they go unanswered.
+    pub failed_logins_waiting_max: u32,
+    /// Vhosts; 0 is no limit.
+    pub vhosts_max: usize,
+    /// Channels of all connections together; 0 is no limit.
+    pub channels_max: u64,
+    /// Queues of all vhosts together; 0 is no limit.
+    pub queues_max: usize,
+    /// Exchanges of all vhosts together; 0 is no limit.
+    pub exchanges_max: usize,
     /// Queues of a vhost; 0 is no limit.
     pub queues_per_vhost_max: usize,
     /// Exchanges of a vhost, with those that every vhost has; 0 is no limit.
@@ -74,6 +89,11 @@ impl Default for BrokerLimits {
         BrokerLimits {
             window: Window { messages: 2048, bytes: 1 << 20 },
             reply_bytes: 16 << 20,
+            failed_logins_waiting_max: 1000,
+            vhosts_max: 0,
+            channels_max: 0,
+            queues_max: 0,
+            exchanges_max: 0,
             queues_per_vhost_max: 0,
             exchanges_per_vhost_max: 0,
             bindings_per_exchange_max: 0,
@@ -94,6 +114,11 @@ pub struct Shared {
     memory: Arc<MemoryBudget>,
     timer: Timer,
     reply_consumers: DashMap<Box<str>, ReplyConsumer>,
+    /// The type of queues that are declared without one in a vhost that says nothing of it.
+    default_queue_type: Mutex<QueueType>,
+    /// Queues and exchanges of all vhosts together.
+    queues: AtomicUsize,
+    exchanges: AtomicUsize,
     queue_ids: AtomicU64,
     consumer_ids: AtomicU64,
     connection_ids: AtomicU64,
@@ -105,6 +130,16 @@ pub struct Shared {
 impl Shared {
     fn next_queue_id(&self) -> QueueId {
         QueueId(self.queue_ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Refuses one more queue when all vhosts together have as many as they may.
+    fn check_queue_limit(&self, name: &str) -> Result<(), BrokerError> {
+        check_broker_limit(self.limits.queues_max, &self.queues, "queue", name)
+    }
+
+    /// Refuses one more exchange when all vhosts together have as many as they may.
+    fn check_exchange_limit(&self, name: &str) -> Result<(), BrokerError> {
+        check_broker_limit(self.limits.exchanges_max, &self.exchanges, "exchange", name)
     }
 
     fn reply_consumer(&self, token: &str) -> Option<ReplyConsumer> {
@@ -123,6 +158,18 @@ impl Shared {
     }
 }
 
+fn check_broker_limit(
+    max: usize,
+    count: &AtomicUsize,
+    limit: &'static str,
+    name: &str,
+) -> Result<(), BrokerError> {
+    if max == 0 || count.load(Ordering::Relaxed) < max {
+        return Ok(());
+    }
+    Err(BrokerError::BrokerLimitReached { what: format!("{limit} '{name}'"), limit, max })
+}
+
 fn store_error(error: crate::store::StoreError) -> BrokerError {
     BrokerError::Store(error.to_string())
 }
@@ -134,7 +181,10 @@ pub struct Broker {
     vhosts: DashMap<Name, Arc<VirtualHost>>,
     users: Users,
     permissions: Permissions,
+    logins: Arc<Logins>,
     alarms: Alarms,
+    /// Held while users, permissions or vhosts change, so that the order in the store is the order of events.
+    changing: Mutex<()>,
     parameters: Parameters,
     connections: Connections,
     samples: Mutex<Samples<TotalSample>>,
@@ -161,6 +211,7 @@ impl Broker {
         let starts =
             starts.and_then(|(_, value)| value[..].try_into().ok()).map_or(0, u64::from_be_bytes) + 1;
         journal.definitions().put_definition(STARTS_KEY, &starts.to_be_bytes()).map_err(store_error)?;
+        let failed_logins_waiting_max = limits.failed_logins_waiting_max;
         let shared = Arc::new(Shared {
             memory: Arc::new(MemoryBudget::new(limits.memory_budget_bytes)),
             limits,
@@ -168,6 +219,9 @@ impl Broker {
             journal,
             timer: Timer::default(),
             reply_consumers: DashMap::new(),
+            default_queue_type: Mutex::new(QueueType::Classic),
+            queues: AtomicUsize::new(0),
+            exchanges: AtomicUsize::new(0),
             // A queue's id is never used again, not even by a later start.
             queue_ids: AtomicU64::new(starts << 32),
             consumer_ids: AtomicU64::new(1),
@@ -180,6 +234,8 @@ impl Broker {
             vhosts: DashMap::new(),
             users: Users::default(),
             permissions: Permissions::default(),
+            logins: Arc::new(Logins::new(failed_logins_waiting_max)),
+            changing: Mutex::default(),
             alarms: Alarms::default(),
             parameters: Parameters::default(),
             connections: Connections::default(),
@@ -223,9 +279,13 @@ impl Broker {
             BrokerError::Store(format!("the store has an object of the missing vhost '{vhost}'"))
         };
         match definition {
-            Definition::VirtualHost(name) => {
-                self.vhosts.insert(name.clone(), Arc::new(VirtualHost::new(name, self.shared.clone())));
+            Definition::VirtualHost(name, settings) => {
+                let vhost = VirtualHost::new(name.clone(), settings, self.shared.clone());
+                self.vhosts.insert(name, Arc::new(vhost));
             }
+            Definition::User(user) => drop(self.users.put(user)),
+            Definition::Permission(permission) => drop(self.permissions.set(permission)),
+            Definition::TopicPermission(permission) => drop(self.permissions.set_topic(permission)),
             Definition::Exchange(exchange) => {
                 let vhost = self.vhost(&exchange.vhost).ok_or_else(|| orphan(&exchange.vhost))?;
                 let exchange = exchange::Exchange::new(exchange, &self.shared.exchange_types)?;
@@ -252,29 +312,19 @@ impl Broker {
         Ok(())
     }
 
-    /// Makes a vhost, unless it is there.
-    ///
-    /// # Errors
-    /// When the store failed.
-    pub fn add_vhost(&self, name: &str) -> Result<Arc<VirtualHost>, BrokerError> {
-        if let Some(vhost) = self.vhost(name) {
-            return Ok(vhost);
-        }
-        let name: Name = name.into();
-        self.shared.put(&Definition::VirtualHost(name.clone()))?;
-        let vhost = Arc::new(VirtualHost::new(name.clone(), self.shared.clone()));
-        self.vhosts.insert(name, vhost.clone());
-        Ok(vhost)
+    /// All vhosts, in no order.
+    pub fn vhosts(&self) -> Vec<Arc<VirtualHost>> {
+        self.vhosts.iter().map(|vhost| vhost.clone()).collect()
+    }
+
+    /// Sets the type of queues that are declared without one in a vhost that says nothing of it.
+    pub fn set_default_queue_type(&self, queue_type: QueueType) {
+        *self.shared.default_queue_type.lock() = queue_type;
     }
 
     /// A vhost, by name.
     pub fn vhost(&self, name: &str) -> Option<Arc<VirtualHost>> {
         self.vhosts.get(name).map(|vhost| vhost.clone())
-    }
-
-    /// All vhosts, in no order.
-    pub fn vhosts(&self) -> Vec<Arc<VirtualHost>> {
-        self.vhosts.iter().map(|vhost| vhost.clone()).collect()
     }
 
     /// The types of exchange that can be declared.
@@ -290,6 +340,11 @@ impl Broker {
     /// What users may do.
     pub fn permissions(&self) -> &Permissions {
         &self.permissions
+    }
+
+    /// Who tried to log in, and how that went.
+    pub fn logins(&self) -> &Arc<Logins> {
+        &self.logins
     }
 
     /// The resource alarms.

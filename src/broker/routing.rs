@@ -36,11 +36,12 @@ pub struct Route {
 }
 
 impl Route {
-    /// Counts messages that go this way.
-    pub fn count(&self, messages: usize) {
+    /// Counts messages that go this way, and says how many copies of them get into queues.
+    pub fn count(&self, messages: usize) -> u64 {
         if let Some(exchange) = &self.exchange {
             exchange.counters().count(messages, self.queues.len());
         }
+        (messages * self.queues.len()) as u64
     }
 
     /// Whether it leads nowhere.

@@ -40,6 +40,10 @@ macro_rules! counters {
 counters! {
     /// Taken from publishers; of a queue, put into it.
     publish,
+    /// Of those taken from publishers the ones on channels that confirm.
+    publish_confirm,
+    /// What publishers put into queues: a message that goes into three counts three times.
+    routed,
     /// Confirmed to publishers.
     confirm,
     /// Sent back, since they were mandatory and led nowhere.
@@ -68,6 +72,14 @@ counters! {
     dead_maxlen,
     /// Dead, since they were delivered in vain too often.
     dead_delivery_limit,
+    /// Of the dead ones those that went to a dead-letter exchange.
+    dead_lettered_rejected,
+    /// See [`MessageStats::dead_lettered_rejected`].
+    dead_lettered_expired,
+    /// See [`MessageStats::dead_lettered_rejected`].
+    dead_lettered_maxlen,
+    /// See [`MessageStats::dead_lettered_rejected`].
+    dead_lettered_delivery_limit,
 }
 
 impl MessageStats {
@@ -76,14 +88,18 @@ impl MessageStats {
         self.deliver + self.deliver_no_ack + self.get + self.get_no_ack
     }
 
-    /// Counts a dead letter.
-    pub fn died(&mut self, reason: DeathReason) {
-        match reason {
-            DeathReason::Rejected => self.dead_rejected += 1,
-            DeathReason::Expired => self.dead_expired += 1,
-            DeathReason::MaxLength => self.dead_maxlen += 1,
-            DeathReason::DeliveryLimit => self.dead_delivery_limit += 1,
-        }
+    /// Counts a message that has died, and went to a dead-letter exchange or nowhere.
+    pub fn died(&mut self, reason: DeathReason, is_lettered: bool) {
+        let (dead, lettered) = match reason {
+            DeathReason::Rejected => (&mut self.dead_rejected, &mut self.dead_lettered_rejected),
+            DeathReason::Expired => (&mut self.dead_expired, &mut self.dead_lettered_expired),
+            DeathReason::MaxLength => (&mut self.dead_maxlen, &mut self.dead_lettered_maxlen),
+            DeathReason::DeliveryLimit => {
+                (&mut self.dead_delivery_limit, &mut self.dead_lettered_delivery_limit)
+            }
+        };
+        *dead += 1;
+        *lettered += u64::from(is_lettered);
     }
 }
 

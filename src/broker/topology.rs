@@ -7,6 +7,7 @@ use super::queue::{QueueDeclaration, QueueHandle};
 use super::stats::count;
 use super::turn::Turn;
 use super::vhost::VirtualHost;
+use super::vhost_settings::reached;
 use crate::message::{ConnectionId, FieldTable, Name, QueueId, ShortStr};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use std::sync::Arc;
 pub(super) struct Topology {
     /// Which exchanges have bindings to a destination.
     sources: BTreeMap<Destination, BTreeSet<Name>>,
+    /// The vhost is being deleted, or has been: nothing can be made in it any more.
+    is_deleted: bool,
 }
 
 /// Names that begin so are the broker's own.
@@ -27,13 +30,9 @@ impl VirtualHost {
     /// # Errors
     /// When it exists and differs, can't be made, or its name is reserved.
     pub fn declare_exchange(&self, definition: ExchangeDefinition) -> Result<(), BrokerError> {
-        let _topology = self.topology.lock();
-        if !self.shared().exchange_types.contains(&definition.kind) {
-            return Err(BrokerError::UnknownExchangeType(definition.kind.to_string()));
-        }
-        if definition.name.is_empty() {
-            return Err(BrokerError::DefaultExchange);
-        }
+        let topology = self.topology.lock();
+        self.check_not_deleted(&topology)?;
+        self.check_declarable(&definition.name, &definition.kind)?;
         if let Some(current) = self.exchange(&definition.name) {
             return current.definition().check_equivalent(&definition);
         }
@@ -42,12 +41,38 @@ impl VirtualHost {
         }
         let max = self.shared().limits.exchanges_per_vhost_max;
         self.check_limit(max, self.exchange_count(), "exchange", &definition.name)?;
+        self.shared().check_exchange_limit(&definition.name)?;
         let exchange = Exchange::new(definition, &self.shared().exchange_types)?;
         if exchange.definition().durable {
             self.shared().put(&Definition::Exchange(exchange.definition().clone()))?;
         }
         self.police_exchange(&exchange);
         self.insert_exchange(Arc::new(exchange));
+        Ok(())
+    }
+
+    /// Refuses what no exchange is declared as, whoever asks.
+    ///
+    /// # Errors
+    /// When there is no such type, or the default exchange is meant.
+    pub fn check_declarable(&self, name: &str, kind: &str) -> Result<(), BrokerError> {
+        if !self.shared().exchange_types.contains(kind) {
+            return Err(BrokerError::UnknownExchangeType(kind.to_owned()));
+        }
+        if name.is_empty() { Err(BrokerError::DefaultExchange) } else { Ok(()) }
+    }
+
+    /// Refuses to delete what every vhost has, whoever asks.
+    ///
+    /// # Errors
+    /// When it is such an exchange.
+    pub fn check_deletable(&self, name: &str) -> Result<(), BrokerError> {
+        if name.is_empty() {
+            return Err(BrokerError::DefaultExchange);
+        }
+        if name.starts_with(RESERVED_PREFIX) {
+            return Err(BrokerError::SystemExchange(Resource::exchange(self.name(), name)));
+        }
         Ok(())
     }
 
@@ -65,12 +90,7 @@ impl VirtualHost {
     /// When every vhost has it, or it is in use and `if_unused` is set.
     pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<(), BrokerError> {
         let mut topology = self.topology.lock();
-        if name.is_empty() {
-            return Err(BrokerError::DefaultExchange);
-        }
-        if name.starts_with(RESERVED_PREFIX) {
-            return Err(BrokerError::SystemExchange(Resource::exchange(self.name(), name)));
-        }
+        self.check_deletable(name)?;
         let Some(exchange) = self.exchange(name) else { return Ok(()) };
         if if_unused && !exchange.bindings().is_empty() {
             return Err(BrokerError::InUse(exchange.definition().resource()));
@@ -109,6 +129,7 @@ impl VirtualHost {
     /// When either end is missing or is the default exchange, or the type refuses the binding.
     pub fn bind(&self, binding: Binding, connection: Option<ConnectionId>) -> Result<(), BrokerError> {
         let mut topology = self.topology.lock();
+        self.check_not_deleted(&topology)?;
         let source = self.check_ends(&binding.source, &binding.destination, connection)?;
         let definition = Definition::Binding(self.name().clone(), binding.clone());
         let durable = source.definition().durable && self.is_durable(&binding.destination);
@@ -252,7 +273,8 @@ impl VirtualHost {
         mut declaration: QueueDeclaration,
         turn: &mut Turn,
     ) -> Result<Arc<QueueHandle>, BrokerError> {
-        let _topology = self.topology.lock();
+        let topology = self.topology.lock();
+        self.check_not_deleted(&topology)?;
         declaration.take_default_type(self.default_queue_type());
         count(&self.shared().churn.queue_declared);
         if let Some(current) = self.queue(&declaration.name) {
@@ -260,8 +282,7 @@ impl VirtualHost {
             current.lock().touch(turn);
             return Ok(current);
         }
-        let limits = &self.shared().limits;
-        self.check_limit(limits.queues_per_vhost_max, self.queue_count(), "queue", &declaration.name)?;
+        self.check_queue_limits(&declaration.name)?;
         let id = self.shared().next_queue_id();
         let queue = QueueHandle::new(self.name(), id, declaration, self.shared(), turn)?;
         if queue.definition().survives_restart() {
@@ -272,6 +293,21 @@ impl VirtualHost {
         self.insert_queue(queue.clone());
         count(&self.shared().churn.queue_created);
         Ok(queue)
+    }
+
+    fn check_not_deleted(&self, topology: &Topology) -> Result<(), BrokerError> {
+        if topology.is_deleted { Err(BrokerError::NoSuchVhost(self.name().clone())) } else { Ok(()) }
+    }
+
+    fn check_queue_limits(&self, name: &str) -> Result<(), BrokerError> {
+        let count = self.queue_count();
+        if let Some(max) = reached(self.settings().limits.max_queues, count) {
+            let max = usize::try_from(max).unwrap_or_default();
+            let what = format!("queue '{name}'");
+            return Err(BrokerError::LimitReached { what, limit: "queue", vhost: self.name().clone(), max });
+        }
+        self.check_limit(self.shared().limits.queues_per_vhost_max, count, "queue", name)?;
+        self.shared().check_queue_limit(name)
     }
 
     fn check_limit(
@@ -331,6 +367,25 @@ impl VirtualHost {
         let count = queue.close(if_unused, if_empty, turn)?;
         self.remove_queue_and_bindings(&mut topology, &queue)?;
         Ok(count)
+    }
+
+    /// Deletes all queues, exchanges and bindings; from then on nothing can be made here.
+    ///
+    /// # Errors
+    /// When the store failed.
+    pub(super) fn delete_everything(&self, turn: &mut Turn) -> Result<(), BrokerError> {
+        let mut topology = self.topology.lock();
+        topology.is_deleted = true;
+        for queue in self.queues() {
+            queue.close(false, false, turn)?;
+            self.remove_queue_and_bindings(&mut topology, &queue)?;
+        }
+        for exchange in self.exchanges() {
+            self.remove_exchange_and_bindings(&mut topology, &exchange)?;
+        }
+        drop(topology);
+        self.apply_effects(turn);
+        Ok(())
     }
 
     /// Deletes a queue with the connection that it belongs to. One that is not there is fine, and so is a namesake that

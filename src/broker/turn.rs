@@ -35,6 +35,9 @@ pub enum Effect {
     },
 }
 
+/// How long a session holds back before it looks again.
+const MOMENT_NS: u64 = 1_000_000;
+
 /// See the module.
 #[derive(Default)]
 pub struct Turn {
@@ -44,8 +47,8 @@ pub struct Turn {
     pub changes: Changes,
     /// What has to be done when no lock is held.
     pub effects: Vec<Effect>,
-    /// Somebody can't keep up with what this turn publishes: its session should hold back for a moment.
-    pub hold_back: bool,
+    /// Somebody can't keep up with what this turn publishes: its session should hold back so long.
+    pub hold_back_ns: u64,
     /// Who waits until what the turn changed is durable.
     pub waiter: Option<Arc<dyn DurableWaiter>>,
     wakes: Vec<Arc<Outbox>>,
@@ -69,8 +72,15 @@ impl Turn {
             return None;
         }
         let lsn = journal.append(&mut self.changes, self.waiter.clone());
-        self.hold_back |= journal.is_behind();
+        if journal.is_behind() {
+            self.hold_back();
+        }
         Some(lsn)
+    }
+
+    /// Somebody can't keep up: the turn's session should hold back for a moment.
+    pub fn hold_back(&mut self) {
+        self.hold_back_ns += MOMENT_NS;
     }
 
     /// Has a session woken when the turn ends: once, however much it was given.

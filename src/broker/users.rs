@@ -1,61 +1,98 @@
-//! Who may log in. Passwords are kept as RabbitMQ keeps them: a salt and a digest, in base64.
+//! Who may log in.
 
+use super::passwords::{HashingAlgorithm, PasswordHash};
 use crate::message::Name;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use dashmap::DashMap;
-use sha2::{Digest, Sha256};
+use parking_lot::RwLock;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A user.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The name.
     pub name: Name,
-    /// Four bytes of salt, then SHA-256 of salt and password; base64. Empty: nobody logs in with it.
-    pub password_hash: String,
+    /// What is kept of the password.
+    pub password: PasswordHash,
     /// Such as `administrator` or `impersonator`.
     pub tags: Vec<String>,
+    /// What all connections of the user together may use.
+    pub limits: UserLimits,
+}
+
+/// What all connections of one user together may use. `None` and what is below zero is no limit; 0 allows none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserLimits {
+    /// Connections at once.
+    pub max_connections: Option<i64>,
+    /// Channels at once.
+    pub max_channels: Option<i64>,
 }
 
 impl User {
-    /// A user with that password.
+    /// A user with that password, without limits.
     pub fn with_password(name: &str, password: &str, salt: [u8; 4], tags: Vec<String>) -> User {
-        User { name: name.into(), password_hash: hash(password.as_bytes(), salt), tags }
+        let password = PasswordHash::of(password, salt, HashingAlgorithm::default());
+        User { name: name.into(), password, tags, limits: UserLimits::default() }
+    }
+
+    /// Nobody: without a name, a password, or tags.
+    pub fn nobody() -> User {
+        User {
+            name: "".into(),
+            password: PasswordHash::none(),
+            tags: Vec::new(),
+            limits: UserLimits::default(),
+        }
     }
 
     /// Whether it has that tag.
     pub fn has_tag(&self, tag: &str) -> bool {
         self.tags.iter().any(|other| other == tag)
     }
+}
 
-    fn has_password(&self, password: &[u8]) -> bool {
-        let Ok(decoded) = STANDARD.decode(&self.password_hash) else { return false };
-        let Some((salt, _)) = decoded.split_first_chunk::<4>() else { return false };
-        // A blank password never logs in, as in RabbitMQ.
-        !password.is_empty() && same(hash(password, *salt).as_bytes(), self.password_hash.as_bytes())
+/// Why somebody may not log in, for the log: the client is told less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginRefusal {
+    /// There is no such user, or it has another password.
+    Credentials,
+    /// An empty password.
+    BlankPassword,
+    /// The user is one of `access.loopback_users`.
+    LoopbackOnly,
+}
+
+impl LoginRefusal {
+    /// What happened to the user of that name.
+    pub fn of(self, name: &str) -> String {
+        match self {
+            LoginRefusal::Credentials => format!("user '{name}' - invalid credentials"),
+            LoginRefusal::BlankPassword => {
+                format!("user '{name}' attempted to log in with a blank password, which never does")
+            }
+            LoginRefusal::LoopbackOnly => {
+                format!("user '{name}' can only connect via localhost, since access.loopback_users has it")
+            }
+        }
     }
-}
-
-fn hash(password: &[u8], salt: [u8; 4]) -> String {
-    let digest = Sha256::new().chain_update(salt).chain_update(password).finalize();
-    STANDARD.encode([&salt[..], &digest[..]].concat())
-}
-
-/// Compares in a time that does not tell where the difference is.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
 /// All users.
 #[derive(Debug, Default)]
 pub struct Users {
-    by_name: DashMap<Name, User>,
+    by_name: DashMap<Name, Arc<User>>,
+    loopback_only: RwLock<BTreeSet<Name>>,
 }
 
 impl Users {
-    /// Adds a user, or replaces the one of that name.
-    pub fn put(&self, user: User) {
-        self.by_name.insert(user.name.clone(), user);
+    /// Adds a user, or replaces the one of that name, and says whether it is new.
+    pub(super) fn put(&self, user: User) -> bool {
+        self.by_name.insert(user.name.clone(), Arc::new(user)).is_none()
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        self.by_name.remove(name);
     }
 
     /// Whether there are none.
@@ -63,14 +100,51 @@ impl Users {
         self.by_name.is_empty()
     }
 
-    /// The user of that name, when something other than a password has shown who it is.
-    pub fn get(&self, name: &str) -> Option<User> {
+    /// A user, by name.
+    pub fn get(&self, name: &str) -> Option<Arc<User>> {
         self.by_name.get(name).map(|user| user.clone())
     }
 
+    /// All users, by name.
+    pub fn list(&self) -> Vec<Arc<User>> {
+        let mut users: Vec<_> = self.by_name.iter().map(|user| user.clone()).collect();
+        users.sort_by(|a, b| a.name.cmp(&b.name));
+        users
+    }
+
+    /// Sets who may only log in from this machine.
+    pub fn set_loopback_only(&self, names: impl IntoIterator<Item = Name>) {
+        *self.loopback_only.write() = names.into_iter().collect();
+    }
+
+    /// Whether a user may log in from where it is.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn check_origin(&self, name: &str, is_loopback: bool) -> Result<(), LoginRefusal> {
+        if is_loopback || !self.loopback_only.read().contains(name) {
+            return Ok(());
+        }
+        Err(LoginRefusal::LoopbackOnly)
+    }
+
     /// The user of that name and password.
-    pub fn authenticate(&self, name: &str, password: &[u8]) -> Option<User> {
-        self.by_name.get(name).filter(|user| user.has_password(password)).map(|user| user.clone())
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn authenticate(&self, name: &str, password: &[u8]) -> Result<Arc<User>, LoginRefusal> {
+        if password.is_empty() {
+            return Err(LoginRefusal::BlankPassword);
+        }
+        match self.get(name) {
+            Some(user) if user.password.is_of(password) => Ok(user),
+            Some(_) => Err(LoginRefusal::Credentials),
+            None => {
+                // It takes as long as for somebody who exists.
+                PasswordHash::none().is_of(password);
+                Err(LoginRefusal::Credentials)
+            }
+        }
     }
 }
 
@@ -82,21 +156,24 @@ mod tests {
     fn only_the_right_password_logs_in() {
         let users = Users::default();
         users.put(User::with_password("guest", "secret", [1, 2, 3, 4], vec!["administrator".to_owned()]));
-        users.put(User { name: "blank".into(), password_hash: String::new(), tags: Vec::new() });
-        assert!(users.authenticate("guest", b"secret").is_some_and(|user| user.has_tag("administrator")));
-        for (name, password) in
-            [("guest", &b"Secret"[..]), ("guest", b""), ("blank", b""), ("other", b"secret")]
-        {
-            assert!(users.authenticate(name, password).is_none(), "{name}");
+        users.put(User::with_password("blank", "", [1, 2, 3, 4], Vec::new()));
+        users.put(User { password: PasswordHash::none(), ..(*users.get("blank").unwrap()).clone() });
+        assert!(users.authenticate("guest", b"secret").is_ok_and(|user| user.has_tag("administrator")));
+        for (name, password, refusal) in [
+            ("guest", &b"Secret"[..], LoginRefusal::Credentials),
+            ("guest", b"", LoginRefusal::BlankPassword),
+            ("blank", b"", LoginRefusal::BlankPassword),
+            ("other", b"secret", LoginRefusal::Credentials),
+        ] {
+            assert_eq!(users.authenticate(name, password).unwrap_err(), refusal, "{name}");
         }
     }
 
     #[test]
-    fn a_hash_exported_from_rabbitmq_works() {
-        // The example in RabbitMQ's guide to passwords: salt 90 8D C6 0A, password test12.
-        let hash = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR".to_owned();
+    fn some_users_stay_on_this_machine() {
         let users = Users::default();
-        users.put(User { name: "simon".into(), password_hash: hash, tags: Vec::new() });
-        assert!(users.authenticate("simon", b"test12").is_some());
+        users.set_loopback_only(["guest".into()]);
+        assert_eq!(users.check_origin("guest", false), Err(LoginRefusal::LoopbackOnly));
+        assert!(users.check_origin("guest", true).is_ok() && users.check_origin("shop", false).is_ok());
     }
 }

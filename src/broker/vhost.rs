@@ -16,6 +16,7 @@ use super::stats::{MessageStats, Samples, TotalSample, count};
 use super::timer::Deadline;
 use super::topology::Topology;
 use super::turn::{Effect, Turn};
+use super::vhost_settings::VhostSettings;
 use crate::message::{FieldTable, Lsn, Message, Millis, Name, Position, QueueId};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
@@ -31,7 +32,7 @@ pub struct VirtualHost {
     queues: DashMap<Name, Arc<QueueHandle>>,
     pub(super) topology: Mutex<Topology>,
     pub(super) policies: RwLock<Policies>,
-    default_queue_type: Mutex<QueueType>,
+    settings: Mutex<Arc<VhostSettings>>,
     version: AtomicU64,
     samples: Mutex<Samples<TotalSample>>,
 }
@@ -68,7 +69,7 @@ const PREDECLARED: [(&str, &str, bool); 7] = [
 ];
 
 impl VirtualHost {
-    pub(super) fn new(name: Name, shared: Arc<Shared>) -> VirtualHost {
+    pub(super) fn new(name: Name, settings: VhostSettings, shared: Arc<Shared>) -> VirtualHost {
         let vhost = VirtualHost {
             name: name.clone(),
             shared,
@@ -76,7 +77,7 @@ impl VirtualHost {
             queues: DashMap::new(),
             topology: Mutex::default(),
             policies: RwLock::default(),
-            default_queue_type: Mutex::new(QueueType::Classic),
+            settings: Mutex::new(Arc::new(settings)),
             version: AtomicU64::new(0),
             samples: Mutex::default(),
         };
@@ -107,12 +108,17 @@ impl VirtualHost {
 
     /// The type of queues that are declared without one.
     pub fn default_queue_type(&self) -> QueueType {
-        *self.default_queue_type.lock()
+        let of_vhost = self.settings.lock().default_queue_type;
+        of_vhost.unwrap_or_else(|| *self.shared.default_queue_type.lock())
     }
 
-    /// Sets the type of queues that are declared without one.
-    pub fn set_default_queue_type(&self, queue_type: QueueType) {
-        *self.default_queue_type.lock() = queue_type;
+    /// What can be changed of it.
+    pub fn settings(&self) -> Arc<VhostSettings> {
+        self.settings.lock().clone()
+    }
+
+    pub(super) fn set_settings(&self, settings: VhostSettings) {
+        *self.settings.lock() = Arc::new(settings);
     }
 
     /// An exchange, by name.
@@ -172,7 +178,7 @@ impl VirtualHost {
         total
     }
 
-    /// Changes whenever a route may change, so that routes can be remembered.
+    /// Changes whenever a route may change, or who may take it, so that routes can be remembered.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -182,22 +188,29 @@ impl VirtualHost {
     }
 
     pub(super) fn insert_exchange(&self, exchange: Arc<Exchange>) {
-        self.exchanges.insert(exchange.definition().name.clone(), exchange);
+        if self.exchanges.insert(exchange.definition().name.clone(), exchange).is_none() {
+            self.shared.exchanges.fetch_add(1, Ordering::Relaxed);
+        }
         self.topology_changed();
     }
 
     pub(super) fn remove_exchange(&self, name: &str) {
-        self.exchanges.remove(name);
+        if self.exchanges.remove(name).is_some() {
+            self.shared.exchanges.fetch_sub(1, Ordering::Relaxed);
+        }
         self.topology_changed();
     }
 
     pub(super) fn insert_queue(&self, queue: Arc<QueueHandle>) {
-        self.queues.insert(queue.definition().name.clone(), queue);
+        if self.queues.insert(queue.definition().name.clone(), queue).is_none() {
+            self.shared.queues.fetch_add(1, Ordering::Relaxed);
+        }
         self.topology_changed();
     }
 
     pub(super) fn remove_queue(&self, name: &str) {
         if let Some((_, queue)) = self.queues.remove(name) {
+            self.shared.queues.fetch_sub(1, Ordering::Relaxed);
             count(&self.shared.churn.queue_deleted);
             let stats = *queue.lock().stats();
             self.shared.retired.lock()[queue.definition().queue_type as usize].add(&stats);

@@ -1,15 +1,42 @@
-//! `[[users]]` and `[[permissions]]`: who may log in, and what they may do there.
+//! `[access]`, `[[users]]`, `[[permissions]]` and `[[topic_permissions]]`: who may log in, and what they may do there.
 
 use std::fmt;
 
-use regex::Regex;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::pattern::Pattern;
 
 use super::diagnose::Location;
 use super::section::Section;
 use super::topology::Vhost;
 
-/// Length in base64 of a password hash: 4 bytes of salt, 32 of SHA-256.
-const PASSWORD_HASH_CHARACTERS: usize = 48;
+/// The algorithms of password hashes, each with what the digest is called and how long salt and digest are in base64.
+const ALGORITHMS: [(&str, (&str, usize)); 3] = [
+    ("rabbit_password_hashing_sha256", ("SHA-256", 48)),
+    ("rabbit_password_hashing_sha512", ("SHA-512", 92)),
+    ("rabbit_password_hashing_md5", ("MD5", 28)),
+];
+
+/// The table `[access]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessSettings {
+    /// Users who may only log in from this machine. Default `["guest"]`.
+    pub loopback_users: Vec<String>,
+    /// Whether logins are also counted by address and user. Default false.
+    pub track_login_sources: bool,
+}
+
+impl AccessSettings {
+    pub(super) fn read(section: &mut Section<'_>) -> AccessSettings {
+        let is_set = section.has("loopback_users");
+        let listed = section.texts("loopback_users");
+        AccessSettings {
+            loopback_users: if is_set { listed } else { vec!["guest".to_owned()] },
+            track_login_sources: section.boolean("track_login_sources", false),
+        }
+    }
+}
 
 /// One of `[[users]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +48,10 @@ pub struct User {
     /// What the user may do in the management API: `management`, `policymaker`, `monitoring`, `administrator`; a user
     /// tagged `impersonator` may publish under another's `user_id`. Others are kept and mean nothing. Default none.
     pub tags: Vec<String>,
+    /// Connections of the user at once; -1 is no limit. Default: as it was.
+    pub max_connections: Option<i64>,
+    /// Channels of all these connections at once; -1 is no limit. Default: as it was.
+    pub max_channels: Option<i64>,
     /// Where it stands in the file; none for the built-in guest.
     pub declared_at: Option<Location>,
 }
@@ -30,15 +61,20 @@ pub struct User {
 pub enum Credentials {
     /// `password`: the password itself, not empty.
     Password(String),
-    /// `password_hash`: base64 of a 4-byte salt followed by the SHA-256 of salt and password, as RabbitMQ exports it.
-    PasswordHash(String),
+    /// `password_hash`, as RabbitMQ exports it.
+    PasswordHash {
+        /// Base64 of a 4-byte salt followed by the digest of salt and password.
+        hash: String,
+        /// `hashing_algorithm`, by RabbitMQ's name. Default `rabbit_password_hashing_sha256`.
+        algorithm: &'static str,
+    },
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Credentials::Password(_) => "Password(..)",
-            Credentials::PasswordHash(_) => "PasswordHash(..)",
+            Credentials::PasswordHash { .. } => "PasswordHash(..)",
         })
     }
 }
@@ -49,6 +85,8 @@ impl User {
             name: "guest".to_owned(),
             credentials: Credentials::Password("guest".to_owned()),
             tags: vec!["administrator".to_owned()],
+            max_connections: None,
+            max_channels: None,
             declared_at: None,
         }
     }
@@ -58,6 +96,8 @@ impl User {
             name: section.required_name("name"),
             credentials: Credentials::read(section),
             tags: section.texts("tags"),
+            max_connections: section.optional_whole("max_connections", -1..),
+            max_channels: section.optional_whole("max_channels", -1..),
             declared_at: section.location(),
         }
     }
@@ -69,6 +109,15 @@ impl Credentials {
         let has_none = !section.has("password") && !section.has("password_hash");
         let password = section.secret("password");
         let password_hash = section.secret("password_hash");
+        let has_algorithm = section.has("hashing_algorithm");
+        let names = ALGORITHMS.map(|(name, _)| (name, name));
+        let algorithm = section.choice("hashing_algorithm", &names).unwrap_or(ALGORITHMS[0].0);
+        if has_algorithm && password_hash.is_none() {
+            section.report(
+                "hashing_algorithm",
+                "goes with password_hash only; a password is hashed with SHA-256",
+            );
+        }
         if has_both {
             section.report("password_hash", "password is set too; keep one of the two");
         }
@@ -79,23 +128,25 @@ impl Credentials {
             section
                 .report("password", "expected a password that is not empty: an empty one can never log in");
         }
-        if password_hash.as_ref().is_some_and(|hash| !is_password_hash(hash)) {
+        let (digest, characters) = ALGORITHMS
+            .into_iter()
+            .find_map(|(name, shape)| (name == algorithm).then_some(shape))
+            .expect("the algorithm was chosen among these");
+        if password_hash.as_ref().is_some_and(|hash| !is_password_hash(hash, characters)) {
             let message = format!(
-                "expected {PASSWORD_HASH_CHARACTERS} characters of base64: a salt of 4 bytes, then the SHA-256 of \
-                 salt and password"
+                "expected {characters} characters of base64: a salt of 4 bytes, then the {digest} of salt and password"
             );
             section.report("password_hash", message);
         }
         match password_hash {
-            Some(hash) => Credentials::PasswordHash(hash),
+            Some(hash) => Credentials::PasswordHash { hash, algorithm },
             None => Credentials::Password(password.unwrap_or_default()),
         }
     }
 }
 
-fn is_password_hash(text: &str) -> bool {
-    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
-    text.len() == PASSWORD_HASH_CHARACTERS && text.bytes().all(base64)
+fn is_password_hash(text: &str, characters: usize) -> bool {
+    text.len() == characters && STANDARD.decode(text).is_ok()
 }
 
 /// One of `[[permissions]]`: what one user may do in one vhost. Each pattern is a regular expression that is looked for
@@ -147,17 +198,44 @@ impl Permission {
     }
 }
 
+/// One of `[[topic_permissions]]`: which routing keys a user may use with a topic exchange. Without an entry it is all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPermission {
+    /// The user, one of `[[users]]`. Required.
+    pub user: String,
+    /// The vhost, one of `[[vhosts]]`. Default `/`.
+    pub vhost: String,
+    /// The exchange. Required.
+    pub exchange: String,
+    /// What may be published with; `{username}` and `{vhost}` stand for the user's and the vhost's name. Required.
+    pub write: String,
+    /// What may be bound with. Required.
+    pub read: String,
+    /// Where it stands in the file.
+    pub declared_at: Option<Location>,
+}
+
+impl TopicPermission {
+    pub(super) fn read(section: &mut Section<'_>) -> TopicPermission {
+        TopicPermission {
+            user: section.required_name("user"),
+            vhost: Vhost::read_reference(section),
+            exchange: section.required_name("exchange"),
+            write: read_pattern(section, "write"),
+            read: read_pattern(section, "read"),
+            declared_at: section.location(),
+        }
+    }
+}
+
 fn read_pattern(section: &mut Section<'_>, key: &'static str) -> String {
     const EXPECTED: &str = "a regular expression, such as \".*\" for everything or \"\" for nothing";
     if !section.has(key) {
         section.report_missing(key, EXPECTED);
     }
     let pattern = section.any_text(key).unwrap_or_default();
-    if let Err(error) = Regex::new(&pattern) {
-        // The crate draws the pattern with a caret below it, over several lines; its last one says what is wrong.
-        let error = error.to_string();
-        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        section.report_unexpected(key, "a regular expression", format!("{pattern:?} ({reason})"));
+    if let Err(error) = Pattern::of_permission(&pattern) {
+        section.report_unexpected(key, "a regular expression", format!("{pattern:?} ({error})"));
     }
     pattern
 }

@@ -81,6 +81,27 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
+/// Takes passwords out of URLs in a text: `amqp://user:secret@host` becomes `amqp://user:***@host`. Complaints quote what was
+/// found, and are kept where others read them.
+fn without_passwords(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut clean = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        clean.push_str("://");
+        let end = part.find(['/', ' ', '"', '\'', '?', '#']).unwrap_or(part.len());
+        let (authority, rest) = part.split_at(end);
+        match authority.rsplit_once('@') {
+            Some((login, host)) => {
+                let user = login.split(':').next().unwrap_or_default();
+                clean.push_str(&format!("{user}:***@{host}"));
+            }
+            None => clean.push_str(authority),
+        }
+        clean.push_str(rest);
+    }
+    clean
+}
+
 /// Gathers problems, and knows where each key path was set. Paths look like `queues[2].durable`.
 pub(super) struct Problems {
     file: String,
@@ -154,13 +175,15 @@ impl Problems {
     }
 
     pub(super) fn report_variable(&self, name: &str, message: impl Into<String>) {
-        let problem = Problem { file: None, line: None, key: name.to_owned(), message: message.into() };
+        let message = without_passwords(&message.into());
+        let problem = Problem { file: None, line: None, key: name.to_owned(), message };
         self.found.borrow_mut().push(problem);
     }
 
     fn report_key(&self, path: &str, line: Option<&usize>, message: impl Into<String>) {
         let file = line.map(|_| self.file.clone());
-        let problem = Problem { file, line: line.copied(), key: path.to_owned(), message: message.into() };
+        let message = without_passwords(&message.into());
+        let problem = Problem { file, line: line.copied(), key: path.to_owned(), message };
         self.found.borrow_mut().push(problem);
     }
 
@@ -196,4 +219,20 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .filter(|(likeness, _)| *likeness >= 0.85)
         .max_by(|(left, _), (right, _)| left.total_cmp(right))
         .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_quoted_without_their_passwords() {
+        for (text, clean) in [
+            ("found \"amqp://u:s@h:1/v\"", "found \"amqp://u:***@h:1/v\""),
+            ("a://u:p@s@h, b://h/x@y", "a://u:***@h, b://h/x@y"),
+            ("no URL", "no URL"),
+        ] {
+            assert_eq!(without_passwords(text), clean);
+        }
+    }
 }

@@ -65,6 +65,17 @@ pub struct Limits {
     /// How long after `connection.close` or `channel.close` the client's answer is waited for, in milliseconds.
     /// Default 30000.
     pub close_timeout_ms: u64,
+    /// Logins that have failed and wait for their answers, at once; beyond that a connection whose login fails is closed
+    /// without one. Default 1000.
+    pub failed_logins_waiting_max: u32,
+    /// Channels of all connections together; 0 means no limit. Default 0.
+    pub channels_max: u32,
+    /// Vhosts; 0 means no limit. Default 0.
+    pub vhosts_max: u32,
+    /// Queues of all vhosts together; 0 means no limit. Default 0.
+    pub queues_max: u32,
+    /// Exchanges of all vhosts together, the predeclared ones with them; 0 means no limit. Default 0.
+    pub exchanges_max: u32,
     /// Queues in one vhost; 0 means no limit. Default 0.
     pub queues_per_vhost_max: u32,
     /// Exchanges in one vhost, the predeclared ones with them; 0 means no limit. Default 0.
@@ -108,6 +119,11 @@ impl Default for Limits {
             transmit_buffer_bytes: 262_144,
             write_stall_timeout_ms: 30_000,
             close_timeout_ms: 30_000,
+            failed_logins_waiting_max: 1000,
+            channels_max: 0,
+            vhosts_max: 0,
+            queues_max: 0,
+            exchanges_max: 0,
             queues_per_vhost_max: 0,
             exchanges_per_vhost_max: 0,
             bindings_per_exchange_max: 0,
@@ -167,6 +183,15 @@ impl Limits {
                 default.write_stall_timeout_ms,
             ),
             close_timeout_ms: section.whole("close_timeout_ms", timeout.clone(), default.close_timeout_ms),
+            failed_logins_waiting_max: section.whole(
+                "failed_logins_waiting_max",
+                any.clone(),
+                default.failed_logins_waiting_max,
+            ),
+            channels_max: section.whole("channels_max", any.clone(), default.channels_max),
+            vhosts_max: section.whole("vhosts_max", any.clone(), default.vhosts_max),
+            queues_max: section.whole("queues_max", any.clone(), default.queues_max),
+            exchanges_max: section.whole("exchanges_max", any.clone(), default.exchanges_max),
             queues_per_vhost_max: section.whole(
                 "queues_per_vhost_max",
                 any.clone(),

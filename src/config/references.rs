@@ -5,8 +5,27 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::diagnose::{Location, Problems, join, nearest};
-use super::{Binding, Config, DestinationType, Exchange, Permission, Policy, Queue};
+use super::diagnose::{Location, Problem, Problems, join, nearest};
+use super::{Binding, Config, DestinationType, Exchange, Permission, Policy, Queue, TopicPermission, User};
+
+/// The tags that open the management API.
+const MANAGEMENT_TAGS: [&str; 4] = ["management", "policymaker", "monitoring", "administrator"];
+
+/// What is not wrong, and most likely not meant: users who can't do anything.
+pub(super) fn warnings(config: &Config) -> Vec<Problem> {
+    let can_do_something = |user: &User| {
+        user.tags.iter().any(|tag| MANAGEMENT_TAGS.contains(&tag.as_str()))
+            || config.permissions.iter().any(|permission| permission.user == user.name)
+    };
+    let useless = config.users.iter().filter(|user| !can_do_something(user));
+    let warning = |user: &User| {
+        let Location { file, line, key } = user.declared_at.clone()?;
+        let message =
+            format!("user {:?} may not open any vhost; give it an entry under [[permissions]]", user.name);
+        Some(Problem { file: Some(file), line: Some(line), key, message })
+    };
+    useless.filter_map(warning).collect()
+}
 
 /// Exchanges that every vhost has from the start. The default exchange is not among them: it takes no bindings.
 const PREDECLARED_EXCHANGES: [&str; 6] =
@@ -29,6 +48,11 @@ fn check_duplicates(config: &Config, problems: &Problems) {
     }
     for Permission { user, vhost, declared_at, .. } in &config.permissions {
         seen.add([user, vhost], declared_at, || format!("what user {user:?} may do in vhost {vhost:?}"));
+    }
+    for TopicPermission { user, vhost, exchange, declared_at, .. } in &config.topic_permissions {
+        seen.add([user, vhost, exchange], declared_at, || {
+            format!("what user {user:?} may do with topics of exchange {exchange:?} in vhost {vhost:?}")
+        });
     }
     for Policy { name, vhost, declared_at, .. } in &config.policies {
         seen.add([name, vhost], declared_at, || format!("policy {name:?} in vhost {vhost:?}"));
@@ -130,6 +154,8 @@ impl Reference<'_> {
 
 fn check_vhosts(config: &Config, problems: &Problems) {
     let permissions = config.permissions.iter().map(|item| (&item.vhost, &item.declared_at));
+    let topics = config.topic_permissions.iter().map(|item| (&item.vhost, &item.declared_at));
+    let permissions = permissions.chain(topics);
     let policies = config.policies.iter().chain(&config.operator_policies);
     let policies = policies.map(|item| (&item.vhost, &item.declared_at));
     let exchanges = config.exchanges.iter().map(|item| (&item.vhost, &item.declared_at));
@@ -144,7 +170,9 @@ fn check_vhosts(config: &Config, problems: &Problems) {
 
 fn check_users(config: &Config, problems: &Problems) {
     let known = config.users.iter().map(|user| user.name.as_str()).collect();
-    for Permission { user: name, declared_at, .. } in &config.permissions {
+    let permissions = config.permissions.iter().map(|item| (&item.user, &item.declared_at));
+    let topics = config.topic_permissions.iter().map(|item| (&item.user, &item.declared_at));
+    for (name, declared_at) in permissions.chain(topics) {
         let title = format!("user {name:?}");
         Reference { declared_at, key: "user", name, title, list: "users" }.check(&known, problems);
     }

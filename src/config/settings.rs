@@ -196,21 +196,24 @@ impl Log {
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let format = section.choice("format", &formats).unwrap_or(LogFormat::Text);
         let level = section.text("level").unwrap_or_else(|| "info".to_owned());
-        if !is_filter(&level) {
-            let expected =
-                "off, error, warn, info, debug or trace, or module=level pairs with commas between";
-            section.report_unexpected("level", expected, format!("{level:?}"));
+        if Log::filter(&level).is_none() {
+            section.report_unexpected("level", Log::LEVEL_EXPECTED, format!("{level:?}"));
         }
         Log { format, level }
     }
-}
 
-/// A lone word that is no level would be taken for a module with everything on, which nobody means by `inof`.
-fn is_filter(text: &str) -> bool {
-    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-    let sound = |directive: &str| {
-        let directive = directive.trim();
-        directive.contains('=') || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive))
-    };
-    text.split(',').all(sound) && EnvFilter::builder().parse(text).is_ok()
+    /// What a level has to be, for complaints.
+    pub const LEVEL_EXPECTED: &str =
+        "off, error, warn, info, debug or trace, or module=level pairs with commas between";
+
+    /// What lets lines of that level through, if it is one. A lone word that is no level would be taken for a module with
+    /// everything on, which nobody means by `inof`.
+    pub fn filter(level: &str) -> Option<EnvFilter> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        let sound = |directive: &str| {
+            let directive = directive.trim();
+            directive.contains('=') || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(directive))
+        };
+        if level.split(',').all(sound) { EnvFilter::builder().parse(level).ok() } else { None }
+    }
 }

@@ -18,6 +18,12 @@ pub struct Vhost {
     pub name: String,
     /// A line about it, shown by the management API. Default none.
     pub description: Option<String>,
+    /// What operators file it under. Default: as it was.
+    pub tags: Option<Vec<String>>,
+    /// Connections to it at once; -1 is no limit. Default: as it was.
+    pub max_connections: Option<i64>,
+    /// Queues in it; -1 is no limit. Default: as it was.
+    pub max_queues: Option<i64>,
     /// Type of a queue declared here without `x-queue-type`. Default: the `default_queue_type` of the whole broker.
     pub default_queue_type: Option<QueueType>,
     /// Where it stands in the file; none for the built-in `/`.
@@ -50,16 +56,23 @@ impl Vhost {
     pub(super) fn built_in() -> Vhost {
         Vhost {
             name: DEFAULT_VHOST.to_owned(),
-            description: None,
+            description: Some("Default virtual host".to_owned()),
+            tags: None,
+            max_connections: None,
+            max_queues: None,
             default_queue_type: None,
             declared_at: None,
         }
     }
 
     pub(super) fn read(section: &mut Section<'_>) -> Vhost {
+        let has_tags = section.has("tags");
         Vhost {
             name: section.required_name("name"),
             description: section.any_text("description"),
+            tags: Some(section.texts("tags")).filter(|_| has_tags),
+            max_connections: section.optional_whole("max_connections", -1..),
+            max_queues: section.optional_whole("max_queues", -1..),
             default_queue_type: section.choice("default_queue_type", QueueType::CHOICES),
             declared_at: section.location(),
         }

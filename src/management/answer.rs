@@ -2,6 +2,7 @@
 
 use crate::amqp::AmqpError;
 use crate::broker::BrokerError;
+use crate::broker::administration::Put;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -26,8 +27,19 @@ pub(super) enum Answer {
     CreatedAt(String),
     /// 204.
     NoContent,
+    /// 303: done, and the browser is to look there.
+    SeeOther(String),
     /// 503: what was checked is not as it should be.
     Unavailable(Value),
+}
+
+impl From<Put> for Answer {
+    fn from(put: Put) -> Answer {
+        match put {
+            Put::Created => Answer::Created,
+            Put::Updated => Answer::NoContent,
+        }
+    }
 }
 
 /// Why a request was refused.
@@ -85,7 +97,11 @@ impl ApiError {
     /// got.
     pub(super) fn of_method(error: BrokerError) -> ApiError {
         match ApiError::from(error.clone()) {
-            refused @ (ApiError::NotAuthorised(_) | ApiError::Internal(_)) => refused,
+            refused @ (ApiError::NotAuthorised(_) | ApiError::Internal(_))
+                if !matches!(error, BrokerError::InternalExchange(_)) =>
+            {
+                refused
+            }
             _ => {
                 let error = AmqpError::from(error);
                 ApiError::bad_request(format!("{} {}", error.code.number(), error.reply_text()))
@@ -103,6 +119,11 @@ impl From<BrokerError> for ApiError {
             | BrokerError::DefaultExchange
             | BrokerError::SystemExchange(_)
             | BrokerError::InternalExchange(_) => ApiError::NotAuthorised("Access refused.".to_owned()),
+            BrokerError::NoSuchUser(name) => ApiError::bad_value("no_such_user", &*name),
+            BrokerError::NoSuchVhost(name) => ApiError::bad_value("no_such_vhost", &*name),
+            BrokerError::Pattern(error) => {
+                ApiError::BadRequest(json!(["invalid_regexp", error.pattern, error.reason]))
+            }
             BrokerError::UnknownExchangeType(kind) => {
                 ApiError::bad_request(format!("invalid exchange type '{kind}'"))
             }
@@ -130,6 +151,9 @@ impl IntoResponse for Answer {
                 (StatusCode::CREATED, [(header::LOCATION, location)]).into_response()
             }
             Answer::NoContent => StatusCode::NO_CONTENT.into_response(),
+            Answer::SeeOther(location) => {
+                (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
+            }
             Answer::Unavailable(value) => body(StatusCode::SERVICE_UNAVAILABLE, value.to_string()),
         }
     }

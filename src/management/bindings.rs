@@ -186,13 +186,17 @@ impl Ends {
     }
 
     /// Checks that the user may change what leads from here to there.
-    fn check_access(&self, request: &Request) -> Result<(), ApiError> {
+    fn check_access(&self, request: &Request, routing_key: &[u8]) -> Result<(), ApiError> {
         let target = match &self.destination {
             Destination::Queue(name) => Resource::queue(self.vhost.name(), name),
             Destination::Exchange(name) => Resource::exchange(self.vhost.name(), name),
         };
         request.check_access(Access::Write, &target)?;
-        request.check_access(Access::Read, &Resource::exchange(self.vhost.name(), &self.source))
+        request.check_access(Access::Read, &Resource::exchange(self.vhost.name(), &self.source))?;
+        match self.vhost.exchange(&self.source) {
+            Some(source) => Ok(request.check_topic(Access::Read, &source, routing_key)?),
+            None => Ok(()),
+        }
     }
 }
 
@@ -206,9 +210,9 @@ fn binding(request: &Request) -> Result<Answer, ApiError> {
 
 fn bind(request: &Request) -> Result<Answer, ApiError> {
     let ends = Ends::of(request)?;
-    ends.check_access(request)?;
     let fields = request.fields()?;
     let routing_key = fields.text("routing_key")?.unwrap_or_default();
+    ends.check_access(request, routing_key.as_bytes())?;
     if routing_key.len() > 255 {
         return Err(ApiError::bad_value("not_shortstr", routing_key));
     }
@@ -229,7 +233,7 @@ fn bind(request: &Request) -> Result<Answer, ApiError> {
 fn unbind(request: &Request) -> Result<Answer, ApiError> {
     let ends = Ends::of(request)?;
     let found = ends.find(request.parameter("key"))?;
-    ends.check_access(request)?;
+    ends.check_access(request, found.binding.routing_key.as_bytes())?;
     let Binding { source, destination, routing_key, arguments } = &*found.binding;
     ends.vhost.unbind(source, destination, routing_key, arguments, Some(NOBODY))?;
     Ok(Answer::NoContent)

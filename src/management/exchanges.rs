@@ -131,7 +131,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
     let resource = exchange.definition().resource();
     request.check_access(Access::Configure, &resource)?;
     let if_unused = request.query_flag("if-unused");
-    vhost.delete_exchange(&resource.name, if_unused).map_err(ApiError::of_method)?;
+    vhost.delete_exchange(&resource.name, if_unused)?;
     Ok(Answer::NoContent)
 }
 

@@ -1,6 +1,7 @@
 //! What comes between the sockets of the management API and its handlers: who asks, limits, threads.
 
 use super::answer::{Answer, ApiError};
+use super::auth::Refused;
 use super::request::Request;
 use super::routes::{Method, Needs, Route};
 use super::{Management, ROUTES, auth};
@@ -10,9 +11,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{RawPathParams, Request as HttpRequest};
-use axum::http::Method as HttpMethod;
+use axum::http::{HeaderMap, Method as HttpMethod, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,7 +65,7 @@ async fn handle(
         &HttpMethod::PUT => Method::Put,
         &HttpMethod::POST => Method::Post,
         &HttpMethod::DELETE => Method::Delete,
-        &HttpMethod::OPTIONS => return ([(axum::http::header::ALLOW, allowed())], ()).into_response(),
+        &HttpMethod::OPTIONS => return ([(header::ALLOW, allowed())], ()).into_response(),
         _ => return ApiError::MethodNotAllowed(allowed()).into_response(),
     };
     let Some(route) = routes.iter().copied().find(|route| route.method == method) else {
@@ -94,10 +96,14 @@ async fn answer(
         form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
             .collect();
-    let user = admit(&management, route, &parameters, &head.headers, peer)?;
+    let user = match admit(&management, route, &parameters, &head.headers, peer) {
+        Ok(user) => user,
+        Err(refused) => return Err(hold_back(&management, refused).await),
+    };
     let body = receive(body, management.settings.body_bytes_max).await?;
+    let form = form(&head.headers, &body).await?;
     let now = management.clock.now();
-    let request = Request { management, user, now, parameters, query, headers: head.headers, body };
+    let request = Request { management, user, now, parameters, query, headers: head.headers, body, form };
     let answered = tokio::task::spawn_blocking(move || (route.handler)(&request)).await;
     answered
         .unwrap_or_else(|error: JoinError| Err(ApiError::Internal(format!("the handler failed: {error}"))))
@@ -108,24 +114,52 @@ fn admit(
     management: &Management,
     route: &Route,
     parameters: &[(String, String)],
-    headers: &axum::http::HeaderMap,
+    headers: &HeaderMap,
     peer: SocketAddr,
-) -> Result<User, ApiError> {
+) -> Result<Arc<User>, Refused> {
     let broker = &management.broker;
     if route.needs == Needs::Nothing {
-        return Ok(User { name: "".into(), password_hash: String::new(), tags: Vec::new() });
+        return Ok(Arc::new(User::nobody()));
     }
-    let user = auth::authenticate(broker, headers, peer.ip().is_loopback()).inspect_err(|error| {
-        if *error != ApiError::LoginNeeded {
-            tracing::warn!("a login to the management API from {peer} was refused: {error}");
-        }
-    })?;
+    let user = auth::authenticate(management, headers, peer.ip())?;
     let vhost = parameters.iter().find(|(name, _)| name == "vhost").map(|(_, value)| value.as_str());
-    auth::authorise(broker, &user, route.needs, vhost)?;
+    auth::authorise(broker, &user, route.needs, vhost).map_err(|error| match error {
+        // Who wants to put something there is told what is missing.
+        ApiError::NotFound if matches!(route.method, Method::Put | Method::Post) => {
+            ApiError::NotThere("vhost_not_found".to_owned())
+        }
+        other => other,
+    })?;
     Ok(user)
 }
 
-async fn receive(body: Body, bytes_max: usize) -> Result<bytes::Bytes, ApiError> {
+/// Lets whoever fails often wait for the answer, if there is room among those who wait.
+async fn hold_back(management: &Management, refused: Refused) -> ApiError {
+    if refused.delay_ms > 0
+        && let Some(_waiting) = management.broker.logins().wait()
+    {
+        tokio::time::sleep(Duration::from_millis(refused.delay_ms)).await;
+    }
+    refused.error
+}
+
+/// The fields of a body that is a form with files; of any other body there are none.
+async fn form(headers: &HeaderMap, body: &Bytes) -> Result<Vec<(String, Bytes)>, ApiError> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let Some(boundary) = content_type.and_then(|value| multer::parse_boundary(value).ok()) else {
+        return Ok(Vec::new());
+    };
+    let unreadable = |error| ApiError::bad_request(format!("the form can't be read: {error}"));
+    let mut parts = multer::Multipart::with_reader(&body[..], boundary);
+    let mut fields = Vec::new();
+    while let Some(part) = parts.next_field().await.map_err(unreadable)? {
+        let name = part.name().unwrap_or_default().to_owned();
+        fields.push((name, part.bytes().await.map_err(unreadable)?));
+    }
+    Ok(fields)
+}
+
+async fn receive(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     match tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, bytes_max)).await {
         Ok(Ok(bytes)) => Ok(bytes),
         // The body was too long, or the peer is gone and will not read this.

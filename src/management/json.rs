@@ -11,7 +11,7 @@ pub(super) fn table_to_json(table: &FieldTable) -> Json {
     Json::Object(table.iter().map(|(name, value)| (name.to_string(), value_to_json(value))).collect())
 }
 
-fn value_to_json(value: &Value) -> Json {
+pub(super) fn value_to_json(value: &Value) -> Json {
     match value {
         Value::Bool(flag) => Json::Bool(*flag),
         Value::F32(number) => float(f64::from(*number)),
@@ -53,7 +53,11 @@ pub(super) fn table_from_json(object: &Map<String, Json>, depth_max: usize) -> R
     Ok(fields.into_iter().collect())
 }
 
-fn value_from_json(value: &Json, depth_max: usize) -> Result<Value, ApiError> {
+/// A value as [`table_from_json`] has it within a table.
+///
+/// # Errors
+/// As there.
+pub(super) fn value_from_json(value: &Json, depth_max: usize) -> Result<Value, ApiError> {
     let deeper = || depth_max.checked_sub(1).ok_or_else(|| ApiError::bad_request("nested too deep"));
     Ok(match value {
         Json::Null => Value::Void,

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use std::cmp::Ordering;
 
 /// The most that a page may have.
-const PAGE_SIZE_MAX: usize = 500;
-const PAGE_SIZE_DEFAULT: usize = 100;
+const PAGE_SIZE_MAX: i64 = 500;
+const PAGE_SIZE_DEFAULT: i64 = 100;
 
 /// Something that is listed.
 pub(super) trait Listed {
@@ -55,14 +55,14 @@ pub(super) fn list<T: Listed>(mut items: Vec<T>, request: &Request) -> Result<An
         return Ok(Answer::Json(Value::Array(rendered)));
     };
     let filtered_count = items.len();
-    let page_count = filtered_count.div_ceil(size).max(1);
-    if number > page_count {
+    let page_count = filtered_count.div_ceil(size);
+    if number > page_count.saturating_add(1) {
         return Err(ApiError::Invalid {
             error: "page_out_of_range",
             reason: format!("Page out of range, page: {number} page size: {size}, len: {filtered_count}"),
         });
     }
-    let shown = items.iter().skip((number - 1) * size).take(size);
+    let shown = items.iter().skip((number - 1).saturating_mul(size)).take(size);
     let shown: Vec<Value> = shown.map(|item| pick(item.render(), &columns)).collect();
     Ok(Answer::Json(json!({
         "filtered_count": filtered_count,
@@ -104,19 +104,18 @@ impl Page {
     /// The page that is asked for; `None` for the whole list.
     fn of(request: &Request) -> Result<Option<Page>, ApiError> {
         let Some(number) = request.query("page") else { return Ok(None) };
-        let invalid = || ApiError::bad_request("Pagination parameters are invalid");
-        let number: usize = number.parse().map_err(|_| invalid())?;
-        let size = match request.query("page_size") {
-            None => PAGE_SIZE_DEFAULT,
-            Some(size) => size.parse().map_err(|_| invalid())?,
-        };
-        if number == 0 || !(1..=PAGE_SIZE_MAX).contains(&size) {
+        let asked_size = request.query("page_size");
+        let number: i64 = number.parse().map_err(|_| invalid())?;
+        let size: i64 = asked_size.map_or(Ok(PAGE_SIZE_DEFAULT), str::parse).map_err(|_| invalid())?;
+        if number < 1 || !(1..=PAGE_SIZE_MAX).contains(&size) {
+            let size = asked_size.unwrap_or("undefined");
             return Err(ApiError::Invalid {
                 error: "invalid_pagination_parameters",
                 reason: format!("Invalid pagination parameters: page number {number}, page size {size}"),
             });
         }
-        Ok(Some(Page { number, size, filter: filter(request)? }))
+        let whole = |number: i64| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Some(Page { number: whole(number), size: whole(size), filter: filter(request)? }))
     }
 }
 
@@ -126,10 +125,11 @@ fn filter(request: &Request) -> Result<Option<Filter>, ApiError> {
         return Ok(Some(Filter::Contains(name.to_lowercase())));
     }
     let regex = regex::RegexBuilder::new(name).case_insensitive(true).build();
-    match regex {
-        Ok(regex) => Ok(Some(Filter::Matches(regex))),
-        Err(error) => Err(ApiError::bad_request(format!("name is no regular expression: {error}"))),
-    }
+    regex.map(|regex| Some(Filter::Matches(regex))).map_err(|_| invalid())
+}
+
+fn invalid() -> ApiError {
+    ApiError::bad_request("Pagination parameters are invalid")
 }
 
 fn sort<T: Listed>(items: &mut Vec<T>, request: &Request) {

@@ -67,9 +67,9 @@ fn publish(request: &Request) -> Result<Answer, ApiError> {
         return Err(ApiError::of_method(BrokerError::InternalExchange(resource)));
     }
     let message = message(request, name, &fields)?;
+    request.check_topic(Access::Write, &exchange, message.routing_key())?;
     let route = vhost.route(&exchange, &message);
-    route.count(1);
-    let mut stats = MessageStats { publish: 1, ..MessageStats::default() };
+    let mut stats = MessageStats { publish: 1, routed: route.count(1), ..MessageStats::default() };
     if route.is_empty() {
         stats.return_unroutable = 1;
     } else {
@@ -87,7 +87,7 @@ fn publish(request: &Request) -> Result<Answer, ApiError> {
             wait(&durable)?;
         }
         if !refused.is_empty() {
-            return Err(ApiError::bad_request("a queue that is full refused the message"));
+            return Err(ApiError::bad_request("rejected Unable to publish message. Check queue limits."));
         }
     }
     request.broker().connections().count_elsewhere(vhost.name(), &stats);
@@ -158,14 +158,15 @@ fn properties_from_json(object: &Map<String, Value>, depth_max: usize) -> Result
     let fields = Fields(object.clone());
     let text = |name: &str| fields.text(name)?.map(short).transpose();
     let number = |name: &str| -> Result<Option<u8>, ApiError> {
-        let Some(number) = fields.integer(name)? else { return Ok(None) };
-        u8::try_from(number).map(Some).map_err(|_| ApiError::bad_value("not_integer", name))
+        let number = fields.integer(name).map_err(|_| not_int(name))?;
+        number.map(u8::try_from).transpose().map_err(|_| not_int(name))
     };
     let headers = match fields.value("headers") {
         None => None,
         Some(_) => Some(json::table_from_json(&fields.object("headers")?, depth_max)?),
     };
-    let timestamp = fields.integer("timestamp")?.map(u64::try_from).transpose();
+    let timestamp =
+        fields.integer("timestamp").map_err(|_| not_int("timestamp"))?.map(u64::try_from).transpose();
     Ok(Properties {
         content_type: text("content_type")?,
         content_encoding: text("content_encoding")?,
@@ -176,12 +177,16 @@ fn properties_from_json(object: &Map<String, Value>, depth_max: usize) -> Result
         reply_to: text("reply_to")?,
         expiration: text("expiration")?,
         message_id: text("message_id")?,
-        timestamp: timestamp.map_err(|_| ApiError::bad_value("not_integer", "timestamp"))?,
+        timestamp: timestamp.map_err(|_| not_int("timestamp"))?,
         kind: text("type")?,
         user_id: text("user_id")?,
         app_id: text("app_id")?,
         cluster_id: text("cluster_id")?,
     })
+}
+
+fn not_int(name: &str) -> ApiError {
+    ApiError::bad_value("not_int", name)
 }
 
 /// A message's properties; only those that it has.
@@ -239,12 +244,15 @@ fn get(request: &Request) -> Result<Answer, ApiError> {
         always_base64: match fields.text("encoding")?.unwrap_or_default() {
             "auto" => false,
             "base64" => true,
-            other => return Err(ApiError::bad_value("unsupported_encoding", other)),
+            _ => return Err(ApiError::bad_request("Unsupported encoding. Please use auto or base64.")),
         },
         truncate: fields.integer("truncate")?.and_then(|bytes| usize::try_from(bytes).ok()),
     };
     let count = fields.integer("count")?.unwrap_or_default().clamp(0, GET_MESSAGES_MAX);
-    let (vhost, queue) = queues::find_to_use(request, Access::Read)?;
+    let (vhost, queue) = queues::find_to_use(request, Access::Read).map_err(|error| match error {
+        ApiError::NotFound => not_there(request),
+        other => other,
+    })?;
     queue.check_get().map_err(ApiError::of_method)?;
     let fetched = request.in_turn(|turn| {
         let mut fetched = Vec::new();
@@ -261,6 +269,12 @@ fn get(request: &Request) -> Result<Answer, ApiError> {
     count_fetched(request, &vhost, fetched.len(), then);
     let shown = fetched.iter().map(|(entry, left)| encoding.render(&entry.message, entry.redelivered, *left));
     Ok(Answer::Json(shown.collect()))
+}
+
+/// What the method of AMQP says.
+fn not_there(request: &Request) -> ApiError {
+    let (vhost, queue) = (request.parameter("vhost"), request.parameter("name"));
+    ApiError::NotThere(format!("NOT_FOUND - no queue '{queue}' in vhost '{vhost}'"))
 }
 
 fn settle(

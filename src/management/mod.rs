@@ -12,24 +12,35 @@ mod bindings;
 mod channels;
 mod connections;
 mod consumers;
+pub mod definitions;
 mod exchanges;
 mod features;
+mod health;
 mod http;
 mod json;
+mod limits;
 mod list;
+mod log;
+mod logins;
 mod messages;
 mod nodes;
 mod overview;
+mod parameters;
+mod permissions;
+mod policies;
 mod queues;
 mod request;
 mod routes;
 mod stats;
+mod users;
+mod vhosts;
 
 use routes::Route;
 
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::message::Millis;
+use crate::net::{Shutdown, Tls};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,11 +56,21 @@ const ROUTES: &[&[Route]] = &[
     queues::ROUTES,
     bindings::ROUTES,
     messages::ROUTES,
+    policies::ROUTES,
+    parameters::ROUTES,
+    definitions::ROUTES,
     features::ROUTES,
+    vhosts::ROUTES,
+    users::ROUTES,
+    permissions::ROUTES,
+    limits::ROUTES,
+    logins::ROUTES,
+    health::ROUTES,
+    log::ROUTES,
 ];
 
 /// What the management API says of the broker that the broker does not know itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ManagementSettings {
     /// What the broker calls itself.
     pub node_name: String,
@@ -73,6 +94,10 @@ pub struct ManagementSettings {
     pub disk_free_limit_bytes: Option<u64>,
     /// What the broker may take of memory; without it that is the machine's.
     pub memory_limit_bytes: Option<u64>,
+    /// The certificate, if there is one.
+    pub tls: Option<Arc<Tls>>,
+    /// Whether the broker is stopping.
+    pub shutdown: Shutdown,
 }
 
 /// A socket that listens.
@@ -82,6 +107,13 @@ pub struct ListenerFacts {
     pub protocol: &'static str,
     /// Where.
     pub address: SocketAddr,
+}
+
+impl ListenerFacts {
+    /// Whether it is TLS that is spoken there.
+    pub fn speaks_tls(&self) -> bool {
+        self.protocol.starts_with("https") || self.protocol.ends_with("/ssl")
+    }
 }
 
 /// The management API of a broker, apart from its sockets.

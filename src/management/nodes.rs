@@ -7,9 +7,8 @@ use super::routes::{Needs, Route};
 use super::stats::put_rated;
 use super::{Management, overview};
 use crate::broker::alarms::Alarm;
-use crate::net::Volume;
+use crate::net::{Process, Volume};
 use serde_json::{Map, Value, json};
-use std::fs;
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/nodes", Needs::Monitoring, nodes, "The nodes: this one"),
@@ -22,36 +21,6 @@ pub(super) const ROUTES: &[Route] = &[
         "What a node's memory is used for, in percent",
     ),
 ];
-
-/// What the system says of this process; 0 where it does not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Process {
-    pub(super) resident_bytes: u64,
-    pub(super) threads: u64,
-    pub(super) open_files: u64,
-    pub(super) open_files_max: u64,
-    pub(super) machine_bytes: u64,
-}
-
-impl Process {
-    pub(super) fn look() -> Process {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let status = read("/proc/self/status");
-        Process {
-            resident_bytes: number_after(&status, "VmRSS:") * 1024,
-            threads: number_after(&status, "Threads:"),
-            open_files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
-            open_files_max: number_after(&read("/proc/self/limits"), "Max open files"),
-            machine_bytes: number_after(&read("/proc/meminfo"), "MemTotal:") * 1024,
-        }
-    }
-}
-
-/// The first number behind a word that begins a line.
-fn number_after(text: &str, word: &str) -> u64 {
-    let rest = text.lines().find_map(|line| line.strip_prefix(word));
-    rest.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse().ok()).unwrap_or(0)
-}
 
 fn nodes(request: &Request) -> Result<Answer, ApiError> {
     list(vec![render(request)], request)
@@ -89,7 +58,7 @@ fn render(request: &Request) -> Value {
     put("mem_alarm", alarms.is_raised(Alarm::Memory).into());
     put("disk_free_limit", disk_limit.into());
     put("disk_free_alarm", alarms.is_raised(Alarm::Disk).into());
-    put("proc_total", process.open_files_max.into());
+    put("proc_total", process.threads_max.into());
     put("rates_mode", "basic".into());
     put("uptime", request.now.saturating_sub(management.started_at).into());
     put("run_queue", 0.into());
@@ -161,20 +130,4 @@ fn relative_memory(request: &Request) -> Result<Answer, ApiError> {
     let (messages, total) = used(request);
     let percent = (100 * messages).div_ceil(total.max(1));
     one(json!({ "memory": { "total": 100, "queue_procs": percent, "other_proc": 100 - percent } }), request)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_found_in_what_the_system_says() {
-        let status = "Name:\tleveret\nVmRSS:\t   10240 kB\nThreads:\t7\n";
-        assert_eq!(number_after(status, "VmRSS:"), 10240);
-        assert_eq!(
-            number_after("Max open files            1024                 4096", "Max open files"),
-            1024
-        );
-        assert_eq!(number_after(status, "None:"), 0);
-    }
 }

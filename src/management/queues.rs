@@ -12,7 +12,7 @@ use crate::broker::VirtualHost;
 use crate::broker::error::Resource;
 use crate::broker::exchange::Destination;
 use crate::broker::permissions::Access;
-use crate::broker::queue::{QueueDeclaration, QueueHandle, QueueState, QueueType};
+use crate::broker::queue::{QueueDeclaration, QueueDefinition, QueueHandle, QueueState, QueueType};
 use crate::message::{ConnectionId, Value as Argument};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -129,7 +129,48 @@ fn queue(request: &Request) -> Result<Answer, ApiError> {
     one(Value::Object(fields), request)
 }
 
+/// What a queue is, without what is done with it; how many messages it has only if that is asked for too.
+fn render_without_stats(queue: &QueueHandle, request: &Request) -> Map<String, Value> {
+    let definition = queue.definition();
+    let node = request.settings().node_name.as_str();
+    let mut fields = Map::new();
+    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
+    put("arguments", json::table_to_json(&definition.arguments));
+    put("auto_delete", definition.auto_delete.into());
+    put("durable", definition.durable.into());
+    put("exclusive", definition.exclusive_owner.is_some().into());
+    put_owner(&mut put, definition.exclusive_owner, request);
+    if request.query_flag("enable_queue_totals") {
+        let counts = queue.lock().counts();
+        put("messages", (counts.ready + counts.unacked).into());
+        put("messages_ready", counts.ready.into());
+        put("messages_unacknowledged", counts.unacked.into());
+    }
+    put("name", (*definition.name).into());
+    put("node", node.into());
+    put_members(&mut put, definition, node);
+    if let Some(policy) = &queue.lock().applied().policy {
+        put("policy", policy_name(policy));
+    }
+    put("state", "running".into());
+    put("type", definition.queue_type.name().into());
+    put("vhost", (*definition.vhost).into());
+    fields
+}
+
+/// Where a queue with several copies is: here.
+fn put_members(put: &mut impl FnMut(&str, Value), definition: &QueueDefinition, node: &str) {
+    if definition.queue_type == QueueType::Quorum {
+        put("leader", node.into());
+        put("members", json!([node]));
+        put("online", json!([node]));
+    }
+}
+
 fn render(queue: &QueueHandle, request: &Request) -> Map<String, Value> {
+    if request.query_flag("disable_stats") {
+        return render_without_stats(queue, request);
+    }
     let definition = queue.definition();
     let (state, applied) = {
         let locked = queue.lock();
@@ -153,12 +194,7 @@ fn render(queue: &QueueHandle, request: &Request) -> Map<String, Value> {
     let name_of = |policy: &Option<Arc<_>>| policy.as_deref().map_or(Value::Null, policy_name);
     put("operator_policy", name_of(&applied.operator_policy));
     put("policy", name_of(&applied.policy));
-    if definition.queue_type == QueueType::Quorum {
-        let node = request.settings().node_name.as_str();
-        put("leader", node.into());
-        put("members", json!([node]));
-        put("online", json!([node]));
-    }
+    put_members(&mut put, definition, request.settings().node_name.as_str());
     put("state", "running".into());
     put("type", definition.queue_type.name().into());
     put("vhost", (*definition.vhost).into());
@@ -236,7 +272,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
     request.in_turn(|turn| {
         let deleted = vhost.delete_queue(name, if_unused, if_empty, Some(NOBODY), turn);
         vhost.apply_effects(turn);
-        deleted.map_err(ApiError::of_method)
+        deleted
     })?;
     Ok(Answer::NoContent)
 }

@@ -2,7 +2,8 @@
 
 use super::answer::ApiError;
 use super::{Management, ManagementSettings, auth};
-use crate::broker::error::Resource;
+use crate::broker::error::{BrokerError, Resource};
+use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
@@ -16,12 +17,14 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) management: Management,
-    pub(super) user: User,
+    pub(super) user: Arc<User>,
     pub(super) now: Millis,
     pub(super) parameters: Vec<(String, String)>,
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// The fields of a body that is a form.
+    pub(super) form: Vec<(String, Bytes)>,
 }
 
 impl Request {
@@ -53,9 +56,24 @@ impl Request {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// A text in the body, if that is a form.
+    pub(super) fn form_field(&self, name: &str) -> Option<&str> {
+        std::str::from_utf8(self.form_bytes(name)?).ok()
+    }
+
+    /// A file in the body, if that is a form.
+    pub(super) fn form_bytes(&self, name: &str) -> Option<&Bytes> {
+        self.form.iter().find(|(other, _)| other == name).map(|(_, bytes)| bytes)
+    }
+
     /// The vhost in the path.
     pub(super) fn vhost(&self) -> Result<Arc<VirtualHost>, ApiError> {
         self.broker().vhost(self.parameter("vhost")).ok_or(ApiError::NotFound)
+    }
+
+    /// The user in the path.
+    pub(super) fn user_in_path(&self) -> Result<Arc<User>, ApiError> {
+        self.broker().users().get(self.parameter("user")).ok_or(ApiError::NotFound)
     }
 
     /// The vhosts that a list is about: the one in the path, or all that the user sees, in the order of their names.
@@ -85,6 +103,16 @@ impl Request {
         Ok(self.broker().permissions().check(&self.user.name, access, resource)?)
     }
 
+    /// Checks that the user may use a routing key with an exchange, if that is a topic exchange.
+    pub(super) fn check_topic(
+        &self,
+        access: Access,
+        exchange: &Exchange,
+        routing_key: &[u8],
+    ) -> Result<(), BrokerError> {
+        self.broker().permissions().check_topic(&self.user.name, access, exchange, routing_key)
+    }
+
     /// Does something to the broker, and lets its turn end whatever came of it.
     pub(super) fn in_turn<T>(&self, act: impl FnOnce(&mut Turn) -> T) -> T {
         let mut turn = Turn::at(self.now);
@@ -97,6 +125,9 @@ impl Request {
 fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
 }
+
+/// Characters of a line of Erlang's terms.
+const LINE: usize = 79;
 
 /// The fields of a body.
 #[derive(Debug)]
@@ -113,7 +144,10 @@ impl Fields {
         if missing.is_empty() {
             return Ok(());
         }
-        Err(ApiError::bad_request(format!("[{}]", missing.join(",\n "))))
+        // Erlang puts as many into one line as fit there.
+        let in_a_line = format!("[{}]", missing.join(","));
+        let reason = if in_a_line.len() <= LINE { in_a_line } else { format!("[{}]", missing.join(",\n ")) };
+        Err(ApiError::bad_request(reason))
     }
 
     /// The value of a field that is there and is not null.

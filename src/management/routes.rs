@@ -36,7 +36,7 @@ pub(super) enum Needs {
     SeeVhost,
     /// Who has permissions in the vhost in the path.
     UseVhost,
-    /// Who has permissions in the vhost in the path, with `policymaker` or `administrator`.
+    /// `administrator`, or `policymaker` with permissions in the vhost in the path, if there is one.
     Policymaker,
     /// `monitoring` or `administrator`.
     Monitoring,

@@ -36,7 +36,10 @@ pub(super) fn message_stats(
     let mut fields = Map::new();
     for (index, (name, count)) in stats.each().enumerate() {
         let is_of_clients = matches!(name, "confirm" | "return_unroutable" | "drop_unroutable");
-        if name.starts_with("dead_") || (of == StatsOf::Queue && is_of_clients) {
+        if name.starts_with("dead_")
+            || matches!(name, "publish_confirm" | "routed")
+            || (of == StatsOf::Queue && is_of_clients)
+        {
             continue;
         }
         let rate = rate(&|stats| stats.each().nth(index).map_or(0, |(_, count)| count));

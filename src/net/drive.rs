@@ -6,6 +6,7 @@ use crate::message::Millis;
 use crate::session::{Flow, Session, Transmit};
 use bytes::BytesMut;
 use std::io;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,6 +16,9 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// How much is read at once. A read is a turn: large ones make batches.
 const READ_BYTES: usize = 128 * 1024;
+
+/// After a turn with so much input the session makes way for those that it has woken.
+const LARGE_TURN_BYTES: usize = 16 * 1024;
 
 /// After so long without input the read buffer is given back, for one of this size.
 const IDLE_MS: u64 = 1000;
@@ -84,7 +88,8 @@ where
     W: Output,
 {
     let result = turns(&mut session, &mut reader, &mut writer, wake, clock, limits, shutdown).await;
-    session.handle_disconnect(clock.now());
+    let fault = result.as_ref().err().map(io::Error::to_string);
+    session.handle_disconnect(fault.as_deref(), clock.now());
     // The peer may be gone already, or not read the farewell of TLS.
     let patience = Duration::from_millis(limits.write_stall_timeout_ms);
     let _ = tokio::time::timeout(patience, writer.shutdown()).await;
@@ -151,12 +156,16 @@ where
                 last_written = clock.now();
             }
             read = receive(reader, &mut input, paused), if may_read || paused => {
-                if read? == 0 {
+                let read = read?;
+                if read == 0 {
                     return Ok(());
                 }
                 last_read = clock.now();
                 idle = false;
                 unhandled = session.handle_input(&mut input, last_read);
+                if read >= LARGE_TURN_BYTES {
+                    make_way().await;
+                }
             }
             () = wake.notified() => {}
             () = timer.fired() => {}
@@ -175,6 +184,21 @@ where
             session.handle_timeout(now);
         }
     }
+}
+
+/// Lets another thread of the runtime have this task. The one it runs on goes on with the task that was woken last, which no other
+/// thread can take; so without this a publisher and its consumer would take turns on one processor. tokio's own `yield_now`
+/// waits until the thread has nothing else to do.
+async fn make_way() {
+    let mut made = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut made, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Reads what is there, or only waits for the end.
@@ -230,7 +254,7 @@ mod tests {
     use std::pin::Pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::{Context, Poll};
+    use std::task::Context;
     use tokio::io::ReadBuf;
 
     /// A peer that never stops sending.
@@ -302,7 +326,7 @@ mod tests {
             self.closed = true;
         }
 
-        fn handle_disconnect(&mut self, _: Millis) {}
+        fn handle_disconnect(&mut self, _: Option<&str>, _: Millis) {}
 
         fn handle_shutdown(&mut self, _: Millis) {
             self.closed = true;
@@ -348,7 +372,7 @@ mod tests {
 
         fn handle_timeout(&mut self, _: Millis) {}
 
-        fn handle_disconnect(&mut self, _: Millis) {}
+        fn handle_disconnect(&mut self, _: Option<&str>, _: Millis) {}
 
         fn handle_shutdown(&mut self, _: Millis) {}
 

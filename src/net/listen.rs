@@ -4,7 +4,7 @@ use super::Shutdown;
 use super::drive::{DriveLimits, drive};
 use super::proxy::{self, Addresses};
 use super::tls::{self, SharedTcp, Tls};
-use crate::amqp::{Amqp, Connection, Peer};
+use crate::amqp::{Amqp, Connection, Peer, log_refused};
 use crate::broker::connections::{Endpoint, TlsFacts};
 use crate::clock::Clock;
 use std::io;
@@ -118,7 +118,7 @@ impl Listener {
     fn serve(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>, shutdown: &Shutdown) {
         let max = self.serving.limits.connections_max;
         if max > 0 && self.serving.open.load(Ordering::Relaxed) >= max {
-            tracing::warn!("connection from {peer} refused: all {max} of limits.connections_max are open");
+            log_refused(&peer, &format_args!("all {max} of limits.connections_max are open"));
             return;
         }
         let guard = CountGuard::new(&self.serving.open);
@@ -126,7 +126,7 @@ impl Listener {
         connections.spawn(async move {
             let _guard = guard;
             if let Err(error) = serve_connection(stream, peer, &transport, serving, &shutdown).await {
-                tracing::info!("connection from {peer} ended: {error}");
+                tracing::debug!("connection from {peer} ended: {error}");
             }
         });
     }
@@ -155,14 +155,11 @@ async fn serve_connection(
     let (addresses, stream) = match prepared {
         Ok(Ok(prepared)) => prepared,
         Ok(Err(refusal)) => {
-            tracing::warn!("connection from {peer} refused: {refusal}");
+            log_refused(&peer, &refusal);
             return Ok(());
         }
         Err(_) => {
-            tracing::warn!(
-                "connection from {peer} refused: no AMQP after {} ms",
-                limits.handshake_timeout_ms
-            );
+            log_refused(&peer, &format_args!("no AMQP after {} ms", limits.handshake_timeout_ms));
             return Ok(());
         }
     };

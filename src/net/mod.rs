@@ -1,12 +1,14 @@
 //! The asynchronous I/O of AMQP: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
 //! watches on the disk and the memory, shutdown.
 
+pub mod commits;
 pub mod control;
 mod disk;
 mod drive;
 mod http;
 mod listen;
 mod memory;
+mod process;
 mod proxy;
 mod pump;
 pub mod tls;
@@ -17,6 +19,7 @@ pub use drive::DriveLimits;
 pub use http::{HttpListener, PeerAddress};
 pub use listen::{Listener, ListenerLimits, Serving, Transport};
 pub use memory::{MemorySource, MemoryWatch, resident_bytes, total_bytes};
+pub use process::Process;
 pub use pump::{Committer, run_timer};
 pub use tls::Tls;
 
@@ -39,6 +42,11 @@ impl Shutdown {
     /// Begins it.
     pub fn begin(&self) {
         self.sender.send_replace(true);
+    }
+
+    /// Whether it has begun.
+    pub fn has_begun(&self) -> bool {
+        *self.sender.borrow()
     }
 
     /// Waits for it.

@@ -1,5 +1,6 @@
 //! What keeps the core going besides connections: the thread that commits the journal, and the task that watches its timer.
 
+use super::commits::{CommitStats, CommitTimer};
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::store::{Journal, StoreError};
@@ -22,24 +23,27 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread. `failed` is called when the store has failed and nothing can be confirmed any more.
+    /// Starts the thread, whose work `stats` tells of. `failed` is called when the store has failed and nothing can be confirmed any more.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(
         journal: Arc<Journal>,
+        stats: Arc<CommitStats>,
         failed: impl FnOnce(StoreError) + Send + 'static,
     ) -> io::Result<Committer> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
+            let mut timer = CommitTimer::new(stats, journal.linger());
             while !stopped.load(Ordering::Acquire) {
+                timer.wait();
                 journal.wait_for_work(COMMITTER_PATIENCE);
-                if let Err(error) = commit(&journal) {
+                if let Err(error) = timer.commit(|| commit(&journal)) {
                     return failed(error);
                 }
             }
-            if let Err(error) = commit(&journal) {
+            if let Err(error) = timer.commit(|| commit(&journal)) {
                 failed(error);
             }
         })?;

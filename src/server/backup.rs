@@ -7,6 +7,7 @@ use crate::net::control;
 use crate::store::backup::{self, BackupError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Why there is no backup, or none was restored.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +57,7 @@ pub fn back_up(
         Some(answer) => answer.map_err(BackupCommandError::Broker),
         None if !data_dir.join("format").is_file() => Err(BackupCommandError::NoStore(data_dir)),
         None => {
-            let (journal, _) = open_journal(config, &SystemClock::new())?;
+            let (journal, _) = open_journal(config, &SystemClock::new(), Arc::default())?;
             let mut told = control::progress(|text| heard(&text));
             let contents = backup::back_up(&journal, &directory, &mut |done, total| {
                 told(done, total);

@@ -1,74 +1,73 @@
 //! Declares at start what the configuration lists: vhosts, users, permissions, policies, exchanges, queues, bindings. What is there
 //! already and means the same stays as it is.
 
+mod access;
+
 use super::{DeclarationError, StartError};
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
-use crate::broker::permissions::Patterns;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{QueueDeclaration, QueueType};
-use crate::broker::users::User;
-use crate::broker::{Broker, Turn, VirtualHost};
-use crate::config::{self, Argument, Arguments, Config, Credentials, DestinationType, Location};
+use crate::broker::{Broker, Turn};
+use crate::config::{self, Argument, Arguments, Config, DestinationType, Location};
+use crate::management::definitions;
 use crate::message::{FieldTable, Millis, Value};
-use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 
 pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(), StartError> {
-    for vhost in &config.vhosts {
-        let added = at(&vhost.declared_at, broker.add_vhost(&vhost.name))?;
-        added.set_default_queue_type(match vhost.default_queue_type.unwrap_or(config.default_queue_type) {
-            config::QueueType::Classic => QueueType::Classic,
-            config::QueueType::Quorum => QueueType::Quorum,
-        });
+    broker.set_default_queue_type(queue_type(config.default_queue_type));
+    if let Some(path) = &config.load_definitions {
+        let depth_max = config.limits.field_table_depth_max as usize;
+        definitions::load(broker, path, depth_max, now).map_err(StartError::Definitions)?;
     }
-    for user in &config.users {
-        broker.users().put(declared_user(user));
-    }
-    for permission in &config.permissions {
-        let patterns = Patterns::new(&permission.configure, &permission.write, &permission.read);
-        broker.permissions().set(&permission.user, &permission.vhost, at(&permission.declared_at, patterns)?);
-    }
+    let mut faults = Faults::default();
+    access::declare(broker, config, &mut faults);
     let mut turn = Turn::at(now);
     let policies = config.policies.iter().map(|policy| (PolicyKind::Policy, policy));
     let operator_policies = config.operator_policies.iter().map(|policy| (PolicyKind::Operator, policy));
     for (kind, policy) in policies.chain(operator_policies) {
-        at(&policy.declared_at, set_policy(broker, kind, policy, &mut turn))?;
+        faults.note(&policy.declared_at, set_policy(broker, kind, policy, &mut turn));
     }
     for exchange in &config.exchanges {
-        at(&exchange.declared_at, declare_exchange(broker, exchange))?;
+        faults.note(&exchange.declared_at, declare_exchange(broker, exchange));
     }
     for queue in &config.queues {
-        at(&queue.declared_at, declare_queue(broker, queue, &mut turn))?;
+        faults.note(&queue.declared_at, declare_queue(broker, queue, &mut turn));
     }
     for binding in &config.bindings {
-        at(&binding.declared_at, bind(broker, binding))?;
+        faults.note(&binding.declared_at, bind(broker, binding));
     }
     broker.end_turn(&mut turn);
-    Ok(())
+    if faults.0.is_empty() { Ok(()) } else { Err(StartError::Declarations(faults.0)) }
 }
 
-/// An error of something that stands in the file says where.
-fn at<T>(location: &Option<Location>, result: Result<T, BrokerError>) -> Result<T, StartError> {
-    result.map_err(|error| {
-        StartError::Declaration(Box::new(DeclarationError { location: location.clone(), error }))
-    })
-}
+/// What could not be declared.
+#[derive(Default)]
+struct Faults(Vec<DeclarationError>);
 
-fn declared_user(user: &config::User) -> User {
-    match &user.credentials {
-        Credentials::PasswordHash(hash) => {
-            User { name: user.name.as_str().into(), password_hash: hash.clone(), tags: user.tags.clone() }
+impl Faults {
+    /// What came of declaring something that stands there.
+    fn note<T>(&mut self, location: &Option<Location>, result: Result<T, BrokerError>) -> Option<T> {
+        let error = match result {
+            Ok(declared) => return Some(declared),
+            Err(error) => error,
+        };
+        // The configuration was checked to declare all that it names, so this only follows from what was told before.
+        let is_missing = matches!(
+            error,
+            BrokerError::NotFound(_) | BrokerError::NoSuchVhost(_) | BrokerError::NoSuchUser(_)
+        );
+        if !is_missing || self.0.is_empty() {
+            self.0.push(DeclarationError { location: location.clone(), error });
         }
-        Credentials::Password(password) => {
-            let [a, b, c, d, ..] = RandomState::new().hash_one(&user.name).to_be_bytes();
-            User::with_password(&user.name, password, [a, b, c, d], user.tags.clone())
-        }
+        None
     }
 }
 
-fn vhost(broker: &Broker, name: &str) -> Arc<VirtualHost> {
-    broker.vhost(name).expect("the configuration was checked to name vhosts that it has")
+fn queue_type(queue_type: config::QueueType) -> QueueType {
+    match queue_type {
+        config::QueueType::Classic => QueueType::Classic,
+        config::QueueType::Quorum => QueueType::Quorum,
+    }
 }
 
 fn set_policy(
@@ -89,7 +88,7 @@ fn set_policy(
         BrokerError::ValidationFailed(faults) => BrokerError::Precondition(faults.replace('\n', "; ")),
         other => other,
     })?;
-    let vhost = vhost(broker, &policy.vhost);
+    let vhost = broker.existing_vhost(&policy.vhost)?;
     // One that is there already is not written to the store again.
     if vhost.policy(kind, &policy.name).is_none_or(|current| *current != parsed) {
         vhost.set_policy(kind, parsed, turn)?;
@@ -98,7 +97,7 @@ fn set_policy(
 }
 
 fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), BrokerError> {
-    let vhost = vhost(broker, &exchange.vhost);
+    let vhost = broker.existing_vhost(&exchange.vhost)?;
     let declared = vhost.declare_exchange(ExchangeDefinition {
         vhost: vhost.name().clone(),
         name: exchange.name.as_str().into(),
@@ -122,7 +121,7 @@ fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), 
 }
 
 fn declare_queue(broker: &Broker, queue: &config::Queue, turn: &mut Turn) -> Result<(), BrokerError> {
-    let vhost = vhost(broker, &queue.vhost);
+    let vhost = broker.existing_vhost(&queue.vhost)?;
     let declaration = QueueDeclaration {
         name: queue.name.as_str().into(),
         durable: queue.durable,
@@ -147,7 +146,7 @@ fn bind(broker: &Broker, binding: &config::Binding) -> Result<(), BrokerError> {
         routing_key: binding.routing_key.as_str().into(),
         arguments: table(&binding.arguments),
     };
-    vhost(broker, &binding.vhost).bind(binding_of_vhost, None)
+    broker.existing_vhost(&binding.vhost)?.bind(binding_of_vhost, None)
 }
 
 /// Arguments of the file as a client would send them: whole numbers as 64 bits, text as long strings.

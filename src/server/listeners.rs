@@ -3,10 +3,12 @@
 use super::StartError;
 use crate::config::{self, Config};
 use crate::management::{ListenerFacts, Management};
+use crate::metrics::Metrics;
 use crate::net::{HttpListener, Listener, Serving, Shutdown, Tls, Transport};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::task::JoinSet;
 
 /// Bound, and not yet served.
 pub(super) struct Listeners {
@@ -14,6 +16,8 @@ pub(super) struct Listeners {
     amqps: Option<Listener>,
     pub(super) http: HttpListener,
     https: Option<HttpListener>,
+    prometheus: HttpListener,
+    prometheus_https: Option<HttpListener>,
 }
 
 impl Listeners {
@@ -42,6 +46,14 @@ impl Listeners {
                 Some(tls) => Some(http("listeners.https.bind", &listeners.https, Some(tls)).await?),
                 None => None,
             },
+            prometheus: http("listeners.prometheus.bind", &listeners.prometheus, None).await?,
+            prometheus_https: match tls.cloned() {
+                Some(tls) => {
+                    let key = "listeners.prometheus_https.bind";
+                    Some(http(key, &listeners.prometheus_https, Some(tls)).await?)
+                }
+                None => None,
+            },
         })
     }
 
@@ -55,23 +67,38 @@ impl Listeners {
         if let Some(https) = &self.https {
             facts.push(ListenerFacts { protocol: "https", address: https.address()? });
         }
+        facts.push(ListenerFacts { protocol: "http/prometheus", address: self.prometheus.address()? });
+        if let Some(https) = &self.prometheus_https {
+            facts.push(ListenerFacts { protocol: "https/prometheus", address: https.address()? });
+        }
         Ok(facts)
     }
 
     /// Serves until the shutdown begins, and until what was open by then is closed.
-    pub(super) async fn run(self, management: &Management, shutdown: &Shutdown) {
+    pub(super) async fn run(self, management: &Management, metrics: &Metrics, shutdown: &Shutdown) {
         let over_tls = async {
             if let Some(listener) = self.amqps {
                 listener.run(shutdown.clone()).await;
             }
         };
-        let https = async {
-            if let Some(listener) = self.https {
-                listener.run(management.router(), shutdown.clone()).await;
+        let http = [
+            (Some(self.http), management.router()),
+            (self.https, management.router()),
+            (Some(self.prometheus), metrics.router()),
+            (self.prometheus_https, metrics.router()),
+        ];
+        let mut tasks = JoinSet::new();
+        for (listener, router) in http {
+            if let Some(listener) = listener {
+                tasks.spawn(listener.run(router, shutdown.clone()));
             }
-        };
-        let http = self.http.run(management.router(), shutdown.clone());
-        tokio::join!(self.amqp.run(shutdown.clone()), over_tls, http, https);
+        }
+        tokio::join!(self.amqp.run(shutdown.clone()), over_tls);
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!("a task that serves HTTP failed, please report this: {error}");
+            }
+        }
     }
 }
 

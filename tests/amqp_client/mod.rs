@@ -84,12 +84,21 @@ impl Client {
         Client::log_in(transport, "PLAIN", "\0guest\0guest")
     }
 
-    /// Opens a connection with a mechanism of SASL.
+    /// Opens a connection with a mechanism of SASL, if that is offered.
     pub(crate) fn log_in(
         transport: &mut dyn Transport,
         mechanism: &str,
         response: &str,
     ) -> Result<Client, Gone> {
+        let (client, offered) = Client::greet(transport)?;
+        if !offered.split(' ').any(|name| name == mechanism) {
+            return Err(Gone(format!("only {offered} is offered")));
+        }
+        client.authenticate(transport, mechanism, response)
+    }
+
+    /// Begins a connection, and says which mechanisms are offered.
+    pub(crate) fn greet(transport: &mut dyn Transport) -> Result<(Client, String), Gone> {
         let id = transport.open().map_err(Gone)?;
         let mut client = Client {
             id,
@@ -102,10 +111,18 @@ impl Client {
         transport.send(id, b"AMQP\x00\x00\x09\x01");
         let start = client.answer(transport, 0, "connection.start")?;
         let Some(Wire::Text(offered)) = start.arg("mechanisms") else { panic!("no mechanisms in {start:?}") };
-        let offered = String::from_utf8_lossy(offered);
-        if !offered.split(' ').any(|name| name == mechanism) {
-            return Err(Gone(format!("only {offered} is offered")));
-        }
+        let offered = String::from_utf8_lossy(offered).into_owned();
+        Ok((client, offered))
+    }
+
+    /// Goes on with a mechanism, offered or not, until the vhost is open.
+    pub(crate) fn authenticate(
+        self,
+        transport: &mut dyn Transport,
+        mechanism: &str,
+        response: &str,
+    ) -> Result<Client, Gone> {
+        let mut client = self;
         let can = |name: &str| (name.as_bytes().to_vec(), Field { tag: b't', value: Value::Bool(true) });
         let capabilities =
             ["connection.blocked", "basic.nack", "authentication_failure_close"].into_iter().map(can);

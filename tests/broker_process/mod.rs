@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(15);
 
+/// The setting for how much of the disk has to stay free.
+const DISK_FREE: &str = "LEVERET__LIMITS__DISK_FREE_BYTES";
+
 /// All of them get ports of the system's choice.
 const LISTENERS: [&str; 6] = ["AMQP", "AMQPS", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS"];
 
@@ -75,6 +78,10 @@ impl BrokerProcess {
 
     /// Starts what `command` runs: a broker, or something around one.
     pub(crate) fn start_command(mut command: Command, data: &Path, log: &Path) -> Self {
+        // A disk that is nearly full is no matter to most tests.
+        if command.get_envs().all(|(name, _)| name != DISK_FREE) {
+            command.env(DISK_FREE, "1000000");
+        }
         let errors = File::options().create(true).append(true).open(log).expect("the log can be made");
         let mut child = command
             .arg("--data-dir")
@@ -111,15 +118,25 @@ impl BrokerProcess {
         host.split('/').next().unwrap_or_default().to_owned()
     }
 
-    /// What stands behind `listening on SCHEME://` in what it prints when it starts, but for the scheme of AMQP itself.
+    /// Where it speaks what comes behind AMQP in the lines that it prints when it starts. Those before are passed over.
     pub(crate) fn address_of(&self, scheme: &str) -> String {
+        self.printed(&format!("listening on {scheme}://"))
+    }
+
+    /// Where its metrics are.
+    pub(crate) fn address_of_metrics(&self) -> String {
+        self.printed("metrics are at http://").trim_end_matches("/metrics").to_owned()
+    }
+
+    /// What stands behind a text in a line that it prints when it starts.
+    fn printed(&self, text: &str) -> String {
         let process = self.process.as_ref().expect("this test started it");
         let deadline = Instant::now() + START;
         loop {
             let patience = deadline.saturating_duration_since(Instant::now());
             let line = process.lines.recv_timeout(patience).expect("the broker says where it listens");
-            if let Some((_, address)) = line.split_once(&format!("listening on {scheme}://")) {
-                return address.trim().to_owned();
+            if let Some((_, rest)) = line.split_once(text) {
+                return rest.trim().to_owned();
             }
         }
     }
@@ -137,6 +154,13 @@ impl BrokerProcess {
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.id())]).status();
         assert!(status.expect("sh can be run").success(), "the signal {name} could not be sent");
+    }
+
+    /// Where its management API listens. To be asked once, as it says so once.
+    pub(crate) fn management(&self) -> String {
+        let process = self.process.as_ref().expect("this test started it");
+        let port = process.port_after("http://").expect("the broker says where its management API is");
+        format!("127.0.0.1:{port}")
     }
 
     /// What it has logged so far.
@@ -173,12 +197,17 @@ impl BrokerProcess {
 impl Process {
     /// The port of the line that says where it listens.
     fn port(&self) -> Option<u16> {
+        self.port_after("listening on amqp://")
+    }
+
+    /// The port of the address that the next line with this text has behind it.
+    fn port_after(&self, text: &str) -> Option<u16> {
         let deadline = Instant::now() + START;
         loop {
             let line = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()?;
-            let rest = line.split_once("listening on amqp://127.0.0.1:").map(|(_, rest)| rest);
-            if let Some(rest) = rest {
-                return rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok();
+            if let Some((_, rest)) = line.split_once(text) {
+                let address = rest.trim().split('/').next()?;
+                return address.rsplit(':').next()?.parse().ok();
             }
         }
     }

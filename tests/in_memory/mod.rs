@@ -1,5 +1,7 @@
 //! The whole broker in memory: one thread, a fake clock, no sockets. A [`Transport`] for whoever plays its clients.
 
+mod manage;
+
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
 use leveret::broker::connections::Endpoint;
@@ -56,8 +58,8 @@ impl InMemory {
             Broker::open(Arc::new(journal), recovered, ExchangeTypes::standard(), limits, clock.now())?;
         broker.add_vhost("/")?;
         let tags = vec!["administrator".to_owned()];
-        broker.users().put(User::with_password("guest", "guest", [1, 2, 3, 4], tags));
-        broker.permissions().set("guest", "/", Patterns::new(".*", ".*", ".*").unwrap());
+        broker.put_user(User::with_password("guest", "guest", [1, 2, 3, 4], tags)).unwrap();
+        broker.set_permissions("guest", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
         let connections = BTreeMap::new();
         Ok((InMemory { amqp, clock, connections, opened: 0, commits_by_itself: false }, losses))
@@ -119,7 +121,7 @@ impl Line {
             match flow {
                 Flow::More => {}
                 Flow::Closed => {
-                    self.session.handle_disconnect(now);
+                    self.session.handle_disconnect(None, now);
                     self.closed = true;
                     return true;
                 }
@@ -172,9 +174,15 @@ impl Transport for InMemory {
 
     fn close(&mut self, connection: ConnectionId) {
         if let Some(mut line) = self.connections.remove(&connection) {
-            line.session.handle_disconnect(self.clock.now());
+            line.session.handle_disconnect(None, self.clock.now());
         }
         self.settle();
+    }
+
+    fn manage(&mut self, method: &str, path: &str, body: &str) -> Result<(), String> {
+        let (status, answer) = self.call(method, path, body);
+        self.settle();
+        if (200..300).contains(&status) { Ok(()) } else { Err(format!("{status}: {answer}")) }
     }
 
     fn exact(&self) -> bool {

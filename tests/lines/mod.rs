@@ -54,8 +54,8 @@ impl InMemory {
         let broker = Broker::open(Arc::new(journal), recovered, types, limits, clock.now()).unwrap();
         broker.add_vhost("/").unwrap();
         let tags = vec!["administrator".to_owned()];
-        broker.users().put(User::with_password("guest", "guest", [1, 2, 3, 4], tags));
-        broker.permissions().set("guest", "/", Patterns::new(".*", ".*", ".*").unwrap());
+        broker.put_user(User::with_password("guest", "guest", [1, 2, 3, 4], tags)).unwrap();
+        broker.set_permissions("guest", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(settings) };
         InMemory { amqp, clock, lines: BTreeMap::new(), opened: 0 }
     }
@@ -143,7 +143,7 @@ impl InMemory {
     /// The peer goes without a word.
     pub(crate) fn drop_line(&mut self, line: LineId) {
         if let Some(mut line) = self.lines.remove(&line) {
-            line.session.handle_disconnect(self.clock.now());
+            line.session.handle_disconnect(None, self.clock.now());
         }
         self.settle();
     }
@@ -209,7 +209,7 @@ impl Line {
             }
             match flow {
                 Flow::Closed => {
-                    self.session.handle_disconnect(now);
+                    self.session.handle_disconnect(None, now);
                     self.closed = true;
                     return true;
                 }

@@ -17,7 +17,7 @@ fn who_asks_has_to_log_in() {
         assert_eq!(refused.status, 401, "{wrong}");
         assert_eq!(refused.json(), json!({ "error": "not_authorized", "reason": "Login failed" }));
     }
-    broker.broker.users().put(User::with_password("app", "p", [1; 4], Vec::new()));
+    broker.broker.put_user(User::with_password("app", "p", [1; 4], Vec::new())).unwrap();
     let login = base64::engine::general_purpose::STANDARD.encode("app:p");
     let refused = broker.ask_with("GET", "/api/whoami", &[&format!("Authorization: Basic {login}")], "");
     assert_eq!(refused.json(), json!({ "error": "not_authorised", "reason": "Not management user" }));

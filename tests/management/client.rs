@@ -1,5 +1,7 @@
 //! A broker in memory with its sockets, and the smallest client of HTTP that will do.
 
+#![allow(dead_code)] // Each test program uses a part of it.
+
 use leveret::broker::Broker;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Engine};
@@ -16,7 +18,6 @@ use std::time::Duration;
 /// A broker that runs until it is dropped.
 pub(crate) struct TestBroker {
     pub(crate) http: SocketAddr,
-    #[allow(dead_code)]
     pub(crate) amqp: SocketAddr,
     pub(crate) broker: Arc<Broker>,
     shutdown: Shutdown,
@@ -47,12 +48,22 @@ impl TestBroker {
     pub(crate) fn start() -> TestBroker {
         let mut config = Config::default();
         config.store.engine = Engine::Memory;
-        config.listeners.amqp.bind = SocketAddr::from(([127, 0, 0, 1], 0));
-        config.listeners.http.bind = config.listeners.amqp.bind;
         TestBroker::with(config)
     }
 
-    pub(crate) fn with(config: Config) -> TestBroker {
+    /// It listens on ports of the system's choice.
+    pub(crate) fn with(mut config: Config) -> TestBroker {
+        let listeners = &mut config.listeners;
+        for bind in [
+            &mut listeners.amqp.bind,
+            &mut listeners.amqps.bind,
+            &mut listeners.http.bind,
+            &mut listeners.https.bind,
+            &mut listeners.prometheus.bind,
+            &mut listeners.prometheus_https.bind,
+        ] {
+            *bind = SocketAddr::from(([127, 0, 0, 1], 0));
+        }
         let (told, started) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -69,7 +80,7 @@ impl TestBroker {
 
     /// Asks as the user guest.
     pub(crate) fn ask(&self, method: &str, path: &str, body: &str) -> Answered {
-        self.ask_with(method, path, &["Authorization: Basic Z3Vlc3Q6Z3Vlc3Q="], body)
+        self.ask_with(method, path, &[AS_GUEST], body)
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {
@@ -78,30 +89,56 @@ impl TestBroker {
         answered.json()
     }
 
-    #[allow(dead_code)]
     pub(crate) fn put(&self, path: &str, body: &str) -> Answered {
         self.ask("PUT", path, body)
     }
 
     /// Asks with these headers and no login but what they say.
     pub(crate) fn ask_with(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answered {
-        let mut stream = TcpStream::connect(self.http).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
-        for header in headers {
-            request.push_str(&format!("{header}\r\n"));
-        }
-        request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {answer:?}"));
-        let mut lines = head.lines().map(str::to_owned);
-        let status = lines.next().unwrap();
-        let status = status.split(' ').nth(1).unwrap().parse().unwrap();
-        Answered { status, headers: lines.collect(), body: body.to_owned() }
+        ask(self.http, method, path, headers, body.as_bytes())
     }
+}
+
+/// The `Authorization` of the user guest.
+pub(crate) const AS_GUEST: &str = "Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=";
+
+/// Asks a broker at that address.
+pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, headers: &[&str], body: &[u8]) -> Answered {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+    if !headers.iter().any(|header| header.starts_with("Content-Type")) {
+        request.push_str("Content-Type: application/json\r\n");
+    }
+    for header in headers {
+        request.push_str(&format!("{header}\r\n"));
+    }
+    request.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+    stream.write_all(&[request.as_bytes(), body].concat()).unwrap();
+    let mut answer = Vec::new();
+    let mut piece = [0; 65536];
+    // RabbitMQ does not close every connection that it was asked to close.
+    while !(is_whole(&answer) && method != "HEAD") {
+        match stream.read(&mut piece).unwrap_or_else(|error| panic!("{method} {path}: {error}")) {
+            0 => break,
+            count => answer.extend_from_slice(&piece[..count]),
+        }
+    }
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {answer:?}"));
+    let mut lines = head.lines().map(str::to_owned);
+    let status = lines.next().unwrap();
+    let status = status.split(' ').nth(1).unwrap().parse().unwrap();
+    Answered { status, headers: lines.collect(), body: body.to_owned() }
+}
+
+/// Whether all has come that a head promises.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length =
+        head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+    length.is_some_and(|length: usize| body.len() >= length)
 }
 
 impl Drop for TestBroker {

@@ -2,5 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // A test fails where it stands.
 
+mod asks;
 mod basics;
 mod client;
+mod definitions;
+mod fields;
+mod health;
+mod policies;
+mod topology;

@@ -239,7 +239,7 @@ impl Generator {
         if random.chance(30) {
             properties.push("delivery_mode=2".into());
         }
-        if random.chance(25) {
+        if !self.plan.quorum && random.chance(25) {
             properties.push(format!("priority={}", random.below(8)));
         }
         if random.chance(20) {
@@ -291,7 +291,7 @@ impl Generator {
         words += &self.some(4, &["exclusive"]);
         words += &self.some(4, &["nowait"]);
         if self.random.chance(12) {
-            words += &format!(" arguments={{x-priority=i:{}}}", self.random.pick(&["-1", "1", "5"]));
+            words += &format!(" arguments={{x-priority=I:{}}}", self.random.pick(&["-1", "1", "5"]));
         }
         format!("basic.consume queue={queue} consumer_tag={tag}{words}")
     }
@@ -463,7 +463,7 @@ const MISTAKES: &[&str] = &[
     "queue.declare queue=$none passive",
     "queue.declare queue=amq.mine",
     "queue.declare queue=QUEUE exclusive",
-    "queue.declare queue=$new auto_delete exclusive arguments={x-message-ttl=i:-1}",
+    "queue.declare queue=$new auto_delete exclusive arguments={x-message-ttl=I:-1}",
     "queue.declare queue=$new auto_delete exclusive arguments={x-expires=i:0}",
     "queue.declare queue=$new auto_delete exclusive arguments={x-expires=l:315360000001}",
     "queue.declare queue=$new auto_delete exclusive arguments={x-max-length=many}",

@@ -16,6 +16,8 @@ pub(crate) struct Plan {
     pub(crate) exchanges: Vec<Exchange>,
     /// The channels it works on.
     pub(crate) places: Vec<(Place, Habit)>,
+    /// One queue is a quorum queue. Those of RabbitMQ 3.10.8 have no priorities, so messages have none.
+    pub(crate) quorum: bool,
     /// Messages and queues expire; then every step lets time pass at its end, so that what is due has happened.
     pub(crate) clock: bool,
 }
@@ -72,7 +74,7 @@ impl Plan {
         };
         let places = [('a', 1), ('a', 2), ('b', 1), ('b', 2)].map(|place| (place, habit(random)));
         let places = places.into_iter().chain([(('c', 1), Habit::Mistakes)]).collect();
-        Self { queues, exchanges, places, clock }
+        Self { queues, exchanges, places, quorum, clock }
     }
 }
 

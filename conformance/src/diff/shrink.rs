@@ -98,8 +98,8 @@ fn without_word(line: &str, position: usize) -> Option<String> {
     let words = words(line).into_iter().filter(|(start, _)| *start >= verb);
     let (start, end) = words.into_iter().nth(position)?;
     let shorter = format!("{}{}", &line[..start], line[end..].trim_start());
-    let shorter = shorter.replace(" arguments={}", "").replace("headers={}", "").replace(" {}", "");
-    Some(shorter.replace(" }", "}").trim_end().to_string())
+    let shorter = shorter.replace(" }", "}").replace(" arguments={}", "").replace("headers={}", "");
+    Some(shorter.replace("{ ", "{").replace(" }", "}").replace(" {}", "").trim_end().to_string())
 }
 
 /// Where the words of a line begin and end.

@@ -14,6 +14,8 @@ const CLASS_BASIC: u16 = 60;
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) message: Message,
+    /// Messages with the same number were published to the same exchange with the same routing key, one after the other.
+    pub(super) envelope: u64,
     pub(super) mandatory: bool,
     pub(super) immediate: bool,
     /// Whether a property has to be looked at before the message may go on.
@@ -33,9 +35,11 @@ pub struct ContentLimits {
 #[derive(Debug, Default)]
 pub(super) struct ContentAssembler {
     expect: Expect,
-    // Kept between messages, so that they are allocated once.
+    // Kept between messages: mostly the next one has the same.
     exchange: Vec<u8>,
     routing_key: Vec<u8>,
+    /// Counts how often they changed.
+    envelope: u64,
     mandatory: bool,
     immediate: bool,
     needs_check: bool,
@@ -64,10 +68,13 @@ impl ContentAssembler {
         let mut reader = Reader::new(arguments);
         let mut read = || Ok((reader.u16()?, reader.short_str()?, reader.short_str()?, reader.u8()?));
         let (_ticket, exchange, routing_key, bits) = read().map_err(malformed)?;
-        self.exchange.clear();
-        self.exchange.extend_from_slice(exchange);
-        self.routing_key.clear();
-        self.routing_key.extend_from_slice(routing_key);
+        if self.routing_key != routing_key || self.exchange != exchange {
+            self.envelope += 1;
+            self.exchange.clear();
+            self.exchange.extend_from_slice(exchange);
+            self.routing_key.clear();
+            self.routing_key.extend_from_slice(routing_key);
+        }
         self.mandatory = bits & 1 != 0;
         self.immediate = bits & 2 != 0;
         self.expect = Expect::Header;
@@ -157,8 +164,8 @@ impl ContentAssembler {
     }
 
     fn published(&self, buffer: MessageBuffer) -> Published {
-        let ContentAssembler { mandatory, immediate, needs_check, .. } = *self;
-        Published { message: buffer.finish(), mandatory, immediate, needs_check }
+        let ContentAssembler { envelope, mandatory, immediate, needs_check, .. } = *self;
+        Published { message: buffer.finish(), envelope, mandatory, immediate, needs_check }
     }
 }
 

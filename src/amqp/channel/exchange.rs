@@ -25,18 +25,19 @@ impl Channel {
             }
             Delete(delete) => {
                 let name = without_line_ends(delete.exchange.as_str());
+                context.vhost.check_deletable(&name)?;
                 context.may_use_exchange(Access::Configure, &name)?;
                 context.vhost.delete_exchange(&name, delete.if_unused)?;
                 (DeleteOk(exchange::DeleteOk {}), delete.nowait)
             }
             Bind(bind) => {
                 let source = without_line_ends(bind.source.as_str());
-                let destination = without_line_ends(bind.destination.as_str());
-                context.may_use_exchange(Access::Write, &destination)?;
-                context.may_use_exchange(Access::Read, &source)?;
+                let destination =
+                    Destination::Exchange(without_line_ends(bind.destination.as_str()).as_str().into());
+                context.may_bind(&destination, &source, bind.routing_key.as_str().as_bytes())?;
                 let binding = Binding {
                     source: source.as_str().into(),
-                    destination: Destination::Exchange(destination.as_str().into()),
+                    destination,
                     routing_key: bind.routing_key.as_str().into(),
                     arguments,
                 };
@@ -45,10 +46,9 @@ impl Channel {
             }
             Unbind(unbind) => {
                 let source = without_line_ends(unbind.source.as_str());
-                let destination = without_line_ends(unbind.destination.as_str());
-                context.may_use_exchange(Access::Write, &destination)?;
-                context.may_use_exchange(Access::Read, &source)?;
-                let destination = Destination::Exchange(destination.as_str().into());
+                let destination =
+                    Destination::Exchange(without_line_ends(unbind.destination.as_str()).as_str().into());
+                context.may_bind(&destination, &source, unbind.routing_key.as_str().as_bytes())?;
                 let routing_key = unbind.routing_key.as_str().into();
                 context.vhost.unbind(
                     &source,
@@ -81,6 +81,7 @@ impl Channel {
             context.vhost.existing_exchange(&name)?;
             return Ok(());
         }
+        context.vhost.check_declarable(&name, declare.kind.as_str())?;
         context.may_use_exchange(Access::Configure, &name)?;
         if let Some(alternate) = arguments.field("alternate-exchange").and_then(Value::as_str) {
             context.may_use_exchange(Access::Read, &name)?;

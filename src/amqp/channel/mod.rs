@@ -26,8 +26,9 @@ use super::method::{self, Method};
 use super::{Amqp, AmqpSettings};
 use crate::broker::connections::ChannelFacts;
 use crate::broker::delivery::{ChannelCredit, Outbox};
-use crate::broker::error::Resource;
-use crate::broker::permissions::Access;
+use crate::broker::error::{BrokerError, ResourceKind};
+use crate::broker::exchange::{Destination, Exchange};
+use crate::broker::permissions::{Access, Grants};
 use crate::broker::queue::QueueHandle;
 use crate::broker::stats::MessageStats;
 use crate::broker::users::User;
@@ -49,6 +50,8 @@ pub(super) struct Context<'a> {
     pub(super) amqp: &'a Amqp,
     pub(super) vhost: &'a Arc<VirtualHost>,
     pub(super) user: &'a User,
+    /// What the user may do.
+    pub(super) grants: &'a mut Grants,
     pub(super) connection: ConnectionId,
     pub(super) outbox: &'a Arc<Outbox>,
     pub(super) out: &'a mut Transmit,
@@ -71,17 +74,48 @@ impl Context<'_> {
     }
 
     /// Checks that the user may do that to a queue.
-    fn may_use_queue(&self, access: Access, name: &str) -> Result<(), AmqpError> {
-        self.may_use(access, &Resource::queue(self.vhost.name(), name))
+    fn may_use_queue(&mut self, access: Access, name: &str) -> Result<(), AmqpError> {
+        self.may_use(access, ResourceKind::Queue, name)
     }
 
     /// Checks that the user may do that to an exchange.
-    fn may_use_exchange(&self, access: Access, name: &str) -> Result<(), AmqpError> {
-        self.may_use(access, &Resource::exchange(self.vhost.name(), name))
+    fn may_use_exchange(&mut self, access: Access, name: &str) -> Result<(), AmqpError> {
+        self.may_use(access, ResourceKind::Exchange, name)
     }
 
-    fn may_use(&self, access: Access, resource: &Resource) -> Result<(), AmqpError> {
-        Ok(self.broker().permissions().check(&self.user.name, access, resource)?)
+    fn may_use(&mut self, access: Access, kind: ResourceKind, name: &str) -> Result<(), AmqpError> {
+        Ok(self.grants.check(self.amqp.broker.permissions(), access, kind, name)?)
+    }
+
+    /// Checks that the user may use a routing key with an exchange, if that is a topic exchange.
+    fn may_use_topic(
+        &mut self,
+        access: Access,
+        exchange: &Exchange,
+        routing_key: &[u8],
+    ) -> Result<(), AmqpError> {
+        Ok(self.grants.check_topic(self.amqp.broker.permissions(), access, exchange, routing_key)?)
+    }
+
+    /// Checks that the user may bind, and unbind.
+    fn may_bind(
+        &mut self,
+        destination: &Destination,
+        source: &str,
+        routing_key: &[u8],
+    ) -> Result<(), AmqpError> {
+        match destination {
+            Destination::Queue(name) => self.may_use_queue(Access::Write, name)?,
+            Destination::Exchange(name) => self.may_use_exchange(Access::Write, name)?,
+        }
+        if source.is_empty() || matches!(destination, Destination::Exchange(name) if name.is_empty()) {
+            return Err(BrokerError::DefaultExchange.into());
+        }
+        self.may_use_exchange(Access::Read, source)?;
+        match self.vhost.exchange(source) {
+            Some(exchange) => self.may_use_topic(Access::Read, &exchange, routing_key),
+            None => Ok(()),
+        }
     }
 }
 
@@ -247,7 +281,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<Handled, AmqpError> {
         if self.closing {
-            return Ok(self.handle_closing(frame, context));
+            return self.handle_closing(frame, context);
         }
         let result = match frame.kind {
             frame::METHOD => self.handle_method(frame.payload, context),
@@ -275,12 +309,14 @@ impl Channel {
         }
     }
 
-    /// After an error only the answer to it counts.
-    fn handle_closing(&self, frame: Frame<'_>, context: &mut Context<'_>) -> Handled {
+    /// After an error only the answer to it counts. The number is not free until then.
+    fn handle_closing(&self, frame: Frame<'_>, context: &mut Context<'_>) -> Result<Handled, AmqpError> {
+        const OPEN: (u16, u16) = (20, 10);
         const CLOSE: (u16, u16) = (20, 40);
         const CLOSE_OK: (u16, u16) = (20, 41);
         match (frame.kind, method::ids(frame.payload)) {
-            (frame::METHOD, CLOSE_OK) => return Handled::Closed,
+            (frame::METHOD, CLOSE_OK) => return Ok(Handled::Closed),
+            (frame::METHOD, OPEN) => return Err(AmqpError { method: Some(OPEN), ..second_open() }),
             // Both ends closed at once: each answers the other.
             (frame::METHOD, CLOSE) => {
                 let ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
@@ -288,7 +324,7 @@ impl Channel {
             }
             _ => {}
         }
-        Handled::Open
+        Ok(Handled::Open)
     }
 
     fn fail(&mut self, error: &AmqpError, context: &mut Context<'_>) {
@@ -345,9 +381,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<Handled, AmqpError> {
         match method {
-            channel::AMQPMethod::Open(_) => {
-                Err(AmqpError::new(ReplyCode::ChannelError, "second 'channel.open' seen"))
-            }
+            channel::AMQPMethod::Open(_) => Err(second_open()),
             channel::AMQPMethod::Flow(flow) if flow.active => {
                 let ok = channel::AMQPMethod::FlowOk(channel::FlowOk { active: true });
                 self.reply(AMQPClass::Channel(ok), context);
@@ -405,6 +439,10 @@ impl Channel {
 
 fn unimplemented() -> AmqpError {
     AmqpError::new(ReplyCode::CommandInvalid, "unimplemented method")
+}
+
+fn second_open() -> AmqpError {
+    AmqpError::new(ReplyCode::ChannelError, "second 'channel.open' seen")
 }
 
 /// RabbitMQ drops carriage returns and line feeds from names.

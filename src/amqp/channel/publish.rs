@@ -25,8 +25,8 @@ pub(super) struct PublishBatch {
 
 #[derive(Debug)]
 struct LastRoute {
-    exchange: Vec<u8>,
-    routing_key: Vec<u8>,
+    /// See [`Published`].
+    envelope: u64,
     /// The vhost's topology when the route was found.
     version: u64,
     route: Arc<Route>,
@@ -56,18 +56,24 @@ impl Channel {
     }
 
     fn basic_publish(&mut self, published: Published, context: &mut Context<'_>) -> Result<(), AmqpError> {
-        let Published { mut message, mandatory, immediate, needs_check } = published;
+        let Published { mut message, envelope, mandatory, immediate, needs_check } = published;
         if immediate {
             return Err(AmqpError::new(ReplyCode::NotImplemented, "immediate=true"));
         }
-        let route = match self.remembered_route(&message, context) {
+        let route = match self.remembered_route(envelope, context) {
             Some(route) if !needs_check => route,
+            Some(route) if !message.has_copies() => {
+                message = self.check_properties(message, context)?;
+                route
+            }
             _ => {
+                // Read first: a route that is found while the topology or permissions change must not be remembered.
+                let version = context.vhost.version();
                 let exchange = target_exchange(&message, context)?;
                 if needs_check {
                     message = self.check_properties(message, context)?;
                 }
-                self.find_route(&exchange, &message, context)
+                self.find_route(&exchange, &message, (envelope, version), context)
             }
         };
         self.stats.publish += 1;
@@ -76,7 +82,7 @@ impl Channel {
         }
         let tag = self.number_publish();
         if route.is_empty() {
-            route.count(1);
+            self.stats.routed += route.count(1);
             self.unroutable(&message, mandatory, context);
             return Ok(());
         }
@@ -92,11 +98,9 @@ impl Channel {
     }
 
     /// The last message's route, if this one has the same envelope and the topology has not changed.
-    fn remembered_route(&self, message: &Message, context: &Context<'_>) -> Option<Arc<Route>> {
+    fn remembered_route(&self, envelope: u64, context: &Context<'_>) -> Option<Arc<Route>> {
         let last = self.publishes.last.as_ref()?;
-        let same = last.routing_key == message.routing_key()
-            && last.exchange == message.exchange()
-            && last.version == context.vhost.version();
+        let same = last.envelope == envelope && last.version == context.vhost.version();
         same.then(|| last.route.clone())
     }
 
@@ -104,17 +108,12 @@ impl Channel {
         &mut self,
         exchange: &Arc<Exchange>,
         message: &Message,
+        (envelope, version): (u64, u64),
         context: &Context<'_>,
     ) -> Arc<Route> {
-        // Read first: a route that is found while the topology changes must not be remembered for the new one.
-        let version = context.vhost.version();
         let route = Arc::new(context.vhost.route(exchange, message));
-        self.publishes.last = route.by_key_alone.then(|| LastRoute {
-            exchange: message.exchange().to_vec(),
-            routing_key: message.routing_key().to_vec(),
-            version,
-            route: route.clone(),
-        });
+        self.publishes.last =
+            route.by_key_alone.then(|| LastRoute { envelope, version, route: route.clone() });
         route
     }
 
@@ -127,7 +126,7 @@ impl Channel {
         let waits = matches!(self.mode, Mode::Confirm(_));
         context.turn.waiter = waits.then(|| context.outbox.clone() as _);
         let PublishBatch { route, messages, .. } = &mut self.publishes;
-        route.count(messages.len());
+        self.stats.routed += route.count(messages.len());
         let record = context.vhost.publish(route, messages, context.turn, &mut refused);
         context.turn.waiter = None;
         if let Mode::Confirm(confirms) = &mut self.mode {
@@ -207,7 +206,7 @@ impl Channel {
     }
 }
 
-fn target_exchange(message: &Message, context: &Context<'_>) -> Result<Arc<Exchange>, AmqpError> {
+fn target_exchange(message: &Message, context: &mut Context<'_>) -> Result<Arc<Exchange>, AmqpError> {
     let name = String::from_utf8_lossy(message.exchange());
     context.may_use_exchange(Access::Write, &name)?;
     let exchange = context
@@ -217,6 +216,7 @@ fn target_exchange(message: &Message, context: &Context<'_>) -> Result<Arc<Excha
     if exchange.definition().internal {
         return Err(BrokerError::InternalExchange(exchange.definition().resource()).into());
     }
+    context.may_use_topic(Access::Write, &exchange, message.routing_key())?;
     Ok(exchange)
 }
 

@@ -140,11 +140,11 @@ impl Channel {
     ) -> Result<queue::AMQPMethod, AmqpError> {
         let (queue, routing_key) = self.binding_ends(bind.queue.as_str(), bind.routing_key.as_str())?;
         let source = without_line_ends(bind.exchange.as_str());
-        context.may_use_queue(Access::Write, &queue)?;
-        context.may_use_exchange(Access::Read, &source)?;
+        let destination = Destination::Queue(queue);
+        context.may_bind(&destination, &source, routing_key.as_bytes())?;
         let binding = Binding {
             source: source.as_str().into(),
-            destination: Destination::Queue(queue),
+            destination,
             routing_key: (*routing_key).into(),
             arguments,
         };
@@ -160,9 +160,8 @@ impl Channel {
     ) -> Result<queue::AMQPMethod, AmqpError> {
         let (queue, routing_key) = self.binding_ends(unbind.queue.as_str(), unbind.routing_key.as_str())?;
         let exchange = without_line_ends(unbind.exchange.as_str());
-        context.may_use_queue(Access::Write, &queue)?;
-        context.may_use_exchange(Access::Read, &exchange)?;
         let destination = Destination::Queue(queue);
+        context.may_bind(&destination, &exchange, routing_key.as_bytes())?;
         context.vhost.unbind(
             &exchange,
             &destination,

@@ -106,7 +106,7 @@ impl Channel {
         let Transaction { publishes, settlements, .. } = std::mem::take(&mut **transaction);
         let mut staged = Vec::with_capacity(publishes.len());
         for Publish { route, message, mandatory } in publishes {
-            route.count(1);
+            self.stats.routed += route.count(1);
             if !route.is_empty() {
                 let messages = context.vhost.stage(&route, vec![message], context.turn);
                 staged.push((route, messages));

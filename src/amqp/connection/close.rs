@@ -1,7 +1,7 @@
 //! How a connection ends: by an error, by silence, by being taken down (0-9-1 section 2.2.4).
 
-use super::{Connection, Stage};
-use crate::amqp::error::AmqpError;
+use super::{Connection, End, Stage};
+use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_heartbeat};
 use crate::amqp::method;
 use crate::message::Millis;
@@ -45,17 +45,19 @@ impl Connection {
         if matches!(self.stage, Stage::Closing { .. } | Stage::Refused { .. } | Stage::Closed) {
             return;
         }
-        tracing::warn!(
-            "connection {} ({}): closed in state {}: {error}",
-            self.id,
-            self.peer.name,
-            self.stage.name()
-        );
+        let end = if error.code == ReplyCode::ConnectionForced { End::Orderly } else { End::Faulty };
+        self.log_end(end, &error.to_string());
         if self.stage == Stage::ProtocolHeader {
             self.stage = Stage::Closed;
             return;
         }
         self.release();
+        self.put_close(error);
+        self.stage = Stage::Closing { until: now + self.close_patience_ms() };
+    }
+
+    /// Says that the connection ends with this error.
+    pub(super) fn put_close(&mut self, error: &AmqpError) {
         let (class_id, method_id) = error.method.unwrap_or_default();
         self.put(connection::AMQPMethod::Close(connection::Close {
             reply_code: error.code.number(),
@@ -63,8 +65,18 @@ impl Connection {
             class_id,
             method_id,
         }));
-        let patience_ms = if self.lost_track { LOST_TRACK_MS } else { self.amqp.settings.close_timeout_ms };
-        self.stage = Stage::Closing { until: now + patience_ms };
+    }
+
+    /// How long the client's answer is waited for: no longer than a client may be silent.
+    fn close_patience_ms(&self) -> u64 {
+        if self.lost_track {
+            return LOST_TRACK_MS;
+        }
+        let longest = self.amqp.settings.close_timeout_ms;
+        match self.heartbeat.timeout_s() {
+            0 => longest,
+            timeout_s => longest.min(u64::from(timeout_s) * 1000),
+        }
     }
 
     /// After close only the answer counts.
@@ -83,7 +95,8 @@ impl Connection {
     /// Does what is due: heartbeats, and the ends of patience.
     pub(super) fn check_deadlines(&mut self, now: Millis) {
         match self.stage {
-            Stage::Closing { until } | Stage::Refused { until } if until <= now => self.stage = Stage::Closed,
+            Stage::Closing { until } if until <= now => self.stage = Stage::Closed,
+            Stage::Refused { until } if until <= now => self.end_refused(now),
             Stage::Closing { .. } | Stage::Refused { .. } | Stage::Closed => {}
             Stage::Running => {
                 self.check_heartbeat(now);
@@ -91,13 +104,8 @@ impl Connection {
             }
             _ => {
                 if self.handshake_until() <= now {
-                    tracing::warn!(
-                        "connection {} ({}): not open after {} ms, dropped in state {}",
-                        self.id,
-                        self.peer.name,
-                        self.amqp.settings.handshake_timeout_ms,
-                        self.stage.name()
-                    );
+                    let patience_ms = self.amqp.settings.handshake_timeout_ms;
+                    self.log_end(End::Faulty, &format!("not open after {patience_ms} ms"));
                     self.release();
                     self.stage = Stage::Closed;
                 }
@@ -108,7 +116,7 @@ impl Connection {
     fn check_heartbeat(&mut self, now: Millis) {
         // A peer that is not read from can't be heard.
         if !self.blocked && self.heartbeat.is_dead(now) {
-            tracing::warn!("connection {} ({}): missed heartbeats, dropped", self.id, self.peer.name);
+            self.log_end(End::Faulty, "missed heartbeats");
             self.release();
             self.stage = Stage::Closed;
             return;

@@ -1,10 +1,12 @@
 //! From the protocol header to connection.open-ok (0-9-1 section 2.2.4), and the other methods of channel 0.
 
-use super::{Connection, Open, Stage};
+use super::{Connection, End, Open, Stage};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_method, put_raw_method};
 use crate::amqp::method::{self, Method};
 use crate::broker::connections::CertificateFacts;
+use crate::broker::logins::{FailedLogin, Login, Proof};
+use crate::broker::permissions::Grants;
 use crate::broker::users::User;
 use crate::message::{FieldTable, Millis, Value};
 use amq_protocol::protocol::connection::AMQPMethod::{
@@ -12,6 +14,7 @@ use amq_protocol::protocol::connection::AMQPMethod::{
 };
 use amq_protocol::protocol::{AMQPClass, connection};
 use bytes::{Buf, BytesMut};
+use std::sync::Arc;
 
 /// The protocol header of 0-9-1 (section 4.2.2).
 const PROTOCOL_HEADER: &[u8; 8] = b"AMQP\x00\x00\x09\x01";
@@ -49,7 +52,7 @@ impl Connection {
             [b'G', b'E', b'T', b' ', ..] => ": it looks like HTTP",
             _ => "",
         };
-        tracing::warn!("connection {} ({}): this is not AMQP 0-9-1{hint}", self.id, self.peer.name);
+        self.log_end(End::Faulty, &format!("this is not AMQP 0-9-1{hint}"));
         self.out.put(PROTOCOL_HEADER);
         self.stage = Stage::Closed;
         input.clear();
@@ -121,13 +124,8 @@ impl Connection {
                 Ok(())
             }
             (Stage::Running | Stage::Opening, Close(close)) => {
-                tracing::info!(
-                    "connection {} ({}): closed by the client: {} {}",
-                    self.id,
-                    self.peer.name,
-                    close.reply_code,
-                    close.reply_text
-                );
+                let reason = format!("closed by the client: {} {}", close.reply_code, close.reply_text);
+                self.log_end(End::Orderly, &reason);
                 // Exclusive queues are gone before the client hears that its connection is.
                 self.release();
                 self.put(CloseOk(connection::CloseOk {}));
@@ -161,17 +159,15 @@ impl Connection {
             ("AMQPLAIN", _) => amqplain(response),
             ("EXTERNAL", Some(certificate)) => {
                 let login = certificate.login.clone();
-                return self.log_in_by_certificate(login, now);
+                self.log_in_by_certificate(login, now);
+                return Ok(());
             }
             (other, _) => {
                 let text = format!("unknown authentication mechanism '{other}'");
                 return Err(AmqpError::new(ReplyCode::CommandInvalid, text));
             }
         }?;
-        match self.authenticate(&name, &password) {
-            Ok(user) => self.log_in(user, mechanism),
-            Err(why) => return self.refuse_login(&name, mechanism, why, now),
-        }
+        self.log_in(&name, Proof::Password(&password), mechanism, now);
         Ok(())
     }
 
@@ -181,21 +177,26 @@ impl Connection {
     }
 
     /// SASL EXTERNAL: TLS has checked who it is.
-    fn log_in_by_certificate(&mut self, login: Option<String>, now: Millis) -> Result<(), AmqpError> {
-        const MECHANISM: &str = "EXTERNAL";
-        let Some(name) = login else {
-            let why = "the certificate has no name of the kind that tls.login_from asks for";
-            return self.refuse_login("", MECHANISM, why, now);
-        };
-        let user = self.amqp.broker.users().get(&name).ok_or("no such user");
-        match user.and_then(|user| self.check_origin(user)) {
-            Ok(user) => self.log_in(user, MECHANISM),
-            Err(why) => return self.refuse_login(&name, MECHANISM, why, now),
-        }
-        Ok(())
+    fn log_in_by_certificate(&mut self, login: Option<String>, now: Millis) {
+        // Nobody has an empty name, so that such a login fails, and counts, like all others.
+        self.log_in(&login.unwrap_or_default(), Proof::Checked, "EXTERNAL", now);
     }
 
-    fn log_in(&mut self, user: User, mechanism: &str) {
+    fn log_in(&mut self, name: &str, proof: Proof<'_>, mechanism: &str, now: Millis) {
+        let login = Login {
+            protocol: "amqp091",
+            name,
+            proof,
+            address: &self.peer.address.host,
+            is_loopback: self.peer.is_loopback,
+        };
+        match self.amqp.broker.log_in(&login, now) {
+            Ok(user) => self.tune(user, mechanism),
+            Err(failed) => self.refuse_login(name, mechanism, failed, now),
+        }
+    }
+
+    fn tune(&mut self, user: Arc<User>, mechanism: &str) {
         self.user = Some(user);
         self.auth_mechanism = mechanism.to_owned();
         let settings = &self.amqp.settings;
@@ -208,35 +209,46 @@ impl Connection {
         self.stage = Stage::Tuning;
     }
 
-    fn authenticate(&self, name: &str, password: &[u8]) -> Result<User, &'static str> {
-        let user = self
-            .amqp
-            .broker
-            .users()
-            .authenticate(name, password)
-            .ok_or("no such user, or another password")?;
-        self.check_origin(user)
-    }
-
-    /// Some users only come from this machine.
-    fn check_origin(&self, user: User) -> Result<User, &'static str> {
-        if &*user.name == "guest" && !self.peer.is_loopback {
-            return Err("user guest can only connect from this machine");
+    /// A client that understands it is told, at once or after a while; the others just wait for the end.
+    fn refuse_login(&mut self, name: &str, mechanism: &str, failed: FailedLogin, now: Millis) {
+        self.waiting = self.amqp.broker.logins().wait();
+        let reason = match (mechanism, name) {
+            ("EXTERNAL", "") => {
+                "the certificate has no name of the kind that tls.login_from asks for".to_owned()
+            }
+            _ => failed.refusal.of(name),
+        };
+        let unanswered = match self.waiting {
+            Some(_) => "",
+            None => "; not answered, since too many failed logins wait for their answers",
+        };
+        self.log_login_refused(name, mechanism, &format!("{reason}{unanswered}"));
+        if self.waiting.is_none() {
+            self.stage = Stage::Closed;
+            return;
         }
-        Ok(user)
-    }
-
-    /// A client that understands it is told; the others just wait for the end.
-    fn refuse_login(&mut self, name: &str, mechanism: &str, why: &str, now: Millis) -> Result<(), AmqpError> {
-        tracing::warn!("connection {} ({}): login of user '{name}' refused: {why}", self.id, self.peer.name);
         if self.client_can("authentication_failure_close") {
             let text = format!(
                 "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
             );
-            self.fail(&AmqpError::new(ReplyCode::AccessRefused, text).hard().without_method(), now);
+            self.refusal = Some(AmqpError::new(ReplyCode::AccessRefused, text).hard().without_method());
         }
-        self.stage = Stage::Refused { until: now + REFUSED_DELAY_MS };
-        Ok(())
+        if self.refusal.is_none() || failed.delay_ms > 0 {
+            self.stage = Stage::Refused { until: now + failed.delay_ms.max(REFUSED_DELAY_MS) };
+        } else {
+            self.end_refused(now);
+        }
+    }
+
+    /// Tells a client that its login failed, and gives it a moment to read that; without anything to tell, it is the end.
+    pub(super) fn end_refused(&mut self, now: Millis) {
+        match self.refusal.take() {
+            Some(error) => {
+                self.put_close(&error);
+                self.stage = Stage::Refused { until: now + REFUSED_DELAY_MS };
+            }
+            None => self.stage = Stage::Closed,
+        }
     }
 
     /// Whether the client said that it has a capability.
@@ -273,18 +285,10 @@ impl Connection {
         let Some(vhost) = self.amqp.broker.vhost(name) else {
             return Err(AmqpError::new(ReplyCode::NotAllowed, format!("vhost {name} not found")));
         };
-        if !self.amqp.broker.permissions().may_open(&user.name, vhost.name()) {
-            let text = format!("access to vhost '{name}' refused for user '{}'", user.name);
-            return Err(AmqpError::new(ReplyCode::NotAllowed, text));
-        }
-        tracing::info!(
-            "connection {} ({}): user '{}' opened vhost '{name}'",
-            self.id,
-            self.peer.name,
-            user.name
-        );
-        let live = self.enter(&user, vhost.name())?;
-        self.open = Some(Open { vhost, user, live });
+        let live = self.enter(&user, &vhost)?;
+        let grants = Grants::new(self.amqp.broker.permissions(), &user.name, vhost.name());
+        self.log_opened(&user.name, name);
+        self.open = Some(Open { vhost, user, grants, live });
         self.put(OpenOk(connection::OpenOk {}));
         self.stage = Stage::Running;
         Ok(())

@@ -6,6 +6,7 @@
 mod close;
 mod handshake;
 mod heartbeat;
+mod log;
 mod progress;
 mod transmit;
 
@@ -19,6 +20,8 @@ use super::{
 };
 use crate::broker::connections::{Endpoint, LiveConnection, TlsFacts};
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
+use crate::broker::logins::WaitingLogin;
+use crate::broker::permissions::Grants;
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
 use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis};
@@ -27,6 +30,8 @@ use amq_protocol::protocol::{AMQPClass, channel, connection};
 
 use bytes::{Buf, BytesMut};
 use heartbeat::Heartbeat;
+use log::End;
+pub use log::log_refused;
 use progress::Traffic;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -68,7 +73,7 @@ enum Stage {
     Running,
     /// close has been sent; close-ok is waited for until then.
     Closing { until: Millis },
-    /// A login failed; the socket is closed then.
+    /// A login failed; the client is told so then, or if it has been, the socket is closed.
     Refused { until: Millis },
     /// The socket can be closed.
     Closed,
@@ -91,7 +96,8 @@ impl Stage {
 /// What an open connection has.
 struct Open {
     vhost: Arc<VirtualHost>,
-    user: User,
+    user: Arc<User>,
+    grants: Grants,
     live: Arc<LiveConnection>,
 }
 
@@ -101,10 +107,14 @@ pub struct Connection {
     id: ConnectionId,
     peer: Peer,
     stage: Stage,
-    user: Option<User>,
+    user: Option<Arc<User>>,
     open: Option<Open>,
     client_properties: FieldTable,
     auth_mechanism: String,
+    /// What a client whose login failed is told, when it has waited.
+    refusal: Option<AmqpError>,
+    /// Its place among those that wait.
+    waiting: Option<WaitingLogin>,
     channels: BTreeMap<ChannelNumber, Channel>,
     /// Channels that have been spoken to in this turn, some of them several times.
     touched: Vec<ChannelNumber>,
@@ -127,6 +137,8 @@ pub struct Connection {
     started_at: Millis,
     /// What comes can't be cut into frames any more, so no close-ok will be seen.
     lost_track: bool,
+    /// Whether the log says why it ends.
+    end_is_told: bool,
     /// Whether a message has begun since it was last looked at; only then an alarm holds the connection up.
     published: bool,
     /// Why what comes has to wait, if it has to.
@@ -135,19 +147,27 @@ pub struct Connection {
     blocked: bool,
     /// What it publishes is too fast for somebody: nothing is read until then.
     held_back_until: Option<Millis>,
+    /// Since the epoch: when it may publish again by what it has published so far.
+    may_publish_at_ns: u64,
 }
 
 /// What a frame may have before the two ends agreed on it (0-9-1 section 4.2.3).
 const FRAME_MAX_BEFORE_TUNE: usize = 4096;
 
-/// How long a publisher that is too fast is held back: the shortest time that a timer tells apart.
+/// How long a publisher that is too fast is held back at least, the shortest time that a timer tells apart, and at most.
 const HOLD_BACK_MS: u64 = 1;
+const HOLD_BACK_MAX_MS: u64 = 50;
+
+/// How much of the time that it was held back too long, or that it did not use, a publisher may make up for.
+const HOLD_BACK_CREDIT_MS: u64 = 4;
+
+const NS_PER_MS: u64 = 1_000_000;
 
 impl Connection {
     /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox.
     pub fn new(amqp: Amqp, peer: Peer, waker: Waker, now: Millis) -> Connection {
         let id = amqp.broker.next_connection_id();
-        tracing::info!("connection {id} ({}): accepted", peer.name);
+        tracing::debug!("connection {id} ({}): accepted", peer.name);
         Connection {
             frame_max: FRAME_MAX_BEFORE_TUNE,
             channel_max: amqp.settings.channel_max,
@@ -159,6 +179,8 @@ impl Connection {
             open: None,
             client_properties: FieldTable::default(),
             auth_mechanism: String::new(),
+            refusal: None,
+            waiting: None,
             channels: BTreeMap::new(),
             touched: Vec::new(),
             confirming: BTreeSet::new(),
@@ -174,10 +196,12 @@ impl Connection {
             names: NameGenerator::new(),
             started_at: now,
             lost_track: false,
+            end_is_told: false,
             published: false,
             held_up: None,
             blocked: false,
             held_back_until: None,
+            may_publish_at_ns: 0,
         }
     }
 
@@ -268,11 +292,12 @@ impl Connection {
     /// A channel and what it needs of its connection.
     fn channel(&mut self, number: ChannelNumber) -> Option<(&mut Channel, Context<'_>)> {
         let channel = self.channels.get_mut(&number)?;
-        let open = self.open.as_ref()?;
+        let open = self.open.as_mut()?;
         let context = Context {
             amqp: &self.amqp,
             vhost: &open.vhost,
             user: &open.user,
+            grants: &mut open.grants,
             connection: self.id,
             outbox: &self.outbox,
             out: &mut self.out,
@@ -305,6 +330,7 @@ impl Connection {
             );
             return Err(AmqpError::new(ReplyCode::NotAllowed, text).without_method());
         }
+        self.check_channel_limits()?;
         self.channels.insert(frame.channel, Channel::new(frame.channel));
         self.channel_opened(frame.channel);
         let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
@@ -326,10 +352,23 @@ impl Connection {
             }
         }
         self.touched = touched;
-        if std::mem::take(&mut self.turn.hold_back) {
-            self.held_back_until = Some(self.turn.now + HOLD_BACK_MS);
-        }
+        self.hold_back();
         self.amqp.broker.end_turn(&mut self.turn);
+    }
+
+    /// Holds back for as long as the turn asks, when that is long enough for a timer. What a timer rang too late counts.
+    fn hold_back(&mut self) {
+        let hold_back_ns = std::mem::take(&mut self.turn.hold_back_ns);
+        if hold_back_ns == 0 {
+            return;
+        }
+        let now = self.turn.now;
+        let earliest = now.saturating_sub(HOLD_BACK_CREDIT_MS) * NS_PER_MS;
+        self.may_publish_at_ns = self.may_publish_at_ns.max(earliest) + hold_back_ns;
+        let until = self.may_publish_at_ns / NS_PER_MS;
+        if until >= now + HOLD_BACK_MS {
+            self.held_back_until = Some(until.min(now + HOLD_BACK_MAX_MS));
+        }
     }
 }
 
@@ -351,11 +390,9 @@ impl Session for Connection {
         self.end_turn();
     }
 
-    fn handle_disconnect(&mut self, now: Millis) {
+    fn handle_disconnect(&mut self, fault: Option<&str>, now: Millis) {
         self.turn.now = now;
-        if !matches!(self.stage, Stage::Closed) {
-            tracing::info!("connection {} ({}): the peer is gone", self.id, self.peer.name);
-        }
+        self.log_end(End::Orderly, fault.unwrap_or("the peer is gone"));
         self.release();
         self.stage = Stage::Closed;
         self.end_turn();

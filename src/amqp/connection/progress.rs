@@ -3,9 +3,10 @@
 
 use super::{Channel, Connection, Open};
 use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::broker::VirtualHost;
 use crate::broker::connections::{ConnectionFacts, ConnectionState, LiveConnection};
 use crate::broker::users::User;
-use crate::message::{ChannelNumber, Millis, Name};
+use crate::message::{ChannelNumber, Millis};
 use std::sync::Arc;
 
 /// What has come and gone, and which channels others do not know the state of yet.
@@ -44,15 +45,16 @@ impl Traffic {
 }
 
 impl Connection {
-    /// Enters the connection in the broker's list.
-    pub(super) fn enter(&self, user: &User, vhost: &Name) -> Result<Arc<LiveConnection>, AmqpError> {
+    /// Enters the connection in the broker's list, if user and vhost may have one more, and the user may open the vhost.
+    pub(super) fn enter(&self, user: &User, vhost: &VirtualHost) -> Result<Arc<LiveConnection>, AmqpError> {
+        let broker = &self.amqp.broker;
         let facts = ConnectionFacts {
             id: self.id,
             name: self.peer.name.clone(),
             peer: self.peer.address.clone(),
             local: self.peer.local_address.clone(),
             user: user.name.clone(),
-            vhost: vhost.clone(),
+            vhost: vhost.name().clone(),
             protocol: "AMQP 0-9-1",
             auth_mechanism: self.auth_mechanism.clone(),
             client_properties: self.client_properties.clone(),
@@ -62,7 +64,23 @@ impl Connection {
             heartbeat_s: self.heartbeat.timeout_s(),
             connected_at: self.started_at,
         };
-        self.amqp.broker.connections().open(facts, &self.outbox, |_| Ok(()))
+        let live = broker.connections().open(facts, &self.outbox, |counts| {
+            broker.check_connection(user, vhost, counts).map_err(AmqpError::from)
+        })?;
+        // Whoever deletes the user or the vhost takes it away first and then looks for connections, so that one of the two
+        // sees the other.
+        if let Err(error) = broker.check_still_there(user, vhost) {
+            broker.connections().remove(self.id);
+            return Err(error.into());
+        }
+        Ok(live)
+    }
+
+    /// Checks that one more channel may be opened, beside what was negotiated.
+    pub(super) fn check_channel_limits(&self) -> Result<(), AmqpError> {
+        let Some(open) = &self.open else { return Ok(()) };
+        let check = self.amqp.broker.check_channel(&open.user.name);
+        check.map_err(|error| AmqpError::from(error).without_method())
     }
 
     /// A channel has been opened.

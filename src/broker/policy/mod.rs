@@ -11,9 +11,9 @@ pub use effective::Applied;
 pub(super) use effective::{alternate_exchange, settings};
 
 use super::error::BrokerError;
-use super::pattern::Pattern;
 use super::queue::QueueType;
 use crate::message::{FieldTable, Name, Value};
+use crate::pattern::Pattern;
 use std::sync::Arc;
 
 /// Who set a policy, and what for.

@@ -2,10 +2,10 @@
 //! what came as JSON.
 
 use super::{ApplyTo, Policy, PolicyKind};
-use crate::broker::pattern::Pattern;
 use crate::broker::queue::{DeadLetterStrategy, Overflow, QueueType};
 use crate::broker::term::json_term;
 use crate::message::{FieldTable, Value};
+use crate::pattern::Pattern;
 
 /// What a key's value has to be.
 #[derive(Clone, Copy)]

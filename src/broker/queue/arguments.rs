@@ -4,6 +4,7 @@
 
 use super::{DeadLetterStrategy, Overflow, QueueSettings, QueueType};
 use crate::broker::error::{BrokerError, Resource};
+use crate::broker::term::term;
 use crate::message::{FieldTable, Value};
 
 /// Ten years in milliseconds: RabbitMQ's limit for times.
@@ -217,11 +218,7 @@ pub(crate) fn same_value(a: &Value, b: &Value) -> bool {
 fn printed(value: &Value) -> String {
     match value {
         Value::LongStr(bytes) | Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::F32(n) => n.to_string(),
-        Value::F64(n) => n.to_string(),
-        Value::Timestamp(n) => n.to_string(),
-        other => other.as_integer().map_or_else(|| other.type_name().to_owned(), |n| n.to_string()),
+        other => term(other),
     }
 }
 

@@ -141,7 +141,7 @@ fn new_row(
     if message.has_copies()
         && let Some(Value::Array(copies)) = message.headers().and_then(|mut headers| headers.remove("CC"))
     {
-        routing_keys.extend(copies);
+        routing_keys.extend(copies.into_iter().filter(|key| matches!(key, Value::LongStr(_))));
     }
     let mut row: FieldTable = [
         ("count", Value::I64(1)),

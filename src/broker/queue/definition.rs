@@ -22,6 +22,11 @@ impl QueueType {
         }
     }
 
+    /// The type of that name.
+    pub fn named(name: &str) -> Option<QueueType> {
+        [QueueType::Classic, QueueType::Quorum].into_iter().find(|queue_type| queue_type.name() == name)
+    }
+
     /// RabbitMQ's module for the type, which its error texts name.
     pub(super) fn module(self) -> &'static str {
         match self {

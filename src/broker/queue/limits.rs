@@ -8,21 +8,7 @@ use crate::message::{Message, Millis};
 /// How long a dead letter that may not get lost waits before it is tried again.
 const DEAD_LETTER_RETRY_MS: u64 = 1000;
 
-/// A backlog beyond which publishers hold back a little while consumers are at work: what they publish meanwhile would only
-/// lie in memory, and the processor is better used for delivering.
-const BACKLOG_MESSAGES: usize = 8192;
-const BACKLOG_BYTES: u64 = 128 << 20;
-
-/// Consumers that were given something so lately are at work.
-const AT_WORK_MS: u64 = 10;
-
 impl Queue {
-    /// Whether consumers are at work and do not keep up.
-    pub(super) fn is_falling_behind(&self, now: Millis) -> bool {
-        (self.ready.len() > BACKLOG_MESSAGES || self.ready.bytes() > BACKLOG_BYTES)
-            && now.saturating_sub(self.last_delivered) <= AT_WORK_MS
-    }
-
     pub(super) fn has_limits(&self) -> bool {
         let settings = &self.settings;
         settings.max_length.is_some() || settings.max_length_bytes.is_some()

@@ -10,6 +10,7 @@ mod definition;
 mod handle;
 mod limits;
 mod look;
+mod pace;
 mod paging;
 mod policed;
 mod ready;
@@ -32,6 +33,7 @@ use super::stats::{MessageStats, QueueSample, Samples};
 use super::turn::{Effect, Turn};
 use crate::message::{ConsumerId, FieldTable, Message, Millis, Position};
 use consumers::{Consumer, Consumers};
+use pace::Pace;
 use paging::Pager;
 use ready::Ready;
 use std::sync::Arc;
@@ -53,6 +55,7 @@ pub struct Queue {
     /// Dead letters that had nowhere to go and may not get lost.
     held: Vec<(Entry, DeathReason)>,
     had_consumer: bool,
+    pace: Pace,
     /// When a message was last given to a consumer.
     last_delivered: Millis,
     /// When the queue was last used, for x-expires.
@@ -106,6 +109,7 @@ impl Queue {
             unacked_bytes: 0,
             held: Vec::new(),
             had_consumer: false,
+            pace: Pace::default(),
             last_delivered: 0,
             last_used: turn.now,
             wake_at: None,
@@ -141,7 +145,10 @@ impl Queue {
         turn: &mut Turn,
         refused: &mut Vec<usize>,
     ) {
+        let (mut count, mut bytes) = (0, 0);
         for (index, message) in messages.enumerate() {
+            count += 1;
+            bytes += message.body_bytes() as u64;
             let entry = self.entry(Position(first.0 + index as u64), message, turn.now);
             if self.closed {
                 self.drop_entry(&entry, turn);
@@ -154,7 +161,7 @@ impl Queue {
             }
         }
         self.dispatch(turn);
-        turn.hold_back |= self.is_falling_behind(turn.now);
+        turn.hold_back_ns += self.hold_back_ns(count, bytes, turn.now);
     }
 
     fn enqueue(&mut self, entry: Entry, turn: &mut Turn) {
@@ -401,22 +408,22 @@ impl Queue {
                 turn.wake(&consumer.outbox);
             }
             self.last_delivered = turn.now;
-            let mut taken = 0;
+            let (mut taken, mut bytes) = (0, 0);
             let mut room = true;
             let mut furthest = None;
             while room && taken < count {
                 let Some(entry) = self.ready.pop_front() else { break };
                 if entry.expires_at.is_some_and(|at| at < turn.now) {
-                    self.stats.died(DeathReason::Expired);
+                    let is_lettered = self.settings.dead_letter_exchange.is_some();
+                    self.stats.died(DeathReason::Expired, is_lettered);
                     bury(&self.definition, &self.settings, entry, DeathReason::Expired, turn);
                     continue;
                 }
                 taken += 1;
+                bytes += entry.message.body_bytes() as u64;
                 self.stats.redeliver += u64::from(entry.redelivered);
                 room = outstanding.add(&entry, consumer.no_ack, self.window);
                 if !consumer.no_ack {
-                    self.unacked += 1;
-                    self.unacked_bytes += entry.message.body_bytes() as u64;
                     if entry.journaled {
                         furthest = Queue::note_delivered(self.definition.id, furthest, &entry, turn);
                     }
@@ -429,9 +436,12 @@ impl Queue {
                     entry,
                 });
             }
+            self.pace.give(u64::from(taken), bytes, turn.now);
             if consumer.no_ack {
                 self.stats.deliver_no_ack += u64::from(taken);
             } else {
+                self.unacked += taken as usize;
+                self.unacked_bytes += bytes;
                 self.stats.deliver += u64::from(taken);
             }
             Queue::write_delivered(self.definition.id, furthest, turn);
@@ -460,7 +470,7 @@ impl Queue {
     }
 
     fn bury(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
-        self.stats.died(reason);
+        self.stats.died(reason, self.settings.dead_letter_exchange.is_some());
         bury(&self.definition, &self.settings, entry, reason, turn);
     }
 }

@@ -122,7 +122,9 @@ impl Queue {
             self.count_memory();
         }
         self.pager.finish_spilling();
-        turn.hold_back |= std::mem::take(&mut self.pager.is_too_fast);
+        if std::mem::take(&mut self.pager.is_too_fast) {
+            turn.hold_back();
+        }
     }
 
     /// True when all queues together take too much.

@@ -66,7 +66,8 @@ struct Loaded {
     /// For those that do not.
     silent: Arc<ServerConfig>,
     files: Files,
-    expires_at_s: Option<i64>,
+    expires_at_s: Vec<i64>,
+    authorities_expire_at_s: Vec<i64>,
 }
 
 /// The content of the files, to see whether it has changed.
@@ -75,6 +76,15 @@ struct Files {
     certificate: Vec<u8>,
     key: Vec<u8>,
     ca_certificates: Option<Vec<u8>>,
+}
+
+/// When the certificates in a file end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFile {
+    /// The file.
+    pub path: PathBuf,
+    /// In seconds since the epoch, in the order of the file.
+    pub expires_at_s: Vec<i64>,
 }
 
 /// The certificate and key of this broker, which may change while it runs.
@@ -135,14 +145,16 @@ impl Tls {
         }
     }
 
-    /// When the certificate in use ends, in seconds since the epoch, if that can be told.
-    pub fn expires_at_s(&self) -> Option<i64> {
-        self.current.read().expires_at_s
+    /// The broker's certificate, and those behind it in the file.
+    pub fn certificate(&self) -> CertificateFile {
+        let expires_at_s = self.current.read().expires_at_s.clone();
+        CertificateFile { path: self.settings.certificate.clone(), expires_at_s }
     }
 
-    /// The file of the certificate.
-    pub fn certificate_file(&self) -> &Path {
-        &self.settings.certificate
+    /// The authorities that clients' certificates are checked with.
+    pub fn ca_certificates(&self) -> Option<CertificateFile> {
+        let expires_at_s = self.current.read().authorities_expire_at_s.clone();
+        Some(CertificateFile { path: self.settings.ca_certificates.clone()?, expires_at_s })
     }
 
     /// Speaks TLS on a socket, and asks for the client's certificate if the settings want one.
@@ -180,6 +192,12 @@ impl Tls {
             hash: "aead".to_owned(),
             peer_certificate: certificate.and_then(|der| certificate::read(der, self.settings.login_from)),
         }
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -237,8 +255,15 @@ impl Loaded {
                 config(Some(verifier(asked, path, authorities, &provider)?))?
             }
         };
-        let expires_at_s = certificate::expires_at_s(&chain[0]);
-        Ok(Loaded { asking, silent, files, expires_at_s })
+        let ends = |chain: &[CertificateDer<'_>]| {
+            chain.iter().filter_map(|der| certificate::expires_at_s(der)).collect()
+        };
+        let authorities = match (&settings.ca_certificates, &files.ca_certificates) {
+            (Some(path), Some(pem)) => certificates("ca_certificates", path, pem)?,
+            _ => Vec::new(),
+        };
+        let (expires_at_s, authorities_expire_at_s) = (ends(&chain), ends(&authorities));
+        Ok(Loaded { asking, silent, files, expires_at_s, authorities_expire_at_s })
     }
 }
 

@@ -205,6 +205,11 @@ impl Journal {
         self.gathering.lock().failed.clone()
     }
 
+    /// How long changes wait for more, when nobody waits for them.
+    pub fn linger(&self) -> Duration {
+        self.options.linger
+    }
+
     /// How much the journal holds.
     pub fn usage(&self) -> Usage {
         let index = self.index.lock();

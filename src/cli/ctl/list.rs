@@ -1,0 +1,226 @@
+//! Lists: which there are, what they show without being asked, and where they come from.
+
+use super::super::client::Client;
+use super::super::output::{at_path, cell, write_json, write_table};
+use super::super::path::path_with;
+use super::super::{About, Failure};
+use clap::{Args, ValueEnum};
+use regex::Regex;
+use serde_json::Value;
+use std::io::Write;
+
+const EXAMPLES: &str = "\
+Examples:
+  leveret ctl list queues
+  leveret ctl list queues --vhost shop --name '^order' --sort messages --reverse
+  leveret ctl list queues --columns name,messages,message_stats.publish_details.rate
+  leveret ctl list connections --json
+
+Columns are the fields of the management API's answer; --json without --columns shows all of them.";
+
+/// Lists what the broker has
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct List {
+    /// What to list
+    kind: Kind,
+    /// Only what is in this vhost
+    #[arg(long, short = 'V', value_name = "NAME")]
+    vhost: Option<String>,
+    /// Which columns, with commas between them; a dot leads into a field: message_stats.publish
+    #[arg(long, short, value_name = "NAMES", value_delimiter = ',')]
+    columns: Option<Vec<String>>,
+    /// Only what has a name (or user, for permissions) that this regular expression matches
+    #[arg(long, value_name = "PATTERN")]
+    name: Option<Regex>,
+    /// Sorts by this column
+    #[arg(long, value_name = "COLUMN")]
+    sort: Option<String>,
+    /// Turns the order round
+    #[arg(long)]
+    reverse: bool,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Queues,
+    Exchanges,
+    Bindings,
+    Connections,
+    Channels,
+    Consumers,
+    Users,
+    Vhosts,
+    Permissions,
+    TopicPermissions,
+    Policies,
+    OperatorPolicies,
+    Parameters,
+    GlobalParameters,
+    VhostLimits,
+    UserLimits,
+}
+
+/// Where a list comes from.
+struct Source {
+    /// Everything, below /api.
+    all: &'static [&'static str],
+    /// What is in a vhost; `*` is its name. `None` for what is in no vhost.
+    in_vhost: Option<&'static [&'static str]>,
+    /// What a table shows. The first column is what --name looks at.
+    columns: &'static [&'static str],
+}
+
+impl Kind {
+    fn source(self) -> Source {
+        let source = |all, in_vhost, columns| Source { all, in_vhost, columns };
+        match self {
+            Kind::Queues => source(
+                &["queues"],
+                Some(&["queues", "*"]),
+                &[
+                    "name",
+                    "vhost",
+                    "type",
+                    "state",
+                    "messages_ready",
+                    "messages_unacknowledged",
+                    "messages",
+                    "consumers",
+                    "policy",
+                ],
+            ),
+            Kind::Exchanges => source(
+                &["exchanges"],
+                Some(&["exchanges", "*"]),
+                &["name", "vhost", "type", "durable", "auto_delete", "internal", "policy"],
+            ),
+            Kind::Bindings => source(
+                &["bindings"],
+                Some(&["bindings", "*"]),
+                &["source", "vhost", "destination_type", "destination", "routing_key", "arguments"],
+            ),
+            Kind::Connections => source(
+                &["connections"],
+                Some(&["vhosts", "*", "connections"]),
+                &["name", "user_provided_name", "user", "vhost", "protocol", "ssl", "channels", "state"],
+            ),
+            Kind::Channels => source(
+                &["channels"],
+                Some(&["vhosts", "*", "channels"]),
+                &[
+                    "name",
+                    "user",
+                    "vhost",
+                    "prefetch_count",
+                    "consumer_count",
+                    "messages_unacknowledged",
+                    "messages_unconfirmed",
+                    "confirm",
+                ],
+            ),
+            Kind::Consumers => source(
+                &["consumers"],
+                Some(&["consumers", "*"]),
+                &[
+                    "consumer_tag",
+                    "queue.vhost",
+                    "queue.name",
+                    "channel_details.name",
+                    "ack_required",
+                    "prefetch_count",
+                    "exclusive",
+                    "active",
+                ],
+            ),
+            Kind::Users => source(&["users"], None, &["name", "tags", "limits"]),
+            Kind::Vhosts => {
+                source(&["vhosts"], None, &["name", "description", "tags", "default_queue_type", "messages"])
+            }
+            Kind::Permissions => source(
+                &["permissions"],
+                Some(&["vhosts", "*", "permissions"]),
+                &["user", "vhost", "configure", "write", "read"],
+            ),
+            Kind::TopicPermissions => source(
+                &["topic-permissions"],
+                Some(&["vhosts", "*", "topic-permissions"]),
+                &["user", "vhost", "exchange", "write", "read"],
+            ),
+            Kind::Policies => source(&["policies"], Some(&["policies", "*"]), POLICY_COLUMNS),
+            Kind::OperatorPolicies => {
+                source(&["operator-policies"], Some(&["operator-policies", "*"]), POLICY_COLUMNS)
+            }
+            Kind::Parameters => source(&["parameters"], None, &["name", "component", "vhost", "value"]),
+            Kind::GlobalParameters => source(&["global-parameters"], None, &["name", "value"]),
+            Kind::VhostLimits => source(&["vhost-limits"], Some(&["vhost-limits", "*"]), &["vhost", "value"]),
+            Kind::UserLimits => source(&["user-limits"], None, &["user", "value"]),
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
+
+const POLICY_COLUMNS: &[&str] = &["name", "vhost", "pattern", "apply-to", "priority", "definition"];
+
+impl List {
+    pub(super) fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
+        let source = self.kind.source();
+        let shown: Option<Vec<String>> = match &self.columns {
+            Some(columns) => Some(columns.clone()),
+            None if self.json => None,
+            None => Some(source.columns.iter().map(|&column| column.to_owned()).collect()),
+        };
+        let mut items = self.items(client, &source, shown.as_deref())?;
+        if let Some(pattern) = &self.name {
+            items.retain(|item| pattern.is_match(&cell(at_path(item, source.columns[0]))));
+        }
+        match shown {
+            Some(columns) if !self.json => write_table(out, &columns, &items)?,
+            columns => write_json(out, columns.as_deref(), &items)?,
+        }
+        Ok(())
+    }
+
+    fn items(
+        &self,
+        client: &mut Client,
+        source: &Source,
+        shown: Option<&[String]>,
+    ) -> Result<Vec<Value>, Failure> {
+        let segments: Vec<&str> = match (&self.vhost, source.in_vhost) {
+            (None, _) => source.all.to_vec(),
+            (Some(vhost), Some(segments)) => {
+                segments.iter().map(|&segment| if segment == "*" { vhost } else { segment }).collect()
+            }
+            (Some(_), None) => {
+                let kind = self.kind.name();
+                return Err(Failure::Typed(format!("{kind} are in no vhost: leave --vhost out")));
+            }
+        };
+        // What is not shown need not come; what decides over showing must.
+        let wanted = shown.map(|columns| [columns, &[source.columns[0].to_owned()]].concat().join(","));
+        let mut parameters = Vec::new();
+        if let Some(wanted) = &wanted {
+            parameters.push(("columns", wanted.as_str()));
+        }
+        if let Some(sort) = &self.sort {
+            parameters.push(("sort", sort));
+        }
+        if self.reverse {
+            parameters.push(("sort_reverse", "true"));
+        }
+        let listed = client
+            .get(&path_with(&segments, &parameters))
+            .about(|| format!("the {} can't be listed", self.kind.name()))?;
+        match listed {
+            Value::Array(items) => Ok(items),
+            _ => Err(Failure::State(format!("the list of {} is none", self.kind.name()))),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Commands that talk to a running broker, over its management API.
+
+mod client;
+mod ctl;
+mod output;
+mod path;
+mod rabbitmqctl;
+mod secret;
+mod target;
+mod trust;
+
+pub(crate) use ctl::Ctl;
+
+use client::ClientError;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The name under which the binary behaves as RabbitMQ's own command.
+const RABBITMQCTL: &str = "rabbitmqctl";
+
+/// What the process says when it ends, apart from 0 for success and 2 for a command that can't be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exit {
+    /// The broker refuses, or what is named is not there.
+    Refused = 1,
+    /// Nobody answers.
+    Unreachable = 3,
+    /// The login fails, or the user may not.
+    Forbidden = 4,
+}
+
+/// Why a command has not done what it was to do: what was to be done, and what happened.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// The broker was asked, or should have been.
+    #[error("{what}: {error}")]
+    Asking {
+        what: String,
+        #[source]
+        error: ClientError,
+    },
+    /// What was typed makes no sense.
+    #[error("{0}")]
+    Typed(String),
+    /// What is looked for is not as it should be.
+    #[error("{0}")]
+    State(String),
+    /// What there is to say can't be written.
+    #[error("the output can't be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Asking { error, .. } => match error {
+                ClientError::Options(_) => 2,
+                ClientError::Unreachable { .. } | ClientError::Garbled { .. } => Exit::Unreachable as u8,
+                ClientError::Login { .. } | ClientError::Forbidden { .. } => Exit::Forbidden as u8,
+                ClientError::NotFound(_) | ClientError::Refused { .. } => Exit::Refused as u8,
+            },
+            Failure::Typed(_) => 2,
+            Failure::State(_) | Failure::Output(_) => Exit::Refused as u8,
+        }
+    }
+}
+
+/// Says what an error was about.
+trait About<T> {
+    /// `what` is the sentence that the error completes: `queue 'q' in vhost '/' was not deleted`.
+    fn about(self, what: impl FnOnce() -> String) -> Result<T, Failure>;
+}
+
+impl<T> About<T> for Result<T, ClientError> {
+    fn about(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
+        self.map_err(|error| Failure::Asking { what: what(), error })
+    }
+}
+
+/// Runs a command of [`Ctl`].
+pub(crate) fn run_ctl(command: &Ctl) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let done = ctl::run(command, &mut out).and_then(|()| Ok(out.flush()?));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever has read enough closes the pipe.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("leveret: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+/// Whether the binary was called by the name of RabbitMQ's command, through a link.
+pub(crate) fn is_rabbitmqctl(program: Option<&OsString>) -> bool {
+    let name = program.map(Path::new).and_then(Path::file_name);
+    name.is_some_and(|name| name == RABBITMQCTL)
+}
+
+/// Does what RabbitMQ's command of that name does with these arguments.
+pub(crate) fn run_rabbitmqctl(arguments: &[String]) -> ExitCode {
+    let mut out = io::stdout().lock();
+    let mut errors = io::stderr().lock();
+    ExitCode::from(rabbitmqctl::run(arguments, &mut out, &mut errors))
+}

@@ -1,0 +1,293 @@
+//! The commands about queues, connections and the broker as a whole.
+
+use super::super::client::ClientError;
+use super::super::output::cell;
+use super::super::path::{path, path_with};
+use super::arguments::Format;
+use super::{Call, Command, Done, Refusal, command, status};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+pub(super) const COMMANDS: &[Command] = &[
+    command(
+        "delete_queue",
+        (1, 1),
+        delete_queue,
+        "[--vhost <vhost>] <queue_name> [--if-empty|-e] [--if-unused|-u]",
+    ),
+    command("purge_queue", (1, 1), purge_queue, "[--vhost <vhost>] <queue>"),
+    command("close_connection", (2, 2), close_connection, "<connectionpid> <explanation>"),
+    command(
+        "close_all_connections",
+        (1, 1),
+        close_all_connections,
+        "[--vhost <vhost> --limit <limit>] [-n <node> --global] <explanation>",
+    ),
+    command("close_all_user_connections", (2, 2), close_all_user_connections, "<username> <explanation>"),
+    command("await_startup", (0, 0), await_startup, "[--timeout <seconds>]"),
+    command("ping", (0, 0), ping, ""),
+    command("status", (0, 0), status_of_broker, ""),
+    command("version", (0, 0), version, ""),
+];
+
+/// Seconds that await_startup waits without being told.
+const STARTUP_S: f64 = 300.0;
+
+/// Between two attempts to reach a broker that is starting.
+const STARTUP_PAUSE: Duration = Duration::from_millis(100);
+
+fn delete_queue(call: &mut Call) -> Done {
+    let (queue, vhost) = (call.argument(0).to_owned(), call.typed.vhost().to_owned());
+    let mut parameters = Vec::new();
+    let mut conditions = Vec::new();
+    for (option, parameter, text) in
+        [("--if-empty", "if-empty", "if queue is empty"), ("--if-unused", "if-unused", "if queue is unused")]
+    {
+        if call.typed.has(option) {
+            parameters.push((parameter, "true"));
+            conditions.push(text);
+        }
+    }
+    let conditions =
+        if conditions.is_empty() { String::new() } else { format!(" {}", conditions.join(" and ")) };
+    call.banner(&format!("Deleting queue '{queue}' on vhost '{vhost}'{conditions} ..."))?;
+    let refused = |text: &str| Err(Refusal::Error(status::USAGE, text.to_owned()));
+    let ready = match call.client.get(&path(&["queues", &vhost, &queue])) {
+        Err(ClientError::NotFound(_)) => return refused("Queue not found"),
+        got => got?["messages_ready"].as_u64().unwrap_or_default(),
+    };
+    match call.client.delete(&path_with(&["queues", &vhost, &queue], &parameters)) {
+        Err(ClientError::Refused { reason, .. }) if reason.contains("in use") => refused("Queue is in use"),
+        Err(ClientError::Refused { reason, .. }) if reason.contains("not empty") => {
+            refused("Queue is not empty")
+        }
+        Err(ClientError::NotFound(_)) => refused("Queue not found"),
+        Err(error) => Err(error.into()),
+        Ok(_) => Ok(call.banner(&format!("Queue was successfully deleted with {ready} ready messages"))?),
+    }
+}
+
+fn purge_queue(call: &mut Call) -> Done {
+    let (queue, vhost) = (call.argument(0).to_owned(), call.typed.vhost().to_owned());
+    call.banner(&format!("Purging queue '{queue}' in vhost '{vhost}' ..."))?;
+    match call.client.delete(&path(&["queues", &vhost, &queue, "contents"])) {
+        Err(ClientError::NotFound(_)) => Err(Refusal::Error(status::UNAVAILABLE, "not_found".to_owned())),
+        purged => Ok(purged.map(drop)?),
+    }
+}
+
+/// Closes a connection by what list_connections shows as its pid, which is its name. One that is gone is closed.
+fn close(call: &mut Call, name: &str, reason: &str) -> Result<bool, Refusal> {
+    match call.client.delete_because(&path(&["connections", name]), reason) {
+        Err(ClientError::NotFound(_)) => Ok(false),
+        closed => Ok(closed.map(|()| true)?),
+    }
+}
+
+fn close_connection(call: &mut Call) -> Done {
+    let (name, reason) = (call.argument(0).to_owned(), call.argument(1).to_owned());
+    call.banner(&format!("Closing connection {name}, reason: {reason}..."))?;
+    close(call, &name, &reason).map(drop)
+}
+
+fn close_all_connections(call: &mut Call) -> Done {
+    let (vhost, reason) = (call.typed.vhost().to_owned(), call.argument(0).to_owned());
+    let everywhere = call.typed.has("--global");
+    let limit = call.typed.option("--limit").and_then(|limit| limit.parse().ok()).unwrap_or(0);
+    if everywhere {
+        call.banner(&format!("Closing all connections, reason: {reason}..."))?;
+    } else {
+        call.banner(&format!("Closing all connections in vhost {vhost}, reason: {reason}..."))?;
+    }
+    let listed = call.client.get(&path(&["connections"]))?;
+    let names = names(&listed, |connection| everywhere || connection["vhost"] == *vhost);
+    let most = if limit == 0 { names.len() } else { limit };
+    close_each(call, names.into_iter().take(most).collect(), &reason)
+}
+
+fn close_all_user_connections(call: &mut Call) -> Done {
+    let (user, reason) = (call.argument(0).to_owned(), call.argument(1).to_owned());
+    call.banner(&format!("Closing all connections of user {user}, reason: {reason}..."))?;
+    let listed = call.client.get(&path(&["connections", "username", &user]))?;
+    close_each(call, names(&listed, |_| true), &reason)
+}
+
+fn names(listed: &Value, is_meant: impl Fn(&Value) -> bool) -> Vec<String> {
+    let meant = listed.as_array().into_iter().flatten().filter(|connection| is_meant(connection));
+    meant.filter_map(|connection| connection["name"].as_str()).map(str::to_owned).collect()
+}
+
+fn close_each(call: &mut Call, names: Vec<String>, reason: &str) -> Done {
+    let mut closed = 0;
+    for name in names {
+        closed += usize::from(close(call, &name, reason)?);
+    }
+    Ok(call.say(&format!("Closed {closed} connections"))?)
+}
+
+fn await_startup(call: &mut Call) -> Done {
+    let began = Instant::now();
+    let patience = Duration::from_secs_f64(call.typed.timeout_s().unwrap_or(STARTUP_S).clamp(0.0, 1e9));
+    loop {
+        match call.client.get(&path(&["whoami"])) {
+            Err(ClientError::Unreachable { .. } | ClientError::Garbled { .. })
+                if began.elapsed() < patience =>
+            {
+                call.client.pause(STARTUP_PAUSE);
+            }
+            got => return Ok(got.map(drop)?),
+        }
+    }
+}
+
+fn ping(call: &mut Call) -> Done {
+    let url = call.client.url();
+    call.banner(&format!("Will ping {url}. This only checks if the broker answers there."))?;
+    call.client.get(&path(&["whoami"]))?;
+    Ok(call.say("Ping succeeded")?)
+}
+
+fn version(call: &mut Call) -> Done {
+    let overview = call.client.get(&path(&["overview"]))?;
+    Ok(call.say(&cell(&overview["rabbitmq_version"]))?)
+}
+
+fn status_of_broker(call: &mut Call) -> Done {
+    let overview = call.client.get(&path(&["overview"]))?;
+    let nodes = call.client.get(&path(&["nodes"]))?;
+    let vhosts = call.client.get(&path(&["vhosts"]))?.as_array().map_or(0, Vec::len);
+    let facts = Facts { overview, node: nodes.get(0).cloned().unwrap_or_default(), vhosts };
+    if call.typed.format() == Format::Json {
+        return Ok(call.say(&facts.json().to_string())?);
+    }
+    let name = cell(&facts.overview["node"]);
+    call.banner(&format!("Status of node {name} ..."))?;
+    Ok(call.say(&facts.text())?)
+}
+
+/// What a status is made of.
+struct Facts {
+    overview: Value,
+    node: Value,
+    vhosts: usize,
+}
+
+impl Facts {
+    fn number(&self, field: &str) -> u64 {
+        self.node[field].as_u64().unwrap_or_default()
+    }
+
+    fn alarms(&self) -> Vec<&'static str> {
+        let alarms = [("mem_alarm", "memory"), ("disk_free_alarm", "disk")];
+        alarms.into_iter().filter(|(field, _)| self.node[*field] == true).map(|(_, alarm)| alarm).collect()
+    }
+
+    fn total(&self, name: &str) -> u64 {
+        self.overview["object_totals"][name].as_u64().unwrap_or_default()
+    }
+
+    fn listeners(&self) -> impl Iterator<Item = &Value> {
+        self.overview["listeners"].as_array().into_iter().flatten()
+    }
+
+    fn json(&self) -> Value {
+        let listener = |listener: &Value| {
+            serde_json::json!({
+                "interface": listener["ip_address"], "node": listener["node"], "port": listener["port"],
+                "protocol": listener["protocol"], "purpose": purpose(&cell(&listener["protocol"])),
+            })
+        };
+        serde_json::json!({
+            "alarms": self.alarms(),
+            "disk_free": self.number("disk_free"),
+            "disk_free_limit": self.number("disk_free_limit"),
+            "file_descriptors": {
+                "total_limit": self.number("fd_total"), "total_used": self.number("fd_used"),
+                "sockets_limit": self.number("sockets_total"), "sockets_used": self.number("sockets_used"),
+            },
+            "is_under_maintenance": false,
+            "listeners": self.listeners().map(listener).collect::<Vec<_>>(),
+            "memory": { "strategy": "rss", "total": { "rss": self.number("mem_used") } },
+            "os": std::env::consts::OS,
+            "pid": self.node["os_pid"].as_str().and_then(|pid| pid.parse::<u64>().ok()),
+            "product_name": self.overview["product_name"],
+            "product_version": self.overview["product_version"],
+            "rabbitmq_version": self.overview["rabbitmq_version"],
+            "leveret_version": self.overview["leveret_version"],
+            "run_queue": self.number("run_queue"),
+            "totals": {
+                "virtual_host_count": self.vhosts, "connection_count": self.total("connections"),
+                "queue_count": self.total("queues"),
+            },
+            "uptime": self.number("uptime") / 1000,
+            "vm_memory_high_watermark_limit": self.number("mem_limit"),
+        })
+    }
+
+    fn text(&self) -> String {
+        let gigabytes = |field: &str| format!("{:.4} gb", self.number(field) as f64 / 1e9);
+        let alarms = self.alarms();
+        let alarms = if alarms.is_empty() { "(none)".to_owned() } else { alarms.join("\n") };
+        let listeners: Vec<String> = self
+            .listeners()
+            .map(|listener| {
+                let [address, port, protocol] =
+                    ["ip_address", "port", "protocol"].map(|field| cell(&listener[field]));
+                let purpose = purpose(&protocol);
+                format!("Interface: {address}, port: {port}, protocol: {protocol}, purpose: {purpose}")
+            })
+            .collect();
+        [
+            ("Runtime", format!(
+                "OS PID: {}\nOS: {}\nUptime (seconds): {}\nIs under maintenance?: false\nRabbitMQ version: {}\n\
+                 Leveret version: {}\nNode name: {}",
+                cell(&self.node["os_pid"]),
+                std::env::consts::OS,
+                self.number("uptime") / 1000,
+                cell(&self.overview["rabbitmq_version"]),
+                cell(&self.overview["leveret_version"]),
+                cell(&self.overview["node"]),
+            )),
+            ("Alarms", alarms),
+            ("Memory", format!(
+                "Total memory used: {}\nCalculation strategy: rss\nMemory high watermark setting: computed to: {}",
+                gigabytes("mem_used"),
+                gigabytes("mem_limit"),
+            )),
+            ("File Descriptors", format!(
+                "Total: {}, limit: {}\nSockets: {}, limit: {}",
+                self.number("fd_used"),
+                self.number("fd_total"),
+                self.number("sockets_used"),
+                self.number("sockets_total"),
+            )),
+            ("Free Disk Space", format!(
+                "Low free disk space watermark: {}\nFree disk space: {}",
+                gigabytes("disk_free_limit"),
+                gigabytes("disk_free"),
+            )),
+            ("Totals", format!(
+                "Connection count: {}\nQueue count: {}\nVirtual host count: {}",
+                self.total("connections"),
+                self.total("queues"),
+                self.vhosts,
+            )),
+            ("Listeners", listeners.join("\n")),
+        ]
+        .map(|(title, text)| format!("{title}\n\n{text}"))
+        .join("\n\n")
+    }
+}
+
+/// What a protocol is for, in RabbitMQ's words.
+fn purpose(protocol: &str) -> &'static str {
+    match protocol {
+        "amqp" => "AMQP 0-9-1",
+        "amqp/ssl" => "AMQP 0-9-1 over TLS",
+        "http" => "HTTP API",
+        "https" => "HTTPS API",
+        "http/prometheus" => "Prometheus exporter API over HTTP",
+        "https/prometheus" => "Prometheus exporter API over TLS (HTTPS)",
+        _ => "(unknown)",
+    }
+}

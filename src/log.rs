@@ -1,0 +1,64 @@
+//! The log of the process: how it looks, and what is in it, which can be changed while it runs.
+
+use crate::config::{Log, LogFormat};
+use parking_lot::Mutex;
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::Handle;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+/// A process has one log, or that of the program that embeds the broker.
+static CONTROL: OnceLock<Control> = OnceLock::new();
+
+struct Control {
+    filter: Handle<EnvFilter, Registry>,
+    level: Mutex<String>,
+}
+
+/// Why the level can't be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LevelError {
+    /// It is no level.
+    #[error("expected {}", Log::LEVEL_EXPECTED)]
+    Invalid,
+    /// [`start`] was never called.
+    #[error("the log belongs to the program that embeds the broker")]
+    NotOurs,
+}
+
+/// Starts the log, on standard error.
+///
+/// # Errors
+/// When the process has a log already.
+pub fn start(log: &Log) -> Result<(), TryInitError> {
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(&log.level));
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match log.format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).try_init()?;
+    CONTROL.get_or_init(|| Control { filter: handle, level: Mutex::new(log.level.clone()) });
+    Ok(())
+}
+
+/// The level, or levels by target; `None` when the log is not ours.
+pub fn level() -> Option<String> {
+    CONTROL.get().map(|control| control.level.lock().clone())
+}
+
+/// Changes what is logged from now on, until the next start.
+///
+/// # Errors
+/// When that is no level, or the log is not ours.
+pub fn set_level(level: &str) -> Result<(), LevelError> {
+    let control = CONTROL.get().ok_or(LevelError::NotOurs)?;
+    let filter = Log::filter(level).ok_or(LevelError::Invalid)?;
+    // One at a time, so that the level that is told is the one that holds.
+    let mut current = control.level.lock();
+    control.filter.reload(filter).map_err(|_| LevelError::NotOurs)?;
+    level.clone_into(&mut current);
+    Ok(())
+}

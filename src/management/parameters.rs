@@ -1,0 +1,167 @@
+//! Runtime parameters and global parameters: listed, set, deleted. RabbitMQ counts policies among the parameters; they are
+//! listed as such and set elsewhere.
+
+use super::answer::{Answer, ApiError};
+use super::json::{value_from_json, value_to_json};
+use super::limits::vhost_limits_json;
+use super::list::{list, one};
+use super::policies::escaped;
+use super::request::Request;
+use super::routes::{Needs, Route};
+use crate::broker::VirtualHost;
+use crate::broker::parameters::ParameterKey;
+use crate::broker::policy::PolicyKind;
+use crate::message;
+use serde_json::{Value, json};
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::get("/api/parameters", Needs::Policymaker, list_parameters, "All runtime parameters"),
+    Route::get(
+        "/api/parameters/{component}",
+        Needs::Policymaker,
+        list_parameters,
+        "The runtime parameters of a component",
+    ),
+    Route::get(
+        "/api/parameters/{component}/{vhost}",
+        Needs::Policymaker,
+        list_parameters,
+        "The runtime parameters of a component in a vhost",
+    ),
+    Route::get(PARAMETER, Needs::Policymaker, get_parameter, "A runtime parameter"),
+    Route::put(PARAMETER, Needs::Policymaker, put_parameter, "Sets a runtime parameter"),
+    Route::delete(PARAMETER, Needs::Policymaker, delete_parameter, "Deletes a runtime parameter"),
+    Route::get("/api/global-parameters", Needs::Policymaker, list_global, "All global parameters"),
+    Route::get(GLOBAL_PARAMETER, Needs::Policymaker, get_global, "A global parameter"),
+    Route::put(GLOBAL_PARAMETER, Needs::Policymaker, put_global, "Sets a global parameter"),
+    Route::delete(GLOBAL_PARAMETER, Needs::Policymaker, delete_global, "Deletes a global parameter"),
+];
+
+const PARAMETER: &str = "/api/parameters/{component}/{vhost}/{name}";
+/// The component of limits of vhosts.
+pub(super) const LIMITS: &str = "vhost-limits";
+const GLOBAL_PARAMETER: &str = "/api/global-parameters/{name}";
+
+fn list_parameters(request: &Request) -> Result<Answer, ApiError> {
+    let component = request.parameter("component");
+    let vhosts = request.vhosts()?;
+    let mut found: Vec<Value> = Vec::new();
+    for (key, value) in request.broker().parameters() {
+        let is_seen = vhosts.iter().any(|vhost| *vhost.name() == key.vhost);
+        if is_seen && (component.is_empty() || component == &*key.component) {
+            found.push(parameter_json(&key, &value));
+        }
+    }
+    for vhost in &vhosts {
+        // Among all parameters RabbitMQ lists operator policies, and no policies.
+        if component == "policy" {
+            found.extend(policies_json(vhost, PolicyKind::Policy, "policy"));
+        } else if component.is_empty() || component == "operator_policy" {
+            found.extend(policies_json(vhost, PolicyKind::Operator, "operator_policy"));
+        }
+        if component.is_empty() || component == LIMITS {
+            found.extend(vhost_limits(vhost));
+        }
+    }
+    list(found, request)
+}
+
+pub(super) fn policies_json(vhost: &VirtualHost, kind: PolicyKind, component: &str) -> Vec<Value> {
+    let policies = vhost.policies(kind);
+    let json = policies.iter().map(|policy| {
+        let key = ParameterKey {
+            component: component.into(),
+            vhost: vhost.name().clone(),
+            name: policy.name.clone(),
+        };
+        parameter_json(&key, &message::Value::Table(policy.fields()))
+    });
+    json.collect()
+}
+
+/// The limits of a vhost, which RabbitMQ keeps as a parameter.
+pub(super) fn vhost_limits(vhost: &VirtualHost) -> Option<Value> {
+    let limits = vhost_limits_json(&vhost.settings().limits);
+    if limits.is_empty() {
+        return None;
+    }
+    Some(json!({ "component": LIMITS, "vhost": &**vhost.name(), "name": "limits", "value": limits }))
+}
+
+fn get_parameter(request: &Request) -> Result<Answer, ApiError> {
+    let key = key(request);
+    let found = request.broker().parameters().into_iter().find(|(other, _)| *other == key);
+    let (key, value) = found.ok_or(ApiError::NotFound)?;
+    one(parameter_json(&key, &value), request)
+}
+
+fn put_parameter(request: &Request) -> Result<Answer, ApiError> {
+    request.vhost().map_err(|_| ApiError::NotThere("vhost_not_found".to_owned()))?;
+    let value = value(request)?;
+    let key = key(request);
+    if matches!(&*key.component, "policy" | "operator_policy") {
+        return Err(ApiError::bad_request("policies may not be set using this method"));
+    }
+    let is_new = request.broker().set_parameter(key, value).map_err(|error| escaped(error.into()))?;
+    Ok(if is_new { Answer::Created } else { Answer::NoContent })
+}
+
+fn delete_parameter(request: &Request) -> Result<Answer, ApiError> {
+    if request.broker().remove_parameter(&key(request))? {
+        Ok(Answer::NoContent)
+    } else {
+        Err(ApiError::NotFound)
+    }
+}
+
+fn key(request: &Request) -> ParameterKey {
+    ParameterKey {
+        component: request.parameter("component").into(),
+        vhost: request.parameter("vhost").into(),
+        name: request.parameter("name").into(),
+    }
+}
+
+/// What the body says that the value is; null is a value too.
+fn value(request: &Request) -> Result<message::Value, ApiError> {
+    let fields = request.fields()?;
+    fields.require(&["value"])?;
+    value_from_json(fields.0.get("value").unwrap_or(&Value::Null), request.settings().field_table_depth_max)
+}
+
+/// A parameter as lists and definitions have it.
+pub(super) fn parameter_json(key: &ParameterKey, value: &message::Value) -> Value {
+    json!({
+        "component": &*key.component,
+        "vhost": &*key.vhost,
+        "name": &*key.name,
+        "value": value_to_json(value),
+    })
+}
+
+fn list_global(request: &Request) -> Result<Answer, ApiError> {
+    let all = request.broker().global_parameters();
+    list(all.iter().map(|(name, value)| global_json(name, value)).collect(), request)
+}
+
+fn get_global(request: &Request) -> Result<Answer, ApiError> {
+    let name = request.parameter("name");
+    let value = request.broker().global_parameter(name).ok_or(ApiError::NotFound)?;
+    one(global_json(name, &value), request)
+}
+
+fn put_global(request: &Request) -> Result<Answer, ApiError> {
+    let value = value(request)?;
+    let is_new = request.broker().set_global_parameter(request.parameter("name"), value)?;
+    Ok(if is_new { Answer::Created } else { Answer::NoContent })
+}
+
+fn delete_global(request: &Request) -> Result<Answer, ApiError> {
+    let was_there = request.broker().remove_global_parameter(request.parameter("name"))?;
+    if was_there { Ok(Answer::NoContent) } else { Err(ApiError::NotFound) }
+}
+
+/// A global parameter as lists and definitions have it.
+pub(super) fn global_json(name: &str, value: &message::Value) -> Value {
+    json!({ "name": name, "value": value_to_json(value) })
+}

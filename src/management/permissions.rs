@@ -1,0 +1,175 @@
+//! What users may do in vhosts, and with the routing keys of topic exchanges.
+
+use super::answer::{Answer, ApiError};
+use super::list::{list, one};
+use super::request::{Fields, Request};
+use super::routes::{Needs, Route};
+use crate::broker::BrokerError;
+use crate::broker::permissions::{Patterns, Permission, TopicPermission};
+use serde_json::{Value, json};
+
+const PERMISSION: &str = "/api/permissions/{vhost}/{user}";
+const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";
+const TOPIC_PERMISSION: &str = "/api/topic-permissions/{vhost}/{user}/{exchange}";
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::get("/api/permissions", Needs::Administrator, permissions, "What users may do in vhosts"),
+    Route::get(PERMISSION, Needs::Administrator, permission, "What a user may do in a vhost"),
+    Route::put(PERMISSION, Needs::Administrator, put_permission, "Sets what a user may do in a vhost"),
+    Route::delete(PERMISSION, Needs::Administrator, delete_permission, "Keeps a user out of a vhost"),
+    Route::get(
+        "/api/topic-permissions",
+        Needs::Administrator,
+        topic_permissions,
+        "Which routing keys users may use, where that is restricted",
+    ),
+    Route::get(
+        TOPIC_PERMISSIONS,
+        Needs::Administrator,
+        topic_permissions_of_user,
+        "Which routing keys a user may use in a vhost, where that is restricted",
+    ),
+    Route::put(
+        TOPIC_PERMISSIONS,
+        Needs::Administrator,
+        put_topic_permission,
+        "Sets which routing keys a user may use with an exchange",
+    ),
+    Route::delete(
+        TOPIC_PERMISSIONS,
+        Needs::Administrator,
+        delete_topic_permissions,
+        "Lets a user use all routing keys in a vhost",
+    ),
+    Route::get(
+        TOPIC_PERMISSION,
+        Needs::Administrator,
+        topic_permissions_of_user,
+        "Which routing keys a user may use with an exchange",
+    ),
+    Route::delete(
+        TOPIC_PERMISSION,
+        Needs::Administrator,
+        delete_topic_permissions,
+        "Lets a user use all routing keys with an exchange",
+    ),
+];
+
+/// A permission as lists and definitions have it.
+pub(super) fn permission_json(permission: &Permission) -> Value {
+    let Permission { user, vhost, patterns } = permission;
+    json!({
+        "user": &**user,
+        "vhost": &**vhost,
+        "configure": patterns.configure.as_str(),
+        "write": patterns.write.as_str(),
+        "read": patterns.read.as_str(),
+    })
+}
+
+/// A topic permission as lists and definitions have it.
+pub(super) fn topic_permission_json(permission: &TopicPermission) -> Value {
+    let TopicPermission { user, vhost, exchange, patterns } = permission;
+    json!({
+        "user": &**user,
+        "vhost": &**vhost,
+        "exchange": &**exchange,
+        "write": patterns.write.as_str(),
+        "read": patterns.read.as_str(),
+    })
+}
+
+fn permissions(request: &Request) -> Result<Answer, ApiError> {
+    list(request.broker().permissions().list().iter().map(permission_json).collect(), request)
+}
+
+fn permission(request: &Request) -> Result<Answer, ApiError> {
+    one(permission_json(&found(request)?), request)
+}
+
+/// The permission in the path.
+fn found(request: &Request) -> Result<Permission, ApiError> {
+    let (vhost, user) = (request.vhost()?, request.user_in_path()?);
+    let patterns = request.broker().permissions().get(&user.name, vhost.name()).ok_or(ApiError::NotFound)?;
+    Ok(Permission { user: user.name.clone(), vhost: vhost.name().clone(), patterns })
+}
+
+fn put_permission(request: &Request) -> Result<Answer, ApiError> {
+    let fields = request.fields()?;
+    fields.require(&["configure", "write", "read"])?;
+    check_both_there(request)?;
+    let pattern = |name| pattern(&fields, name);
+    let patterns = Patterns::new(pattern("configure")?, pattern("write")?, pattern("read")?)
+        .map_err(BrokerError::from)?;
+    Ok(request
+        .broker()
+        .set_permissions(request.parameter("user"), request.parameter("vhost"), patterns)?
+        .into())
+}
+
+fn pattern<'a>(fields: &'a Fields, name: &str) -> Result<&'a str, ApiError> {
+    fields.text(name)?.ok_or_else(|| ApiError::bad_value("not_string", name))
+}
+
+fn check_both_there(request: &Request) -> Result<(), ApiError> {
+    let broker = request.broker();
+    match (broker.users().get(request.parameter("user")), broker.vhost(request.parameter("vhost"))) {
+        (Some(_), Some(_)) => Ok(()),
+        _ => Err(ApiError::bad_request("vhost_or_user_not_found")),
+    }
+}
+
+fn delete_permission(request: &Request) -> Result<Answer, ApiError> {
+    let Permission { user, vhost, .. } = found(request)?;
+    request.broker().clear_permissions(&user, &vhost)?;
+    Ok(Answer::NoContent)
+}
+
+fn topic_permissions(request: &Request) -> Result<Answer, ApiError> {
+    list(request.broker().permissions().list_topics().iter().map(topic_permission_json).collect(), request)
+}
+
+fn topic_permissions_of_user(request: &Request) -> Result<Answer, ApiError> {
+    let mut found = found_topics(request)?;
+    if let Some(exchange) = exchange(request) {
+        found.retain(|item| *item.exchange == *exchange);
+    }
+    list(found.iter().map(topic_permission_json).collect(), request)
+}
+
+/// Those of the user in the vhost; there has to be one.
+fn found_topics(request: &Request) -> Result<Vec<TopicPermission>, ApiError> {
+    let (vhost, user) = (request.vhost()?, request.user_in_path()?);
+    let mut found = request.broker().permissions().list_topics();
+    found.retain(|item| item.user == user.name && item.vhost == *vhost.name());
+    if found.is_empty() { Err(ApiError::NotFound) } else { Ok(found) }
+}
+
+/// The exchange in the path, if it has one.
+fn exchange(request: &Request) -> Option<&str> {
+    Some(request.parameter("exchange")).filter(|exchange| !exchange.is_empty())
+}
+
+fn put_topic_permission(request: &Request) -> Result<Answer, ApiError> {
+    let fields = request.fields()?;
+    fields.require(&["exchange", "write", "read"])?;
+    check_both_there(request)?;
+    let pattern = |name| pattern(&fields, name);
+    let (user, vhost) = (request.parameter("user"), request.parameter("vhost"));
+    let is_first = found_topics(request).is_err();
+    request.broker().set_topic_permissions(
+        user,
+        vhost,
+        pattern("exchange")?,
+        (pattern("write")?, pattern("read")?),
+    )?;
+    // As RabbitMQ has it: the second exchange of a user is a change of the first.
+    Ok(if is_first { Answer::Created } else { Answer::NoContent })
+}
+
+fn delete_topic_permissions(request: &Request) -> Result<Answer, ApiError> {
+    let (vhost, user) = (request.vhost()?, request.user_in_path()?);
+    found_topics(request)?;
+    request.broker().clear_topic_permissions(&user.name, vhost.name(), exchange(request))?;
+    Ok(Answer::NoContent)
+}

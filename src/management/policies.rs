@@ -1,0 +1,120 @@
+//! Policies and operator policies: listed, set, deleted.
+
+use super::answer::{Answer, ApiError};
+use super::json::{table_from_json, table_to_json, value_to_json};
+use super::list::{list, one};
+use super::request::Request;
+use super::routes::{Needs, Route};
+use crate::broker::policy::{Policy, PolicyKind};
+use crate::message::Name;
+use serde_json::{Value, json};
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::get("/api/policies", Needs::Login, list_policies, "All policies"),
+    Route::get("/api/policies/{vhost}", Needs::SeeVhost, list_policies, "The policies of a vhost"),
+    Route::get("/api/policies/{vhost}/{name}", Needs::Policymaker, get_policy, "A policy"),
+    Route::put("/api/policies/{vhost}/{name}", Needs::Policymaker, put_policy, "Sets a policy"),
+    Route::delete("/api/policies/{vhost}/{name}", Needs::Policymaker, delete_policy, "Deletes a policy"),
+    Route::get("/api/operator-policies", Needs::Login, list_operator_policies, "All operator policies"),
+    Route::get(
+        "/api/operator-policies/{vhost}",
+        Needs::SeeVhost,
+        list_operator_policies,
+        "The operator policies of a vhost",
+    ),
+    Route::get(OPERATOR_POLICY, Needs::Administrator, get_operator_policy, "An operator policy"),
+    Route::put(OPERATOR_POLICY, Needs::Administrator, put_operator_policy, "Sets an operator policy"),
+    Route::delete(
+        OPERATOR_POLICY,
+        Needs::Administrator,
+        delete_operator_policy,
+        "Deletes an operator policy",
+    ),
+];
+
+const OPERATOR_POLICY: &str = "/api/operator-policies/{vhost}/{name}";
+
+fn list_policies(request: &Request) -> Result<Answer, ApiError> {
+    list_kind(PolicyKind::Policy, request)
+}
+
+fn list_operator_policies(request: &Request) -> Result<Answer, ApiError> {
+    list_kind(PolicyKind::Operator, request)
+}
+
+fn get_policy(request: &Request) -> Result<Answer, ApiError> {
+    get_kind(PolicyKind::Policy, request)
+}
+
+fn get_operator_policy(request: &Request) -> Result<Answer, ApiError> {
+    get_kind(PolicyKind::Operator, request)
+}
+
+fn put_policy(request: &Request) -> Result<Answer, ApiError> {
+    // RabbitMQ makes these reasons fit for a page of HTML, and those of operator policies not.
+    put_kind(PolicyKind::Policy, request).map_err(escaped)
+}
+
+fn put_operator_policy(request: &Request) -> Result<Answer, ApiError> {
+    put_kind(PolicyKind::Operator, request)
+}
+
+fn delete_policy(request: &Request) -> Result<Answer, ApiError> {
+    delete_kind(PolicyKind::Policy, request)
+}
+
+fn delete_operator_policy(request: &Request) -> Result<Answer, ApiError> {
+    delete_kind(PolicyKind::Operator, request)
+}
+
+fn list_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
+    let mut all = Vec::new();
+    for vhost in request.vhosts()? {
+        all.extend(vhost.policies(kind).iter().map(|policy| policy_json(vhost.name(), policy)));
+    }
+    list(all, request)
+}
+
+fn get_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
+    let vhost = request.vhost()?;
+    let policy = vhost.policy(kind, request.parameter("name")).ok_or(ApiError::NotFound)?;
+    one(policy_json(vhost.name(), &policy), request)
+}
+
+fn put_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
+    let vhost = request.vhost().map_err(|_| ApiError::NotThere("vhost_not_found".to_owned()))?;
+    let fields = request.fields()?;
+    fields.require(&["pattern", "definition"])?;
+    let fields = table_from_json(&fields.0, request.settings().field_table_depth_max)?;
+    let policy = Policy::parse(kind, request.parameter("name"), &fields)?;
+    let is_new = request.in_turn(|turn| vhost.set_policy(kind, policy, turn))?;
+    Ok(if is_new { Answer::Created } else { Answer::NoContent })
+}
+
+fn delete_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
+    let vhost = request.vhost()?;
+    let was_there = request.in_turn(|turn| vhost.remove_policy(kind, request.parameter("name"), turn))?;
+    if was_there { Ok(Answer::NoContent) } else { Err(ApiError::NotFound) }
+}
+
+/// A policy as lists and definitions have it.
+pub(super) fn policy_json(vhost: &Name, policy: &Policy) -> Value {
+    json!({
+        "vhost": &**vhost,
+        "name": &*policy.name,
+        "pattern": policy.pattern.as_str(),
+        "apply-to": policy.apply_to.name(),
+        "definition": table_to_json(&policy.definition),
+        "priority": value_to_json(&policy.priority),
+    })
+}
+
+/// The same refusal with its reason fit for HTML.
+pub(super) fn escaped(error: ApiError) -> ApiError {
+    match error {
+        ApiError::BadRequest(Value::String(reason)) => {
+            ApiError::bad_request(reason.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"))
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,195 @@
+//! Users, and what all connections of each may use.
+
+use super::answer::{Answer, ApiError};
+use super::limits::{check_is_number, limit_names, unknown_limit};
+use super::list::{list, one};
+use super::permissions::{permission_json, topic_permission_json};
+use super::request::{Fields, Request};
+use super::routes::{Needs, Route};
+use crate::broker::passwords::{HashingAlgorithm, PasswordHash};
+use crate::broker::users::{User, UserLimits};
+use serde_json::{Map, Value, json};
+use std::hash::{BuildHasher, RandomState};
+
+const USER: &str = "/api/users/{user}";
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::get("/api/users", Needs::Administrator, users, "All users"),
+    Route::get(
+        "/api/users/without-permissions",
+        Needs::Administrator,
+        users_without_permissions,
+        "The users who may not open any vhost",
+    ),
+    Route::post("/api/users/bulk-delete", Needs::Administrator, delete_users, "Deletes several users"),
+    Route::get(USER, Needs::Administrator, user, "A user"),
+    Route::put(USER, Needs::Administrator, put_user, "Adds a user, or changes one"),
+    Route::delete(USER, Needs::Administrator, delete_user, "Deletes a user and closes its connections"),
+    Route::get(
+        "/api/users/{user}/permissions",
+        Needs::Administrator,
+        permissions,
+        "What a user may do, in each vhost that it may open",
+    ),
+    Route::get(
+        "/api/users/{user}/topic-permissions",
+        Needs::Administrator,
+        topic_permissions,
+        "Which routing keys a user may use, where that is restricted",
+    ),
+];
+
+/// A user as lists and definitions have it.
+pub(super) fn user_json(user: &User) -> Value {
+    json!({
+        "name": &*user.name,
+        "password_hash": user.password.as_str(),
+        "hashing_algorithm": user.password.algorithm().name(),
+        "tags": user.tags,
+        "limits": user_limits_json(&user.limits),
+    })
+}
+
+/// The limits of a user that are set.
+pub(super) fn user_limits_json(limits: &UserLimits) -> Map<String, Value> {
+    limit_names([("max-channels", limits.max_channels), ("max-connections", limits.max_connections)])
+}
+
+/// Sets a limit of a user by its name.
+pub(super) fn set_user_limit(limits: &mut UserLimits, name: &str, value: &Value) -> Result<(), ApiError> {
+    let limit = user_limit(limits, name)
+        .ok_or_else(|| ApiError::bad_request(unknown_limit(name, value, "user-limits")))?;
+    *limit = Some(check_is_number(name, value).map_err(ApiError::bad_request)?);
+    Ok(())
+}
+
+/// The limit of that name.
+pub(super) fn user_limit<'a>(limits: &'a mut UserLimits, name: &str) -> Option<&'a mut Option<i64>> {
+    match name {
+        "max-connections" => Some(&mut limits.max_connections),
+        "max-channels" => Some(&mut limits.max_channels),
+        _ => None,
+    }
+}
+
+fn users(request: &Request) -> Result<Answer, ApiError> {
+    list(request.broker().users().list().iter().map(|user| user_json(user)).collect(), request)
+}
+
+fn users_without_permissions(request: &Request) -> Result<Answer, ApiError> {
+    let permissions = request.broker().permissions().list();
+    let mut users = request.broker().users().list();
+    users.retain(|user| permissions.iter().all(|permission| permission.user != user.name));
+    list(users.iter().map(|user| user_json(user)).collect(), request)
+}
+
+fn user(request: &Request) -> Result<Answer, ApiError> {
+    one(user_json(&*request.user_in_path()?), request)
+}
+
+fn permissions(request: &Request) -> Result<Answer, ApiError> {
+    let user = request.user_in_path()?;
+    let all = request.broker().permissions().list();
+    list(all.iter().filter(|item| item.user == user.name).map(permission_json).collect(), request)
+}
+
+fn topic_permissions(request: &Request) -> Result<Answer, ApiError> {
+    let user = request.user_in_path()?;
+    let all = request.broker().permissions().list_topics();
+    list(all.iter().filter(|item| item.user == user.name).map(topic_permission_json).collect(), request)
+}
+
+fn put_user(request: &Request) -> Result<Answer, ApiError> {
+    let name = request.parameter("user");
+    let fields = request.fields()?;
+    let tags = user_tags(&fields)?;
+    let known = request.broker().users().get(name);
+    let password = password(name, &fields, known.as_deref())?;
+    let limits = fields.object("limits")?;
+    // Faults are told before anything is changed.
+    for (limit, value) in &limits {
+        set_user_limit(&mut UserLimits::default(), limit, value)?;
+    }
+    let put = request.broker().change_user(name, |user| {
+        user.tags = tags;
+        user.password = password;
+        for (name, value) in &limits {
+            if let Some(limit) = user_limit(&mut user.limits, name) {
+                *limit = value.as_i64();
+            }
+        }
+    })?;
+    tracing::info!("user '{name}' is changed by user '{}'", request.user.name);
+    Ok(put.into())
+}
+
+/// A user's tags, also as RabbitMQ's oldest clients write them.
+pub(super) fn user_tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
+    if fields.value("tags").is_some() {
+        return tags(fields);
+    }
+    match fields.value("administrator") {
+        Some(Value::Bool(true)) => Ok(vec!["administrator".to_owned()]),
+        Some(_) => Ok(Vec::new()),
+        None => Err(ApiError::bad_request("tags_not_present")),
+    }
+}
+
+/// Tags: a list, or a text with commas between them.
+pub(super) fn tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
+    let wrong = || ApiError::bad_value("not_string", "tags");
+    let words: Vec<&str> = match fields.value("tags") {
+        None => Vec::new(),
+        Some(Value::String(text)) => text.split(',').collect(),
+        Some(Value::Array(tags)) => {
+            tags.iter().map(|tag| tag.as_str().ok_or_else(wrong)).collect::<Result<_, _>>()?
+        }
+        Some(_) => return Err(wrong()),
+    };
+    Ok(words.into_iter().map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect())
+}
+
+/// What is kept of a user's password: its hash as it was exported, or one of the password itself, the same as before if that
+/// fits. Without either the user logs in without a password or not at all.
+pub(super) fn password(name: &str, fields: &Fields, known: Option<&User>) -> Result<PasswordHash, ApiError> {
+    let known = known.map(|user| &user.password);
+    match (fields.text("password")?, fields.text("password_hash")?) {
+        (Some(_), Some(_)) => Err(ApiError::bad_request("both_password_and_password_hash_are_provided")),
+        (Some(password), None) => {
+            if let Some(known) = known.filter(|known| known.is_of(password.as_bytes())) {
+                return Ok(known.clone());
+            }
+            let [a, b, c, d, ..] = RandomState::new().hash_one(name).to_be_bytes();
+            Ok(PasswordHash::of(password, [a, b, c, d], HashingAlgorithm::default()))
+        }
+        (None, Some(hash)) => {
+            let algorithm = match fields.text("hashing_algorithm")? {
+                None => HashingAlgorithm::default(),
+                Some(algorithm) => HashingAlgorithm::named(algorithm)
+                    .ok_or_else(|| ApiError::bad_value("unknown_hashing_algorithm", algorithm))?,
+            };
+            PasswordHash::encoded(hash, algorithm).ok_or_else(|| ApiError::bad_value("not_base64", hash))
+        }
+        (None, None) => Ok(PasswordHash::none()),
+    }
+}
+
+fn delete_user(request: &Request) -> Result<Answer, ApiError> {
+    let user = request.user_in_path()?;
+    request.broker().delete_user(&user.name)?;
+    Ok(Answer::NoContent)
+}
+
+/// Deletes those that are listed in their order, up to one that is not there.
+fn delete_users(request: &Request) -> Result<Answer, ApiError> {
+    let fields = request.fields()?;
+    fields.require(&["users"])?;
+    let Some(Value::Array(users)) = fields.value("users") else {
+        return Err(ApiError::bad_value("not_list", "users"));
+    };
+    for user in users {
+        let name = user.as_str().ok_or_else(|| ApiError::bad_value("not_string", user.clone()))?;
+        request.broker().delete_user(name)?;
+    }
+    Ok(Answer::NoContent)
+}

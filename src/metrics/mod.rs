@@ -1,0 +1,254 @@
+//! Metrics for Prometheus, under RabbitMQ's names, so that what was made for RabbitMQ reads them; what begins with `leveret_` is
+//! our own.
+//!
+//! | Path | What |
+//! |---|---|
+//! | `/metrics` | everything, objects of one kind together |
+//! | `/metrics/per-object` | the same, each object by itself |
+//! | `/metrics/detailed?family=...&vhost=...&queue=...` | some families, each object by itself, with another prefix |
+//! | `/metrics/memory-breakdown` | where the memory is |
+
+mod exposition;
+mod objects;
+mod totals;
+
+use crate::broker::Broker;
+use crate::broker::stats::MessageStats;
+use crate::clock::Clock;
+use crate::message::Millis;
+use crate::net::commits::CommitStats;
+use axum::Router;
+use axum::extract::RawQuery;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use exposition::{CONTENT_TYPE, Exposition, Metric};
+use objects::{Filter, Objects};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+const PREFIX: &str = "rabbitmq_";
+const DETAILED_PREFIX: &str = "rabbitmq_detailed_";
+const OWN_PREFIX: &str = "leveret_";
+const OWN_DETAILED_PREFIX: &str = "leveret_detailed_";
+
+/// What metrics say of the broker that the broker does not know itself.
+#[derive(Clone, Debug)]
+pub struct MetricsSettings {
+    /// What the broker calls itself.
+    pub node_name: String,
+    /// The name of the cluster.
+    pub cluster_name: String,
+    /// The version of RabbitMQ that it speaks as.
+    pub version: String,
+    /// The directory whose volume is watched, if anything is kept.
+    pub data_dir: Option<PathBuf>,
+    /// What has to stay free there; without it the size of the volume decides.
+    pub disk_free_limit_bytes: Option<u64>,
+    /// What the broker may take of memory, if that is limited.
+    pub memory_limit_bytes: Option<u64>,
+}
+
+/// The metrics of a broker, apart from their sockets.
+#[derive(Clone)]
+pub struct Metrics {
+    broker: Arc<Broker>,
+    clock: Arc<dyn Clock>,
+    commits: Arc<CommitStats>,
+    settings: Arc<MetricsSettings>,
+    started_at: Millis,
+}
+
+/// How objects are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum View {
+    Together,
+    Each,
+}
+
+/// Writes a family.
+type PutFamily = fn(&mut Exposition, &Metrics, &Objects);
+
+/// What can be asked for with `family`. RabbitMQ has more of them; what is not here is nothing that we could tell of.
+const FAMILIES: &[(&str, PutFamily)] = &[
+    ("connection_churn_metrics", |out, metrics, _| metrics.put_churn(out)),
+    ("node_coarse_metrics", |out, metrics, _| metrics.put_node(out)),
+    ("node_metrics", |out, metrics, _| metrics.put_node_limits(out)),
+    ("auth_attempt_metrics", |out, metrics, _| metrics.put_logins(out)),
+    ("node_persister_metrics", |out, metrics, _| metrics.put_io(out)),
+    ("queue_coarse_metrics", |out, _, objects| out.each(objects::QUEUE_COARSE, &objects.queues)),
+    ("queue_consumer_count", |out, _, objects| out.each(objects::QUEUE_CONSUMERS, &objects.queues)),
+    ("queue_metrics", |out, _, objects| out.each(objects::QUEUES, &objects.queues)),
+    ("channel_metrics", |out, _, objects| out.each(objects::CHANNELS, &objects.channels)),
+    ("channel_exchange_metrics", |out, _, objects| {
+        out.each(objects::CHANNEL_PUBLISHED, &of_each(&objects.channels, |channel| channel.stats));
+    }),
+    ("channel_queue_metrics", |out, _, objects| {
+        out.each(objects::CHANNEL_DELIVERED, &of_each(&objects.channels, |channel| channel.stats));
+    }),
+    ("channel_queue_exchange_metrics", |out, _, objects| {
+        out.each(objects::QUEUE_PUBLISHED, &objects.published);
+    }),
+    ("connection_coarse_metrics", |out, _, objects| {
+        out.each(objects::CONNECTIONS_COARSE, &objects.connections);
+    }),
+    ("connection_metrics", |out, _, objects| out.each(objects::CONNECTIONS, &objects.connections)),
+];
+
+/// Our own families, which have a prefix of their own.
+const OWN_FAMILIES: &[(&str, PutFamily)] = &[
+    ("queue_age_metrics", |out, _, objects| out.each(objects::QUEUE_AGES, &objects.queues)),
+    ("queue_delivery_metrics", |out, _, objects| {
+        out.each(objects::QUEUE_MESSAGES, &of_each(&objects.queues, objects::Queue::messages));
+    }),
+    ("exchange_metrics", |out, _, objects| out.each(objects::EXCHANGES, &objects.exchanges)),
+];
+
+/// Another side of the same things.
+fn of_each<T, S>(things: &[(exposition::Labels, T)], side: impl Fn(&T) -> S) -> Vec<(exposition::Labels, S)> {
+    things.iter().map(|(labels, thing)| (labels.clone(), side(thing))).collect()
+}
+
+impl Metrics {
+    /// The metrics of that broker and of the thread that commits for it.
+    pub fn new(
+        broker: Arc<Broker>,
+        clock: Arc<dyn Clock>,
+        commits: Arc<CommitStats>,
+        settings: MetricsSettings,
+    ) -> Metrics {
+        let started_at = clock.now();
+        Metrics { broker, clock, commits, settings: Arc::new(settings), started_at }
+    }
+
+    /// What answers requests.
+    pub fn router(&self) -> Router {
+        let answer = |text: fn(&Metrics, &Query) -> String| {
+            let metrics = self.clone();
+            get(async move |RawQuery(query): RawQuery| metrics.answer(text, query).await)
+        };
+        Router::new()
+            .route("/metrics", answer(|metrics, _| metrics.all(View::Together)))
+            .route("/metrics/per-object", answer(|metrics, _| metrics.all(View::Each)))
+            .route("/metrics/detailed", answer(Metrics::detailed))
+            .route("/metrics/memory-breakdown", answer(|metrics, _| metrics.memory()))
+    }
+
+    /// Writes on a thread for what may take its time: there may be many queues.
+    async fn answer(self, text: fn(&Metrics, &Query) -> String, query: Option<String>) -> Response {
+        let query = Query::parse(query.as_deref().unwrap_or_default());
+        match tokio::task::spawn_blocking(move || text(&self, &query)).await {
+            Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+            Err(error) => {
+                tracing::error!("metrics could not be written, please report this: {error}");
+                StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            }
+        }
+    }
+
+    fn look(&self, filter: &Filter) -> Objects {
+        Objects::look(&self.broker, filter, self.clock.now())
+    }
+
+    fn all(&self, view: View) -> String {
+        let objects = self.look(&Filter::default());
+        let mut out = Exposition::new(PREFIX);
+        self.put_identity(&mut out);
+        self.put_alarms(&mut out);
+        self.put_churn(&mut out);
+        self.put_node(&mut out);
+        self.put_node_limits(&mut out);
+        self.put_logins(&mut out);
+        self.put_counts(&mut out, &objects);
+        self.put_global(&mut out);
+        put(&mut out, view, objects::QUEUE_COARSE, &objects.queues);
+        put(&mut out, view, objects::QUEUE_CONSUMERS, &objects.queues);
+        put(&mut out, view, objects::QUEUES, &objects.queues);
+        put(&mut out, view, objects::CHANNELS, &objects.channels);
+        put(&mut out, view, objects::CONNECTIONS_COARSE, &objects.connections);
+        put(&mut out, view, objects::CONNECTIONS, &objects.connections);
+        let (clients, published, queued) = match view {
+            View::Each => (
+                of_each(&objects.channels, |channel| channel.stats),
+                objects.published.clone(),
+                of_each(&objects.queues, objects::Queue::messages),
+            ),
+            // Counts of all there have been: what is gone does not make a counter fall.
+            View::Together => {
+                (alone(self.done_by_clients()), alone(self.routed()), alone(self.done_in_queues()))
+            }
+        };
+        out.each(objects::CHANNEL_PUBLISHED, &clients);
+        out.each(objects::CHANNEL_DELIVERED, &clients);
+        out.each(objects::QUEUE_PUBLISHED, &published);
+        self.put_io(&mut out);
+        out.set_prefix(OWN_PREFIX);
+        out.each(objects::QUEUE_MESSAGES, &queued);
+        put(&mut out, view, objects::QUEUE_AGES, &objects.queues);
+        put(&mut out, view, objects::EXCHANGES, &objects.exchanges);
+        self.put_commits(&mut out);
+        out.into_text()
+    }
+
+    fn detailed(&self, query: &Query) -> String {
+        let objects = self.look(&query.filter);
+        let mut out = Exposition::new(PREFIX);
+        self.put_identity(&mut out);
+        for (prefix, families) in [(DETAILED_PREFIX, FAMILIES), (OWN_DETAILED_PREFIX, OWN_FAMILIES)] {
+            out.set_prefix(prefix);
+            for (name, put) in families {
+                // The count of consumers is one of the queue's metrics, and stands there once.
+                let is_asked = |name: &str| query.families.iter().any(|asked| asked == name);
+                if is_asked(name) || (*name == "queue_consumer_count" && is_asked("queue_metrics")) {
+                    put(&mut out, self, &objects);
+                }
+            }
+        }
+        for asked in &query.families {
+            if !FAMILIES.iter().chain(OWN_FAMILIES).any(|(name, _)| name == asked) {
+                out.comment(&format!("there is no family {asked:?}"));
+            }
+        }
+        out.into_text()
+    }
+}
+
+/// Counts that are of nothing in particular.
+fn alone(stats: MessageStats) -> Vec<(exposition::Labels, MessageStats)> {
+    vec![(exposition::Labels::default(), stats)]
+}
+
+fn put<T>(out: &mut Exposition, view: View, metrics: &[Metric<T>], things: &[(exposition::Labels, T)]) {
+    match view {
+        View::Together => out.totals(metrics, things),
+        View::Each => out.each(metrics, things),
+    }
+}
+
+/// What is asked for.
+#[derive(Debug, Default)]
+struct Query {
+    families: Vec<String>,
+    filter: Filter,
+}
+
+impl Query {
+    fn parse(text: &str) -> Query {
+        let mut query = Query::default();
+        for (name, value) in form_urlencoded::parse(text.as_bytes()) {
+            match &*name {
+                "family" => query.families.push(value.into_owned()),
+                "vhost" => query.filter.vhosts.push(value.into_owned()),
+                "queue" => query.filter.queues.push(value.into_owned()),
+                _ => {}
+            }
+        }
+        query
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,28 @@
+//! Every conformance case can fail: with anything that it expects changed, the broker in memory does not pass it.
+
+#![allow(clippy::unwrap_used)] // A test's harness fails where it stands.
+
+#[allow(dead_code, reason = "each test program uses a part of it")]
+mod in_memory;
+
+use in_memory::InMemory;
+use leveret_conformance::{Broker as Kind, Options, Outcome, library, mutate, run};
+
+/// Set GOLDEN_ONLY to a pattern to try some cases alone.
+#[test]
+fn every_case_fails_when_it_expects_something_else() {
+    let only = std::env::var("GOLDEN_ONLY").unwrap_or_default();
+    let cases = library::load(&library::folder(), &only).unwrap();
+    let (mut tried, mut survived) = (0, String::new());
+    for case in &cases {
+        for (line, variant) in mutate::variants(case, Kind::Leveret) {
+            tried += 1;
+            let options = Options { broker: Some(Kind::Leveret), ..Options::default() };
+            if let Outcome::Passed = run(&variant, &mut InMemory::new(), &options) {
+                survived += &format!("{}:{line}: {}\n", case.name, case.lines[line - 1]);
+            }
+        }
+    }
+    assert!(tried > cases.len(), "only {tried} variants of {} cases", cases.len());
+    assert!(survived.is_empty(), "these can be changed and nothing fails:\n{survived}");
+}

@@ -1,0 +1,261 @@
+//! `leveret ctl` and `leveret rabbitmqctl`, as processes, against a broker in memory: what they print, what they do, and how they
+//! end.
+
+#![allow(clippy::unwrap_used)] // A test fails where it stands.
+
+#[path = "management/client.rs"]
+mod client;
+
+use client::TestBroker;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+/// How a command ended.
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    out: String,
+    errors: String,
+}
+
+/// Runs the built binary under that name, with words between spaces as its arguments; those in single quotes stay together.
+fn run_as(program: &std::path::Path, url: &str, line: &str, input: &str) -> Ended {
+    let mut command = Command::new(program);
+    command
+        .args(words(line))
+        .env("LEVERET_URL", url)
+        .env_remove("LEVERET_USER")
+        .env_remove("LEVERET_PASSWORD")
+        .env("RUST_BACKTRACE", "0");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that reads nothing has closed it already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        code: output.status.code().unwrap(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        errors: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        match index % 2 {
+            1 => words.push(part.to_owned()),
+            _ => words.extend(part.split_whitespace().map(str::to_owned)),
+        }
+    }
+    words
+}
+
+fn leveret() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_BIN_EXE_leveret"))
+}
+
+fn url(broker: &TestBroker) -> String {
+    format!("http://{}", broker.http)
+}
+
+fn run(broker: &TestBroker, line: &str) -> Ended {
+    run_as(leveret(), &url(broker), line, "")
+}
+
+/// What a command prints that ends well.
+fn out(broker: &TestBroker, line: &str) -> String {
+    let ended = run(broker, line);
+    assert_eq!((ended.code, ended.errors.as_str()), (0, ""), "{line}: {ended:?}");
+    ended.out
+}
+
+fn json_of(broker: &TestBroker, line: &str) -> Value {
+    serde_json::from_str(&out(broker, line)).unwrap()
+}
+
+#[test]
+fn topology_is_declared_listed_and_deleted() {
+    let broker = TestBroker::start();
+    let declare = "ctl declare queue orders --type quorum --argument x-max-length=5";
+    assert_eq!(out(&broker, declare), "queue 'orders' in vhost '/' is declared\n");
+    assert_eq!(out(&broker, declare), "queue 'orders' in vhost '/' was there already, the same\n");
+    out(&broker, "ctl declare exchange events --type topic");
+    out(&broker, "ctl declare exchange more --type fanout --transient");
+    out(&broker, "ctl declare binding events orders --routing-key 'a b/#'");
+    out(&broker, "ctl declare binding events more --to-exchange --argument x=1");
+    assert_eq!(
+        out(&broker, "ctl list queues --columns name,type,arguments"),
+        "name    type    arguments\norders  quorum  {\"x-queue-type\":\"quorum\",\"x-max-length\":5}\n"
+            .replace("{\"x-queue-type\":\"quorum\",\"x-max-length\":5}", &arguments_of(&broker, "orders"))
+    );
+    assert_eq!(json_of(&broker, "ctl list queues --json --columns name"), json!([{ "name": "orders" }]));
+    let listed = out(&broker, "ctl list exchanges --name '^(events|more)$' --columns name,type --reverse");
+    assert_eq!(listed, "name    type\nmore    fanout\nevents  topic\n");
+    let bindings = "ctl list bindings --name events --columns source,destination,routing_key,arguments";
+    let expected = "source  destination  routing_key  arguments\n\
+                    events  more                      {\"x\":1}\n\
+                    events  orders       a b/#\n";
+    let mut lines: Vec<String> = out(&broker, bindings).lines().map(str::to_owned).collect();
+    lines[1..].sort();
+    assert_eq!(lines.join("\n") + "\n", expected);
+    out(&broker, "ctl delete binding events orders --routing-key 'a b/#'");
+    out(&broker, "ctl delete binding events more --to-exchange --argument x=1");
+    assert_eq!(out(&broker, bindings).lines().count(), 1);
+    assert_eq!(out(&broker, "ctl purge orders"), "queue 'orders' in vhost '/' is purged\n");
+    out(&broker, "ctl delete queue orders --if-empty --if-unused");
+    out(&broker, "ctl delete exchange more");
+    assert_eq!(broker.get("/api/queues"), json!([]));
+}
+
+fn arguments_of(broker: &TestBroker, queue: &str) -> String {
+    broker.get(&format!("/api/queues/%2F/{queue}"))["arguments"].to_string()
+}
+
+#[test]
+fn users_vhosts_and_policies_are_managed() {
+    let broker = TestBroker::start();
+    let added = run_as(leveret(), &url(&broker), "ctl user add app --tags monitoring", "secret\n");
+    assert_eq!(added.code, 0, "{added:?}");
+    out(&broker, "ctl vhost add shop --description 'what is sold'");
+    out(&broker, "ctl permission set app '^a' '.*' '' --vhost shop");
+    out(&broker, "ctl topic-permission set app amq.topic '^a' '^b' --vhost shop");
+    assert_eq!(
+        json_of(&broker, "ctl list permissions --json --vhost shop --name app"),
+        json!([{ "user": "app", "vhost": "shop", "configure": "^a", "write": ".*", "read": "" }])
+    );
+    assert_eq!(out(&broker, "ctl list vhosts --columns name,description").lines().count(), 3);
+    let as_app = "ctl --user app --password secret ping";
+    assert_eq!(out(&broker, as_app), format!("{} answers user 'app'\n", url(&broker)));
+    out(&broker, "ctl user tags app management policymaker");
+    out(&broker, as_app);
+    out(&broker, "ctl user password app --new-password other");
+    assert_eq!(run(&broker, as_app).code, 4);
+    assert_eq!(
+        json_of(&broker, "ctl list users --json --name app --columns tags")[0]["tags"],
+        json!(["management", "policymaker"])
+    );
+    out(&broker, "ctl user limit app --max-connections 5");
+    out(&broker, "ctl vhost limit shop --max-queues 7 --max-connections -1");
+    assert_eq!(
+        json_of(&broker, "ctl list user-limits --json"),
+        json!([{ "user": "app", "value": { "max-connections": 5 } }])
+    );
+    out(
+        &broker,
+        "ctl policy set short '^tmp' max-length=10 overflow=reject-publish --priority 3 --apply-to queues --vhost shop",
+    );
+    out(&broker, "ctl policy set bound '.*' expires=60000 --operator --vhost shop");
+    assert_eq!(
+        json_of(&broker, "ctl list policies --json")[0],
+        json!({
+            "vhost": "shop", "name": "short", "pattern": "^tmp", "apply-to": "queues", "priority": 3,
+            "definition": { "max-length": 10, "overflow": "reject-publish" },
+        })
+    );
+    out(&broker, "ctl parameter set mine '{\"a\":1}'");
+    out(&broker, "ctl parameter clear mine");
+    out(&broker, "ctl policy clear short --vhost shop");
+    out(&broker, "ctl policy clear bound --operator --vhost shop");
+    out(&broker, "ctl topic-permission clear app --vhost shop");
+    out(&broker, "ctl permission clear app --vhost shop");
+    out(&broker, "ctl vhost delete shop");
+    out(&broker, "ctl user delete app");
+    assert_eq!(json_of(&broker, "ctl list users --json --columns name"), json!([{ "name": "guest" }]));
+}
+
+#[test]
+fn a_failure_says_what_happened_and_what_helps() {
+    let broker = TestBroker::start();
+    let refused = |line: &str, code: i32, text: &str| {
+        let ended = run(&broker, line);
+        assert_eq!((ended.code, ended.out.as_str()), (code, ""), "{line}: {ended:?}");
+        assert!(ended.errors.contains(text), "{line}: {}", ended.errors);
+    };
+    refused("ctl delete queue none", 1, "queue 'none' in vhost '/' was not deleted");
+    out(&broker, "ctl declare queue q");
+    refused("ctl declare queue q --transient", 1, "inequivalent arg 'durable' for queue 'q' in vhost '/'");
+    refused(
+        "ctl policy set p '.*' max-lengthy=1",
+        1,
+        "[{<<\"max-lengthy\">>,1}] are not recognised policy settings",
+    );
+    refused("ctl delete binding amq.topic q", 1, "it is not there");
+    refused("ctl --password wrong list queues", 4, "the login of user 'guest'");
+    refused("ctl list users --vhost /", 2, "users are in no vhost");
+    refused("ctl list nothing", 2, "[possible values: queues,");
+    refused("ctl user add nobody", 2, "there is no password for user 'nobody' on standard input");
+    refused("ctl --url amqp://127.0.0.1 ping", 2, "is that of AMQP");
+    out(&broker, "ctl user add app --new-password p --tags management");
+    refused(
+        "ctl --user app --password p vhost add v",
+        4,
+        "user 'app' may not do that: Not administrator user",
+    );
+    let address = broker.http;
+    drop(broker);
+    let ended = run_as(leveret(), &format!("http://{address}"), "ctl wait --timeout 0", "");
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.errors.contains("no broker answers at http://127.0.0.1:"), "{}", ended.errors);
+}
+
+#[test]
+fn status_and_wait_answer() {
+    let broker = TestBroker::start();
+    let status = out(&broker, "ctl status");
+    assert!(
+        status.starts_with("broker      Leveret ") && status.contains("\nalarms      none\n"),
+        "{status}"
+    );
+    assert_eq!(json_of(&broker, "ctl status --json")["object_totals"]["queues"], 0);
+    assert_eq!(out(&broker, "ctl wait"), format!("{} answers\n", url(&broker)));
+    assert_eq!(out(&broker, "ctl close-connection --all"), "0 connections are closed\n");
+}
+
+#[test]
+fn shells_get_their_completions() {
+    for (shell, text) in
+        [("bash", "_leveret()"), ("zsh", "#compdef leveret"), ("fish", "complete -c leveret")]
+    {
+        let ended = run_as(leveret(), "", &format!("completions {shell}"), "");
+        assert!(
+            ended.code == 0 && ended.out.contains(text) && ended.out.contains("close-connection"),
+            "{shell}"
+        );
+    }
+}
+
+/// What RabbitMQ 3.10.8's command prints, and how it ends: a line with the command behind `$ `, its output, what it wrote to
+/// standard error with `E| ` before it, and the status behind `-> `.
+const CONVERSATION: &str = include_str!("rabbitmqctl.txt");
+
+#[test]
+fn rabbitmqctl_prints_what_rabbitmqs_command_prints() {
+    let broker = TestBroker::start();
+    let mut faults = Vec::new();
+    for paragraph in CONVERSATION.split("$ ").filter(|paragraph| !paragraph.is_empty()) {
+        let (line, expected) = paragraph.split_once('\n').unwrap();
+        let ended = run(&broker, &format!("rabbitmqctl {line}"));
+        let errors = ended.errors.trim_end();
+        let errors =
+            errors.lines().map(|line| format!("E| {line}").trim_end().to_owned() + "\n").collect::<String>();
+        let found = format!("{}{errors}-> {}\n", ended.out, ended.code);
+        if found != expected {
+            faults.push(format!("$ {line}\n{found}should be\n{expected}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn a_link_named_rabbitmqctl_is_that_command() {
+    let broker = TestBroker::start();
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("rabbitmqctl");
+    std::os::unix::fs::symlink(leveret(), &link).unwrap();
+    let ended = run_as(&link, &url(&broker), "-q -n rabbit@nowhere list_vhosts", "");
+    assert_eq!((ended.code, ended.out.as_str()), (0, "name\n/\n"), "{ended:?}");
+    let ended = run_as(&link, &url(&broker), "eval '1+1.'", "");
+    assert_eq!(ended.code, 64);
+    assert!(ended.errors.contains("it runs Erlang on the broker, and there is none"), "{}", ended.errors);
+}

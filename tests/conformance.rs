@@ -1,0 +1,35 @@
+//! The conformance cases over TCP against the built broker, as `conformance/run leveret` plays them: what is no pass is a
+//! difference that nobody declared.
+
+#![allow(clippy::unwrap_used)] // A test's harness fails where it stands.
+
+mod broker_process;
+
+use broker_process::BrokerProcess;
+use leveret_conformance::{
+    Broker as Kind, Management, Options, TcpTransport, differences, library, suite, url,
+};
+use std::fmt::Write;
+use std::time::Duration;
+
+#[test]
+fn the_built_broker_passes_every_case() {
+    let cases = library::load(&library::folder(), "").unwrap();
+    differences::check(&cases, &differences::declared().unwrap()).unwrap();
+    let broker = BrokerProcess::start_with("conformance", &[], None);
+    let management =
+        Management { address: broker.management(), user: "guest".into(), password: "guest".into() };
+    let (address, options) = url::parse(&broker.url).unwrap();
+    let options = Options { broker: Some(Kind::Leveret), timeout: Duration::from_secs(15), ..options };
+    let connect = || -> Box<dyn leveret_conformance::Transport> {
+        Box::new(TcpTransport::new(&address, Some(management.clone())))
+    };
+    let mut failures = String::new();
+    for line in suite::play(&cases, 16, &options, connect, |_, _, _| ()) {
+        if let Some(failure) = line.failure {
+            writeln!(failures, "{}:{}: {} {:?}", line.name, failure.line, failure.reason, failure.got)
+                .unwrap();
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+}

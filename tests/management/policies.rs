@@ -1,0 +1,55 @@
+//! Policies and parameters: what RabbitMQ 3.10.8 answered to the requests in `policies.txt`, and who may ask.
+
+use crate::client::TestBroker;
+use base64::Engine;
+use leveret::broker::permissions::Patterns;
+use leveret::broker::users::User;
+use serde_json::Value;
+
+/// A paragraph for each request: the request, then the status and the body, if there is one.
+const CONVERSATION: &str = include_str!("policies.txt");
+
+#[test]
+fn requests_are_answered_as_rabbitmq_answers_them() {
+    let broker = TestBroker::start();
+    let mut faults = Vec::new();
+    for paragraph in CONVERSATION.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
+        let (request, expected) = paragraph.trim().split_once('\n').unwrap();
+        let mut parts = request.splitn(3, ' ');
+        let (method, path) = (parts.next().unwrap(), parts.next().unwrap());
+        let answered = broker.ask(method, &format!("/api{path}"), parts.next().unwrap_or_default());
+        let (status, body) = expected.split_once(' ').unwrap_or((expected, "null"));
+        let expected: Value = serde_json::from_str(body).unwrap();
+        let body = if answered.body.is_empty() { Value::Null } else { answered.json() };
+        if answered.status.to_string() != status || body != expected {
+            faults.push(format!("{request}\n  {} {body}\n  should be {status} {expected}", answered.status));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn policies_are_for_policymakers_and_operator_policies_for_administrators() {
+    let broker = TestBroker::start();
+    let ask = |tag: &str, method: &str, path: &str, body: &str| {
+        let tags = vec![tag.to_owned()];
+        broker.broker.put_user(User::with_password("app", "p", [1; 4], tags)).unwrap();
+        let login = base64::engine::general_purpose::STANDARD.encode("app:p");
+        broker.ask_with(method, path, &[&format!("Authorization: Basic {login}")], body).status
+    };
+    let policy = r#"{"pattern":"^q","definition":{"max-length":1}}"#;
+    let of_all_kinds = |tag: &str| {
+        let put = |path: &str| ask(tag, "PUT", path, policy);
+        [
+            put("/api/policies/%2F/p"),
+            put("/api/operator-policies/%2F/p"),
+            ask(tag, "GET", "/api/parameters", ""),
+        ]
+    };
+    assert_eq!(of_all_kinds("management"), [401, 401, 401]);
+    assert_eq!(of_all_kinds("policymaker"), [401, 401, 200], "it has no permissions in the vhost");
+    assert_eq!(of_all_kinds("administrator"), [201, 201, 200]);
+    broker.broker.set_permissions("app", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
+    assert_eq!(of_all_kinds("policymaker"), [204, 401, 200]);
+    assert_eq!(of_all_kinds("management"), [401, 401, 401]);
+}
