@@ -52,7 +52,7 @@ def source(package, version, *needs):
 def crate(package):
     """A crate's source, where cargo keeps it."""
     def install():
-        known = json.loads(call("cargo", "metadata", "--format-version", "1", "--manifest-path", WORKSPACE))
+        known = json.loads(call("cargo", "metadata", "--quiet", "--format-version", "1", "--manifest-path", WORKSPACE))
         found = next(each for each in known["packages"] if each["name"] == package)
         return found["version"], os.path.dirname(found["manifest_path"])
     return install
