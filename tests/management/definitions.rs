@@ -280,7 +280,7 @@ fn what_can_not_be_imported_is_named() {
         (r#"{"users":[{"name":"u","tags":[],"password_hash":"!!"}]}"#, "user 'u': [\"not_base64\",\"!!\"]"),
         (
             r#"{"queues":[{"name":"q","vhost":"none"}]}"#,
-            "queue 'q' in vhost 'none': [\"no_such_vhost\",\"none\"]",
+            "queue 'q' in vhost 'none': vhost 'none' does not exist",
         ),
         (
             r#"{"queues":[{"name":"q","vhost":"/","arguments":{"x-max-length":"many"}}]}"#,
