@@ -1,12 +1,14 @@
 //! The `leveret` command: reads the configuration, starts a broker, stops it on a signal.
 
 mod cli;
+mod notify;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Credentials, Engine, User};
 use leveret::server::{Server, backup};
+use notify::{READY, STOPPING, notify};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -217,6 +219,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
         println!("try it: AMQP_URL=amqp://guest:guest@{address}/%2F python3 examples/first.py");
     }
     println!("Ctrl-C stops the broker");
+    notify(READY);
     let shutdown = server.shutdown();
     let tls = server.tls().cloned();
     let mut running = tokio::spawn(server.run());
@@ -231,6 +234,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
+    notify(STOPPING);
     tracing::info!("stopping: connections are closed, then everything is made durable");
     shutdown.begin();
     tokio::select! {

@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone.
     ("cli", &["broker", "config", "server"]),
+    ("notify", &[]),
     ("lib", EVERYTHING),
     ("main", EVERYTHING),
 ];
@@ -40,6 +41,7 @@ const EVERYTHING: &[&str] = &[
     "message",
     "metrics",
     "net",
+    "notify",
     "pattern",
     "server",
     "session",

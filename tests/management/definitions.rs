@@ -1,7 +1,6 @@
 //! Definitions: `definitions.json` was exported by RabbitMQ 3.10.8, which `record` does anew. It is imported, and exported again.
 
-use crate::client::{AS_GUEST, TestBroker, ask};
-use leveret::config::{Config, Engine};
+use crate::client::{AS_GUEST, TestBroker, ask, in_memory};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -161,8 +160,7 @@ fn import(broker: SocketAddr, path: &str, definitions: &Value) -> u16 {
 fn loaded(definitions: &Value) -> (TestBroker, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("all.json"), definitions.to_string()).unwrap();
-    let mut config = Config::default();
-    config.store.engine = Engine::Memory;
+    let mut config = in_memory();
     config.load_definitions = Some(directory.path().to_owned());
     (TestBroker::with(config), directory)
 }
