@@ -1,12 +1,14 @@
 //! The `leveret` command: reads the configuration, starts a broker, stops it on a signal.
 
 mod cli;
+mod notify;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Credentials, Engine, User};
 use leveret::server::{Server, backup};
+use notify::{READY, STOPPING, notify};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,6 +62,8 @@ enum Command {
         file: PathBuf,
     },
     Ctl(cli::Ctl),
+    Definitions(cli::Definitions),
+    Apply(cli::Apply),
     /// Does what RabbitMQ's command of that name does, for scripts; a link of that name to this program does so too
     ///
     /// `leveret rabbitmqctl help` lists the commands that are there. They use the management API: LEVERET_URL, LEVERET_USER and
@@ -85,6 +89,8 @@ fn main() -> ExitCode {
     let Arguments { command, place } = Arguments::parse();
     match command {
         Some(Command::Ctl(command)) => cli::run_ctl(&command),
+        Some(Command::Apply(command)) => cli::run_apply(&command),
+        Some(Command::Definitions(command)) => cli::run_definitions(&command),
         Some(Command::Rabbitmqctl { arguments }) => cli::run_rabbitmqctl(&arguments),
         Some(Command::Completions { shell }) => complete(shell),
         Some(Command::Check { file }) => {
@@ -213,6 +219,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
         println!("try it: AMQP_URL=amqp://guest:guest@{address}/%2F python3 examples/first.py");
     }
     println!("Ctrl-C stops the broker");
+    notify(READY);
     let shutdown = server.shutdown();
     let tls = server.tls().cloned();
     let mut running = tokio::spawn(server.run());
@@ -227,6 +234,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
+    notify(STOPPING);
     tracing::info!("stopping: connections are closed, then everything is made durable");
     shutdown.begin();
     tokio::select! {

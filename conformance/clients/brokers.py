@@ -11,7 +11,7 @@ import tempfile
 import time
 
 LISTENERS = ("AMQP", "AMQPS", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS")
-START_SECONDS, STOP_SECONDS = 60, 30
+START_SECONDS, STOP_SECONDS = 180, 30
 USER = "guest:guest"
 
 

@@ -6,6 +6,7 @@
 pub mod administration;
 mod admission;
 pub mod alarms;
+pub mod browse;
 pub mod connections;
 pub mod definitions;
 pub mod delivery;

@@ -96,6 +96,12 @@ pub(super) fn ping(client: &mut Client, out: &mut dyn Write) -> Result<(), Failu
     Ok(())
 }
 
+/// Asks whether the broker is ready.
+pub(super) fn health(client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
+    client.get("/health/ready").about(|| "not ready".to_owned())?;
+    Ok(writeln!(out, "{} is ready", client.url())?)
+}
+
 /// Waits until the broker answers. That it refuses the login is an answer too, and no waiting helps against it.
 pub(super) fn wait(client: &mut Client, timeout_s: u64, out: &mut dyn Write) -> Result<(), Failure> {
     let began = Instant::now();
