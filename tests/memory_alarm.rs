@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 /// More than a broker takes that has nothing to do, and less than the messages take together.
 const LIMIT_BYTES: &str = "80000000";
-const MESSAGES: usize = 2000;
+const MESSAGES: usize = 1500;
 const MESSAGE_BYTES: usize = 64 << 10;
 
 /// Far more than any step takes.

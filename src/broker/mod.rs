@@ -348,6 +348,11 @@ impl Broker {
         &self.logins
     }
 
+    /// What the ready messages of all queues take in memory, in bytes.
+    pub fn ready_bytes(&self) -> u64 {
+        self.shared.memory.used_bytes()
+    }
+
     /// The resource alarms.
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
