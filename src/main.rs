@@ -1,6 +1,7 @@
 //! The `leveret` command: reads the configuration, starts a broker, stops it on a signal.
 
 mod cli;
+mod perf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -60,6 +61,7 @@ enum Command {
         file: PathBuf,
     },
     Ctl(cli::Ctl),
+    Perf(perf::Perf),
     /// Does what RabbitMQ's command of that name does, for scripts; a link of that name to this program does so too
     ///
     /// `leveret rabbitmqctl help` lists the commands that are there. They use the management API: LEVERET_URL, LEVERET_USER and
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
     let Arguments { command, place } = Arguments::parse();
     match command {
         Some(Command::Ctl(command)) => cli::run_ctl(&command),
+        Some(Command::Perf(options)) => perf::run(&options),
         Some(Command::Rabbitmqctl { arguments }) => cli::run_rabbitmqctl(&arguments),
         Some(Command::Completions { shell }) => complete(shell),
         Some(Command::Check { file }) => {
