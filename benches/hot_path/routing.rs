@@ -36,12 +36,15 @@ fn route(bencher: Bencher<'_, '_>, exchange: &dyn ExchangeType, properties: &Pro
     let mut encoded = Vec::new();
     properties.encode(&mut encoded);
     let message = Message::new("x", b"orders.eu.new", &encoded, b"").expect("it is small");
-    bencher.bench_local(|| {
+    let route = || {
         let envelope = Envelope::new(message.routing_key(), &message);
         let mut matches = Matches::default();
         exchange.route(&envelope, &mut matches);
         assert!(!black_box(&matches).bindings().is_empty());
-    });
+    };
+    // What a type puts off until the first message is no part of it.
+    route();
+    bencher.bench_local(route);
 }
 
 #[divan::bench(args = BINDINGS)]
@@ -73,7 +76,8 @@ fn headers(bencher: Bencher<'_, '_>, count: usize) {
     route(bencher, &*exchange, &Properties { headers: Some(headers), ..Properties::default() });
 }
 
-#[divan::bench(args = BINDINGS)]
+// Compiling 100,000 patterns takes longer than all else here together.
+#[divan::bench(args = &BINDINGS[..2])]
 fn x_glob(bencher: Bencher<'_, '_>, count: usize) {
     let exchange = by_key("x-glob", count, |number| format!("orders.{number}.*"), "orders.*.new");
     route(bencher, &*exchange, &Properties::default());
