@@ -2,6 +2,7 @@
 
 mod cli;
 mod notify;
+mod perf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -64,6 +65,7 @@ enum Command {
     Ctl(cli::Ctl),
     Definitions(cli::Definitions),
     Apply(cli::Apply),
+    Perf(perf::Perf),
     /// Does what RabbitMQ's command of that name does, for scripts; a link of that name to this program does so too
     ///
     /// `leveret rabbitmqctl help` lists the commands that are there. They use the management API: LEVERET_URL, LEVERET_USER and
@@ -91,6 +93,7 @@ fn main() -> ExitCode {
         Some(Command::Ctl(command)) => cli::run_ctl(&command),
         Some(Command::Apply(command)) => cli::run_apply(&command),
         Some(Command::Definitions(command)) => cli::run_definitions(&command),
+        Some(Command::Perf(options)) => perf::run(&options),
         Some(Command::Rabbitmqctl { arguments }) => cli::run_rabbitmqctl(&arguments),
         Some(Command::Completions { shell }) => complete(shell),
         Some(Command::Check { file }) => {

@@ -1,0 +1,284 @@
+//! What can be typed behind `leveret perf`.
+
+use super::Failure;
+use super::plan::Plan;
+use super::sizes::Sizes;
+use super::target::Target;
+use amq_protocol::types::{AMQPValue, FieldTable};
+use clap::Args;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const EXAMPLES: &str = "\
+Examples:
+  leveret perf --time 10
+      as fast as it goes, for ten seconds
+  leveret perf --durable --persistent --confirm 1000 --multi-ack 100 --time 30 --chart out.svg
+      nothing may get lost; with a chart of rate and latency
+  leveret perf --rate 5000 --size 100-2000 --auto-ack --time 10
+      latency under a steady load, bodies of 100 to 2000 bytes
+  leveret perf --producers 4 --consumers 4 --queues 4 --count 1000000 --json > out.json
+      a million messages of each producer, and the figures for a program
+  leveret perf --exchange-type topic --queues 10 --routing-key a.x,b.y --binding-key 'a.#' --consumers 10 --time 10
+      routing: each message goes to ten queues, or to none
+  leveret perf --url amqp://app:secret@broker:5672/orders --queue invoices --producers 0 --time 60
+      consumes what is in a queue that is there
+
+Queues and exchanges that are made for a run are deleted when it ends; what --queue and --exchange name stays, as do its bindings.
+Latency is from the call that publishes to the confirm, or to the delivery; bodies of less than 12 bytes have no room for the time
+of the latter. It is right within a hundredth, and between two machines as right as their clocks.
+
+It ends with 0 when the run has come to its end or Ctrl-C ended it, 1 when the broker refuses something or goes away, 2 when the \
+options make no sense, 3 when no broker answers, and 4 when the login fails.";
+
+/// Puts a broker under load, and says how fast it is
+///
+/// Publishes and consumes over AMQP 0-9-1, on this broker or any other, until Ctrl-C or as --time and --count say. A line each
+/// second tells the rates and the latency in its median and 99th percentile; a summary comes at the end.
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Perf {
+    /// The broker, with user, password and vhost
+    #[arg(long, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
+    #[arg(default_value = "amqp://guest:guest@127.0.0.1:5672")]
+    url: String,
+    /// How many connections publish
+    #[arg(short = 'x', long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=50_000))]
+    producers: u32,
+    /// How many connections consume
+    #[arg(short = 'y', long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=50_000))]
+    consumers: u32,
+    /// How many queues are made; producers and consumers are spread over them
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    queues: u32,
+    /// Uses these queues, which are there, instead of making some
+    #[arg(short = 'u', long, value_name = "NAME,...", value_delimiter = ',', conflicts_with = "queues")]
+    queue: Vec<String>,
+    /// An argument of the queues that are made, such as x-queue-type=quorum; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "queue")]
+    queue_argument: Vec<String>,
+    /// Bytes of a body: 100, or several in turn: 100,16k,1M, or any of a range: 100-2000
+    #[arg(short = 's', long, value_name = "BYTES", default_value = "100")]
+    size: Sizes,
+    /// Publishes persistent messages
+    #[arg(long)]
+    persistent: bool,
+    /// Makes durable queues and exchanges
+    #[arg(long)]
+    durable: bool,
+    /// Asks for confirms, with at most so many messages of each producer unconfirmed
+    #[arg(short = 'c', long, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    confirm: Option<u32>,
+    /// Has messages returned that no queue gets, and counts them
+    #[arg(long)]
+    mandatory: bool,
+    /// How many deliveries of a consumer may be unacknowledged; 0 is no limit
+    #[arg(short = 'q', long, value_name = "COUNT", default_value_t = 1000)]
+    prefetch: u16,
+    /// Lets the broker take deliveries as acknowledged
+    #[arg(short = 'a', long)]
+    auto_ack: bool,
+    /// Acknowledges so many deliveries at once
+    #[arg(short = 'A', long, value_name = "COUNT", default_value_t = 1, conflicts_with = "auto_ack")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    multi_ack: u64,
+    /// Messages a second of each producer [default: as many as go]
+    #[arg(short = 'r', long, value_name = "COUNT")]
+    rate: Option<f64>,
+    /// Ends after so many seconds
+    #[arg(short = 'z', long, value_name = "SECONDS")]
+    time: Option<f64>,
+    /// Ends when each producer has published so many, and all are confirmed and consumed
+    #[arg(short = 'C', long, value_name = "COUNT")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Publishes to this exchange, which is there [default: the default exchange]
+    #[arg(short = 'e', long, value_name = "NAME", conflicts_with = "exchange_type")]
+    exchange: Option<String>,
+    /// Makes an exchange of this type and publishes to it
+    #[arg(short = 't', long, value_name = "TYPE")]
+    exchange_type: Option<String>,
+    /// The routing keys, which each producer takes in turn [default: the names of its queues]
+    #[arg(short = 'k', long, value_name = "KEY,...", value_delimiter = ',')]
+    routing_key: Vec<String>,
+    /// The keys that each queue is bound with [default: the routing keys, or its name]
+    #[arg(long, value_name = "KEY,...", value_delimiter = ',')]
+    binding_key: Vec<String>,
+    /// Prints the figures as JSON, and the lines of progress to standard error
+    #[arg(long)]
+    json: bool,
+    /// Prints no lines of progress
+    #[arg(long)]
+    quiet: bool,
+    /// Draws rate and latency over time: FILE.svg, or FILE.html with the summary
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+}
+
+impl Perf {
+    /// What the options come to, or what is wrong with them.
+    pub(super) fn plan(&self) -> Result<Plan, Failure> {
+        let own_queues = self.queue.is_empty();
+        let run = format!("leveret-perf-{}", std::process::id());
+        let plan = Plan {
+            target: Target::parse(&self.url)?,
+            producers: self.producers as usize,
+            consumers: self.consumers as usize,
+            queues: match own_queues {
+                true => (1..=self.queues).map(|number| format!("{run}-{number}")).collect(),
+                false => self.queue.clone(),
+            },
+            own_queues,
+            queue_arguments: arguments(&self.queue_argument)?,
+            exchange: match &self.exchange_type {
+                Some(_) => run,
+                None => self.exchange.clone().unwrap_or_default(),
+            },
+            own_exchange: self.exchange_type.clone(),
+            keys: self.routing_key.clone(),
+            binding_keys: self.binding_key.clone(),
+            sizes: self.size.clone(),
+            persistent: self.persistent,
+            durable: self.durable,
+            confirm: self.confirm.map(|window| window as usize),
+            mandatory: self.mandatory,
+            prefetch: self.prefetch,
+            ack_every: (!self.auto_ack).then_some(self.multi_ack),
+            rate: self.rate,
+            time: self.time.map(seconds).transpose()?,
+            count: self.count,
+            json: self.json,
+            quiet: self.quiet,
+            chart: self.chart.clone(),
+        };
+        match self.fault(&plan) {
+            Some(fault) => Err(Failure::Typed(fault)),
+            None => Ok(plan),
+        }
+    }
+
+    /// What of the options does not go together.
+    fn fault(&self, plan: &Plan) -> Option<String> {
+        let names = [&plan.queues, &plan.keys, &plan.binding_keys];
+        let long = names.into_iter().flatten().chain([&plan.exchange]).find(|name| name.len() > 255);
+        let chart_ending = plan.chart.as_ref().map(|path| path.extension().unwrap_or_default().to_owned());
+        Some(if plan.producers + plan.consumers == 0 {
+            "without --producers and --consumers there is nothing to do".to_owned()
+        } else if plan.queues.is_empty() && plan.consumers > 0 {
+            "consumers need a queue: with --queues 0 goes --consumers 0".to_owned()
+        } else if plan.queues.is_empty() && plan.exchange.is_empty() {
+            "with --queues 0 messages go nowhere; name an exchange with --exchange".to_owned()
+        } else if plan.count.is_some() && plan.producers == 0 {
+            "--count counts what is published: without producers say --time".to_owned()
+        } else if plan.prefetch > 0 && plan.ack_every.is_some_and(|every| every > u64::from(plan.prefetch)) {
+            format!("--multi-ack {} waits for ever at --prefetch {}", self.multi_ack, plan.prefetch)
+        } else if plan.rate.is_some_and(|rate| !(0.001..=1e9).contains(&rate)) {
+            "--rate is from 0.001 to 1000000000 messages a second".to_owned()
+        } else if let Some(name) = long {
+            format!("a name has at most 255 bytes, and this has {}: {name}", name.len())
+        } else if chart_ending.is_some_and(|ending| ending != "svg" && ending != "html") {
+            "--chart writes FILE.svg or FILE.html".to_owned()
+        } else {
+            return None;
+        })
+    }
+}
+
+fn seconds(number: f64) -> Result<Duration, Failure> {
+    let fault = || Failure::Typed("--time is from 0.1 to 100000000 seconds".to_owned());
+    if (0.1..=1e8).contains(&number) { Ok(Duration::from_secs_f64(number)) } else { Err(fault()) }
+}
+
+/// Numbers are numbers, true and false are truth values, the rest is text.
+fn arguments(texts: &[String]) -> Result<FieldTable, Failure> {
+    let mut table = FieldTable::default();
+    for text in texts {
+        let fault = || Failure::Typed(format!("'{text}' is no argument; one looks like x-max-length=1000"));
+        let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(fault)?;
+        if key.len() > 255 {
+            return Err(fault());
+        }
+        let value = match (value, value.parse::<i64>()) {
+            (_, Ok(number)) => AMQPValue::LongLongInt(number),
+            ("true", _) => AMQPValue::Boolean(true),
+            ("false", _) => AMQPValue::Boolean(false),
+            (value, _) => AMQPValue::LongString(value.into()),
+        };
+        table.insert(key.into(), value);
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        perf: Perf,
+    }
+
+    fn plan(line: &str) -> Result<Plan, String> {
+        let words = ["perf"].into_iter().chain(line.split_whitespace());
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        line.perf.plan().map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn without_options_one_queue_is_filled_and_emptied() {
+        let plan = plan("--url amqp://h").unwrap();
+        assert_eq!(plan.queues.len(), 1);
+        assert_eq!(plan.routing_keys(0), plan.queues);
+        assert_eq!(plan.queues_of_consumer(0), plan.queues);
+        assert!(plan.own_queues && plan.bindings().is_empty() && plan.exchange.is_empty());
+        assert_eq!(plan.describe(), "1 producer, 1 consumer, 1 queue, 100 bytes, prefetch 1000");
+    }
+
+    #[test]
+    fn queues_are_bound_to_what_is_made_for_them() {
+        let own = plan("--exchange-type topic --queues 2 --routing-key a,b --binding-key x.*,y").unwrap();
+        assert_eq!(own.routing_keys(0), ["a", "b"]);
+        let bindings = own.bindings();
+        assert_eq!(bindings.iter().map(|(_, key)| *key).collect::<Vec<_>>(), ["x.*", "y", "x.*", "y"]);
+        let by_name = plan("--exchange amq.direct").unwrap();
+        assert_eq!(by_name.bindings(), [(by_name.queues[0].as_str(), by_name.queues[0].as_str())]);
+        assert!(plan("--exchange e --queue q").unwrap().bindings().is_empty(), "both were there");
+    }
+
+    #[test]
+    fn arguments_have_types() {
+        let plan = plan("--queue-argument a=1 --queue-argument b=true --queue-argument c=quorum").unwrap();
+        let table = plan.queue_arguments.inner();
+        assert_eq!(table.get("a"), Some(&AMQPValue::LongLongInt(1)));
+        assert_eq!(table.get("b"), Some(&AMQPValue::Boolean(true)));
+        assert_eq!(table.get("c"), Some(&AMQPValue::LongString("quorum".into())));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
+        for (line, problem) in [
+            ("--producers 0 --consumers 0", "nothing to do"),
+            ("--queues 0", "consumers need a queue"),
+            ("--queues 0 --consumers 0", "name an exchange"),
+            ("--producers 0 --count 5", "say --time"),
+            ("--prefetch 10 --multi-ack 11", "waits for ever"),
+            ("--rate 0", "--rate is from"),
+            ("--time nan", "--time is from"),
+            ("--chart out.png", "FILE.svg or FILE.html"),
+            ("--size 5-1", "5 is more than 1"),
+            ("--queue-argument x", "'x' is no argument"),
+            ("--url amqps://h", "TLS"),
+            ("--confirm 0", "invalid value"),
+            ("--exchange e --exchange-type t", "cannot be used with"),
+        ] {
+            let found = plan(line).unwrap_err();
+            assert!(found.contains(problem), "{line}: {found}");
+        }
+    }
+}
