@@ -24,7 +24,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["broker", "clock", "message", "net"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone.
-    ("cli", &[]),
+    ("cli", &["broker", "config", "server"]),
+    ("notify", &[]),
     ("lib", EVERYTHING),
     ("main", EVERYTHING),
 ];
@@ -40,6 +41,7 @@ const EVERYTHING: &[&str] = &[
     "message",
     "metrics",
     "net",
+    "notify",
     "pattern",
     "server",
     "session",
