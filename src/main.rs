@@ -1,6 +1,7 @@
 //! The `leveret` command: reads the configuration, starts a broker, stops it on a signal.
 
 mod cli;
+mod notify;
 mod perf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -8,6 +9,7 @@ use clap_complete::Shell;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Credentials, Engine, User};
 use leveret::server::{Server, backup};
+use notify::{READY, STOPPING, notify};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -61,6 +63,8 @@ enum Command {
         file: PathBuf,
     },
     Ctl(cli::Ctl),
+    Definitions(cli::Definitions),
+    Apply(cli::Apply),
     Perf(perf::Perf),
     /// Does what RabbitMQ's command of that name does, for scripts; a link of that name to this program does so too
     ///
@@ -87,6 +91,8 @@ fn main() -> ExitCode {
     let Arguments { command, place } = Arguments::parse();
     match command {
         Some(Command::Ctl(command)) => cli::run_ctl(&command),
+        Some(Command::Apply(command)) => cli::run_apply(&command),
+        Some(Command::Definitions(command)) => cli::run_definitions(&command),
         Some(Command::Perf(options)) => perf::run(&options),
         Some(Command::Rabbitmqctl { arguments }) => cli::run_rabbitmqctl(&arguments),
         Some(Command::Completions { shell }) => complete(shell),
@@ -216,6 +222,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
         println!("try it: AMQP_URL=amqp://guest:guest@{address}/%2F python3 examples/first.py");
     }
     println!("Ctrl-C stops the broker");
+    notify(READY);
     let shutdown = server.shutdown();
     let tls = server.tls().cloned();
     let mut running = tokio::spawn(server.run());
@@ -230,6 +237,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
+    notify(STOPPING);
     tracing::info!("stopping: connections are closed, then everything is made durable");
     shutdown.begin();
     tokio::select! {
@@ -252,8 +260,42 @@ fn is_guest(user: &User) -> bool {
 mod tests {
     use super::*;
 
+    /// The words of a line of documentation: what stands in single quotes is one, and several spaces end them.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for (index, part) in line.split("  ").next().unwrap_or_default().split('\'').enumerate() {
+            match index % 2 {
+                1 => words.push(part.to_owned()),
+                _ => words.extend(part.split_whitespace().map(str::to_owned)),
+            }
+        }
+        words
+    }
+
     #[test]
     fn all_commands_can_be_typed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn what_readme_and_help_show_can_be_typed() {
+        let mut help = Vec::new();
+        let mut commands = vec![Arguments::command()];
+        while let Some(command) = commands.pop() {
+            help.extend(command.get_after_help().map(ToString::to_string));
+            help.extend(command.get_about().map(ToString::to_string));
+            commands.extend(command.get_subcommands().cloned());
+        }
+        let texts = help.join("\n").replace(": leveret ", "\nleveret ") + include_str!("../README.md");
+        let lines: Vec<&str> =
+            texts.lines().map(str::trim).filter(|line| line.starts_with("leveret ctl ")).collect();
+        assert!(lines.len() > 20, "{lines:?}");
+        for line in lines {
+            let line =
+                line.split(" <").next().unwrap_or_default().split(" shows ").next().unwrap_or_default();
+            if let Err(error) = Arguments::try_parse_from(words(line)) {
+                assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp, "{line}: {error}");
+            }
+        }
     }
 }

@@ -321,28 +321,26 @@ fn disk_watch(config: &Config, broker: &Arc<Broker>) -> Option<DiskWatch> {
 
 /// The watch on the memory that the broker takes, unless it may take any. It has looked once.
 fn memory_watch(config: &Config, broker: &Arc<Broker>) -> Option<MemoryWatch> {
-    let Some(limit_bytes) = memory_limit_bytes(config) else {
-        if config.limits.memory_high_watermark != MemoryLimit::None {
-            tracing::warn!(
-                "the size of the memory can't be read, so publishers are not blocked when it runs short; set \
-                 limits.memory_high_watermark in bytes"
-            );
-        }
-        return None;
-    };
-    let mut watch = MemoryWatch::new(limit_bytes, broker.clone(), Box::new(net::resident_bytes));
+    let limit_bytes = memory_limit_bytes(config).unwrap_or_else(|error| {
+        tracing::warn!(
+            "the size of the memory can't be read, so publishers are not blocked when it runs short; set \
+             limits.memory_high_watermark in bytes: {error}"
+        );
+        None
+    });
+    let mut watch = MemoryWatch::new(limit_bytes?, broker.clone(), Box::new(net::resident_bytes));
     watch.look();
     Some(watch)
 }
 
-/// What the broker may take of memory before publishers are blocked, if that is limited and known.
-fn memory_limit_bytes(config: &Config) -> Option<u64> {
-    match config.limits.memory_high_watermark {
+/// What the broker may take of memory before publishers are blocked, if that is limited.
+fn memory_limit_bytes(config: &Config) -> io::Result<Option<u64>> {
+    Ok(match config.limits.memory_high_watermark {
         MemoryLimit::None => None,
         MemoryLimit::Bytes(bytes) => Some(bytes),
         // Rounding by some bytes is no matter here.
-        MemoryLimit::Fraction(fraction) => Some((net::total_bytes().ok()? as f64 * fraction) as u64),
-    }
+        MemoryLimit::Fraction(fraction) => Some((net::total_bytes()? as f64 * fraction) as u64),
+    })
 }
 
 /// How often a long recovery says how far it is.
@@ -381,7 +379,8 @@ fn metrics_settings(config: &Config) -> MetricsSettings {
         version: config.server.version.clone(),
         data_dir: (config.store.engine == Engine::Sled).then(|| config.data_dir.clone()),
         disk_free_limit_bytes: config.limits.disk_free_bytes,
-        memory_limit_bytes: memory_limit_bytes(config),
+        // Where it can't be read, the watch has said so.
+        memory_limit_bytes: memory_limit_bytes(config).unwrap_or_default(),
     }
 }
 
@@ -401,7 +400,8 @@ fn management_settings(config: &Config) -> ManagementSettings {
             Engine::Sled => Some(config.data_dir.clone()),
         },
         disk_free_limit_bytes: config.limits.disk_free_bytes,
-        memory_limit_bytes: memory_limit_bytes(config),
+        // Where it can't be read, the watch has said so.
+        memory_limit_bytes: memory_limit_bytes(config).unwrap_or_default(),
         tls: None,
         shutdown: Shutdown::default(),
     }

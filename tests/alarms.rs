@@ -218,21 +218,26 @@ fn low_on_memory() -> AMQPFrame {
     AMQPFrame::Method(0, AMQPClass::Connection(ConnectionMethod::Blocked(blocked)))
 }
 
+/// A watch on a process that may take 1000 KiB: what it takes is said at each look, and 0 that nobody knows.
+fn memory_of_1000_kib(broker: &InMemory) -> impl FnMut(&mut InMemory, u64) + use<> {
+    let used_kib = Arc::new(AtomicU64::new(900));
+    let source = used_kib.clone();
+    let source = Box::new(move || match source.load(Ordering::Relaxed) {
+        0 => Err(io::Error::other("no answer")),
+        used_kib => Ok(used_kib << 10),
+    });
+    let mut watch = MemoryWatch::new(1000 << 10, broker.amqp.broker.clone(), source);
+    move |broker: &mut InMemory, kib: u64| {
+        used_kib.store(kib, Ordering::Relaxed);
+        watch.look();
+        broker.settle();
+    }
+}
+
 #[test]
 fn memory_above_the_limit_holds_publishers_up_until_enough_is_given_back() {
     let mut broker = InMemory::new();
-    let used = Arc::new(AtomicU64::new(900));
-    let source = used.clone();
-    let source = Box::new(move || match source.load(Ordering::Relaxed) {
-        0 => Err(io::Error::other("no answer")),
-        used => Ok(used),
-    });
-    let mut watch = MemoryWatch::new(1000, broker.amqp.broker.clone(), source);
-    let mut look = |broker: &mut InMemory, bytes: u64| {
-        used.store(bytes, Ordering::Relaxed);
-        watch.look();
-        broker.settle();
-    };
+    let mut look = memory_of_1000_kib(&broker);
     let [publisher, consumer] = [(); 2].map(|()| connect(&mut broker, true, 0));
     look(&mut broker, 1000);
     broker.send(publisher, &[declare("q"), confirm_select(), publish_to(1, "q", b"one")].concat());
@@ -253,12 +258,33 @@ fn memory_above_the_limit_holds_publishers_up_until_enough_is_given_back() {
     assert_eq!(bodies(&broker.frames(consumer)), ["two", "three"], "nothing was lost");
 
     // Between the two marks nothing changes, whichever way it goes.
-    for bytes in [990, 1000, 960] {
-        look(&mut broker, bytes);
+    for kib in [990, 1000, 960] {
+        look(&mut broker, kib);
         broker.send(publisher, &publish_to(1, "q", b"more"));
-        assert_eq!(bodies(&broker.frames(consumer)), ["more"], "at {bytes}");
+        assert_eq!(bodies(&broker.frames(consumer)), ["more"], "at {kib}");
         broker.frames(publisher);
     }
+}
+
+#[test]
+fn memory_that_messages_have_given_back_is_free_though_the_process_keeps_it() {
+    let mut broker = InMemory::new();
+    let mut look = memory_of_1000_kib(&broker);
+    let [publisher, consumer] = [(); 2].map(|()| connect(&mut broker, true, 0));
+    let large = [b'm'; 100 << 10];
+    broker.send(publisher, &[declare("q"), confirm_select(), publish_to(1, "q", &large)].concat());
+    broker.frames(publisher);
+    look(&mut broker, 1001);
+    broker.send(publisher, &publish_to(1, "q", &large));
+    assert_eq!(broker.frames(publisher), [low_on_memory()]);
+    broker.send(consumer, &consume("q"));
+    assert_eq!(bodies(&broker.frames(consumer)).len(), 1);
+    look(&mut broker, 1001);
+    assert_eq!(broker.frames(publisher), [unblocked(), confirmed(2, false)]);
+    // It takes more than ever: that is no memory which was kept.
+    look(&mut broker, 1002);
+    broker.send(publisher, &publish_to(1, "q", &large));
+    assert_eq!(broker.frames(publisher), [low_on_memory()]);
 }
 
 #[test]

@@ -7,6 +7,9 @@
 mod client;
 
 use client::TestBroker;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer};
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -245,6 +248,82 @@ fn rabbitmqctl_prints_what_rabbitmqs_command_prints() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// A client with a queue of five messages at most that it consumes, and another queue with one message in it.
+async fn connect(broker: &TestBroker) -> (Connection, Channel, Consumer) {
+    let url = format!("amqp://guest:guest@{}/%2f", broker.amqp);
+    let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(5));
+    for (queue, arguments) in [("busy", arguments), ("idle", FieldTable::default())] {
+        channel.queue_declare(queue.into(), QueueDeclareOptions::default(), arguments).await.unwrap();
+    }
+    let consume = BasicConsumeOptions::default();
+    let consumer = channel.basic_consume("busy".into(), "tag".into(), consume, FieldTable::default());
+    let consumer = consumer.await.unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let publish = BasicPublishOptions::default();
+    let properties = BasicProperties::default();
+    let confirm = channel.basic_publish("".into(), "idle".into(), publish, b"x", properties).await.unwrap();
+    confirm.await.unwrap();
+    (connection, channel, consumer)
+}
+
+#[test]
+fn what_clients_have_open_is_listed_and_closed() {
+    let broker = TestBroker::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _open = runtime.block_on(connect(&broker));
+    let name = broker.get("/api/connections")[0]["name"].as_str().unwrap().to_owned();
+    let port = name.split([':', ' ']).nth(1).unwrap();
+    let printed = |line: &str| out(&broker, &format!("rabbitmqctl {line}"));
+    assert_eq!(
+        printed("list_queues name messages consumers arguments"),
+        "Timeout: 60.0 seconds ...\nListing queues for vhost / ...\nname\tmessages\tconsumers\targuments\n\
+         busy\t0\t1\t[{\"x-max-length\",5}]\nidle\t1\t0\t[]\n"
+    );
+    assert_eq!(
+        printed("--formatter json list_queues name messages arguments"),
+        "[\n{\"name\":\"busy\",\"messages\":0,\"arguments\":[[\"x-max-length\",\"signedint\",5]]}\n\
+         ,{\"name\":\"idle\",\"messages\":1,\"arguments\":[]}\n]\n"
+    );
+    assert_eq!(
+        printed("-q list_connections"),
+        format!("user\tpeer_host\tpeer_port\tstate\nguest\t127.0.0.1\t{port}\trunning\n")
+    );
+    assert_eq!(printed("-s list_channels"), format!("{name} (1)\tguest\t1\t0\n"));
+    assert_eq!(
+        printed("-q list_consumers"),
+        format!(
+            "queue_name\tchannel_pid\tconsumer_tag\tack_required\tprefetch_count\tactive\targuments\n\
+             busy\t{name} (1)\ttag\ttrue\t0\ttrue\t[]\n"
+        )
+    );
+    assert_eq!(
+        printed("-q list_bindings"),
+        "source_name\tsource_kind\tdestination_name\tdestination_kind\trouting_key\targuments\n\
+         \texchange\tbusy\tqueue\tbusy\t[]\n\texchange\tidle\tqueue\tidle\t[]\n"
+    );
+    assert_eq!(
+        printed("delete_queue idle"),
+        "Deleting queue 'idle' on vhost '/' ...\nQueue was successfully deleted with 1 ready messages\n"
+    );
+    let in_use = run(&broker, "rabbitmqctl delete_queue busy --if-empty --if-unused");
+    let asked = "Deleting queue 'busy' on vhost '/' if queue is empty and if queue is unused ...\n";
+    assert_eq!(
+        (in_use.code, in_use.out.as_str(), in_use.errors.as_str()),
+        (64, asked, "Error:\nQueue is in use\n")
+    );
+    assert_eq!(out(&broker, "ctl list connections --columns name,user").lines().count(), 2);
+    let closed = "Closing all connections in vhost /, reason: maintenance...\nClosed 1 connections\n";
+    assert_eq!(printed("close_all_connections maintenance"), closed);
+    let gone = run(&broker, &format!("ctl close-connection '{name}'"));
+    while broker.get("/api/connections") != json!([]) {
+        std::thread::yield_now();
+    }
+    assert!(gone.code == 0 || gone.errors.contains("was not closed"), "{gone:?}");
 }
 
 #[test]

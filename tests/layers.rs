@@ -24,7 +24,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["broker", "clock", "message", "net"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone.
-    ("cli", &[]),
+    ("cli", &["broker", "config", "server"]),
+    ("notify", &[]),
     // The load tool is a client of any broker.
     ("perf", &[]),
     ("lib", EVERYTHING),
@@ -42,6 +43,7 @@ const EVERYTHING: &[&str] = &[
     "message",
     "metrics",
     "net",
+    "notify",
     "pattern",
     "perf",
     "server",

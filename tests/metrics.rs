@@ -278,13 +278,47 @@ fn a_prometheus_scrapes_all_pages() {
     for target in up {
         assert_eq!((&target["health"], &target["lastError"]), (&"up".into(), &"".into()), "{target}");
     }
+    let ask = |query: &str| {
+        let query: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        let answer = plain_get(&web, &format!("/api/v1/query?query={query}"));
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    for expression in dashboard() {
+        let answer = ask(&expression);
+        assert_eq!(answer["status"], "success", "{expression}: {answer}");
+    }
     // What every panel of the dashboard for RabbitMQ asks in this form.
     let query = "sum(rabbitmq_queue_messages_ready{job=\"/metrics\"} * on(instance, job) group_left(rabbitmq_cluster) \
                  rabbitmq_identity_info{rabbitmq_cluster=\"leveret@localhost\"})";
-    let query: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
-    let answer: Value =
-        serde_json::from_str(&plain_get(&web, &format!("/api/v1/query?query={query}"))).unwrap();
+    let answer = ask(query);
     assert_eq!(answer["data"]["result"][0]["value"][1], "1", "{answer}");
+}
+
+/// The expressions of the dashboard, with something in place of its variables.
+fn dashboard() -> Vec<String> {
+    let dashboard: Value =
+        serde_json::from_str(include_str!("../docker/grafana/dashboards/leveret.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
+    let expressions = targets.map(|target| target["expr"].as_str().unwrap());
+    expressions.map(|text| text.replace("$__rate_interval", "1m").replace("$vhost", ".*")).collect()
+}
+
+#[test]
+fn the_dashboard_asks_for_what_there_is() {
+    let (_broker, _transport, _client, address) = worked("metrics-dashboard");
+    let page = get(&address, "/metrics") + &get(&address, ALL_FAMILIES);
+    let expressions = dashboard();
+    assert!(expressions.len() > 40);
+    for expression in expressions {
+        let words = expression.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        for name in words.filter(|word| word.starts_with("rabbitmq_") || word.starts_with("leveret_")) {
+            let is_there = page
+                .lines()
+                .any(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")));
+            assert!(is_there, "{name} of {expression}");
+        }
+    }
 }
 
 /// As [`get`], by HTTP 1.0, since Prometheus answers in pieces otherwise.

@@ -422,3 +422,25 @@ fn s_client(folder: &Path, address: &str, version: &str, shows_certificate: bool
     let output = command.stdin(Stdio::null()).output().unwrap();
     [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
 }
+
+#[test]
+fn commands_reach_a_broker_over_https() {
+    let files = Files::new("commands");
+    let admin = "[[users]]\nname = 'admin'\npassword = 'p'\ntags = ['administrator']";
+    let (broker, _) = files.start(admin);
+    let address = broker.address_of_https();
+    let url = format!("https://admin:p@localhost:{}", address.rsplit(':').next().unwrap());
+    let ping = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+        let output = command.args(["ctl", "--url", &url, "ping"]).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let authority = files.path("ca.pem");
+    assert_eq!(ping(&["--ca-certificate", authority.to_str().unwrap()]), (Some(0), String::new()));
+    let (code, errors) = ping(&["--ca-certificate", files.path("none.pem").to_str().unwrap()]);
+    assert!(code == Some(3) && errors.contains("none.pem can't be used"), "{code:?} {errors}");
+    let other = files.path("other.pem");
+    fs::write(&other, Authority::new("Others").certificate).unwrap();
+    let (code, errors) = ping(&["--ca-certificate", other.to_str().unwrap()]);
+    assert!(code == Some(3) && errors.contains("--ca-certificate names who has"), "{code:?} {errors}");
+}

@@ -11,7 +11,7 @@ import tempfile
 import time
 
 LISTENERS = ("AMQP", "AMQPS", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS")
-START_SECONDS, STOP_SECONDS = 60, 30
+START_SECONDS, STOP_SECONDS = 180, 30
 USER = "guest:guest"
 
 
@@ -21,6 +21,8 @@ def leveret(binary, *options, scheme="amqp"):
     with home() as directory:
         environment = {f"LEVERET__LISTENERS__{name}__BIND": "127.0.0.1:0" for name in LISTENERS}
         environment["LEVERET__DATA_DIR"] = directory / "data"
+        # RabbitMQ's own default; a nearly full disk would block the publishers.
+        environment["LEVERET__LIMITS__DISK_FREE_BYTES"] = 50_000_000
         process = start([binary, *options], directory, environment)
         try:
             port = wait_for(process, directory, lambda: listening_port(directory, scheme))

@@ -40,7 +40,7 @@ pub(crate) struct DiffArguments {
 struct Sum {
     seeds: u64,
     steps: usize,
-    declared: BTreeMap<String, usize>,
+    declared: BTreeMap<String, Vec<u64>>,
     unsteady: Vec<u64>,
     different: Vec<u64>,
     failure: Option<String>,
@@ -97,7 +97,7 @@ fn note(sum: &mut Sum, seed: u64, end: Result<End, String>) {
         Ok(End::Same(steps)) => sum.steps += steps,
         Ok(End::Declared(steps, case)) => {
             sum.steps += steps;
-            *sum.declared.entry(case).or_default() += 1;
+            sum.declared.entry(case).or_default().push(seed);
         }
         Ok(End::Unsteady(steps)) => {
             sum.steps += steps;
@@ -118,8 +118,8 @@ fn note(sum: &mut Sum, seed: u64, end: Result<End, String>) {
 fn print(sum: &Sum) {
     println!("{} seeds with {} steps:", sum.seeds, sum.steps);
     println!("  {} differ {}", sum.different.len(), list(&sum.different));
-    for (case, count) in &sum.declared {
-        println!("  {count} ended at a declared difference, {case}");
+    for (case, seeds) in &sum.declared {
+        println!("  {} ended at a declared difference, {case}: {}", seeds.len(), list(seeds));
     }
     println!("  {} differed once, and not when played again {}", sum.unsteady.len(), list(&sum.unsteady));
 }

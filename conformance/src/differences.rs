@@ -19,12 +19,15 @@ pub struct Difference {
     pub why: String,
 }
 
-/// How a declared difference shows in random runs. All lines that only one broker sent must fit.
+/// How a declared difference shows in random runs. All lines that only one broker sent must fit, and one must be its sign.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Random {
     /// A case that shows the same, declared above with the reason.
     pub case: String,
+    /// The glob of the line by which it is known.
+    #[serde(default)]
+    pub sign: String,
     /// Globs of the lines that only RabbitMQ sends.
     #[serde(default)]
     pub rabbitmq: Vec<String>,

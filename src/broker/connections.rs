@@ -3,6 +3,7 @@
 //! A connection's own task enters it here when the vhost is opened and takes it out when it ends. What changes meanwhile the
 //! task writes at most once a turn, under a lock that only somebody who looks shares with it.
 
+use super::browse::Inquiries;
 use super::delivery::Outbox;
 use super::stats::{MessageStats, Samples, count};
 use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis, Name};
@@ -207,6 +208,7 @@ pub struct LiveConnection {
     channels: AtomicU32,
     is_asked_to_close: AtomicBool,
     close_reason: Mutex<Option<String>>,
+    pub(super) inquiries: Inquiries,
 }
 
 impl LiveConnection {
@@ -243,6 +245,16 @@ impl LiveConnection {
             return None;
         }
         self.close_reason.lock().clone()
+    }
+
+    /// What somebody wants to know of the connection's channels.
+    pub fn inquiries(&self) -> &Inquiries {
+        &self.inquiries
+    }
+
+    /// Has the connection look what it was asked.
+    pub(super) fn wake(&self) {
+        self.outbox.wake();
     }
 
     /// Whether [`LiveConnection::take_close_reason`] has something to say.
@@ -302,6 +314,7 @@ impl Connections {
             channels: AtomicU32::new(0),
             is_asked_to_close: AtomicBool::new(false),
             close_reason: Mutex::default(),
+            inquiries: Inquiries::default(),
         });
         live.by_id.insert(connection.facts.id, connection.clone());
         count(&self.created);

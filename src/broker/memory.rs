@@ -21,4 +21,9 @@ impl MemoryBudget {
     pub(super) fn add(&self, bytes: i64) -> bool {
         self.used_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit_bytes
     }
+
+    /// What all queues together take.
+    pub(super) fn used_bytes(&self) -> u64 {
+        u64::try_from(self.used_bytes.load(Ordering::Relaxed)).unwrap_or(0)
+    }
 }

@@ -6,6 +6,7 @@
 pub mod administration;
 mod admission;
 pub mod alarms;
+pub mod browse;
 pub mod connections;
 pub mod definitions;
 pub mod delivery;
@@ -345,6 +346,11 @@ impl Broker {
     /// Who tried to log in, and how that went.
     pub fn logins(&self) -> &Arc<Logins> {
         &self.logins
+    }
+
+    /// What the ready messages of all queues take in memory, in bytes.
+    pub fn ready_bytes(&self) -> u64 {
+        self.shared.memory.used_bytes()
     }
 
     /// The resource alarms.

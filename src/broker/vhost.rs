@@ -275,6 +275,15 @@ impl VirtualHost {
         messages
     }
 
+    /// Puts a message into a queue, which takes it even if it is full, and says whether the queue is still there.
+    pub(super) fn admit(&self, queue: &Arc<QueueHandle>, message: Message, turn: &mut Turn) -> bool {
+        let route = Route { queues: vec![queue.clone()], ..Route::default() };
+        let Staged { first, messages } = self.stage(&route, vec![message], turn);
+        turn.append_to(&self.shared.journal);
+        let mut queue = queue.lock();
+        first.into_iter().zip(messages).all(|(position, message)| queue.admit(position, message, turn))
+    }
+
     fn log_refused(&self, queue: &QueueHandle, count: usize) {
         if count > 0 {
             tracing::debug!("{} is full and refused {count} messages", queue.definition().resource());

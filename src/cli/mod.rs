@@ -1,7 +1,9 @@
 //! Commands that talk to a running broker, over its management API.
 
+mod apply;
 mod client;
 mod ctl;
+mod definitions;
 mod output;
 mod path;
 mod rabbitmqctl;
@@ -9,7 +11,9 @@ mod secret;
 mod target;
 mod trust;
 
+pub(crate) use apply::Apply;
 pub(crate) use ctl::Ctl;
+pub(crate) use definitions::Definitions;
 
 use client::ClientError;
 use std::ffi::OsString;
@@ -81,8 +85,23 @@ impl<T> About<T> for Result<T, ClientError> {
 
 /// Runs a command of [`Ctl`].
 pub(crate) fn run_ctl(command: &Ctl) -> ExitCode {
+    end(|out| ctl::run(command, out))
+}
+
+/// Runs a command of [`Definitions`].
+pub(crate) fn run_definitions(command: &Definitions) -> ExitCode {
+    end(|out| definitions::run(command, out))
+}
+
+/// Runs [`Apply`].
+pub(crate) fn run_apply(command: &Apply) -> ExitCode {
+    end(|out| apply::run(command, out))
+}
+
+/// Runs a command, and says what went wrong.
+fn end(command: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> ExitCode {
     let mut out = io::stdout().lock();
-    let done = ctl::run(command, &mut out).and_then(|()| Ok(out.flush()?));
+    let done = command(&mut out).and_then(|()| Ok(out.flush()?));
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever has read enough closes the pipe.

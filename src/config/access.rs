@@ -63,7 +63,8 @@ pub enum Credentials {
     Password(String),
     /// `password_hash`, as RabbitMQ exports it.
     PasswordHash {
-        /// Base64 of a 4-byte salt followed by the digest of salt and password.
+        /// Base64 of a 4-byte salt followed by the digest of salt and password. Empty: no password logs in, but a
+        /// certificate may.
         hash: String,
         /// `hashing_algorithm`, by RabbitMQ's name. Default `rabbit_password_hashing_sha256`.
         algorithm: &'static str,
@@ -132,7 +133,8 @@ impl Credentials {
             .into_iter()
             .find_map(|(name, shape)| (name == algorithm).then_some(shape))
             .expect("the algorithm was chosen among these");
-        if password_hash.as_ref().is_some_and(|hash| !is_password_hash(hash, characters)) {
+        if password_hash.as_ref().is_some_and(|hash| !hash.is_empty() && !is_password_hash(hash, characters))
+        {
             let message = format!(
                 "expected {characters} characters of base64: a salt of 4 bytes, then the {digest} of salt and password"
             );

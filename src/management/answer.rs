@@ -120,7 +120,6 @@ impl From<BrokerError> for ApiError {
             | BrokerError::SystemExchange(_)
             | BrokerError::InternalExchange(_) => ApiError::NotAuthorised("Access refused.".to_owned()),
             BrokerError::NoSuchUser(name) => ApiError::bad_value("no_such_user", &*name),
-            BrokerError::NoSuchVhost(name) => ApiError::bad_value("no_such_vhost", &*name),
             BrokerError::Pattern(error) => {
                 ApiError::BadRequest(json!(["invalid_regexp", error.pattern, error.reason]))
             }

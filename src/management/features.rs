@@ -17,7 +17,6 @@ pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/deprecated-features", Needs::Login, nothing, "Features that will go: none"),
     Route::get("/api/deprecated-features/used", Needs::Login, nothing, "Such features in use: none"),
     Route::get("/api/extensions", Needs::Login, nothing, "Extensions of the web pages: none"),
-    Route::get("/api/auth", Needs::Nothing, auth, "How to log in: with name and password"),
     Route::get("/api/version", Needs::Login, version, "The version"),
     Route::post(
         "/api/rebalance/queues",
@@ -73,10 +72,6 @@ fn enable(request: &Request) -> Result<Answer, ApiError> {
 
 fn nothing(request: &Request) -> Result<Answer, ApiError> {
     list(Vec::<Value>::new(), request)
-}
-
-fn auth(_: &Request) -> Result<Answer, ApiError> {
-    Ok(Answer::Json(json!({ "enable_uaa": false, "uaa_client_id": "", "uaa_location": "" })))
 }
 
 fn version(request: &Request) -> Result<Answer, ApiError> {

@@ -41,6 +41,15 @@ const GET_BYTES_MAX: usize = 64 << 20;
 /// How long a persistent message may take to be on the disk.
 const DURABLE_PATIENCE: Duration = Duration::from_secs(30);
 
+/// Tells when a record is durable.
+pub(super) struct Durable(Receiver<bool>);
+
+/// Something that a turn takes along, and what is told by it when that is durable.
+pub(super) fn durable() -> (Arc<dyn DurableWaiter>, Durable) {
+    let (tell, told) = sync_channel(1);
+    (Arc::new(Told(tell)), Durable(told))
+}
+
 /// Passes on that a record is durable, or never will be.
 struct Told(SyncSender<bool>);
 
@@ -74,17 +83,17 @@ fn publish(request: &Request) -> Result<Answer, ApiError> {
         stats.return_unroutable = 1;
     } else {
         stats.confirm = 1;
-        let (told, durable) = sync_channel(1);
+        let (waiter, durable) = durable();
         let mut refused = Vec::new();
         let record = request.in_turn(|turn| {
-            turn.waiter = Some(Arc::new(Told(told)));
+            turn.waiter = Some(waiter);
             let record = vhost.publish(&route, &mut vec![message], turn, &mut refused);
             turn.waiter = None;
             vhost.apply_effects(turn);
             record
         });
         if record.is_some() {
-            wait(&durable)?;
+            durable.wait()?;
         }
         if !refused.is_empty() {
             return Err(ApiError::bad_request("rejected Unable to publish message. Check queue limits."));
@@ -94,11 +103,14 @@ fn publish(request: &Request) -> Result<Answer, ApiError> {
     Ok(Answer::Json(json!({ "routed": !route.is_empty() })))
 }
 
-fn wait(durable: &Receiver<bool>) -> Result<(), ApiError> {
-    match durable.recv_timeout(DURABLE_PATIENCE) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(ApiError::Internal("the store failed, the message may be lost".to_owned())),
-        Err(_) => Err(ApiError::Internal("the message could not be made durable in time".to_owned())),
+impl Durable {
+    /// Waits for it.
+    pub(super) fn wait(&self) -> Result<(), ApiError> {
+        match self.0.recv_timeout(DURABLE_PATIENCE) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ApiError::Internal("the store failed, the message may be lost".to_owned())),
+            Err(_) => Err(ApiError::Internal("the message could not be made durable in time".to_owned())),
+        }
     }
 }
 

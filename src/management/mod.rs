@@ -9,6 +9,7 @@
 mod answer;
 mod auth;
 mod bindings;
+mod browse;
 mod channels;
 mod connections;
 mod consumers;
@@ -24,11 +25,13 @@ mod log;
 mod logins;
 mod messages;
 mod nodes;
+mod openapi;
 mod overview;
 mod parameters;
 mod permissions;
 mod policies;
 mod queues;
+mod redrive;
 mod request;
 mod routes;
 mod stats;
@@ -56,10 +59,13 @@ const ROUTES: &[&[Route]] = &[
     queues::ROUTES,
     bindings::ROUTES,
     messages::ROUTES,
+    browse::ROUTES,
+    redrive::ROUTES,
     policies::ROUTES,
     parameters::ROUTES,
     definitions::ROUTES,
     features::ROUTES,
+    openapi::DOCUMENT,
     vhosts::ROUTES,
     users::ROUTES,
     permissions::ROUTES,

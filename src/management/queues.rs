@@ -6,7 +6,7 @@ use super::consumers::consumers_of;
 use super::list::{Listed, list, one};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::stats::{StatsOf, iso8601, message_stats, put_lengths};
+use super::stats::{StatsOf, iso8601, message_stats, put_lengths, stat_at};
 use super::{bindings, json};
 use crate::broker::VirtualHost;
 use crate::broker::error::Resource;
@@ -103,6 +103,11 @@ impl Listed for Row<'_> {
             "messages_ready" => counts().ready.into(),
             "messages_unacknowledged" => counts().unacked.into(),
             "consumers" => counts().consumers.into(),
+            _ if path.starts_with("message_stats.") => {
+                let state = self.queue.lock().state();
+                let rate = |count: &dyn Fn(&_) -> u64| state.samples.rate(|sample| count(&sample.stats));
+                stat_at(path, &state.stats, rate).unwrap_or(Value::Null)
+            }
             _ => {
                 let rendered = self.render();
                 path.split('.')

@@ -49,6 +49,22 @@ pub(super) fn message_stats(
     Some(Value::Object(fields))
 }
 
+/// What one path of `message_stats` leads to, such as `message_stats.publish_details.rate`, without all the others.
+pub(super) fn stat_at(
+    path: &str,
+    stats: &MessageStats,
+    rate: impl Fn(&dyn Fn(&MessageStats) -> u64) -> f64,
+) -> Option<Value> {
+    let path = path.strip_prefix("message_stats.")?;
+    let (name, is_rate) = path.strip_suffix("_details.rate").map_or((path, false), |name| (name, true));
+    let count = |stats: &MessageStats| match name {
+        "deliver_get" => Some(stats.deliver_get()),
+        _ => stats.each().find(|(known, _)| *known == name).map(|(_, count)| count),
+    };
+    let counted = count(stats)?;
+    Some(if is_rate { rate(&|stats| count(stats).unwrap_or(0)).into() } else { counted.into() })
+}
+
 /// `message_stats` of a vhost or of the whole broker.
 pub(super) fn total_stats(stats: &MessageStats, samples: &Samples<TotalSample>) -> Value {
     let rated = message_stats(StatsOf::Clients, stats, |count| samples.rate(|sample| count(&sample.stats)));
@@ -145,6 +161,12 @@ mod tests {
         let shown = message_stats(StatsOf::Queue, &stats, |count| count(&stats) as f64).unwrap();
         assert_eq!(shown["deliver_get"], json!(2));
         assert_eq!(shown["ack_details"], json!({ "rate": 1.0 }));
+        let at = |path: &str| stat_at(path, &stats, |count| count(&stats) as f64);
+        assert_eq!(at("message_stats.deliver_get_details.rate"), Some(json!(2.0)));
+        assert_eq!(
+            (at("message_stats.ack"), at("message_stats.none"), at("name")),
+            (Some(json!(1)), None, None)
+        );
         assert!(shown.get("confirm").is_none() && shown.get("dead_expired").is_none());
     }
 }

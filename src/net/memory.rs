@@ -1,4 +1,4 @@
-//! Watches how much memory the process takes. Above the high watermark the memory alarm goes up, which holds publishers up while
+//! Watches how much memory the process uses. Above the high watermark the memory alarm goes up, which holds publishers up while
 //! consumers go on; it is cleared when enough has been given back. The server looks once before anybody can connect, then
 //! [`MemoryWatch::run`] goes on.
 
@@ -31,6 +31,9 @@ pub struct MemoryWatch {
     limit_bytes: u64,
     broker: Arc<Broker>,
     source: MemorySource,
+    /// The most that the process has taken, and what of that was none of the ready messages'.
+    peak_bytes: u64,
+    rest_bytes: u64,
     is_low: bool,
     is_blind: bool,
 }
@@ -38,14 +41,23 @@ pub struct MemoryWatch {
 impl MemoryWatch {
     /// A watch on what `source` says; [`resident_bytes`] is this process. Above `limit_bytes` the alarm goes up.
     pub fn new(limit_bytes: u64, broker: Arc<Broker>, source: MemorySource) -> MemoryWatch {
-        MemoryWatch { limit_bytes, broker, source, is_low: false, is_blind: false }
+        MemoryWatch {
+            limit_bytes,
+            broker,
+            source,
+            peak_bytes: 0,
+            rest_bytes: 0,
+            is_low: false,
+            is_blind: false,
+        }
     }
 
     /// Looks now, raises or clears the alarm, and says when to look again.
     pub fn look(&mut self) -> Duration {
         match (self.source)() {
-            Ok(used_bytes) => {
+            Ok(resident_bytes) => {
                 self.is_blind = false;
+                let used_bytes = self.in_use(resident_bytes);
                 self.judge(used_bytes)
             }
             Err(error) => {
@@ -64,6 +76,18 @@ impl MemoryWatch {
         loop {
             sleep(self.look()).await;
         }
+    }
+
+    /// What is in use of what the process takes. What messages give back the allocator may keep for the next ones, and to the
+    /// system the process is as large as before: publishers would wait for what never comes. When the process was largest,
+    /// next to nothing of it was kept so.
+    fn in_use(&mut self, resident_bytes: u64) -> u64 {
+        let ready_bytes = self.broker.ready_bytes();
+        if resident_bytes > self.peak_bytes {
+            self.peak_bytes = resident_bytes;
+            self.rest_bytes = resident_bytes.saturating_sub(ready_bytes);
+        }
+        resident_bytes.min(self.rest_bytes.saturating_add(ready_bytes))
     }
 
     fn judge(&mut self, used_bytes: u64) -> Duration {

@@ -4,6 +4,7 @@
 
 #![allow(dead_code)] // Each test program uses a part of it.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ struct Process {
     child: Child,
     /// The lines of its standard output; disconnected when the process has ended.
     lines: Receiver<String>,
+    /// Those that were read while one was looked for.
+    seen: RefCell<Vec<String>>,
     log: PathBuf,
     /// What goes when the broker does.
     directory: Option<PathBuf>,
@@ -95,8 +98,14 @@ impl BrokerProcess {
         let (sender, lines) = mpsc::channel();
         // Reading to the end keeps the broker from ever waiting for room in the pipe.
         thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        let mut process =
-            Process { child, lines, log: log.to_owned(), directory: None, asked_to_stop: false };
+        let mut process = Process {
+            child,
+            lines,
+            seen: RefCell::default(),
+            log: log.to_owned(),
+            directory: None,
+            asked_to_stop: false,
+        };
         match process.port() {
             Some(port) => {
                 Self { url: format!("amqp://guest:guest@127.0.0.1:{port}/%2F"), process: Some(process) }
@@ -118,7 +127,7 @@ impl BrokerProcess {
         host.split('/').next().unwrap_or_default().to_owned()
     }
 
-    /// Where it speaks what comes behind AMQP in the lines that it prints when it starts. Those before are passed over.
+    /// Where it speaks that variant of AMQP, of those that it prints behind the plain one.
     pub(crate) fn address_of(&self, scheme: &str) -> String {
         self.printed(&format!("listening on {scheme}://"))
     }
@@ -128,15 +137,24 @@ impl BrokerProcess {
         self.printed("metrics are at http://").trim_end_matches("/metrics").to_owned()
     }
 
+    /// Where its management API is over TLS.
+    pub(crate) fn address_of_https(&self) -> String {
+        self.printed("the management API is at https://").trim_end_matches("/api").to_owned()
+    }
+
     /// What stands behind a text in a line that it prints when it starts.
     fn printed(&self, text: &str) -> String {
         let process = self.process.as_ref().expect("this test started it");
         let deadline = Instant::now() + START;
+        let mut seen = process.seen.borrow_mut();
         loop {
-            let patience = deadline.saturating_duration_since(Instant::now());
-            let line = process.lines.recv_timeout(patience).expect("the broker says where it listens");
-            if let Some((_, rest)) = line.split_once(text) {
+            if let Some((_, rest)) = seen.iter().find_map(|line| line.split_once(text)) {
                 return rest.trim().to_owned();
+            }
+            let patience = deadline.saturating_duration_since(Instant::now());
+            match process.lines.recv_timeout(patience) {
+                Ok(line) => seen.push(line),
+                Err(error) => panic!("no line with {text} in {seen:?}: {error}"),
             }
         }
     }

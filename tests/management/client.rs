@@ -44,11 +44,16 @@ impl Answered {
     }
 }
 
+/// Keeps nothing.
+pub(crate) fn in_memory() -> Config {
+    let mut config = Config::default();
+    config.store.engine = Engine::Memory;
+    config
+}
+
 impl TestBroker {
     pub(crate) fn start() -> TestBroker {
-        let mut config = Config::default();
-        config.store.engine = Engine::Memory;
-        TestBroker::with(config)
+        TestBroker::with(in_memory())
     }
 
     /// It listens on ports of the system's choice.

@@ -1,7 +1,6 @@
 //! Definitions: `definitions.json` was exported by RabbitMQ 3.10.8, which `record` does anew. It is imported, and exported again.
 
-use crate::client::{AS_GUEST, TestBroker, ask};
-use leveret::config::{Config, Engine};
+use crate::client::{AS_GUEST, TestBroker, ask, in_memory};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;
@@ -161,8 +160,7 @@ fn import(broker: SocketAddr, path: &str, definitions: &Value) -> u16 {
 fn loaded(definitions: &Value) -> (TestBroker, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("all.json"), definitions.to_string()).unwrap();
-    let mut config = Config::default();
-    config.store.engine = Engine::Memory;
+    let mut config = in_memory();
     config.load_definitions = Some(directory.path().to_owned());
     (TestBroker::with(config), directory)
 }
@@ -280,7 +278,7 @@ fn what_can_not_be_imported_is_named() {
         (r#"{"users":[{"name":"u","tags":[],"password_hash":"!!"}]}"#, "user 'u': [\"not_base64\",\"!!\"]"),
         (
             r#"{"queues":[{"name":"q","vhost":"none"}]}"#,
-            "queue 'q' in vhost 'none': [\"no_such_vhost\",\"none\"]",
+            "queue 'q' in vhost 'none': vhost 'none' does not exist",
         ),
         (
             r#"{"queues":[{"name":"q","vhost":"/","arguments":{"x-max-length":"many"}}]}"#,

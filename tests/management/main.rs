@@ -4,6 +4,7 @@
 
 mod asks;
 mod basics;
+mod browse;
 mod client;
 mod definitions;
 mod fields;

@@ -2,7 +2,7 @@
 //! there are. A step is one line or a few, in the language of cases. Called by [`super`].
 
 use super::observe::{self, Observation, Seen};
-use super::plan::{Habit, Plan, Queue};
+use super::plan::{Habit, Plan, QUORUM, Queue};
 use super::random::Random;
 use crate::case::Place;
 use std::collections::{BTreeMap, BTreeSet};
@@ -270,9 +270,14 @@ impl Generator {
     }
 
     fn get(&mut self) -> String {
-        let no_ack = self.some(40, &["no_ack"]);
+        let mut no_ack = self.some(40, &["no_ack"]);
+        let queue = self.queue();
+        if self.plan.quorum && queue == QUORUM {
+            // What is fetched and not acknowledged counts as a consumer there, on RabbitMQ 3.10.8.
+            no_ack = " no_ack".into();
+        }
         self.got_without_ack = !no_ack.is_empty();
-        format!("basic.get queue={}{no_ack}", self.queue())
+        format!("basic.get queue={queue}{no_ack}")
     }
 
     fn consume(&mut self, place: Place, habit: Habit) -> String {

@@ -55,7 +55,7 @@ impl Difference {
         let one_of =
             |globs: &[String], line: &String| globs.iter().any(|glob| fits(glob.as_bytes(), line.as_bytes()));
         declared.iter().find(|random| {
-            !random.rabbitmq.is_empty() | !random.leveret.is_empty()
+            rabbitmq.iter().chain(leveret).any(|line| fits(random.sign.as_bytes(), line.as_bytes()))
                 && rabbitmq.iter().all(|line| one_of(&random.rabbitmq, line))
                 && leveret.iter().all(|line| one_of(&random.leveret, line))
                 && random
@@ -84,4 +84,39 @@ fn without(from: &[String], other: &[String]) -> Vec<String> {
         None => true,
     };
     from.iter().filter(stays).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(lines: &[&str]) -> Vec<String> {
+        lines.iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_difference_is_declared_by_its_sign_and_nothing_beside_it() {
+        let declared = Random {
+            case: "a/case".into(),
+            sign: "*< connection.close 503 *".into(),
+            rabbitmq: texts(&["*< connection.close 503 *", "queue *"]),
+            leveret: texts(&["*< channel.close 406 *", "queue *"]),
+            after: texts(&["*> exchange.declare *"]),
+            headers: Vec::new(),
+        };
+        let is_declared = |left: &[&str], right: &[&str], done: &str| {
+            let difference = Difference { left: texts(left), right: texts(right) };
+            let brokers = [Some(Broker::RabbitMq), Some(Broker::Leveret)];
+            difference.declared(brokers, &texts(&[done]), std::slice::from_ref(&declared)).is_some()
+        };
+        let (closed, refused) = ("c< connection.close 503 40.10", "c1< channel.close 406 40.10");
+        let done = "c1> exchange.declare exchange=x type=what";
+        assert!(is_declared(&[closed, "queue q: 404"], &[refused, "queue q: 0 ready"], done));
+        assert!(
+            !is_declared(&["queue q: 404"], &["queue q: 0 ready"], done),
+            "nothing shows that it is this one"
+        );
+        assert!(!is_declared(&[closed], &[refused, "b1< basic.deliver"], done), "a line that does not fit");
+        assert!(!is_declared(&[closed], &[refused], "c1> queue.declare"), "nothing was done that brings it");
+    }
 }

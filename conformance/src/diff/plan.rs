@@ -7,6 +7,9 @@
 use super::random::Random;
 use crate::case::Place;
 
+/// The queue that is a quorum queue, if one is.
+pub(crate) const QUORUM: &str = "$q4";
+
 /// How one seed treats its channels and its clock.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -80,7 +83,7 @@ impl Plan {
 
 fn queue(random: &mut Random, number: usize, clock: bool, quorum: bool) -> Queue {
     let name = format!("$q{number}");
-    if quorum && number == 4 {
+    if quorum && name == QUORUM {
         // Without a limit, and where that is reached, the brokers differ as declared.
         let arguments = vec!["x-queue-type=quorum".to_string(), "x-delivery-limit=i:1000".to_string()];
         return Queue { name, flags: vec!["durable"], arguments };

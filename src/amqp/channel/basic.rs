@@ -154,11 +154,11 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<(), AmqpError> {
         let refuse = |text: &str| Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
-        if self.reply_to.is_some() {
-            return refuse("reply consumer already set");
-        }
         if !consume.no_ack {
             return refuse("reply consumer cannot acknowledge");
+        }
+        if self.reply_to.is_some() {
+            return refuse("reply consumer already set");
         }
         self.check_consumer_tag(consume, context)?;
         let tag = self.consumer_tag(consume, context);

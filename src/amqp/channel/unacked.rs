@@ -1,8 +1,10 @@
 //! What a channel has delivered and not heard of again, by delivery tag.
 
+use super::Channel;
+use crate::broker::browse::UnackedMessage;
 use crate::broker::delivery::Entry;
 use crate::broker::queue::QueueHandle;
-use crate::message::{ConsumerId, DeliveryTag, Millis};
+use crate::message::{ConsumerId, DeliveryTag, Millis, Position, QueueId};
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -21,6 +23,29 @@ impl Unacked {
     /// A delivery that is taken back before it has left: as if the client had it and gave it back. It has no tag.
     pub(super) fn unsent(consumer: ConsumerId, queue: Arc<QueueHandle>, entry: Entry) -> Unacked {
         Unacked { tag: DeliveryTag(0), consumer: Some(consumer), queue, entry, delivered_at: 0 }
+    }
+}
+
+impl Channel {
+    /// What the channel has unacknowledged of a queue, behind a position.
+    pub(in crate::amqp) fn unacked_of(
+        &self,
+        queue: QueueId,
+        after: Position,
+    ) -> impl Iterator<Item = UnackedMessage> {
+        let of_queue = self
+            .unacked
+            .iter()
+            .filter(move |unacked| unacked.queue.definition().id == queue && unacked.entry.position > after);
+        of_queue.map(|unacked| UnackedMessage {
+            seen: (&unacked.entry).into(),
+            channel: self.number,
+            consumer_tag: unacked
+                .consumer
+                .and_then(|id| self.consumers.get(&id))
+                .map(|consumer| consumer.tag.clone()),
+            delivered_at: unacked.delivered_at,
+        })
     }
 }
 

@@ -267,14 +267,13 @@ impl Connection {
 
     fn handle_channel_frame(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
         let number = frame.channel;
-        if !self.channels.contains_key(&number) {
-            return self.open_channel(frame);
-        }
         if self.touched.last() != Some(&number) {
             self.touched.push(number);
         }
         self.published |= frame.kind != frame::METHOD;
-        let (channel, mut context) = self.channel(number).expect("the channel was just found");
+        let Some((channel, mut context)) = self.channel(number) else {
+            return self.open_channel(frame);
+        };
         if channel.handle_frame(frame, &mut context)? == Handled::Closed {
             self.forget_channel(number);
         }

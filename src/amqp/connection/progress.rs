@@ -4,6 +4,7 @@
 use super::{Channel, Connection, Open};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::VirtualHost;
+use crate::broker::browse::{Inquiry, UnackedMessage};
 use crate::broker::connections::{ConnectionFacts, ConnectionState, LiveConnection};
 use crate::broker::users::User;
 use crate::message::{ChannelNumber, Millis};
@@ -122,6 +123,18 @@ impl Connection {
             if let Some(channel) = self.channels.get(&number) {
                 progress.report(number, channel.facts(now));
             }
+        }
+    }
+
+    /// Tells what the channels have unacknowledged of a queue, if somebody has asked.
+    pub(super) fn answer_inquiries(&mut self) {
+        let Some(Open { live, .. }) = &self.open else { return };
+        for Inquiry { queue, after, max, answer } in live.inquiries().take() {
+            let mut held: Vec<UnackedMessage> =
+                self.channels.values().flat_map(|channel| channel.unacked_of(queue, after)).collect();
+            held.sort_unstable_by_key(|held| held.seen.position);
+            held.truncate(max);
+            answer(held);
         }
     }
 

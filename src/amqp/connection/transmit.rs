@@ -13,6 +13,7 @@ impl Connection {
             self.fail(&AmqpError::new(ReplyCode::InternalError, text).without_method(), now);
         }
         self.check_asked_to_close(now);
+        self.answer_inquiries();
         let had = out.len();
         let flow = self.put_all(out, now);
         let sent = out.len() - had;

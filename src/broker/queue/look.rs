@@ -1,9 +1,12 @@
 //! Looking at a queue without touching it: for lists, for metrics, and for paging through its messages.
 
 use super::Queue;
+use super::ready::{Place, Taken};
 use crate::broker::delivery::Entry;
 use crate::broker::stats::{MessageStats, QueueSample, Samples};
+use crate::broker::turn::Turn;
 use crate::message::{ChannelNumber, ConnectionId, FieldTable, Message, Millis, Position};
+use crate::store::StoredMessage;
 use std::sync::Arc;
 
 /// How a queue stands.
@@ -79,6 +82,36 @@ pub struct SeenMessage {
     pub delivery_count: u32,
 }
 
+/// What somebody sees who looks at a queue in memory alone.
+#[derive(Debug)]
+pub enum Glimpse {
+    /// A message.
+    Here(SeenMessage),
+    /// Messages that follow each other and are not in memory.
+    Elsewhere {
+        /// Their lane.
+        priority: u8,
+        /// The place of the first one.
+        first: Position,
+        /// How many they are.
+        count: u64,
+    },
+}
+
+impl SeenMessage {
+    /// A message that was read back; `None` when it is damaged.
+    pub(in crate::broker) fn of_stored(stored: StoredMessage) -> Option<SeenMessage> {
+        Some(SeenMessage {
+            message: Message::from_stored(stored.content, stored.shape).ok()?,
+            position: stored.position,
+            priority: stored.priority,
+            enqueued_at: stored.enqueued_at,
+            redelivered: stored.redelivered,
+            delivery_count: stored.delivery_count,
+        })
+    }
+}
+
 impl From<&Entry> for SeenMessage {
     fn from(entry: &Entry) -> SeenMessage {
         SeenMessage {
@@ -135,9 +168,56 @@ impl Queue {
         states.collect()
     }
 
-    /// The ready messages that are in memory, in the order of delivery, from the place behind `after` on.
-    pub fn peek(&self, after: Option<(u8, Position)>, max: usize) -> Vec<SeenMessage> {
-        self.ready.resident_after(after).take(max).map(SeenMessage::from).collect()
+    /// So many ready messages in the order of delivery, from the place behind `after` on.
+    pub fn glimpse(&self, after: Option<(u8, Position)>, max: usize) -> Vec<Glimpse> {
+        let mut found = Vec::new();
+        let mut left = max as u64;
+        for place in self.ready.places_after(after) {
+            if left == 0 {
+                break;
+            }
+            match place {
+                Place::Here(entry) => {
+                    left -= 1;
+                    found.push(Glimpse::Here(entry.into()));
+                }
+                Place::Elsewhere { priority, first, count } => {
+                    let count = count.min(left);
+                    left -= count;
+                    found.push(Glimpse::Elsewhere { priority, first, count });
+                }
+            }
+        }
+        found
+    }
+
+    /// Takes a ready message that was seen, wherever it is by now among the ready ones. The turn tells the journal that it has
+    /// left the queue. `None` when it has left already.
+    pub fn take(&mut self, seen: &SeenMessage, turn: &mut Turn) -> Option<Entry> {
+        if self.closed {
+            return None;
+        }
+        let entry = match self.ready.take(seen.priority, seen.position, seen.message.body_bytes()) {
+            Taken::Here(entry) => entry,
+            Taken::Elsewhere => Entry {
+                position: seen.position,
+                enqueued_at: seen.enqueued_at,
+                expires_at: self.settings.expires_at(&seen.message, seen.enqueued_at),
+                delivery_count: seen.delivery_count,
+                priority: seen.priority,
+                redelivered: seen.redelivered,
+                journaled: true,
+                message: seen.message.clone(),
+            },
+            Taken::Nothing => return None,
+        };
+        if entry.journaled {
+            turn.changes.settle(self.definition.id, entry.position);
+        }
+        self.account(turn);
+        self.ask_for_page(turn);
+        self.ask_for_wake(turn);
+        Some(entry)
     }
 
     pub(in crate::broker) fn sample(&mut self, now: Millis) {

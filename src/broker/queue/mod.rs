@@ -22,7 +22,7 @@ pub use dead_letter::{DeadLetter, DeathReason};
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
 pub use handle::{QueueDeclaration, QueueHandle};
 
-pub use look::{ConsumerState, QueueState, SeenMessage};
+pub use look::{ConsumerState, Glimpse, QueueState, SeenMessage};
 pub use ready::PageRequest;
 
 use super::Shared;
@@ -162,6 +162,18 @@ impl Queue {
         }
         self.dispatch(turn);
         turn.hold_back_ns += self.hold_back_ns(count, bytes, turn.now);
+    }
+
+    /// Takes a message that comes from another queue, whatever the overflow rule says. False when the queue is gone.
+    pub(super) fn admit(&mut self, position: Position, message: Message, turn: &mut Turn) -> bool {
+        if self.closed {
+            return false;
+        }
+        let entry = self.entry(position, message, turn.now);
+        self.stats.publish += 1;
+        self.enqueue(entry, turn);
+        self.dispatch(turn);
+        true
     }
 
     fn enqueue(&mut self, entry: Entry, turn: &mut Turn) {

@@ -3,6 +3,10 @@
 //! The front of a lane is in memory. When memory runs short, what is behind is let go: of such messages only the positions
 //! are kept, as runs, and they come back from the journal before it is their turn.
 
+mod places;
+
+pub(super) use places::{Place, Taken};
+
 use crate::broker::delivery::Entry;
 use crate::message::{Millis, Position};
 use std::collections::VecDeque;
@@ -239,20 +243,6 @@ impl Ready {
         self.lanes.iter().filter_map(|lane| lane.entries.front()).map(|entry| entry.enqueued_at).min()
     }
 
-    /// Those in memory in the order of delivery, from the place behind `after` on.
-    pub(super) fn resident_after(&self, after: Option<(u8, Position)>) -> impl Iterator<Item = &Entry> {
-        self.lanes.iter().flat_map(move |lane| {
-            let first = match after {
-                Some((priority, _)) if lane.priority > priority => lane.entries.len(),
-                Some((priority, position)) if lane.priority == priority => {
-                    lane.entries.partition_point(|entry| entry.position <= position)
-                }
-                _ => 0,
-            };
-            lane.entries.range(first..)
-        })
-    }
-
     /// Takes the next to be delivered. `None` while it is not in memory.
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
         let lane = self.lanes.iter_mut().find(|lane| !lane.is_empty())?;
@@ -417,7 +407,7 @@ mod tests {
     use super::*;
     use crate::message::Message;
 
-    fn entry(position: u64, priority: u8, expires_at: Option<Millis>) -> Entry {
+    pub(super) fn entry(position: u64, priority: u8, expires_at: Option<Millis>) -> Entry {
         Entry {
             message: Message::new("", b"q", &[0, 0], b"body").unwrap(),
             position: Position(position),

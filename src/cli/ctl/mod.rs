@@ -47,6 +47,8 @@ enum Command {
     },
     /// Ends with 0 if the broker answers and takes the login
     Ping,
+    /// Says whether the broker serves clients, for health checks; nobody has to log in for that
+    Health,
     /// Waits until the broker answers and takes the login
     Wait {
         /// After how many seconds to give up
@@ -103,6 +105,7 @@ pub(super) fn run(ctl: &Ctl, out: &mut dyn Write) -> Result<(), Failure> {
     match &ctl.command {
         Command::Status { json } => state::status(client, *json, out),
         Command::Ping => state::ping(client, out),
+        Command::Health => state::health(client, out),
         Command::Wait { timeout } => state::wait(client, *timeout, out),
         Command::List(what) => what.run(client, out),
         Command::Declare(what) => what.run(client, out),

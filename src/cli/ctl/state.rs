@@ -91,9 +91,15 @@ fn mebibytes(bytes: &Value) -> String {
 
 /// Asks who the user is.
 pub(super) fn ping(client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
-    let user = client.get(&path(&["whoami"])).about(|| "no ping".to_owned())?;
+    let user = client.get(&path(&["whoami"])).about(|| "ping failed".to_owned())?;
     writeln!(out, "{} answers user '{}'", client.url(), printable(&cell(&user["name"])))?;
     Ok(())
+}
+
+/// Asks whether the broker is ready.
+pub(super) fn health(client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
+    client.get("/health/ready").about(|| "not ready".to_owned())?;
+    Ok(writeln!(out, "{} is ready", client.url())?)
 }
 
 /// Waits until the broker answers. That it refuses the login is an answer too, and no waiting helps against it.

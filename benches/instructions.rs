@@ -1,0 +1,287 @@
+//! Counts the instructions that a message costs on its way through the broker, with valgrind, and compares them with what was
+//! counted before. Unlike times they are the same on a busy machine, so a test can hold them.
+//!
+//! ```text
+//! cargo bench --profile counted --bench instructions              compare with benches/instructions.toml
+//! cargo bench --profile counted --bench instructions -- --write   write that file anew
+//! ```
+//!
+//! Each scenario runs twice, with more messages the second time; the difference is free of what starting costs.
+#![allow(clippy::print_stdout, reason = "printing figures is what it does")]
+
+use bytes::{Buf, BytesMut};
+use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
+use leveret::broker::connections::Endpoint;
+use leveret::broker::exchange::ExchangeTypes;
+use leveret::broker::permissions::Patterns;
+use leveret::broker::users::User;
+use leveret::broker::{Broker, BrokerLimits};
+use leveret::message::Millis;
+use leveret::session::{Session, Transmit};
+use leveret::store::{Journal, JournalOptions, MemoryStore};
+use leveret_conformance::frame::{self, encode, encode_header};
+use leveret_conformance::method::{Method, Wire, by_name, empty};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+
+const NOW: Millis = 1_700_000_000_000;
+
+/// Messages that come with one read.
+const TURN: u64 = 250;
+
+/// How many messages the two runs have.
+const MESSAGES: [u64; 2] = [2_000, 12_000];
+
+/// How much more or less a message may cost, in percent.
+const TOLERANCE: u64 = 5;
+
+/// What is done with messages of 100 bytes.
+struct Scenario {
+    name: &'static str,
+    durable: bool,
+    queues: u64,
+    acks: Acks,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Acks {
+    None,
+    Multiple,
+    Single,
+}
+
+const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "transient_no_ack", durable: false, queues: 1, acks: Acks::None },
+    Scenario { name: "transient_ack", durable: false, queues: 1, acks: Acks::Multiple },
+    Scenario { name: "transient_single_ack", durable: false, queues: 1, acks: Acks::Single },
+    Scenario { name: "durable_confirm_ack", durable: true, queues: 1, acks: Acks::Multiple },
+    Scenario { name: "fanout_to_ten", durable: false, queues: 10, acks: Acks::Multiple },
+];
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--run") {
+        let scenario = SCENARIOS.iter().find(|scenario| scenario.name == arguments[at + 1]);
+        scenario.ok_or("no such scenario")?.run(arguments[at + 2].parse()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_err() {
+        println!(
+            "WARNING: no valgrind, so instructions are not counted. On Debian or Ubuntu: apt-get install valgrind"
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut counted = BTreeMap::new();
+    for scenario in SCENARIOS {
+        counted.insert(scenario.name.to_owned(), scenario.instructions()?);
+    }
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.toml");
+    if arguments.iter().any(|argument| argument == "--write") {
+        std::fs::write(file, text(&counted)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(compare(&counted, &toml::from_str(&std::fs::read_to_string(file)?)?))
+}
+
+/// Prints both figures of each scenario, and fails when one is too far off.
+fn compare(counted: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> ExitCode {
+    let mut all_well = true;
+    println!("{:24} {:>8} {:>8}", "instructions a message", "before", "now");
+    for (name, now) in counted {
+        let was = before.get(name).copied().unwrap_or_default();
+        let is_well = now.abs_diff(was) * 100 <= was * TOLERANCE;
+        println!("{name:24} {was:8} {now:8}{}", if is_well { "" } else { "  <- more than 5% off" });
+        all_well &= is_well;
+    }
+    if all_well {
+        return ExitCode::SUCCESS;
+    }
+    println!("If that is meant to be: cargo bench --profile counted --bench instructions -- --write");
+    ExitCode::FAILURE
+}
+
+fn text(counted: &BTreeMap<String, u64>) -> Result<String, std::fmt::Error> {
+    let mut text =
+        "# Instructions that a message of 100 bytes costs; written by benches/instructions.rs.\n".to_owned();
+    for (name, instructions) in counted {
+        writeln!(text, "{name} = {instructions}")?;
+    }
+    Ok(text)
+}
+
+impl Scenario {
+    /// What a message costs.
+    fn instructions(&self) -> Result<u64, Box<dyn Error>> {
+        let [few, many] = MESSAGES;
+        Ok((self.count(many)? - self.count(few)?) / (many - few))
+    }
+
+    /// Counts a whole run.
+    fn count(&self, messages: u64) -> Result<u64, Box<dyn Error>> {
+        let output = Command::new("valgrind")
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(std::env::current_exe()?)
+            .args(["--run", self.name, &messages.to_string()])
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        let count = said.lines().find_map(|line| line.split_once("Collected :"));
+        let (_, count) =
+            count.filter(|_| output.status.success()).ok_or_else(|| said.clone().into_owned())?;
+        Ok(count.trim().parse()?)
+    }
+
+    /// One publisher, one consumer for each queue.
+    fn run(&self, messages: u64) {
+        let broker = Arc::new(broker());
+        let mut publisher = Line::open(&broker);
+        let mut consumers: Vec<Line> = (0..self.queues).map(|_| Line::open(&broker)).collect();
+        for (number, consumer) in (0..).zip(&mut consumers) {
+            let queue = text_of(&format!("q{number}"));
+            consumer.call("queue.declare", &[("queue", queue.clone()), ("durable", Wire::Bit(self.durable))]);
+            let bind = [("queue", queue.clone()), ("exchange", text_of("amq.fanout"))];
+            consumer.call("queue.bind", &bind);
+            let no_ack = Wire::Bit(self.acks == Acks::None);
+            consumer.call("basic.consume", &[("queue", queue), ("no_ack", no_ack)]);
+        }
+        if self.durable {
+            publisher.call("confirm.select", &[]);
+        }
+        let turn = self.turn();
+        for last in (TURN..=messages).step_by(usize::try_from(TURN).expect("a turn is short")) {
+            publisher.send(&turn);
+            if self.durable {
+                broker.journal().commit().expect("memory takes everything");
+                publisher.read();
+            }
+            for consumer in &mut consumers {
+                consumer.read();
+                consumer.send(&self.acks_of(last));
+            }
+        }
+        let vhost = broker.vhost("/").expect("it was added");
+        let consumed = vhost.queues().into_iter().map(|queue| {
+            let queue = queue.lock();
+            let (counts, stats) = (queue.counts(), queue.state().stats);
+            assert_eq!((counts.ready, counts.unacked), (0, 0), "not all was consumed");
+            stats.deliver + stats.deliver_no_ack
+        });
+        assert_eq!(consumed.sum::<u64>(), messages * self.queues, "not all was delivered");
+    }
+
+    /// What a publisher sends at once.
+    fn turn(&self) -> Vec<u8> {
+        let (exchange, key) = if self.queues > 1 { ("amq.fanout", "") } else { ("", "q0") };
+        let properties = [("delivery_mode", Wire::Int(2))];
+        let properties = if self.durable { &properties[..] } else { &[] };
+        let mut bytes = Vec::new();
+        for _ in 0..TURN {
+            let arguments = [("exchange", text_of(exchange)), ("routing_key", text_of(key))];
+            bytes.extend(encode(frame::METHOD, 1, &method("basic.publish", &arguments)));
+            bytes.extend(encode(frame::HEADER, 1, &encode_header(60, 0, 100, properties)));
+            bytes.extend(encode(frame::BODY, 1, &[b'x'; 100]));
+        }
+        bytes
+    }
+
+    /// How a consumer answers a turn that ends with that delivery.
+    fn acks_of(&self, last: u64) -> Vec<u8> {
+        let ack = |tag, multiple| {
+            let arguments = [("delivery_tag", Wire::Int(tag)), ("multiple", Wire::Bit(multiple))];
+            encode(frame::METHOD, 1, &method("basic.ack", &arguments))
+        };
+        match self.acks {
+            Acks::None => Vec::new(),
+            Acks::Multiple => ack(last, true),
+            Acks::Single => (last - TURN + 1..=last).flat_map(|tag| ack(tag, false)).collect(),
+        }
+    }
+}
+
+fn broker() -> Broker {
+    let store = Box::new(MemoryStore::default());
+    let (journal, recovered) =
+        Journal::open(store, JournalOptions::default(), |_| ()).expect("nothing is kept");
+    let types = ExchangeTypes::standard();
+    let broker = Broker::open(Arc::new(journal), recovered, types, BrokerLimits::default(), NOW)
+        .expect("there is nothing to restore");
+    broker.add_vhost("/").expect("it is the first");
+    broker
+        .put_user(User::with_password("guest", "guest", [1, 2, 3, 4], Vec::new()))
+        .expect("it is the first");
+    let all = Patterns::new(".*", ".*", ".*").expect("they are regular expressions");
+    broker.set_permissions("guest", "/", all).expect("both are there");
+    broker
+}
+
+/// A connection with one channel.
+struct Line {
+    session: Connection,
+    input: BytesMut,
+    out: Transmit,
+}
+
+impl Line {
+    fn open(broker: &Arc<Broker>) -> Line {
+        let amqp = Amqp { broker: broker.clone(), settings: Arc::new(AmqpSettings::default()) };
+        let end = || Endpoint { host: "memory".to_owned(), port: 0 };
+        let session = Connection::new(amqp, Peer::new(end(), end(), true), Box::new(|| ()), NOW);
+        let mut line = Line { session, input: BytesMut::new(), out: Transmit::default() };
+        line.send(b"AMQP\x00\x00\x09\x01");
+        let login = [
+            ("mechanism", text_of("PLAIN")),
+            ("response", text_of("\0guest\0guest")),
+            ("locale", text_of("en_US")),
+        ];
+        line.send(&encode(frame::METHOD, 0, &method("connection.start-ok", &login)));
+        line.send(&encode(
+            frame::METHOD,
+            0,
+            &method(
+                "connection.tune-ok",
+                &[("channel_max", Wire::Int(1)), ("frame_max", Wire::Int(131_072))],
+            ),
+        ));
+        line.send(&encode(frame::METHOD, 0, &method("connection.open", &[("virtual_host", text_of("/"))])));
+        line.call("channel.open", &[]);
+        line
+    }
+
+    fn call(&mut self, name: &str, arguments: &[(&str, Wire)]) {
+        self.send(&encode(frame::METHOD, 1, &method(name, arguments)));
+        self.read();
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+        self.session.handle_input(&mut self.input, NOW);
+        assert!(self.input.is_empty(), "not all was taken");
+    }
+
+    /// Takes all that the broker has to say.
+    fn read(&mut self) {
+        loop {
+            self.session.poll_transmit(&mut self.out, NOW);
+            if self.out.is_empty() {
+                return;
+            }
+            self.out.advance(self.out.len());
+        }
+    }
+}
+
+fn text_of(text: &str) -> Wire {
+    Wire::Text(text.as_bytes().to_vec())
+}
+
+/// An encoded method; arguments that are not given say nothing.
+fn method(name: &str, given: &[(&str, Wire)]) -> Vec<u8> {
+    let spec = by_name(name).expect("the specification has it");
+    let value = |name: &str, kind| {
+        given.iter().find(|(other, _)| *other == name).map_or_else(|| empty(kind), |(_, value)| value.clone())
+    };
+    Method { spec, args: spec.args.iter().map(|(name, kind)| value(name, *kind)).collect() }.encode()
+}

@@ -1,0 +1,144 @@
+//! `leveret definitions`: what is declared, as RabbitMQ's documents have it.
+
+mod convert;
+
+use super::client::Client;
+use super::path::path;
+use super::target::Connect;
+use super::{About, Failure};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+const EXAMPLES: &str = "\
+Examples:
+  leveret definitions export definitions.json
+  leveret definitions import definitions.json
+  leveret definitions export - --vhost shop | leveret definitions import - --vhost staging
+  leveret definitions convert definitions.json > leveret.toml";
+
+/// Exports, imports and converts definitions: users, vhosts, permissions, policies, exchanges, queues, bindings
+#[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Definitions {
+    #[command(flatten)]
+    connect: Connect,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Writes the definitions of a running broker into a file, in RabbitMQ's form
+    Export {
+        /// The file; - is standard output
+        file: PathBuf,
+        /// Only what is in this vhost
+        #[arg(long, short = 'V', value_name = "NAME")]
+        vhost: Option<String>,
+    },
+    /// Adds what a file has to a running broker, and changes what differs; nothing is taken away
+    Import {
+        /// The file, as RabbitMQ or Leveret has exported it; - is standard input
+        file: PathBuf,
+        /// Into this vhost
+        #[arg(long, short = 'V', value_name = "NAME")]
+        vhost: Option<String>,
+    },
+    /// Writes a file in RabbitMQ's form as one for leveret --config, to standard output; no broker is asked
+    Convert {
+        /// The file, as RabbitMQ or Leveret has exported it; - is standard input
+        file: PathBuf,
+    },
+}
+
+/// Does what was typed.
+pub(super) fn run(definitions: &Definitions, out: &mut dyn Write) -> Result<(), Failure> {
+    match &definitions.command {
+        Command::Export { file, vhost } => export(&definitions.connect, file, vhost.as_deref(), out),
+        Command::Import { file, vhost } => import(&definitions.connect, file, vhost.as_deref(), out),
+        Command::Convert { file } => convert_file(file, out),
+    }
+}
+
+fn place(vhost: Option<&str>) -> String {
+    match vhost {
+        None => path(&["definitions"]),
+        Some(vhost) => path(&["definitions", vhost]),
+    }
+}
+
+fn export(connect: &Connect, file: &Path, vhost: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
+    let what = || "the definitions were not exported".to_owned();
+    let document = Client::new(connect).and_then(|mut client| client.get(&place(vhost))).about(what)?;
+    let text = format!("{document:#}\n");
+    if is_standard(file) {
+        return Ok(out.write_all(text.as_bytes())?);
+    }
+    std::fs::write(file, text)
+        .map_err(|error| Failure::State(format!("{} can't be written: {error}", file.display())))?;
+    Ok(writeln!(out, "exported {} to {}", counted(&document), file.display())?)
+}
+
+fn import(connect: &Connect, file: &Path, vhost: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
+    let document = read(file)?;
+    let what = || format!("the definitions in {} were not all imported", name(file));
+    Client::new(connect).and_then(|mut client| client.post(&place(vhost), &document)).about(what)?;
+    Ok(writeln!(out, "imported {} from {}", counted(&document), name(file))?)
+}
+
+fn convert_file(file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
+    let converted = convert::convert(&read(file)?);
+    for note in &converted.notes {
+        eprintln!("leveret: {note}");
+    }
+    Ok(out.write_all(converted.text.as_bytes())?)
+}
+
+fn is_standard(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
+fn name(file: &Path) -> String {
+    if is_standard(file) { "standard input".to_owned() } else { file.display().to_string() }
+}
+
+/// The document in a file.
+fn read(file: &Path) -> Result<Value, Failure> {
+    let mut text = String::new();
+    let read = if is_standard(file) {
+        std::io::stdin().read_to_string(&mut text).map(drop)
+    } else {
+        std::fs::read_to_string(file).map(|read| text = read)
+    };
+    read.map_err(|error| Failure::State(format!("{} can't be read: {error}", name(file))))?;
+    match serde_json::from_str(&text) {
+        Ok(document @ Value::Object(_)) => Ok(document),
+        Ok(_) => Err(Failure::State(format!("{} has no definitions: it is no object of JSON", name(file)))),
+        Err(error) => Err(Failure::State(format!("{} is no JSON: {error}", name(file)))),
+    }
+}
+
+/// `3 users, 1 vhost`: what there is of a document's sections.
+fn counted(document: &Value) -> String {
+    let sections = [
+        ("users", "user", "users"),
+        ("vhosts", "vhost", "vhosts"),
+        ("permissions", "permission", "permissions"),
+        ("topic_permissions", "topic permission", "topic permissions"),
+        ("parameters", "parameter", "parameters"),
+        ("policies", "policy", "policies"),
+        ("exchanges", "exchange", "exchanges"),
+        ("queues", "queue", "queues"),
+        ("bindings", "binding", "bindings"),
+    ];
+    let count = |section: &str| document[section].as_array().map_or(0, Vec::len);
+    let said = sections.iter().filter_map(|(section, one, many)| match count(section) {
+        0 => None,
+        1 => Some(format!("1 {one}")),
+        count => Some(format!("{count} {many}")),
+    });
+    let said: Vec<String> = said.collect();
+    if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
+}

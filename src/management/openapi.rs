@@ -1,0 +1,182 @@
+//! The API's own description, after the OpenAPI specification 3.1. It is made of the list of routes, so that it can't lack one.
+
+use super::ROUTES;
+use super::answer::{Answer, ApiError};
+use super::request::Request;
+use super::routes::{Method, Needs, Route};
+use serde_json::{Map, Value, json};
+
+pub(super) const DOCUMENT: &[Route] = &[Route::get(
+    "/api/openapi.json",
+    Needs::Nothing,
+    document,
+    "This description of the API, after OpenAPI 3.1",
+)];
+
+/// What every list can be asked for.
+const LIST_PARAMETERS: [(&str, &str, &str); 8] = [
+    ("page", "integer", "The page, counted from 1; without it everything is listed"),
+    ("page_size", "integer", "Items on a page: 100 unless it says so, 500 at most"),
+    ("name", "string", "Only what has this in its name, with page"),
+    ("use_regex", "boolean", "Whether name is a regular expression"),
+    ("sort", "string", "The field that it is sorted by, such as message_stats.publish"),
+    ("sort_reverse", "boolean", "Whether the order is the other way round"),
+    ("columns", "string", "Only these fields, with commas between them"),
+    ("disable_stats", "boolean", "Of queues only what they are, not what is done with them"),
+];
+
+fn document(request: &Request) -> Result<Answer, ApiError> {
+    Ok(Answer::Json(describe(&request.settings().version)))
+}
+
+fn describe(version: &str) -> Value {
+    let mut paths = Map::new();
+    for route in ROUTES.iter().copied().flatten() {
+        let path = paths.entry(route.path).or_insert_with(|| parameters(route.path));
+        path[route.method.name().to_lowercase()] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Leveret management API",
+            "summary": "RabbitMQ's management API, and a little more",
+            "version": version,
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "basic": [] }],
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "basic": { "type": "http", "scheme": "basic" } },
+            "parameters": list_parameters(),
+            "schemas": { "Error": {
+                "type": "object",
+                "required": ["error", "reason"],
+                "properties": {
+                    "error": { "type": "string" },
+                    "reason": { "description": "A text, or what is wrong as a list of words" },
+                },
+            } },
+        },
+    })
+}
+
+/// What is in braces in a path.
+fn parameters(path: &str) -> Value {
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    let parameter =
+        |name: &str| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } });
+    json!({ "parameters": names.map(parameter).collect::<Vec<_>>() })
+}
+
+fn list_parameters() -> Map<String, Value> {
+    let described = LIST_PARAMETERS.into_iter().map(|(name, kind, text)| {
+        let parameter =
+            json!({ "name": name, "in": "query", "description": text, "schema": { "type": kind } });
+        (name.to_owned(), parameter)
+    });
+    described.collect()
+}
+
+fn operation(route: &Route) -> Value {
+    let mut operation = json!({
+        "operationId": operation_id(route),
+        "summary": route.summary,
+        "tags": [tag(route.path)],
+        "description": who(route.needs),
+        "responses": responses(route),
+    });
+    if route.needs == Needs::Nothing {
+        operation["security"] = json!([]);
+    }
+    match route.method {
+        Method::Get => {
+            let of_lists = LIST_PARAMETERS
+                .iter()
+                .map(|(name, ..)| json!({ "$ref": format!("#/components/parameters/{name}") }));
+            operation["parameters"] = of_lists.collect();
+        }
+        Method::Put | Method::Post => {
+            let content = json!({ "application/json": { "schema": { "type": "object" } } });
+            operation["requestBody"] = json!({ "content": content });
+        }
+        Method::Delete => {}
+    }
+    operation
+}
+
+/// Method and path as one word: `get_queues_vhost_name`.
+fn operation_id(route: &Route) -> String {
+    let path = route.path.trim_start_matches("/api").replace(['/', '-', '.'], "_").replace(['{', '}'], "");
+    format!("{}{path}", route.method.name().to_lowercase())
+}
+
+/// The kind of thing that a path is about.
+fn tag(path: &str) -> &str {
+    path.split('/').find(|part| !part.is_empty() && *part != "api").unwrap_or_default()
+}
+
+fn who(needs: Needs) -> &'static str {
+    match needs {
+        Needs::Nothing => "Needs no login.",
+        Needs::Login => "For everybody who may use the API.",
+        Needs::SeeVhost => "For users of the vhost, and those with the tag monitoring or administrator.",
+        Needs::UseVhost => "For users of the vhost.",
+        Needs::Policymaker => "For users of the vhost with the tag policymaker, and administrators.",
+        Needs::Monitoring => "For users with the tag monitoring or administrator.",
+        Needs::Administrator => "For users with the tag administrator.",
+    }
+}
+
+fn responses(route: &Route) -> Value {
+    let done = match route.method {
+        Method::Get | Method::Post => json!({ "200": { "description": "What was asked for" } }),
+        Method::Put => json!({
+            "201": { "description": "It is new" },
+            "204": { "description": "It was there, and is now as it was put" },
+        }),
+        Method::Delete => json!({ "204": { "description": "It is gone" } }),
+    };
+    let Value::Object(mut responses) = done else { return Value::Null };
+    if route.method == Method::Post {
+        responses
+            .insert("201".to_owned(), json!({ "description": "It was made; Location says where it is" }));
+        responses.insert("204".to_owned(), json!({ "description": "It is done" }));
+    }
+    let content = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } });
+    let mut refused = vec![("400", "It can't be done like that")];
+    if route.needs != Needs::Nothing {
+        refused.push(("401", "Nobody has logged in, or somebody who may not do that"));
+    }
+    if route.path.contains('{') {
+        refused.push(("404", "It is not there"));
+    }
+    for (status, text) in refused {
+        responses.insert(status.to_owned(), json!({ "description": text, "content": content }));
+    }
+    Value::Object(responses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_route_is_described_once() {
+        let described = describe("1");
+        let mut ids = BTreeSet::new();
+        let mut count = 0;
+        for route in ROUTES.iter().copied().flatten() {
+            let path = &described["paths"][route.path];
+            let operation = &path[route.method.name().to_lowercase()];
+            assert_eq!(operation["summary"], route.summary, "{} {}", route.method.name(), route.path);
+            assert!(ids.insert(operation["operationId"].to_string()), "{operation}");
+            assert_eq!(path["parameters"].as_array().unwrap().len(), route.path.matches('{').count());
+            count += 1;
+        }
+        let paths = described["paths"].as_object().unwrap().values();
+        let operations = paths.map(|path| path.as_object().unwrap().len() - 1).sum::<usize>();
+        assert_eq!(operations, count, "no route hides another one");
+    }
+}

@@ -1,0 +1,243 @@
+//! Moving messages: dead letters back to where they came from, or everything into a queue that is named.
+
+use super::answer::{Answer, ApiError};
+use super::browse::{HeadersFilter, SCANNED_AT_ONCE, SCANNED_BYTES};
+use super::messages::{Durable, durable};
+use super::queues;
+use super::request::{Fields, Request};
+use super::routes::{Needs, Route};
+use crate::broker::VirtualHost;
+use crate::broker::browse::Moved;
+use crate::broker::error::Resource;
+use crate::broker::permissions::Access;
+use crate::broker::queue::{QueueHandle, SeenMessage};
+use crate::message::{FieldTable, Message, Value as Argument};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::post(
+        "/api/queues/{vhost}/{name}/redrive",
+        Needs::UseVhost,
+        redrive,
+        "Sends dead letters back to the queues that they died in first, or to target; with headers, limit, rate (a \
+         second) and dry_run",
+    ),
+    Route::post(
+        "/api/queues/{vhost}/{name}/move",
+        Needs::UseVhost,
+        move_all,
+        "Moves messages into the queue target; with headers, limit, rate (a second) and dry_run",
+    ),
+];
+
+/// The most that is moved between two looks at the clock, and how often that is.
+const BATCH_MAX: u64 = 100;
+const BATCHES_A_SECOND: u64 = 10;
+
+fn redrive(request: &Request) -> Result<Answer, ApiError> {
+    Task::of(request, &request.fields()?)?.run()
+}
+
+fn move_all(request: &Request) -> Result<Answer, ApiError> {
+    let fields = request.fields()?;
+    fields.require(&["target"])?;
+    Task::of(request, &fields)?.run()
+}
+
+/// What is to move, and where.
+struct Task<'a> {
+    request: &'a Request,
+    vhost: Arc<VirtualHost>,
+    source: Arc<QueueHandle>,
+    /// Without one each message goes back to where it died first.
+    target: Option<Arc<QueueHandle>>,
+    filter: HeadersFilter,
+    limit: u64,
+    /// Messages a second.
+    rate: Option<u64>,
+    is_dry_run: bool,
+    report: Report,
+}
+
+#[derive(Default)]
+struct Report {
+    scanned: u64,
+    moved: u64,
+    targets: BTreeMap<String, u64>,
+    skipped: BTreeMap<&'static str, u64>,
+    /// When the last of them is durable.
+    durable: Option<Durable>,
+}
+
+impl<'a> Task<'a> {
+    fn of(request: &'a Request, fields: &Fields) -> Result<Task<'a>, ApiError> {
+        let (vhost, source) = queues::find_to_use(request, Access::Read)?;
+        let at_least_one = |name: &str| match fields.integer(name)? {
+            None => Ok(None),
+            Some(number) => match u64::try_from(number) {
+                Ok(number) if number > 0 => Ok(Some(number)),
+                _ => Err(ApiError::bad_value("not_positive", name)),
+            },
+        };
+        let target = match fields.text("target")? {
+            None => None,
+            Some(name) => Some(vhost.accessible_queue(name, Some(queues::NOBODY))?),
+        };
+        if target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &source)) {
+            return Err(ApiError::bad_request("a queue can't be moved into itself"));
+        }
+        // As who publishes to a queue by its name.
+        request.check_access(Access::Write, &Resource::exchange(vhost.name(), "amq.default"))?;
+        let headers = fields.object("headers")?;
+        let wanted = headers.into_iter().map(|(name, value)| (name, (!value.is_null()).then_some(value)));
+        Ok(Task {
+            request,
+            filter: HeadersFilter(wanted.collect()),
+            limit: at_least_one("limit")?.unwrap_or(u64::MAX),
+            rate: at_least_one("rate")?,
+            is_dry_run: fields.flag("dry_run")?,
+            report: Report::default(),
+            vhost,
+            source,
+            target,
+        })
+    }
+
+    fn run(mut self) -> Result<Answer, ApiError> {
+        // What comes in meanwhile stays, also what comes back.
+        let there = self.source.lock().counts().ready as u64;
+        let mut after = None;
+        let batch = self.rate.map_or(BATCH_MAX, |rate| (rate / BATCHES_A_SECOND).clamp(1, BATCH_MAX));
+        let mut in_batch = 0;
+        'looking: while self.report.scanned < there && self.report.moved < self.limit {
+            let seen = self.vhost.browse(&self.source, after, SCANNED_AT_ONCE, SCANNED_BYTES)?;
+            if seen.is_empty() {
+                break;
+            }
+            for seen in seen {
+                if self.report.scanned == there || self.report.moved == self.limit {
+                    break 'looking;
+                }
+                after = Some((seen.priority, seen.position));
+                self.report.scanned += 1;
+                if !self.filter.wants(&seen.message) {
+                    continue;
+                }
+                self.handle(&seen);
+                in_batch += 1;
+                if in_batch == batch {
+                    in_batch = 0;
+                    if !self.pause(batch) {
+                        break 'looking;
+                    }
+                }
+            }
+        }
+        if let Some(durable) = self.report.durable.take() {
+            durable.wait()?;
+        }
+        let Report { scanned, moved, targets, skipped, .. } = &self.report;
+        tracing::info!(
+            "user '{}' moved {moved} messages out of {}{}",
+            self.request.user.name,
+            self.source.definition().resource(),
+            if self.is_dry_run { ", for a trial" } else { "" }
+        );
+        Ok(Answer::Json(json!({
+            "scanned": scanned,
+            "moved": moved,
+            "targets": targets,
+            "skipped": skipped,
+            "dry_run": self.is_dry_run,
+        })))
+    }
+
+    /// Waits as long as a batch may take. False when the broker stops.
+    fn pause(&self, batch: u64) -> bool {
+        let shutdown = &self.request.settings().shutdown;
+        if let (Some(rate), false) = (self.rate, self.is_dry_run) {
+            let pause = Duration::from_micros(batch * 1_000_000 / rate);
+            let stopped = async { tokio::time::timeout(pause, shutdown.begun()).await.is_ok() };
+            return !tokio::runtime::Handle::current().block_on(stopped);
+        }
+        !shutdown.has_begun()
+    }
+
+    fn handle(&mut self, seen: &SeenMessage) {
+        let (target, message) = match &self.target {
+            Some(target) => (target.clone(), seen.message.clone()),
+            None => match self.way_back(seen) {
+                Ok(way) => way,
+                Err(why) => return self.report.skip(why),
+            },
+        };
+        let name = target.definition().name.to_string();
+        let moved = if self.is_dry_run {
+            if target.would_refuse(&message) { Moved::Refused } else { Moved::Done }
+        } else {
+            let (waiter, durable) = durable();
+            let (vhost, source) = (&self.vhost, &self.source);
+            let moved = self.request.in_turn(|turn| {
+                turn.waiter = Some(waiter);
+                let moved = vhost.move_message(source, seen, &target, message, turn);
+                turn.waiter = None;
+                moved
+            });
+            if moved == Moved::Done && (seen_is_kept(source, seen) || seen_is_kept(&target, seen)) {
+                self.report.durable = Some(durable);
+            }
+            moved
+        };
+        match moved {
+            Moved::Done => {
+                self.report.moved += 1;
+                *self.report.targets.entry(name).or_default() += 1;
+            }
+            Moved::Gone => self.report.skip("gone"),
+            Moved::Refused => self.report.skip("target_full"),
+        }
+    }
+
+    /// The queue that a message died in first, and the message as it was published.
+    fn way_back(&self, seen: &SeenMessage) -> Result<(Arc<QueueHandle>, Message), &'static str> {
+        let headers = seen.message.headers().ok_or("not_dead_lettered")?;
+        let name =
+            headers.field("x-first-death-queue").and_then(Argument::as_str).ok_or("not_dead_lettered")?;
+        let target = self.vhost.queue(name).ok_or("no_such_queue")?;
+        if Arc::ptr_eq(&target, &self.source) {
+            return Err("same_queue");
+        }
+        if target.definition().exclusive_owner.is_some() {
+            return Err("exclusive_queue");
+        }
+        let message = as_published(&seen.message, &headers);
+        Ok((target, message))
+    }
+}
+
+impl Report {
+    fn skip(&mut self, why: &'static str) {
+        *self.skipped.entry(why).or_default() += 1;
+    }
+}
+
+/// Whether the journal knows of the message in that queue.
+fn seen_is_kept(queue: &QueueHandle, seen: &SeenMessage) -> bool {
+    queue.definition().journals(&seen.message)
+}
+
+/// With the exchange and the routing key that it had before it first died. Its history stays.
+fn as_published(message: &Message, headers: &FieldTable) -> Message {
+    let Some(Argument::Array(rows)) = headers.field("x-death") else { return message.clone() };
+    // The latest death stands first.
+    let Some(Argument::Table(first)) = rows.last() else { return message.clone() };
+    let exchange = first.field("exchange").and_then(Argument::as_str).unwrap_or_default();
+    let routing_key = match first.field("routing-keys") {
+        Some(Argument::Array(keys)) => keys.first().and_then(Argument::as_str).unwrap_or_default(),
+        _ => return message.clone(),
+    };
+    message.rewritten(exchange, routing_key.as_bytes(), &message.decode_properties())
+}

@@ -1,0 +1,219 @@
+//! `leveret definitions` and `leveret apply`, as processes, against a broker in memory.
+
+#![allow(clippy::unwrap_used)] // A test fails where it stands.
+
+#[path = "management/client.rs"]
+mod client;
+
+use client::TestBroker;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Command, Output};
+
+/// Exported from RabbitMQ 3.10.8.
+const EXPORTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/management/definitions.json");
+
+fn leveret(broker: &TestBroker, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_leveret"))
+        .args(arguments)
+        .env("LEVERET_URL", format!("http://{}", broker.http))
+        .env_remove("LEVERET_USER")
+        .env_remove("LEVERET_PASSWORD")
+        .output()
+        .unwrap()
+}
+
+/// What a command prints that ends well.
+fn out(broker: &TestBroker, arguments: &[&str]) -> String {
+    let output = leveret(broker, arguments);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && errors.is_empty(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command prints, and what it complains of, if it ends with 1.
+fn refused(broker: &TestBroker, arguments: &[&str]) -> (String, String) {
+    let output = leveret(broker, arguments);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn definitions_go_from_one_broker_to_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first.json"), folder.path().join("second.json"));
+    let broker = TestBroker::start();
+    let imported = out(&broker, &["definitions", "import", EXPORTED]);
+    assert!(
+        imported.starts_with("imported ") && imported.ends_with(&format!(" from {EXPORTED}\n")),
+        "{imported}"
+    );
+    out(&broker, &["definitions", "export", text(&first)]);
+    let other = TestBroker::start();
+    out(&other, &["definitions", "import", text(&first)]);
+    out(&other, &["definitions", "export", text(&second)]);
+    assert_eq!(std::fs::read_to_string(&first).unwrap(), std::fs::read_to_string(&second).unwrap());
+    let (_, why) = refused(&broker, &["definitions", "import", "/nonexistent.json"]);
+    assert!(why.starts_with("leveret: /nonexistent.json can't be read: "), "{why}");
+    std::fs::write(&first, r#"{"queues":[{"name":"q","vhost":"none","arguments":{}}]}"#).unwrap();
+    let (_, why) = refused(&broker, &["definitions", "import", text(&first)]);
+    assert!(why.contains("queue 'q' in vhost 'none'"), "{why}");
+}
+
+#[test]
+fn a_converted_file_is_what_the_definitions_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("leveret.toml");
+    let broker = TestBroker::start();
+    out(&broker, &["definitions", "import", EXPORTED]);
+    let converted = leveret(&broker, &["definitions", "convert", EXPORTED]);
+    assert!(converted.status.success());
+    std::fs::write(&file, converted.stdout).unwrap();
+    assert!(out(&broker, &["check", text(&file)]).contains(" is fine: "));
+    let expected = format!("the broker matches {}, there is nothing to do\n", text(&file));
+    assert_eq!(out(&broker, &["apply", text(&file), "--dry-run"]), expected);
+}
+
+const FILE: &str = r#"
+[[vhosts]]
+name = "/"
+[[vhosts]]
+name = "shop"
+description = "what is sold"
+max_queues = 10
+[[users]]
+name = "app"
+password = "secret"
+tags = ["monitoring"]
+[[permissions]]
+user = "app"
+vhost = "shop"
+configure = ""
+write = ".*"
+read = ".*"
+[[policies]]
+vhost = "shop"
+name = "short"
+pattern = "^tmp"
+definition = { max-length = 10 }
+[[exchanges]]
+vhost = "shop"
+name = "events"
+type = "topic"
+[[queues]]
+vhost = "shop"
+name = "orders"
+arguments = { x-max-length = 100 }
+[[bindings]]
+vhost = "shop"
+source = "events"
+destination = "orders"
+routing_key = "order.#"
+"#;
+
+#[test]
+fn a_broker_is_made_to_match_and_messages_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leveret.toml");
+    let file = text(&path);
+    let broker = TestBroker::start();
+    std::fs::write(&path, FILE).unwrap();
+    let plan = "\
++ vhost 'shop'
++ user 'app'
++ permissions of user 'app' in vhost 'shop'
++ policy 'short' in vhost 'shop'
++ exchange 'events' in vhost 'shop'
++ queue 'orders' in vhost 'shop'
++ binding of queue 'orders' to exchange 'events' in vhost 'shop' with key 'order.#'
+";
+    let dry = out(&broker, &["apply", file, "--dry-run"]);
+    assert_eq!(dry, format!("{plan}7 would be added, 0 would be changed, 0 would be deleted\n"));
+    assert_eq!(broker.get("/api/vhosts?columns=name"), json!([{ "name": "/" }]));
+    let done = out(&broker, &["apply", file]);
+    assert_eq!(done, format!("{plan}7 added, 0 changed, 0 deleted\ndone\n"));
+    let same = format!("the broker matches {file}, there is nothing to do\n");
+    assert_eq!(out(&broker, &["apply", file]), same);
+
+    // What differs is changed; a queue with messages is left alone until they are gone.
+    broker.ask("PUT", "/api/queues/shop/more", "{}");
+    broker.ask("POST", "/api/bindings/shop/e/events/q/more", r#"{"routing_key":"more"}"#);
+    let message = r#"{"properties":{},"routing_key":"order.1","payload":"x","payload_encoding":"string"}"#;
+    assert_eq!(broker.ask("POST", "/api/exchanges/shop/events/publish", message).status, 200);
+    let other = FILE
+        .replace("x-max-length = 100", "x-max-length = 200")
+        .replace("\"topic\"", "\"fanout\"")
+        .replace("\"secret\"", "\"other\"")
+        .replace("[\"monitoring\"]", "[]")
+        .replace("max_queues = 10", "max_queues = 20")
+        .replace("max-length = 10 }", "max-length = 20 }");
+    std::fs::write(&path, &other).unwrap();
+    let (done, why) = refused(&broker, &["apply", file]);
+    assert_eq!(
+        done,
+        "\
+~ vhost 'shop': max-queues 10 -> 20
+~ user 'app': tags [\"monitoring\"] -> [], another password
+~ policy 'short' in vhost 'shop': definition {\"max-length\":10} -> {\"max-length\":20}
+~ exchange 'events' in vhost 'shop': type \"topic\" -> \"fanout\"; it is deleted and declared anew, with its bindings
+! queue 'orders' in vhost 'shop': arguments {\"x-max-length\":100,\"x-queue-type\":\"classic\"} -> \
+{\"x-max-length\":200,\"x-queue-type\":\"classic\"}; it would have to be declared anew, and it holds 1 message: consume or \
+purge first
+0 added, 4 changed, 0 deleted
+done
+"
+    );
+    assert_eq!(why, "leveret: 1 of these steps can't be done, see !\n");
+    assert_eq!(broker.get("/api/queues/shop/orders?columns=messages"), json!({ "messages": 1 }));
+    let bindings =
+        broker.get("/api/exchanges/shop/events/bindings/source?columns=destination&sort=destination");
+    assert_eq!(bindings, json!([{ "destination": "more" }, { "destination": "orders" }]));
+    let login = ["ctl", "--user", "app", "--password", "other", "ping"];
+    assert_eq!(leveret(&broker, &login).status.code(), Some(4), "its tag is gone");
+    broker.ask("DELETE", "/api/queues/shop/orders/contents", "");
+    out(&broker, &["apply", file]);
+    assert_eq!(arguments(&broker, "orders"), json!({ "x-max-length": 200 }));
+    assert_eq!(out(&broker, &["apply", file]), same);
+
+    // What the file does not have goes where that is asked for, but for messages and for who asks.
+    broker.ask("POST", "/api/exchanges/shop/events/publish", message);
+    broker.ask("PUT", "/api/vhosts/old", "");
+    broker.ask("PUT", "/api/users/old", r#"{"password":"p","tags":""}"#);
+    let (done, _) = refused(&broker, &["apply", file, "--prune"]);
+    assert_eq!(
+        done,
+        "\
+- binding of queue 'more' to exchange 'events' in vhost 'shop' with key 'more'
+! queue 'more' in vhost 'shop' can't be deleted, it holds 1 message: consume or purge first
+- user 'old'
+- vhost 'old'
+0 added, 0 changed, 3 deleted
+done
+"
+    );
+    assert_eq!(broker.get("/api/users?columns=name"), json!([{ "name": "app" }, { "name": "guest" }]));
+    broker.ask("DELETE", "/api/queues/shop/more/contents", "");
+    out(&broker, &["apply", file, "--prune"]);
+    assert_eq!(broker.get("/api/queues?columns=name"), json!([{ "name": "orders" }]));
+    assert_eq!(broker.get("/api/queues/shop/orders?columns=messages"), json!({ "messages": 1 }));
+}
+
+fn arguments(broker: &TestBroker, queue: &str) -> Value {
+    broker.get(&format!("/api/queues/shop/{queue}"))["arguments"].clone()
+}
+
+#[test]
+fn a_file_that_is_wrong_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leveret.toml");
+    let broker = TestBroker::start();
+    std::fs::write(&path, FILE.replace("x-max-length = 100", "x-max-length = -1")).unwrap();
+    let (done, why) = refused(&broker, &["apply", text(&path)]);
+    assert_eq!(done, "");
+    assert!(why.contains("queues[0]: invalid arg 'x-max-length'"), "{why}");
+    assert_eq!(broker.get("/api/vhosts?columns=name"), json!([{ "name": "/" }]));
+}
