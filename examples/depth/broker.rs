@@ -22,15 +22,15 @@ pub(crate) struct BrokerProcess {
 }
 
 impl BrokerProcess {
-    /// Starts the binary and waits until it says where it listens.
-    pub(crate) fn start(binary: &str, data: &Path) -> Result<BrokerProcess> {
+    /// Starts the binary with these variables and waits until it says where it listens.
+    pub(crate) fn start(binary: &str, data: &Path, variables: &[(&str, &str)]) -> Result<BrokerProcess> {
         let mut child = Command::new(binary)
             .arg("--data-dir")
             .arg(data)
             .env("LEVERET__LISTENERS__AMQP__BIND", "127.0.0.1:0")
             .env("LEVERET__LISTENERS__HTTP__BIND", "127.0.0.1:0")
-            .env("LEVERET__LISTENERS__HTTP__BIND", "127.0.0.1:0")
             .env("LEVERET__LISTENERS__PROMETHEUS__BIND", "127.0.0.1:0")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()?;
         let mut lines = BufReader::new(child.stdout.take().ok_or("its output is piped")?).lines();
@@ -74,11 +74,20 @@ impl BrokerProcess {
         self.status_mib("VmRSS:")
     }
 
+    #[allow(dead_code, reason = "the example scale divides by many things")]
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        self.status_kib("VmRSS:") << 10
+    }
+
     fn status_mib(&self, key: &str) -> u64 {
+        self.status_kib(key) >> 10
+    }
+
+    fn status_kib(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let kib =
             status.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.parse().ok());
-        kib.unwrap_or(0u64) >> 10
+        kib.unwrap_or(0u64)
     }
 
     /// User and system time, in the kernel's ticks of 10 ms.

@@ -49,6 +49,18 @@ impl Client {
         Ok(client)
     }
 
+    /// The socket alone, for a connection that is kept and does nothing.
+    #[allow(dead_code, reason = "the example scale has thousands")]
+    pub(crate) fn into_idle(self) -> TcpStream {
+        self.writer
+    }
+
+    /// Sends frames that nobody answers.
+    #[allow(dead_code, reason = "the example scale declares by the thousand")]
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.writer.write_all(bytes)?)
+    }
+
     /// Declares the queue; says how many messages are ready in it.
     pub(crate) fn declare(&mut self) -> Result<u64> {
         let arguments = [b"\0\0", short(QUEUE).as_slice(), b"\x02\0\0\0\0"].concat();
@@ -104,7 +116,7 @@ impl Client {
         Ok(())
     }
 
-    fn call(&mut self, channel: u16, method: (u16, u16), arguments: &[u8]) -> Result<()> {
+    pub(crate) fn call(&mut self, channel: u16, method: (u16, u16), arguments: &[u8]) -> Result<()> {
         let mut bytes = Vec::new();
         let payload = [&method.0.to_be_bytes(), &method.1.to_be_bytes(), arguments].concat();
         put_frame(&mut bytes, METHOD, channel, &payload);
@@ -112,7 +124,7 @@ impl Client {
     }
 
     /// Reads until that method comes, and returns its arguments.
-    fn expect(&mut self, method: (u16, u16)) -> Result<Vec<u8>> {
+    pub(crate) fn expect(&mut self, method: (u16, u16)) -> Result<Vec<u8>> {
         loop {
             if self.read_frame()? != METHOD {
                 continue;
@@ -218,7 +230,7 @@ impl Batch {
     }
 }
 
-fn put_frame(into: &mut Vec<u8>, kind: u8, channel: u16, payload: &[u8]) {
+pub(crate) fn put_frame(into: &mut Vec<u8>, kind: u8, channel: u16, payload: &[u8]) {
     into.push(kind);
     into.extend_from_slice(&channel.to_be_bytes());
     into.extend_from_slice(&(payload.len() as u32).to_be_bytes());
@@ -226,7 +238,7 @@ fn put_frame(into: &mut Vec<u8>, kind: u8, channel: u16, payload: &[u8]) {
     into.push(FRAME_END);
 }
 
-fn short(text: &str) -> Vec<u8> {
+pub(crate) fn short(text: &str) -> Vec<u8> {
     [&[text.len() as u8], text.as_bytes()].concat()
 }
 

@@ -55,7 +55,7 @@ fn main() -> Result<()> {
 }
 
 fn measure(binary: &str, data: &Path, load: Load) -> Result<()> {
-    let mut broker = BrokerProcess::start(binary, data)?;
+    let mut broker = BrokerProcess::start(binary, data, &[])?;
     println!("started on nothing: {}", broker.state());
     Client::connect(broker.address)?.declare()?;
     fill(&broker, load)?;
@@ -97,7 +97,7 @@ fn restart(broker: &mut BrokerProcess, binary: &str, data: &Path) -> Result<()> 
         broker.end(how)?;
         let ended = began.elapsed();
         let began = Instant::now();
-        *broker = BrokerProcess::start(binary, data)?;
+        *broker = BrokerProcess::start(binary, data, &[])?;
         let ready = Client::connect(broker.address)?.declare()?;
         println!(
             "{how:?} in {ended:.1?}, then ready with {ready} messages after {:.2?}: {}",

@@ -117,7 +117,7 @@ where
     let (mut last_written, mut last_read) = (now, now);
     // Whether the session has left frames in `input` until there is room for what they are answered with.
     let mut unhandled = false;
-    let (mut idle, mut stopping) = (false, false);
+    let (mut idle, mut stopping) = (true, false);
     let mut shutdown_begun = std::pin::pin!(shutdown.begun());
     loop {
         let had_sent_all = out.is_empty() && !writer.holds_bytes();
@@ -161,7 +161,8 @@ where
                     return Ok(());
                 }
                 last_read = clock.now();
-                idle = false;
+                // What fills a small buffer has more behind it. A login does not, nor does a consumer that acknowledges.
+                idle &= input.len() < input.capacity();
                 unhandled = session.handle_input(&mut input, last_read);
                 if read >= LARGE_TURN_BYTES {
                     make_way().await;
