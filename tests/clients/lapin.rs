@@ -509,7 +509,14 @@ async fn reconnect_and_blocked_events() -> Result<()> {
     // What asks for immediate delivery is refused with connection.close 540.
     let immediate = BasicPublishOptions { immediate: true, ..Default::default() };
     let body = b"x";
-    channel.basic_publish("".into(), queue.clone(), immediate, body, BasicProperties::default()).await?;
+    let published =
+        channel.basic_publish("".into(), queue.clone(), immediate, body, BasicProperties::default());
+    if let Err(error) = published.await {
+        assert!(
+            error.to_string().contains("immediate=true"),
+            "the refusal came before the call was done: {error}"
+        );
+    }
     loop {
         match events.next().await.expect("the connection tells what happens to it") {
             Event::Connected => break,

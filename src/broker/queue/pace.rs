@@ -9,7 +9,7 @@ use crate::message::Millis;
 
 /// A backlog up to which nobody holds back.
 const BACKLOG_MESSAGES: u64 = 8192;
-const BACKLOG_BYTES: u64 = 128 << 20;
+const BACKLOG_BYTES: u64 = 16 << 20;
 
 /// With backlogs so many times as long, the pause for each message grows no more.
 const FACTOR_MAX: u64 = 32;
