@@ -226,7 +226,7 @@ fn memory_of_1000_kib(broker: &InMemory) -> impl FnMut(&mut InMemory, u64) + use
         0 => Err(io::Error::other("no answer")),
         used_kib => Ok(used_kib << 10),
     });
-    let mut watch = MemoryWatch::new(1000 << 10, broker.amqp.broker.clone(), source);
+    let watch = MemoryWatch::new(Some(1000 << 10), broker.amqp.broker.clone(), source);
     move |broker: &mut InMemory, kib: u64| {
         used_kib.store(kib, Ordering::Relaxed);
         watch.look();

@@ -242,7 +242,8 @@ fn rabbitmqctl_prints_what_rabbitmqs_command_prints() {
         let errors = ended.errors.trim_end();
         let errors =
             errors.lines().map(|line| format!("E| {line}").trim_end().to_owned() + "\n").collect::<String>();
-        let found = format!("{}{errors}-> {}\n", ended.out, ended.code);
+        // What acts on a terminal is written as cat -v does.
+        let found = format!("{}{errors}-> {}\n", ended.out, ended.code).replace('\x1b', "^[");
         if found != expected {
             faults.push(format!("$ {line}\n{found}should be\n{expected}"));
         }
@@ -324,6 +325,85 @@ fn what_clients_have_open_is_listed_and_closed() {
         std::thread::yield_now();
     }
     assert!(gone.code == 0 || gone.errors.contains("was not closed"), "{gone:?}");
+}
+
+#[test]
+fn rabbitmqctl_writes_definitions_and_reads_them() {
+    let broker = TestBroker::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("definitions.json");
+    let file = file.to_str().unwrap();
+    out(&broker, "ctl declare queue orders");
+    let exporting = format!("Exporting definitions in JSON to a file at \"{file}\" ...\n");
+    assert_eq!(out(&broker, &format!("rabbitmqctl export_definitions {file}")), exporting);
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(written["queues"][0]["name"], "orders");
+    assert_eq!(json_of(&broker, "rabbitmqctl export_definitions - --format json"), written);
+    out(&broker, "ctl delete queue orders");
+    let importing = "Importing definitions in JSON from";
+    let done = "Successfully started definition import. This process is asynchronous and can take some time.";
+    let imported = out(&broker, &format!("rabbitmqctl import_definitions {file}"));
+    assert_eq!(imported, format!("{importing} a file at \"{file}\" ...\n{done}\n"));
+    assert_eq!(broker.get("/api/queues")[0]["name"], "orders");
+    let refused = |line: &str, input: &str, code: i32, text: &str| {
+        let ended = run_as(leveret(), &url(&broker), &format!("rabbitmqctl {line}"), input);
+        assert_eq!(ended.code, code, "{line}: {ended:?}");
+        assert!(ended.errors.contains(text), "{line}: {ended:?}");
+    };
+    refused(
+        "export_definitions /nonexistent/x.json",
+        "",
+        65,
+        "Bad argument: Directory /nonexistent does not exist",
+    );
+    refused(
+        "import_definitions /nonexistent.json",
+        "",
+        65,
+        "Bad argument: File /nonexistent.json does not exist",
+    );
+    refused("export_definitions - --format erlang", "", 65, "Bad argument: Format should be json");
+    refused("import_definitions", "{bad", 65, "Error:\nFailed to deserialise input (format: JSON)");
+    refused("import_definitions -", "{\"users\":[{\"name\":\"x\"}]}", 69, "Error:\n");
+}
+
+#[test]
+fn rabbitmqctl_tells_of_the_cluster_and_sets_its_memory_limit() {
+    let broker = TestBroker::start();
+    let node = broker.get("/api/overview")["node"].as_str().unwrap().to_owned();
+    let status = out(&broker, "rabbitmqctl cluster_status");
+    assert!(
+        status.starts_with(&format!("Cluster status of node {node} ...\nBasics\n\nCluster name: ")),
+        "{status}"
+    );
+    assert!(
+        status.contains(&format!("\n\nRunning Nodes\n\n{node}\n\nVersions\n\n{node}: RabbitMQ ")),
+        "{status}"
+    );
+    assert!(
+        status.contains("\n\nAlarms\n\n(none)\n\nNetwork Partitions\n\n(none)\n\nListeners\n\nNode: "),
+        "{status}"
+    );
+    assert!(status.ends_with("Flag: virtual_host_metadata, state: enabled\n"), "{status}");
+    assert_eq!(
+        out(&broker, "rabbitmqctl set_vm_memory_high_watermark absolute 1kB"),
+        format!("Setting memory threshold on {node} to 1kB bytes ...\n")
+    );
+    assert_eq!(broker.get("/api/memory-limit"), json!({ "bytes": 1000 }));
+    assert_eq!(broker.get("/api/nodes")[0]["mem_limit"], 1000);
+    let status = json_of(&broker, "rabbitmqctl cluster_status --formatter json");
+    assert_eq!(status["alarms"], json!([{ "node": node, "resource": "memory", "type": "resource_limit" }]));
+    assert_eq!(status["running_nodes"], json!([node]));
+    let alarm = format!("\n\nAlarms\n\nMemory alarm on node {node}\n\n");
+    assert!(out(&broker, "rabbitmqctl status").contains(&alarm));
+    assert_eq!(
+        out(&broker, "rabbitmqctl set_vm_memory_high_watermark 0.9"),
+        format!("Setting memory threshold on {node} to 0.9 ...\n")
+    );
+    assert_eq!(broker.get("/api/nodes")[0]["mem_alarm"], false);
+    for body in ["{}", r#"{"bytes":-1}"#, r#"{"fraction":1.5}"#, r#"{"fraction":0.5,"bytes":1}"#] {
+        assert_eq!(broker.put("/api/memory-limit", body).status, 400, "{body}");
+    }
 }
 
 #[test]

@@ -187,7 +187,8 @@ impl Metrics {
     pub(super) fn put_node_limits(&self, out: &mut Exposition) {
         let process = Process::look();
         let settings = &self.settings;
-        let memory_limit = settings.memory_limit_bytes.unwrap_or(process.machine_bytes);
+        let memory_limit =
+            settings.memory.as_ref().and_then(|watch| watch.limit_bytes()).unwrap_or(process.machine_bytes);
         for (name, help, value) in [
             ("process_max_fds", "Open file descriptors limit", process.open_files_max),
             ("process_max_tcp_sockets", "Open TCP sockets limit", process.open_files_max),

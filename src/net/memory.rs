@@ -5,6 +5,7 @@
 use super::disk::Size;
 use crate::broker::Broker;
 use crate::broker::alarms::Alarm;
+use parking_lot::Mutex;
 use std::fs;
 use std::io;
 use std::sync::Arc;
@@ -26,8 +27,13 @@ const MARGIN: u64 = 20;
 /// Where the memory that the process takes is read from, in bytes.
 pub type MemorySource = Box<dyn FnMut() -> io::Result<u64> + Send>;
 
-/// See the module.
-pub struct MemoryWatch {
+/// See the module. The limit can be changed while it runs.
+pub struct MemoryWatch(Mutex<State>);
+
+/// The limit of a broker that may take any memory.
+const ANY: u64 = u64::MAX;
+
+struct State {
     limit_bytes: u64,
     broker: Arc<Broker>,
     source: MemorySource,
@@ -39,21 +45,47 @@ pub struct MemoryWatch {
 }
 
 impl MemoryWatch {
-    /// A watch on what `source` says; [`resident_bytes`] is this process. Above `limit_bytes` the alarm goes up.
-    pub fn new(limit_bytes: u64, broker: Arc<Broker>, source: MemorySource) -> MemoryWatch {
-        MemoryWatch {
-            limit_bytes,
+    /// A watch on what `source` says; [`resident_bytes`] is this process. Above `limit_bytes` the alarm goes up; without, never.
+    pub fn new(limit_bytes: Option<u64>, broker: Arc<Broker>, source: MemorySource) -> MemoryWatch {
+        MemoryWatch(Mutex::new(State {
+            limit_bytes: limit_bytes.unwrap_or(ANY),
             broker,
             source,
             peak_bytes: 0,
             rest_bytes: 0,
             is_low: false,
             is_blind: false,
-        }
+        }))
+    }
+
+    /// What the process may take, in bytes; `None` is any.
+    pub fn limit_bytes(&self) -> Option<u64> {
+        Some(self.0.lock().limit_bytes).filter(|bytes| *bytes != ANY)
+    }
+
+    /// Sets what the process may take, in bytes, and looks at once: when this returns, the alarm is up or not as the new limit
+    /// wants it.
+    pub fn set_limit(&self, limit_bytes: Option<u64>) {
+        let mut state = self.0.lock();
+        state.limit_bytes = limit_bytes.unwrap_or(ANY);
+        state.look();
     }
 
     /// Looks now, raises or clears the alarm, and says when to look again.
-    pub fn look(&mut self) -> Duration {
+    pub fn look(&self) -> Duration {
+        self.0.lock().look()
+    }
+
+    /// Looks again and again, forever.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            sleep(self.look()).await;
+        }
+    }
+}
+
+impl State {
+    fn look(&mut self) -> Duration {
         match (self.source)() {
             Ok(resident_bytes) => {
                 self.is_blind = false;
@@ -68,13 +100,6 @@ impl MemoryWatch {
                 }
                 PAUSE_MAX
             }
-        }
-    }
-
-    /// Looks again and again, forever.
-    pub async fn run(mut self) {
-        loop {
-            sleep(self.look()).await;
         }
     }
 
@@ -119,7 +144,7 @@ impl MemoryWatch {
 
 impl std::fmt::Debug for MemoryWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryWatch").field("limit_bytes", &self.limit_bytes).finish_non_exhaustive()
+        f.debug_struct("MemoryWatch").field("limit_bytes", &self.limit_bytes()).finish_non_exhaustive()
     }
 }
 
