@@ -116,6 +116,66 @@ fn arguments_of(broker: &TestBroker, queue: &str) -> String {
 }
 
 #[test]
+fn messages_are_published_looked_at_and_taken() {
+    let broker = TestBroker::start();
+    out(&broker, "ctl declare queue orders");
+    let to_queue = "the default exchange in vhost '/' with key 'orders'\n";
+    assert_eq!(out(&broker, "ctl publish -k orders 'first one'"), format!("published to {to_queue}"));
+    let second =
+        "ctl publish -x amq.direct -k a - --transient --property content_type=text/plain --header retry=3";
+    let refused = run_as(leveret(), &url(&broker), second, "second");
+    let nowhere =
+        "leveret: the message reached no queue from exchange 'amq.direct' in vhost '/' with key 'a'";
+    assert!(refused.code == 1 && refused.errors.starts_with(nowhere), "{refused:?}");
+    out(&broker, "ctl declare binding amq.direct orders -k a");
+    assert_eq!(run_as(leveret(), &url(&broker), second, "second").code, 0);
+
+    for _ in 0..2 {
+        let looked = json_of(&broker, "ctl get orders --count 1000 --json");
+        assert_eq!(looked.as_array().unwrap().len(), 2, "looking takes nothing: {looked}");
+        assert_eq!(looked[0]["payload"], "first one");
+        assert_eq!(looked[0]["properties"], json!({ "delivery_mode": 2 }));
+        assert_eq!(looked[0]["redelivered"], false);
+        let properties =
+            json!({ "delivery_mode": 1, "content_type": "text/plain", "headers": { "retry": 3 } });
+        assert_eq!(looked[1]["properties"], properties);
+    }
+    assert_eq!(out(&broker, "ctl get orders --payload --count 2"), "first onesecond");
+    let table = out(&broker, "ctl get orders --take");
+    assert!(table.starts_with("exchange  routing_key  redelivered  payload_bytes  properties"), "{table}");
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert_eq!(out(&broker, "ctl get orders --take --payload"), "second");
+    assert_eq!(out(&broker, "ctl get orders --take"), "queue 'orders' in vhost '/' is empty\n");
+    let ended = run(&broker, "ctl get nowhere");
+    assert!(
+        ended.code == 1 && ended.errors.contains("queue 'nowhere' in vhost '/' can't be looked into"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn one_thing_is_shown_with_its_fields() {
+    let broker = TestBroker::start();
+    out(&broker, "ctl declare queue orders --argument x-max-length=5");
+    let shown = out(&broker, "ctl show queue orders");
+    let value = |name: &str| {
+        let line = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {shown}")).trim_start()
+    };
+    assert_eq!((value("name"), value("arguments.x-max-length"), value("messages")), ("orders", "5", "0"));
+    let shown = json_of(&broker, "ctl show queue orders --json");
+    assert_eq!(shown["arguments"], json!({ "x-max-length": 5 }));
+    assert!(out(&broker, "ctl show user guest").contains("administrator"));
+    assert!(out(&broker, "ctl show exchange amq.topic").contains("topic"));
+    assert!(out(&broker, "ctl show vhost /").contains("name"));
+    let ended = run(&broker, "ctl show queue none");
+    assert!(
+        ended.code == 1 && ended.errors.contains("leveret ctl list queues shows what is there"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn users_vhosts_and_policies_are_managed() {
     let broker = TestBroker::start();
     let added = run_as(leveret(), &url(&broker), "ctl user add app --tags monitoring", "secret\n");
@@ -222,7 +282,11 @@ fn shells_get_their_completions() {
     {
         let ended = run_as(leveret(), "", &format!("completions {shell}"), "");
         assert!(
-            ended.code == 0 && ended.out.contains(text) && ended.out.contains("close-connection"),
+            ended.code == 0
+                && ended.out.contains(text)
+                && ["close-connection", "publish", "payload", "show"]
+                    .iter()
+                    .all(|word| ended.out.contains(word)),
             "{shell}"
         );
     }
