@@ -127,8 +127,13 @@ impl Server {
                 ..management_settings(config)
             },
         );
-        let metrics_settings =
-            MetricsSettings { memory: Some(memory_watch.clone()), ..metrics_settings(config) };
+        let shows_certificate = listeners.facts()?.into_iter().filter(ListenerFacts::speaks_tls);
+        let metrics_settings = MetricsSettings {
+            memory: Some(memory_watch.clone()),
+            tls: tls.clone(),
+            tls_listeners: shows_certificate.map(|facts| (facts.protocol, facts.address.port())).collect(),
+            ..metrics_settings(config)
+        };
         let metrics = Metrics::new(broker.clone(), clock.clone(), commits.clone(), metrics_settings);
         let store_failed = Arc::new(AtomicBool::new(false));
         let (failed, stop) = (store_failed.clone(), shutdown.clone());
@@ -202,7 +207,8 @@ impl Server {
         let memory_watch = tokio::spawn(self.memory_watch.run());
         let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
         let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
-        let tls_watch = self.tls.map(|tls| tokio::spawn(tls.watch(self.shutdown.clone())));
+        let tls_watch =
+            self.tls.map(|tls| tokio::spawn(tls.watch(self.clock.clone(), self.shutdown.clone())));
         self.listeners.run(&self.management, &self.metrics, &self.shutdown).await;
         tls_watch.inspect(tokio::task::JoinHandle::abort);
         timer.abort();
@@ -382,7 +388,7 @@ fn metrics_settings(config: &Config) -> MetricsSettings {
         version: config.server.version.clone(),
         data_dir: (config.store.engine == Engine::Sled).then(|| config.data_dir.clone()),
         disk_free_limit_bytes: config.limits.disk_free_bytes,
-        memory: None,
+        ..MetricsSettings::default()
     }
 }
 

@@ -16,8 +16,8 @@ use crate::broker::Broker;
 use crate::broker::stats::MessageStats;
 use crate::clock::Clock;
 use crate::message::Millis;
-use crate::net::MemoryWatch;
 use crate::net::commits::CommitStats;
+use crate::net::{MemoryWatch, Tls};
 use axum::Router;
 use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
@@ -48,6 +48,10 @@ pub struct MetricsSettings {
     pub disk_free_limit_bytes: Option<u64>,
     /// What knows how much memory the broker may take.
     pub memory: Option<Arc<MemoryWatch>>,
+    /// The certificate, if there is one.
+    pub tls: Option<Arc<Tls>>,
+    /// Protocol and port of what shows it.
+    pub tls_listeners: Vec<(&'static str, u16)>,
 }
 
 /// The metrics of a broker, apart from their sockets.
@@ -188,6 +192,7 @@ impl Metrics {
         put(&mut out, view, objects::QUEUE_AGES, &objects.queues);
         put(&mut out, view, objects::EXCHANGES, &objects.exchanges);
         self.put_commits(&mut out);
+        self.put_certificate(&mut out);
         out.into_text()
     }
 
