@@ -32,6 +32,7 @@ mod parameters;
 mod permissions;
 mod policies;
 mod queues;
+mod ranges;
 mod redrive;
 mod request;
 mod routes;

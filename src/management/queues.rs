@@ -4,6 +4,7 @@ use super::answer::{Answer, ApiError};
 use super::connections::details;
 use super::consumers::consumers_of;
 use super::list::{Listed, list, one};
+use super::ranges::{Range, put_samples};
 use super::request::Request;
 use super::routes::{Needs, Route};
 use super::stats::{StatsOf, iso8601, message_stats, put_lengths, stat_at};
@@ -82,6 +83,7 @@ pub(super) fn sorted(vhost: &VirtualHost) -> Vec<Arc<QueueHandle>> {
 struct Row<'a> {
     queue: Arc<QueueHandle>,
     request: &'a Request,
+    range: Option<Range>,
 }
 
 impl Listed for Row<'_> {
@@ -90,7 +92,7 @@ impl Listed for Row<'_> {
     }
 
     fn render(&self) -> Value {
-        Value::Object(render(&self.queue, self.request))
+        Value::Object(render(&self.queue, self.request, self.range))
     }
 
     fn sort_key(&self, path: &str) -> Value {
@@ -120,14 +122,15 @@ impl Listed for Row<'_> {
 }
 
 fn queues(request: &Request) -> Result<Answer, ApiError> {
+    let range = Range::of(request)?;
     let vhosts = request.vhosts()?;
-    let found = vhosts.iter().flat_map(|vhost| sorted(vhost)).map(|queue| Row { queue, request });
+    let found = vhosts.iter().flat_map(|vhost| sorted(vhost)).map(|queue| Row { queue, request, range });
     list(found.collect(), request)
 }
 
 fn queue(request: &Request) -> Result<Answer, ApiError> {
     let (_, queue) = find(request)?;
-    let mut fields = render(&queue, request);
+    let mut fields = render(&queue, request, Range::of(request)?);
     fields.insert("consumer_details".to_owned(), consumers_of(request, &queue).into());
     fields.insert("deliveries".to_owned(), json!([]));
     fields.insert("incoming".to_owned(), json!([]));
@@ -172,7 +175,7 @@ fn put_members(put: &mut impl FnMut(&str, Value), definition: &QueueDefinition, 
     }
 }
 
-fn render(queue: &QueueHandle, request: &Request) -> Map<String, Value> {
+fn render(queue: &QueueHandle, request: &Request, range: Option<Range>) -> Map<String, Value> {
     if request.query_flag("disable_stats") {
         return render_without_stats(queue, request);
     }
@@ -204,6 +207,9 @@ fn render(queue: &QueueHandle, request: &Request) -> Map<String, Value> {
     put("type", definition.queue_type.name().into());
     put("vhost", (*definition.vhost).into());
     put_lengths(&mut fields, state.ready, state.unacked, &state.samples);
+    if let Some(range) = range {
+        put_samples(&mut fields, range, queue.lock().lengths());
+    }
     let rate = |count: &dyn Fn(&_) -> u64| state.samples.rate(|sample| count(&sample.stats));
     if let Some(stats) = message_stats(StatsOf::Queue, &state.stats, rate) {
         fields.insert("message_stats".to_owned(), stats);

@@ -11,7 +11,7 @@ pub(super) fn put_rated(fields: &mut Map<String, Value>, name: &str, count: u64,
 }
 
 /// Rates have three decimals; more would pretend to know more.
-fn rounded(rate: f64) -> f64 {
+pub(super) fn rounded(rate: f64) -> f64 {
     (rate * 1000.0).round() / 1000.0
 }
 

@@ -28,6 +28,7 @@ pub use ready::PageRequest;
 use super::Shared;
 use super::delivery::{Entry, Outgoing};
 use super::error::BrokerError;
+use super::lengths::Lengths;
 use super::policy::Applied;
 use super::stats::{MessageStats, QueueSample, Samples};
 use super::turn::{Effect, Turn};
@@ -65,6 +66,7 @@ pub struct Queue {
     closed: bool,
     stats: MessageStats,
     samples: Samples<QueueSample>,
+    lengths: Lengths,
 }
 
 /// Counts of a queue.
@@ -116,6 +118,7 @@ impl Queue {
             closed: false,
             stats: MessageStats::default(),
             samples: Samples::default(),
+            lengths: Lengths::default(),
         };
         queue.ask_for_wake(turn);
         queue

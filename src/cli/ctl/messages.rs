@@ -106,7 +106,7 @@ impl Publish {
 #[command(after_help = "Examples:
   leveret ctl get orders                           the first message, which stays as it is
   leveret ctl get orders --count 10 --json
-  leveret ctl get orders --take --payload > body   takes it out of the queue")]
+  leveret ctl get orders --take --payload          its body alone; it is out of the queue then")]
 pub(super) struct Get {
     /// The queue
     queue: String,
