@@ -1,6 +1,6 @@
 //! Counters and rates as RabbitMQ writes them: each number with its `_details`.
 
-use crate::broker::stats::{Churn, ExchangeStats, MessageStats, QueueSample, Samples, TotalSample};
+use crate::broker::stats::{Churn, ExchangeStats, MessageStats, Samples, TotalSample};
 use crate::message::Millis;
 use serde_json::{Map, Value, json};
 
@@ -24,6 +24,15 @@ pub(super) enum StatsOf {
     Clients,
 }
 
+impl StatsOf {
+    /// Whether a count is told of.
+    fn counts(self, name: &str) -> bool {
+        let is_of_clients = matches!(name, "confirm" | "return_unroutable" | "drop_unroutable");
+        let is_told_elsewhere = name.starts_with("dead_") || matches!(name, "publish_confirm" | "routed");
+        !is_told_elsewhere && !(self == StatsOf::Queue && is_of_clients)
+    }
+}
+
 /// `message_stats`; nothing at all where nothing was ever done.
 pub(super) fn message_stats(
     of: StatsOf,
@@ -35,11 +44,7 @@ pub(super) fn message_stats(
     }
     let mut fields = Map::new();
     for (index, (name, count)) in stats.each().enumerate() {
-        let is_of_clients = matches!(name, "confirm" | "return_unroutable" | "drop_unroutable");
-        if name.starts_with("dead_")
-            || matches!(name, "publish_confirm" | "routed")
-            || (of == StatsOf::Queue && is_of_clients)
-        {
+        if !of.counts(name) {
             continue;
         }
         let rate = rate(&|stats| stats.each().nth(index).map_or(0, |(_, count)| count));
@@ -52,17 +57,21 @@ pub(super) fn message_stats(
 /// What one path of `message_stats` leads to, such as `message_stats.publish_details.rate`, without all the others.
 pub(super) fn stat_at(
     path: &str,
+    of: StatsOf,
     stats: &MessageStats,
     rate: impl Fn(&dyn Fn(&MessageStats) -> u64) -> f64,
 ) -> Option<Value> {
     let path = path.strip_prefix("message_stats.")?;
     let (name, is_rate) = path.strip_suffix("_details.rate").map_or((path, false), |name| (name, true));
+    if !of.counts(name) {
+        return None;
+    }
     let count = |stats: &MessageStats| match name {
         "deliver_get" => Some(stats.deliver_get()),
         _ => stats.each().find(|(known, _)| *known == name).map(|(_, count)| count),
     };
     let counted = count(stats)?;
-    Some(if is_rate { rate(&|stats| count(stats).unwrap_or(0)).into() } else { counted.into() })
+    Some(if is_rate { rounded(rate(&|stats| count(stats).unwrap_or(0))).into() } else { counted.into() })
 }
 
 /// `message_stats` of a vhost or of the whole broker.
@@ -71,28 +80,18 @@ pub(super) fn total_stats(stats: &MessageStats, samples: &Samples<TotalSample>) 
     rated.unwrap_or_else(|| json!({}))
 }
 
-/// `messages`, `messages_ready` and `messages_unacknowledged` of several queues.
-pub(super) fn put_totals(
+/// `messages`, `messages_ready` and `messages_unacknowledged` of one queue or several; `lengths` takes ready and unacked ones out
+/// of a sample.
+pub(super) fn put_lengths<T: Copy>(
     fields: &mut Map<String, Value>,
-    ready: u64,
-    unacked: u64,
-    samples: &Samples<TotalSample>,
+    (ready, unacked): (u64, u64),
+    samples: &Samples<T>,
+    lengths: impl Fn(&T) -> (u64, u64),
 ) {
-    put_rated(fields, "messages", ready + unacked, samples.rate(|sample| sample.ready + sample.unacked));
-    put_rated(fields, "messages_ready", ready, samples.rate(|sample| sample.ready));
-    put_rated(fields, "messages_unacknowledged", unacked, samples.rate(|sample| sample.unacked));
-}
-
-/// The same of one queue.
-pub(super) fn put_lengths(
-    fields: &mut Map<String, Value>,
-    ready: u64,
-    unacked: u64,
-    samples: &Samples<QueueSample>,
-) {
-    put_rated(fields, "messages", ready + unacked, samples.rate(|sample| sample.ready + sample.unacked));
-    put_rated(fields, "messages_ready", ready, samples.rate(|sample| sample.ready));
-    put_rated(fields, "messages_unacknowledged", unacked, samples.rate(|sample| sample.unacked));
+    let rate = |count: fn((u64, u64)) -> u64| samples.rate(|sample| count(lengths(sample)));
+    put_rated(fields, "messages", ready + unacked, rate(|(ready, unacked)| ready + unacked));
+    put_rated(fields, "messages_ready", ready, rate(|(ready, _)| ready));
+    put_rated(fields, "messages_unacknowledged", unacked, rate(|(_, unacked)| unacked));
 }
 
 /// `churn_rates`.
@@ -161,7 +160,7 @@ mod tests {
         let shown = message_stats(StatsOf::Queue, &stats, |count| count(&stats) as f64).unwrap();
         assert_eq!(shown["deliver_get"], json!(2));
         assert_eq!(shown["ack_details"], json!({ "rate": 1.0 }));
-        let at = |path: &str| stat_at(path, &stats, |count| count(&stats) as f64);
+        let at = |path: &str| stat_at(path, StatsOf::Queue, &stats, |count| count(&stats) as f64);
         assert_eq!(at("message_stats.deliver_get_details.rate"), Some(json!(2.0)));
         assert_eq!(
             (at("message_stats.ack"), at("message_stats.none"), at("name")),

@@ -6,7 +6,7 @@ use super::permissions::{permission_json, topic_permission_json};
 use super::ranges::{Range, put_samples};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::stats::{put_totals, total_stats};
+use super::stats::{put_lengths, total_stats};
 use super::users::tags;
 use crate::broker::administration::Put;
 use crate::broker::permissions::Patterns;
@@ -101,7 +101,7 @@ fn put_messages(
     }
     let samples = vhost.samples();
     if !queues.is_empty() {
-        put_totals(fields, ready, unacked, &samples);
+        put_lengths(fields, (ready, unacked), &samples, |sample| (sample.ready, sample.unacked));
         if let Some(range) = range {
             put_samples(fields, range, &vhost.lengths());
         }

@@ -149,6 +149,11 @@ impl Queue {
         }
     }
 
+    /// How it stood when samples were taken.
+    pub fn samples(&self) -> &Samples<QueueSample> {
+        &self.samples
+    }
+
     /// How many messages it had.
     pub fn lengths(&self) -> &Lengths {
         &self.lengths
