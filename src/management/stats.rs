@@ -29,7 +29,7 @@ impl StatsOf {
     fn counts(self, name: &str) -> bool {
         let is_of_clients = matches!(name, "confirm" | "return_unroutable" | "drop_unroutable");
         let is_told_elsewhere = name.starts_with("dead_") || matches!(name, "publish_confirm" | "routed");
-        !is_told_elsewhere && !(self == StatsOf::Queue && is_of_clients)
+        !(is_told_elsewhere || self == StatsOf::Queue && is_of_clients)
     }
 }
 

@@ -31,6 +31,10 @@ fn what_is_not_there_is_said_as_rabbitmq_says_it() {
         assert_eq!(answered.status, 404, "{path}");
         assert_eq!(answered.json(), json!({ "error": "Object Not Found", "reason": "Not Found" }));
     }
+    for path in ["/api/queues/%2F/%FF", "/api/queues/%FF", "/api/users/%C3"] {
+        let answered = broker.ask("GET", path, "");
+        assert_eq!((answered.status, answered.body.contains("Object Not Found")), (404, true), "{path}");
+    }
     let wrong = broker.ask("DELETE", "/api/overview", "");
     assert_eq!((wrong.status, wrong.header("allow")), (405, Some("HEAD, GET, OPTIONS")));
     let options = broker.ask("OPTIONS", "/api/overview", "");
