@@ -24,6 +24,9 @@ const GROWN_BYTES_PER_MS: u64 = (1 << 30) / 1000;
 /// The alarm is cleared when the process is below the limit by this part of it, so that it does not come and go.
 const MARGIN: u64 = 20;
 
+/// How much of what was kept is taken to be in use again, for each byte that the process grows beyond what it was.
+const GROWTH_WEIGHT: u64 = 4;
+
 /// Where the memory that the process takes is read from, in bytes.
 pub type MemorySource = Box<dyn FnMut() -> io::Result<u64> + Send>;
 
@@ -105,12 +108,15 @@ impl State {
 
     /// What is in use of what the process takes. What messages give back the allocator may keep for the next ones, and to the
     /// system the process is as large as before: publishers would wait for what never comes. When the process was largest,
-    /// next to nothing of it was kept so.
+    /// next to nothing of it was kept so, unless messages had gone just before: then it grows a little, although much is kept,
+    /// since what is kept does not fit every need. Only as it goes on growing is it taken to be in use.
     fn in_use(&mut self, resident_bytes: u64) -> u64 {
         let ready_bytes = self.broker.ready_bytes();
         if resident_bytes > self.peak_bytes {
+            let grown_bytes = resident_bytes - self.peak_bytes;
             self.peak_bytes = resident_bytes;
-            self.rest_bytes = resident_bytes.saturating_sub(ready_bytes);
+            let likely_bytes = self.rest_bytes.saturating_add(grown_bytes.saturating_mul(GROWTH_WEIGHT));
+            self.rest_bytes = resident_bytes.saturating_sub(ready_bytes).min(likely_bytes);
         }
         resident_bytes.min(self.rest_bytes.saturating_add(ready_bytes))
     }
