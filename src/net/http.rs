@@ -1,7 +1,7 @@
 //! Sockets that speak HTTP, plain or over TLS. What is answered is somebody else's.
 
 use super::Shutdown;
-use super::tls::Tls;
+use super::tls::{Tls, plain_reason};
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
@@ -127,7 +127,9 @@ async fn serve(connection: Connection, peer: SocketAddr, router: Router, shutdow
 async fn greet(tls: Arc<Tls>, stream: TcpStream, peer: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
     let greeted = tokio::time::timeout(TLS_PATIENCE, tls.accept_anybody(stream)).await;
     let greeted = greeted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    greeted.inspect_err(|error| tracing::warn!("an HTTP connection from {peer} refused: TLS: {error}"))
+    greeted.inspect_err(|error| {
+        tracing::warn!("an HTTP connection from {peer} refused: TLS: {}", plain_reason(error));
+    })
 }
 
 /// Who is at the other end.

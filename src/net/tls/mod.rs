@@ -1,8 +1,10 @@
 //! TLS: the certificate files in a form that connections can be accepted with, and read again when they change.
 
 mod certificate;
+mod reason;
 mod stream;
 
+pub(super) use reason::plain_reason;
 pub(super) use stream::{SharedTcp, split};
 
 use super::Shutdown;
