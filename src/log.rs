@@ -44,6 +44,28 @@ pub fn start(log: &Log) -> Result<(), TryInitError> {
     Ok(())
 }
 
+/// Makes a panic one line of the log, where an operator looks for faults; with a backtrace when RUST_BACKTRACE asks for it.
+/// Nothing is said while `is_taken`, asked on the thread that panics, tells that it becomes an error.
+pub fn report_panics(is_taken: fn() -> bool) {
+    std::panic::set_hook(Box::new(move |panic| {
+        if is_taken() {
+            return;
+        }
+        let text = panic.payload_as_str().unwrap_or("without a word").replace('\n', " ");
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current();
+        let backtrace = std::backtrace::Backtrace::capture();
+        let backtrace = match backtrace.status() {
+            std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
+            _ => String::new(),
+        };
+        tracing::error!(
+            "thread {} panicked: {text} ({place}). This is a fault of the broker's: please report it{backtrace}",
+            thread.name().unwrap_or("without a name")
+        );
+    }));
+}
+
 /// The level, or levels by target; `None` when the log is not ours.
 pub fn level() -> Option<String> {
     CONTROL.get().map(|control| control.level.lock().clone())

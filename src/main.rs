@@ -179,6 +179,7 @@ fn serve(config: &Config) -> ExitCode {
         eprintln!("leveret: {error}");
         return ExitCode::FAILURE;
     }
+    leveret::log::report_panics(leveret::store::takes_panics);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

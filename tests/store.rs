@@ -152,6 +152,32 @@ fn what_is_in_the_log_and_what_is_in_the_database_are_one() {
     assert_eq!(append(&store, b"eight"), Lsn(8));
 }
 
+/// sled's own threads may still hold its file for a moment after it was closed.
+#[test]
+fn a_database_that_is_still_held_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sled(folder.path());
+    append(&*store, b"one");
+    drop(store);
+    let path = folder.path().join("db-1/db");
+    let holder = std::fs::File::open(&path).unwrap();
+    holder.lock().unwrap();
+    let handles = || {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap();
+        all.filter(|entry| std::fs::read_link(entry.as_ref().unwrap().path()).is_ok_and(|to| to == path))
+            .count()
+    };
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| scan(&*sled(folder.path())));
+        while handles() < 2 && !opening.is_finished() {
+            std::thread::yield_now();
+        }
+        holder.unlock().unwrap();
+        assert_eq!(opening.join().unwrap(), [(1, Bytes::from_static(b"one"))]);
+    });
+    assert!(!folder.path().join("db-2").exists(), "it was taken for damaged");
+}
+
 #[test]
 fn what_a_checkpoint_that_was_cut_short_left_twice_is_discarded_twice() {
     let folder = tempfile::tempdir().unwrap();

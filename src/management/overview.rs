@@ -45,7 +45,8 @@ fn overview(request: &Request) -> Result<Answer, ApiError> {
     let samples = management.broker.samples();
     let totals = Totals::of(request)?;
     let mut queue_totals = Map::new();
-    stats::put_totals(&mut queue_totals, totals.total.ready, totals.total.unacked, &samples);
+    let lengths = (totals.total.ready, totals.total.unacked);
+    stats::put_lengths(&mut queue_totals, lengths, &samples, |sample| (sample.ready, sample.unacked));
     let connections = visible(request);
     one(
         json!({

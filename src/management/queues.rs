@@ -203,7 +203,9 @@ fn render(queue: &QueueHandle, request: &Request) -> Map<String, Value> {
     put("state", "running".into());
     put("type", definition.queue_type.name().into());
     put("vhost", (*definition.vhost).into());
-    put_lengths(&mut fields, state.ready, state.unacked, &state.samples);
+    put_lengths(&mut fields, (state.ready, state.unacked), &state.samples, |sample| {
+        (sample.ready, sample.unacked)
+    });
     let rate = |count: &dyn Fn(&_) -> u64| state.samples.rate(|sample| count(&sample.stats));
     if let Some(stats) = message_stats(StatsOf::Queue, &state.stats, rate) {
         fields.insert("message_stats".to_owned(), stats);

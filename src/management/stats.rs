@@ -1,6 +1,6 @@
 //! Counters and rates as RabbitMQ writes them: each number with its `_details`.
 
-use crate::broker::stats::{Churn, ExchangeStats, MessageStats, QueueSample, Samples, TotalSample};
+use crate::broker::stats::{Churn, ExchangeStats, MessageStats, Samples, TotalSample};
 use crate::message::Millis;
 use serde_json::{Map, Value, json};
 
@@ -71,28 +71,18 @@ pub(super) fn total_stats(stats: &MessageStats, samples: &Samples<TotalSample>) 
     rated.unwrap_or_else(|| json!({}))
 }
 
-/// `messages`, `messages_ready` and `messages_unacknowledged` of several queues.
-pub(super) fn put_totals(
+/// `messages`, `messages_ready` and `messages_unacknowledged` of one queue or several; `lengths` takes ready and unacked ones out
+/// of a sample.
+pub(super) fn put_lengths<T: Copy>(
     fields: &mut Map<String, Value>,
-    ready: u64,
-    unacked: u64,
-    samples: &Samples<TotalSample>,
+    (ready, unacked): (u64, u64),
+    samples: &Samples<T>,
+    lengths: impl Fn(&T) -> (u64, u64),
 ) {
-    put_rated(fields, "messages", ready + unacked, samples.rate(|sample| sample.ready + sample.unacked));
-    put_rated(fields, "messages_ready", ready, samples.rate(|sample| sample.ready));
-    put_rated(fields, "messages_unacknowledged", unacked, samples.rate(|sample| sample.unacked));
-}
-
-/// The same of one queue.
-pub(super) fn put_lengths(
-    fields: &mut Map<String, Value>,
-    ready: u64,
-    unacked: u64,
-    samples: &Samples<QueueSample>,
-) {
-    put_rated(fields, "messages", ready + unacked, samples.rate(|sample| sample.ready + sample.unacked));
-    put_rated(fields, "messages_ready", ready, samples.rate(|sample| sample.ready));
-    put_rated(fields, "messages_unacknowledged", unacked, samples.rate(|sample| sample.unacked));
+    let rate = |count: fn((u64, u64)) -> u64| samples.rate(|sample| count(lengths(sample)));
+    put_rated(fields, "messages", ready + unacked, rate(|(ready, unacked)| ready + unacked));
+    put_rated(fields, "messages_ready", ready, rate(|(ready, _)| ready));
+    put_rated(fields, "messages_unacknowledged", unacked, rate(|(_, unacked)| unacked));
 }
 
 /// `churn_rates`.

@@ -5,7 +5,7 @@ use super::list::{Listed, list, one};
 use super::permissions::{permission_json, topic_permission_json};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::stats::{put_totals, total_stats};
+use super::stats::{put_lengths, total_stats};
 use super::users::tags;
 use crate::broker::administration::Put;
 use crate::broker::permissions::Patterns;
@@ -94,7 +94,7 @@ fn put_messages(fields: &mut Map<String, Value>, vhost: &VirtualHost, stats: &Me
     }
     let samples = vhost.samples();
     if !queues.is_empty() {
-        put_totals(fields, ready, unacked, &samples);
+        put_lengths(fields, (ready, unacked), &samples, |sample| (sample.ready, sample.unacked));
     }
     if *stats != MessageStats::default() {
         fields.insert("message_stats".to_owned(), total_stats(stats, &samples));

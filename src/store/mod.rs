@@ -13,7 +13,7 @@ mod salvage;
 mod sled;
 mod wal;
 
-pub use self::sled::SledStore;
+pub use self::sled::{SledStore, takes_panics};
 pub use faulty::{Faults, FaultyStore};
 pub use journal::{
     BackupContents, Changes, DurableWaiter, Journal, JournalOptions, Loss, Recovered, RecoveredQueue,

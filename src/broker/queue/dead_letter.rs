@@ -2,6 +2,7 @@
 
 use super::{QueueDefinition, QueueSettings};
 use crate::broker::delivery::Entry;
+use crate::broker::turn::{Effect, Turn};
 use crate::message::{FieldTable, Message, Millis, Value};
 use std::sync::Arc;
 
@@ -181,4 +182,20 @@ fn is_row(row: &Value, queue: &str, reason: Option<DeathReason>) -> bool {
 
 fn is_rejected(row: &Value) -> bool {
     matches!(row, Value::Table(row) if row.field("reason").and_then(Value::as_str) == Some("rejected"))
+}
+
+/// A message is dead: it goes to the dead-letter exchange, or is gone where there is none.
+pub(super) fn bury(
+    definition: &Arc<QueueDefinition>,
+    settings: &Arc<QueueSettings>,
+    entry: Entry,
+    reason: DeathReason,
+    turn: &mut Turn,
+) {
+    if settings.dead_letter_exchange.is_some() {
+        let (queue, settings) = (definition.clone(), settings.clone());
+        turn.effects.push(Effect::DeadLetter(DeadLetter { queue, settings, entry, reason }));
+    } else if entry.journaled {
+        turn.changes.settle(definition.id, entry.position);
+    }
 }

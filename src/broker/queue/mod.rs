@@ -33,6 +33,7 @@ use super::stats::{MessageStats, QueueSample, Samples};
 use super::turn::{Effect, Turn};
 use crate::message::{ConsumerId, FieldTable, Message, Millis, Position};
 use consumers::{Consumer, Consumers};
+use dead_letter::bury;
 use pace::Pace;
 use paging::Pager;
 use ready::Ready;
@@ -484,21 +485,5 @@ impl Queue {
     fn bury(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
         self.stats.died(reason, self.settings.dead_letter_exchange.is_some());
         bury(&self.definition, &self.settings, entry, reason, turn);
-    }
-}
-
-/// A message is dead: it goes to the dead-letter exchange, or is gone where there is none.
-fn bury(
-    definition: &Arc<QueueDefinition>,
-    settings: &Arc<QueueSettings>,
-    entry: Entry,
-    reason: DeathReason,
-    turn: &mut Turn,
-) {
-    if settings.dead_letter_exchange.is_some() {
-        let (queue, settings) = (definition.clone(), settings.clone());
-        turn.effects.push(Effect::DeadLetter(DeadLetter { queue, settings, entry, reason }));
-    } else if entry.journaled {
-        turn.changes.settle(definition.id, entry.position);
     }
 }

@@ -16,6 +16,7 @@
 //! **Space.** sled uses freed segments again but gives few back after a peak. When little is left alive in a large database,
 //! it is copied into a new one.
 
+use super::guard::{guarded, unpanicked, wait_until_released};
 use crate::message::Lsn;
 use crate::store::directory::{self, Directory};
 use crate::store::salvage::{Frame, Magic, Salvage};
@@ -24,7 +25,6 @@ use ::sled::{Batch, Db, Tree};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 const SEGMENT_BYTES: usize = 4 << 20;
@@ -69,16 +69,18 @@ impl Database {
             let (records, definitions) = (db.open_tree("records")?, db.open_tree("definitions")?);
             Ok((db, records, definitions))
         };
-        let opened = catch_unwind(AssertUnwindSafe(open));
-        let (db, records, definitions) = match opened {
+        let file = path.join("db");
+        let of_system = |error: std::io::Error| Fault::System(format!("{}: {error}", file.display()));
+        wait_until_released(&file).map_err(of_system)?;
+        let (db, records, definitions) = match unpanicked(open) {
             Ok(Ok(opened)) => opened,
             Ok(Err(::sled::Error::Io(error))) if is_of_system(&error) => {
-                return Err(Fault::System(error.to_string()));
+                return Err(of_system(error));
             }
             Ok(Err(error)) => return Err(Fault::Damage(format!("sled says: {error}"))),
-            Err(panic) => return Err(Fault::Damage(format!("sled stopped on it: {}", panic_text(&*panic)))),
+            Err(panicked) => return Err(Fault::Damage(panicked)),
         };
-        let file = File::open(path.join("db")).map_err(|error| Fault::System(error.to_string()))?;
+        let file = File::open(&file).map_err(of_system)?;
         Ok(Database { db, records, definitions, file, path: path.to_owned() })
     }
 
@@ -230,6 +232,7 @@ impl Database {
         let mut batch = Batch::default();
         let mut keys = 0;
         for lsn in lsns {
+            // What can't be read is left: the next start says that it is damaged.
             for key in self.records.scan_prefix(lsn.0.to_be_bytes()).keys().map_while(Result::ok) {
                 batch.remove(key);
                 keys += 1;
@@ -314,8 +317,7 @@ impl Database {
 
     /// One record; `None` when it is not there. What sled panics on is an error.
     pub(super) fn read_guarded(&self, lsn: Lsn) -> Result<Option<Bytes>, String> {
-        catch_unwind(AssertUnwindSafe(|| self.read(lsn)))
-            .unwrap_or_else(|panic| Err(format!("sled stopped on it: {}", panic_text(&*panic))))
+        unpanicked(|| self.read(lsn)).flatten()
     }
 
     fn read(&self, lsn: Lsn) -> Result<Option<Bytes>, String> {
@@ -357,7 +359,7 @@ impl Database {
         let mut from = Lsn(1);
         while from <= last {
             let next = || self.records.range(part_key(from, 0)..).keys().next();
-            let lsn = match catch_unwind(AssertUnwindSafe(next)) {
+            let lsn = match unpanicked(next) {
                 Ok(None) => break,
                 Ok(Some(Ok(key))) => lsn_of(&key).unwrap_or(from),
                 Ok(Some(Err(_))) | Err(_) => from,
@@ -376,6 +378,10 @@ impl Drop for Database {
     fn drop(&mut self) {
         if let Err(error) = self.flush() {
             tracing::error!("the last flush of {} failed: {error}", self.path.display());
+        }
+        // sled syncs its file when the last handle goes, and panics when it can't. Then one handle stays.
+        if self.file.sync_all().is_err() {
+            std::mem::forget(self.db.clone());
         }
     }
 }
@@ -411,17 +417,4 @@ fn lsn_of(key: &[u8]) -> Option<Lsn> {
 
 fn part_count(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(PART_BYTES).max(1)).expect("a record is smaller than 32 TiB")
-}
-
-/// Calls sled, whose panics become errors like any other.
-fn guarded<T>(call: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result.map_err(|error| format!("sled says: {error}")),
-        Err(panic) => Err(format!("sled stopped on it: {}", panic_text(&*panic))),
-    }
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word").to_owned()
 }

@@ -12,6 +12,7 @@
 
 mod checkpoint;
 mod database;
+mod guard;
 
 use super::directory::{Directory, Note};
 use super::wal::{Entry, Place, Replayed, Wal, WalOptions};
@@ -20,6 +21,7 @@ use crate::message::Lsn;
 use bytes::Bytes;
 use checkpoint::{Alarm, Moving, Purpose};
 use database::Database;
+pub use guard::takes_panics;
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
