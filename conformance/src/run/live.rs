@@ -100,15 +100,9 @@ impl Runner<'_> {
 
     /// Answers what the broker has closed, but for what is `answered`, and gives it. What came stays to be taken.
     pub(crate) fn answer_closes(&mut self, answered: &BTreeSet<Place>) -> Vec<Place> {
-        let closes = |items: &VecDeque<Item>| {
-            items.iter().any(|item| {
-                matches!(item, Item::Method(method, _)
-                    if matches!(method.spec.name, "channel.close" | "connection.close"))
-            })
-        };
         let mut closed = Vec::new();
         for (letter, connection) in self.connections.iter().filter(|(letter, _)| **letter != CONTROL) {
-            let channels = connection.inbox.iter().filter(|(_, items)| closes(items));
+            let channels = connection.inbox.iter().filter(|(_, items)| items.iter().any(is_close));
             closed.extend(channels.map(|(channel, _)| (*letter, *channel)));
         }
         closed.retain(|place| !answered.contains(place));
@@ -129,8 +123,13 @@ impl Runner<'_> {
         let mut ended = Vec::new();
         for (letter, connection) in self.connections.iter_mut().filter(|(letter, _)| **letter != CONTROL) {
             for (channel, inbox) in &mut connection.inbox {
-                if !inbox.is_empty() {
-                    came.items.insert((*letter, *channel), inbox.drain(..).collect());
+                let mut items: Vec<Item> = inbox.drain(..).collect();
+                // RabbitMQ goes on delivering for a moment on a channel that it has closed, and clients pass that over.
+                if let Some(close) = items.iter().position(is_close) {
+                    items.truncate(close + 1);
+                }
+                if !items.is_empty() {
+                    came.items.insert((*letter, *channel), items);
                 }
             }
             if is_answered(*letter) {
@@ -157,4 +156,8 @@ impl Runner<'_> {
         };
         queues.into_iter().map(ask).collect()
     }
+}
+
+fn is_close(item: &Item) -> bool {
+    matches!(item, Item::Method(method, _) if matches!(method.spec.name, "channel.close" | "connection.close"))
 }
