@@ -6,7 +6,6 @@ use crate::message::Millis;
 use crate::session::{Flow, Session, Transmit};
 use bytes::BytesMut;
 use std::io;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -17,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 /// How much is read at once. A read is a turn: large ones make batches.
 const READ_BYTES: usize = 128 * 1024;
 
-/// After a turn with so much input the session makes way for those that it has woken.
+/// After a turn with so much input the other connections of the thread get theirs.
 const LARGE_TURN_BYTES: usize = 16 * 1024;
 
 /// After so long without input the read buffer is given back, for one of this size.
@@ -165,7 +164,7 @@ where
                 idle &= input.len() < input.capacity();
                 unhandled = session.handle_input(&mut input, last_read);
                 if read >= LARGE_TURN_BYTES {
-                    make_way().await;
+                    tokio::task::yield_now().await;
                 }
             }
             () = wake.notified() => {}
@@ -185,21 +184,6 @@ where
             session.handle_timeout(now);
         }
     }
-}
-
-/// Lets another thread of the runtime have this task. The one it runs on goes on with the task that was woken last, which no other
-/// thread can take; so without this a publisher and its consumer would take turns on one processor. tokio's own `yield_now`
-/// waits until the thread has nothing else to do.
-async fn make_way() {
-    let mut made = false;
-    std::future::poll_fn(|context| {
-        if std::mem::replace(&mut made, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Reads what is there, or only waits for the end.
@@ -255,7 +239,7 @@ mod tests {
     use std::pin::Pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Context;
+    use std::task::{Context, Poll};
     use tokio::io::ReadBuf;
 
     /// A peer that never stops sending.

@@ -2,6 +2,7 @@
 
 use super::Shutdown;
 use super::drive::{DriveLimits, drive};
+use super::event_loops::EventLoops;
 use super::proxy::{self, Addresses};
 use super::tls::{self, SharedTcp, Tls};
 use crate::amqp::{Amqp, Connection, Peer, log_refused};
@@ -62,16 +63,22 @@ pub struct Listener {
     socket: TcpListener,
     transport: Transport,
     serving: Serving,
+    loops: Arc<EventLoops>,
 }
 
 impl Listener {
-    /// Binds to `address`; port 0 is a port of the system's choice.
+    /// Binds to `address`; port 0 is a port of the system's choice. Connections run on `loops`.
     ///
     /// # Errors
     /// When the address can't be had.
-    pub async fn bind(address: SocketAddr, transport: Transport, serving: Serving) -> io::Result<Listener> {
+    pub async fn bind(
+        address: SocketAddr,
+        transport: Transport,
+        serving: Serving,
+        loops: Arc<EventLoops>,
+    ) -> io::Result<Listener> {
         let socket = TcpListener::bind(address).await?;
-        Ok(Listener { socket, transport, serving })
+        Ok(Listener { socket, transport, serving, loops })
     }
 
     /// Where it listens.
@@ -123,12 +130,20 @@ impl Listener {
         }
         let guard = CountGuard::new(&self.serving.open);
         let (serving, transport, shutdown) = (self.serving.clone(), self.transport.clone(), shutdown.clone());
-        connections.spawn(async move {
-            let _guard = guard;
-            if let Err(error) = serve_connection(stream, peer, &transport, serving, &shutdown).await {
+        let seat = self.loops.seat();
+        let handle = seat.handle().clone();
+        // Its socket has to be known to the loop that it will run on.
+        let stream = stream.into_std();
+        let connection = async move {
+            let _held = (guard, seat);
+            let served = async {
+                serve_connection(TcpStream::from_std(stream?)?, peer, &transport, serving, &shutdown).await
+            };
+            if let Err(error) = served.await {
                 tracing::debug!("connection from {peer} ended: {error}");
             }
-        });
+        };
+        connections.spawn_on(connection, &handle);
     }
 }
 

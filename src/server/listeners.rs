@@ -4,7 +4,7 @@ use super::StartError;
 use crate::config::{self, Config};
 use crate::management::{ListenerFacts, Management};
 use crate::metrics::Metrics;
-use crate::net::{HttpListener, Listener, Serving, Shutdown, Tls, Transport};
+use crate::net::{EventLoops, HttpListener, Listener, Serving, Shutdown, Tls, Transport};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,10 +27,12 @@ impl Listeners {
         tls: Option<&Arc<Tls>>,
         serving: &Serving,
     ) -> Result<Listeners, StartError> {
+        let loops = Arc::new(EventLoops::start()?);
         let (listeners, max) = (&config.listeners, config.limits.http_connections_max as usize);
         let amqp = async |key, listener: &config::AmqpListener, tls| {
             let transport = Transport { proxy_protocol: listener.proxy_protocol, tls };
-            named(key, listener.bind, Listener::bind(listener.bind, transport, serving.clone()).await)
+            let bound = Listener::bind(listener.bind, transport, serving.clone(), loops.clone());
+            named(key, listener.bind, bound.await)
         };
         let http = async |key, listener: &config::Listener, tls| {
             named(key, listener.bind, HttpListener::bind(listener.bind, tls, max).await)
