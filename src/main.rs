@@ -10,9 +10,13 @@ use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Credentials, Engine, User};
 use leveret::server::{Server, backup};
 use notify::{READY, STOPPING, notify};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
+
+// Linked for its malloc, which takes the place of the system's: see ARCHITECTURE.md, "Dependencies".
+use tikv_jemallocator as _;
 
 /// A message broker that RabbitMQ's clients use unchanged.
 ///
@@ -220,6 +224,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
         Engine::Memory => println!("nothing is kept when it stops, since store.engine is \"memory\""),
     }
     if config.users.iter().any(is_guest) && config.vhosts.iter().any(|vhost| vhost.name == "/") {
+        let address = reachable(address);
         println!("try it: AMQP_URL=amqp://guest:guest@{address}/%2F python3 examples/first.py");
     }
     println!("Ctrl-C stops the broker");
@@ -252,6 +257,16 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     }
 }
 
+/// An address that a client on this machine can take: one that stands for all of the machine's is none.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let host = match address.ip() {
+        IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    };
+    SocketAddr::new(host, address.port())
+}
+
 /// Whether it is the user that every example takes.
 fn is_guest(user: &User) -> bool {
     user.name == "guest" && user.credentials == Credentials::Password("guest".to_owned())
@@ -271,6 +286,18 @@ mod tests {
             }
         }
         words
+    }
+
+    #[test]
+    fn what_is_to_be_tried_can_be_typed() {
+        for (bound, typed) in [
+            ("0.0.0.0:5672", "127.0.0.1:5672"),
+            ("[::]:5672", "[::1]:5672"),
+            ("192.0.2.7:5673", "192.0.2.7:5673"),
+            ("[2001:db8::1]:5672", "[2001:db8::1]:5672"),
+        ] {
+            assert_eq!(reachable(bound.parse().unwrap()).to_string(), typed);
+        }
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub struct Server {
     metrics: Metrics,
     committer: Committer,
     disk_watch: Option<DiskWatch>,
-    memory_watch: Option<MemoryWatch>,
+    memory_watch: Arc<MemoryWatch>,
     control: Option<Control>,
     shutdown: Shutdown,
     store_failed: Arc<AtomicBool>,
@@ -123,10 +123,18 @@ impl Server {
                 listeners: listeners.facts()?,
                 tls: tls.clone(),
                 shutdown: shutdown.clone(),
+                memory: Some(memory_watch.clone()),
                 ..management_settings(config)
             },
         );
-        let metrics = Metrics::new(broker.clone(), clock.clone(), commits.clone(), metrics_settings(config));
+        let shows_certificate = listeners.facts()?.into_iter().filter(ListenerFacts::speaks_tls);
+        let metrics_settings = MetricsSettings {
+            memory: Some(memory_watch.clone()),
+            tls: tls.clone(),
+            tls_listeners: shows_certificate.map(|facts| (facts.protocol, facts.address.port())).collect(),
+            ..metrics_settings(config)
+        };
+        let metrics = Metrics::new(broker.clone(), clock.clone(), commits.clone(), metrics_settings);
         let store_failed = Arc::new(AtomicBool::new(false));
         let (failed, stop) = (store_failed.clone(), shutdown.clone());
         let committer = Committer::start(journal, commits, move |error| {
@@ -196,15 +204,16 @@ impl Server {
     pub async fn run(self) -> Result<(), BrokerError> {
         let timer = tokio::spawn(run_timer(self.broker.clone(), self.clock.clone()));
         let disk_watch = self.disk_watch.map(|watch| tokio::spawn(watch.run()));
-        let memory_watch = self.memory_watch.map(|watch| tokio::spawn(watch.run()));
+        let memory_watch = tokio::spawn(self.memory_watch.run());
         let (journal, shutdown) = (self.broker.journal().clone(), self.shutdown.clone());
         let control = self.control.map(|control| tokio::spawn(control.run(journal, shutdown)));
-        let tls_watch = self.tls.map(|tls| tokio::spawn(tls.watch(self.shutdown.clone())));
+        let tls_watch =
+            self.tls.map(|tls| tokio::spawn(tls.watch(self.clock.clone(), self.shutdown.clone())));
         self.listeners.run(&self.management, &self.metrics, &self.shutdown).await;
         tls_watch.inspect(tokio::task::JoinHandle::abort);
         timer.abort();
         disk_watch.inspect(tokio::task::JoinHandle::abort);
-        memory_watch.inspect(tokio::task::JoinHandle::abort);
+        memory_watch.abort();
         if let Some(control) = control {
             // It ends by itself, and takes its socket away.
             let _ = control.await;
@@ -319,8 +328,8 @@ fn disk_watch(config: &Config, broker: &Arc<Broker>) -> Option<DiskWatch> {
     }
 }
 
-/// The watch on the memory that the broker takes, unless it may take any. It has looked once.
-fn memory_watch(config: &Config, broker: &Arc<Broker>) -> Option<MemoryWatch> {
+/// The watch on the memory that the broker takes. It has looked once.
+fn memory_watch(config: &Config, broker: &Arc<Broker>) -> Arc<MemoryWatch> {
     let limit_bytes = memory_limit_bytes(config).unwrap_or_else(|error| {
         tracing::warn!(
             "the size of the memory can't be read, so publishers are not blocked when it runs short; set \
@@ -328,9 +337,9 @@ fn memory_watch(config: &Config, broker: &Arc<Broker>) -> Option<MemoryWatch> {
         );
         None
     });
-    let mut watch = MemoryWatch::new(limit_bytes?, broker.clone(), Box::new(net::resident_bytes));
+    let watch = MemoryWatch::new(limit_bytes, broker.clone(), Box::new(net::resident_bytes));
     watch.look();
-    Some(watch)
+    Arc::new(watch)
 }
 
 /// What the broker may take of memory before publishers are blocked, if that is limited.
@@ -379,8 +388,7 @@ fn metrics_settings(config: &Config) -> MetricsSettings {
         version: config.server.version.clone(),
         data_dir: (config.store.engine == Engine::Sled).then(|| config.data_dir.clone()),
         disk_free_limit_bytes: config.limits.disk_free_bytes,
-        // Where it can't be read, the watch has said so.
-        memory_limit_bytes: memory_limit_bytes(config).unwrap_or_default(),
+        ..MetricsSettings::default()
     }
 }
 
@@ -400,8 +408,7 @@ fn management_settings(config: &Config) -> ManagementSettings {
             Engine::Sled => Some(config.data_dir.clone()),
         },
         disk_free_limit_bytes: config.limits.disk_free_bytes,
-        // Where it can't be read, the watch has said so.
-        memory_limit_bytes: memory_limit_bytes(config).unwrap_or_default(),
+        memory: None,
         tls: None,
         shutdown: Shutdown::default(),
     }

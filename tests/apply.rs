@@ -139,7 +139,7 @@ fn a_broker_is_made_to_match_and_messages_stay() {
     let same = format!("the broker matches {file}, there is nothing to do\n");
     assert_eq!(out(&broker, &["apply", file]), same);
 
-    // What differs is changed; a queue with messages is left alone until they are gone.
+    // What differs is changed; a queue that has to be declared anew keeps its messages.
     broker.ask("PUT", "/api/queues/shop/more", "{}");
     broker.ask("POST", "/api/bindings/shop/e/events/q/more", r#"{"routing_key":"more"}"#);
     let message = r#"{"properties":{},"routing_key":"order.1","payload":"x","payload_encoding":"string"}"#;
@@ -152,32 +152,28 @@ fn a_broker_is_made_to_match_and_messages_stay() {
         .replace("max_queues = 10", "max_queues = 20")
         .replace("max-length = 10 }", "max-length = 20 }");
     std::fs::write(&path, &other).unwrap();
-    let (done, why) = refused(&broker, &["apply", file]);
     assert_eq!(
-        done,
+        out(&broker, &["apply", file]),
         "\
 ~ vhost 'shop': max-queues 10 -> 20
 ~ user 'app': tags [\"monitoring\"] -> [], another password
 ~ policy 'short' in vhost 'shop': definition {\"max-length\":10} -> {\"max-length\":20}
 ~ exchange 'events' in vhost 'shop': type \"topic\" -> \"fanout\"; it is deleted and declared anew, with its bindings
-! queue 'orders' in vhost 'shop': arguments {\"x-max-length\":100,\"x-queue-type\":\"classic\"} -> \
-{\"x-max-length\":200,\"x-queue-type\":\"classic\"}; it would have to be declared anew, and it holds 1 message: consume or \
-purge first
-0 added, 4 changed, 0 deleted
+~ queue 'orders' in vhost 'shop': arguments {\"x-max-length\":100,\"x-queue-type\":\"classic\"} -> \
+{\"x-max-length\":200,\"x-queue-type\":\"classic\"}; it is deleted and declared anew, with its bindings and its message
+0 added, 5 changed, 0 deleted
 done
 "
     );
-    assert_eq!(why, "leveret: 1 of these steps can't be done, see !\n");
+    assert_eq!(arguments(&broker, "orders"), json!({ "x-max-length": 200 }));
     assert_eq!(broker.get("/api/queues/shop/orders?columns=messages"), json!({ "messages": 1 }));
     let bindings =
         broker.get("/api/exchanges/shop/events/bindings/source?columns=destination&sort=destination");
     assert_eq!(bindings, json!([{ "destination": "more" }, { "destination": "orders" }]));
     let login = ["ctl", "--user", "app", "--password", "other", "ping"];
     assert_eq!(leveret(&broker, &login).status.code(), Some(4), "its tag is gone");
-    broker.ask("DELETE", "/api/queues/shop/orders/contents", "");
-    out(&broker, &["apply", file]);
-    assert_eq!(arguments(&broker, "orders"), json!({ "x-max-length": 200 }));
     assert_eq!(out(&broker, &["apply", file]), same);
+    broker.ask("DELETE", "/api/queues/shop/orders/contents", "");
 
     // What the file does not have goes where that is asked for, but for messages and for who asks.
     broker.ask("POST", "/api/exchanges/shop/events/publish", message);
@@ -216,4 +212,166 @@ fn a_file_that_is_wrong_changes_nothing() {
     assert_eq!(done, "");
     assert!(why.contains("queues[0]: invalid arg 'x-max-length'"), "{why}");
     assert_eq!(broker.get("/api/vhosts?columns=name"), json!([{ "name": "/" }]));
+}
+
+const QUEUE: &str = r#"
+[[queues]]
+name = "work"
+arguments = { x-queue-type = "quorum", x-max-length = 1000 }
+"#;
+
+/// A broker with a durable queue of 25 messages that is bound in two ways, and a file that wants it otherwise.
+fn with_messages(path: &Path) -> TestBroker {
+    let broker = TestBroker::start();
+    assert_eq!(
+        broker.put("/api/queues/%2F/work", r#"{"durable":true,"arguments":{"x-max-length":50}}"#).status,
+        201
+    );
+    for key in ["a", "b"] {
+        let body = json!({ "routing_key": key, "arguments": { "x": 1 } }).to_string();
+        assert_eq!(broker.ask("POST", "/api/bindings/%2F/e/amq.topic/q/work", &body).status, 201);
+    }
+    (0..25).for_each(|number| publish(&broker, number));
+    std::fs::write(path, QUEUE).unwrap();
+    broker
+}
+
+fn publish(broker: &TestBroker, number: u64) {
+    let message = json!({
+        "properties": { "delivery_mode": 2 }, "routing_key": "a", "payload": number.to_string(), "payload_encoding": "string",
+    });
+    let answered = broker.ask("POST", "/api/exchanges/%2F/amq.topic/publish", &message.to_string());
+    assert_eq!(answered.json(), json!({ "routed": true }));
+}
+
+/// The messages in their order.
+fn held(broker: &TestBroker) -> Vec<u64> {
+    let items = broker.get("/api/queues/%2F/work/browse?count=100")["items"].clone();
+    let payload = |item: &Value| item["payload"].as_str().unwrap().parse().unwrap();
+    items.as_array().unwrap().iter().map(payload).collect()
+}
+
+/// The queue is as the file has it, with all bindings, and nothing is left of how it became so.
+fn is_whole(broker: &TestBroker, file: &str) {
+    assert_eq!(broker.get("/api/queues?columns=name,type"), json!([{ "name": "work", "type": "quorum" }]));
+    let bindings =
+        broker.get("/api/bindings/%2F/e/amq.topic/q/work?sort=routing_key&columns=routing_key,arguments");
+    assert_eq!(
+        bindings,
+        json!([{ "routing_key": "a", "arguments": { "x": 1 } }, { "routing_key": "b", "arguments": { "x": 1 } }])
+    );
+    assert_eq!(out(broker, &["apply", file]), format!("the broker matches {file}, there is nothing to do\n"));
+    let parameters = broker.get("/api/global-parameters").to_string();
+    assert!(!parameters.contains("leveret-apply"), "{parameters}");
+}
+
+#[test]
+fn a_queue_that_is_declared_anew_keeps_messages_and_bindings() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leveret.toml");
+    let broker = with_messages(&path);
+    let done = out(&broker, &["apply", text(&path), "--prune"]);
+    assert!(done.contains("declared anew, with its bindings and its 25 messages\n"), "{done}");
+    // The file has no bindings, and --prune was asked for.
+    assert_eq!(broker.get("/api/bindings/%2F/e/amq.topic/q/work"), json!([]));
+
+    let broker = with_messages(&path);
+    out(&broker, &["apply", text(&path)]);
+    is_whole(&broker, text(&path));
+    assert_eq!(held(&broker), (0..25).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_interrupted_is_finished_the_next_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leveret.toml");
+    let file = text(&path);
+    let ask = |broker: &TestBroker, method: &str, path: &str, body: &str| {
+        let answered = broker.ask(method, path, body);
+        assert!(answered.status < 300, "{method} {path}: {answered:?}");
+    };
+    let beside = "/api/queues/%2F/work.leveret-apply";
+    let bindings = ["a", "b"].map(|key| {
+        json!({
+            "path": "/api/bindings/%2F/e/amq.topic/q/work",
+            "body": { "routing_key": key, "arguments": { "x": 1 } },
+        })
+    });
+    let noted = json!({ "value": bindings });
+    let note = |broker: &TestBroker| {
+        ask(broker, "PUT", "/api/global-parameters/leveret-apply%20%2F%20work", &noted.to_string());
+    };
+    let move_to_beside = |broker: &TestBroker, limit: u64| {
+        ask(broker, "PUT", beside, r#"{"durable":true}"#);
+        let body = json!({ "target": "work.leveret-apply", "limit": limit }).to_string();
+        ask(broker, "POST", "/api/queues/%2F/work/move", &body);
+    };
+
+    // While messages were on their way.
+    let broker = with_messages(&path);
+    move_to_beside(&broker, 10);
+    let done = out(&broker, &["apply", file]);
+    assert!(done.contains("with its bindings and its 25 messages\n"), "{done}");
+    is_whole(&broker, file);
+    assert_eq!(held(&broker), (0..25).collect::<Vec<_>>());
+
+    // When the queue was gone; pruning does not take what waits.
+    let broker = with_messages(&path);
+    move_to_beside(&broker, 100);
+    note(&broker);
+    ask(&broker, "DELETE", "/api/queues/%2F/work", "");
+    let plan = "~ queue 'work' in vhost '/': it is declared with its bindings, and gets the 25 messages back that wait in \
+                queue 'work.leveret-apply' in vhost '/'\n";
+    assert!(out(&broker, &["apply", file, "--prune", "--dry-run"]).starts_with(plan));
+    assert_eq!(out(&broker, &["apply", file]), format!("{plan}0 added, 1 changed, 0 deleted\ndone\n"));
+    is_whole(&broker, file);
+    assert_eq!(held(&broker), (0..25).collect::<Vec<_>>());
+
+    // When it was there again, and some messages too.
+    let broker = with_messages(&path);
+    move_to_beside(&broker, 100);
+    note(&broker);
+    ask(&broker, "DELETE", "/api/queues/%2F/work", "");
+    ask(
+        &broker,
+        "PUT",
+        "/api/queues/%2F/work",
+        r#"{"durable":true,"arguments":{"x-queue-type":"quorum","x-max-length":1000}}"#,
+    );
+    ask(&broker, "POST", &format!("{beside}/move"), r#"{"target":"work","limit":5}"#);
+    out(&broker, &["apply", file]);
+    is_whole(&broker, file);
+    assert_eq!(held(&broker), (0..25).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_queue_that_is_full_or_in_use_is_not_declared_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("leveret.toml");
+    let broker = with_messages(&path);
+    let small = QUEUE.replace("1000", "5, x-overflow = \"reject-publish\"");
+    std::fs::write(&path, small).unwrap();
+    let (_, why) = refused(&broker, &["apply", text(&path)]);
+    assert!(why.contains("queue 'work' in vhost '/' is full and does not take"), "{why}");
+    assert!(why.contains("what it held is in queue 'work.leveret-apply' in vhost '/'"), "{why}");
+    std::fs::write(&path, QUEUE).unwrap();
+    out(&broker, &["apply", text(&path)]);
+    is_whole(&broker, text(&path));
+    // Those that were there already are moved out of the way again, and stand behind the others.
+    assert_eq!(held(&broker), (5..25).chain(0..5).collect::<Vec<_>>());
+
+    std::fs::write(&path, QUEUE.replace("1000", "2000")).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _consumer = runtime.block_on(async {
+        let url = format!("amqp://guest:guest@{}/%2f", broker.amqp);
+        let connection =
+            lapin::Connection::connect(&url, lapin::ConnectionProperties::default()).await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let options = lapin::options::BasicConsumeOptions::default();
+        let table = lapin::types::FieldTable::default();
+        let consumer = channel.basic_consume("work".into(), "c".into(), options, table).await.unwrap();
+        (connection, consumer)
+    });
+    let (plan, _) = refused(&broker, &["apply", text(&path)]);
+    assert!(plan.contains("! queue 'work'") && plan.contains("it has 1 consumer: stop it first"), "{plan}");
 }

@@ -116,6 +116,66 @@ fn arguments_of(broker: &TestBroker, queue: &str) -> String {
 }
 
 #[test]
+fn messages_are_published_looked_at_and_taken() {
+    let broker = TestBroker::start();
+    out(&broker, "ctl declare queue orders");
+    let to_queue = "the default exchange in vhost '/' with key 'orders'\n";
+    assert_eq!(out(&broker, "ctl publish -k orders 'first one'"), format!("published to {to_queue}"));
+    let second =
+        "ctl publish -x amq.direct -k a - --transient --property content_type=text/plain --header retry=3";
+    let refused = run_as(leveret(), &url(&broker), second, "second");
+    let nowhere =
+        "leveret: the message reached no queue from exchange 'amq.direct' in vhost '/' with key 'a'";
+    assert!(refused.code == 1 && refused.errors.starts_with(nowhere), "{refused:?}");
+    out(&broker, "ctl declare binding amq.direct orders -k a");
+    assert_eq!(run_as(leveret(), &url(&broker), second, "second").code, 0);
+
+    for _ in 0..2 {
+        let looked = json_of(&broker, "ctl get orders --count 1000 --json");
+        assert_eq!(looked.as_array().unwrap().len(), 2, "looking takes nothing: {looked}");
+        assert_eq!(looked[0]["payload"], "first one");
+        assert_eq!(looked[0]["properties"], json!({ "delivery_mode": 2 }));
+        assert_eq!(looked[0]["redelivered"], false);
+        let properties =
+            json!({ "delivery_mode": 1, "content_type": "text/plain", "headers": { "retry": 3 } });
+        assert_eq!(looked[1]["properties"], properties);
+    }
+    assert_eq!(out(&broker, "ctl get orders --payload --count 2"), "first onesecond");
+    let table = out(&broker, "ctl get orders --take");
+    assert!(table.starts_with("exchange  routing_key  redelivered  payload_bytes  properties"), "{table}");
+    assert_eq!(table.lines().count(), 2, "{table}");
+    assert_eq!(out(&broker, "ctl get orders --take --payload"), "second");
+    assert_eq!(out(&broker, "ctl get orders --take"), "queue 'orders' in vhost '/' is empty\n");
+    let ended = run(&broker, "ctl get nowhere");
+    assert!(
+        ended.code == 1 && ended.errors.contains("queue 'nowhere' in vhost '/' can't be looked into"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn one_thing_is_shown_with_its_fields() {
+    let broker = TestBroker::start();
+    out(&broker, "ctl declare queue orders --argument x-max-length=5");
+    let shown = out(&broker, "ctl show queue orders");
+    let value = |name: &str| {
+        let line = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {shown}")).trim_start()
+    };
+    assert_eq!((value("name"), value("arguments.x-max-length"), value("messages")), ("orders", "5", "0"));
+    let shown = json_of(&broker, "ctl show queue orders --json");
+    assert_eq!(shown["arguments"], json!({ "x-max-length": 5 }));
+    assert!(out(&broker, "ctl show user guest").contains("administrator"));
+    assert!(out(&broker, "ctl show exchange amq.topic").contains("topic"));
+    assert!(out(&broker, "ctl show vhost /").contains("name"));
+    let ended = run(&broker, "ctl show queue none");
+    assert!(
+        ended.code == 1 && ended.errors.contains("leveret ctl list queues shows what is there"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn users_vhosts_and_policies_are_managed() {
     let broker = TestBroker::start();
     let added = run_as(leveret(), &url(&broker), "ctl user add app --tags monitoring", "secret\n");
@@ -222,7 +282,11 @@ fn shells_get_their_completions() {
     {
         let ended = run_as(leveret(), "", &format!("completions {shell}"), "");
         assert!(
-            ended.code == 0 && ended.out.contains(text) && ended.out.contains("close-connection"),
+            ended.code == 0
+                && ended.out.contains(text)
+                && ["close-connection", "publish", "payload", "show"]
+                    .iter()
+                    .all(|word| ended.out.contains(word)),
             "{shell}"
         );
     }
@@ -242,7 +306,8 @@ fn rabbitmqctl_prints_what_rabbitmqs_command_prints() {
         let errors = ended.errors.trim_end();
         let errors =
             errors.lines().map(|line| format!("E| {line}").trim_end().to_owned() + "\n").collect::<String>();
-        let found = format!("{}{errors}-> {}\n", ended.out, ended.code);
+        // What acts on a terminal is written as cat -v does.
+        let found = format!("{}{errors}-> {}\n", ended.out, ended.code).replace('\x1b', "^[");
         if found != expected {
             faults.push(format!("$ {line}\n{found}should be\n{expected}"));
         }
@@ -324,6 +389,85 @@ fn what_clients_have_open_is_listed_and_closed() {
         std::thread::yield_now();
     }
     assert!(gone.code == 0 || gone.errors.contains("was not closed"), "{gone:?}");
+}
+
+#[test]
+fn rabbitmqctl_writes_definitions_and_reads_them() {
+    let broker = TestBroker::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("definitions.json");
+    let file = file.to_str().unwrap();
+    out(&broker, "ctl declare queue orders");
+    let exporting = format!("Exporting definitions in JSON to a file at \"{file}\" ...\n");
+    assert_eq!(out(&broker, &format!("rabbitmqctl export_definitions {file}")), exporting);
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    assert_eq!(written["queues"][0]["name"], "orders");
+    assert_eq!(json_of(&broker, "rabbitmqctl export_definitions - --format json"), written);
+    out(&broker, "ctl delete queue orders");
+    let importing = "Importing definitions in JSON from";
+    let done = "Successfully started definition import. This process is asynchronous and can take some time.";
+    let imported = out(&broker, &format!("rabbitmqctl import_definitions {file}"));
+    assert_eq!(imported, format!("{importing} a file at \"{file}\" ...\n{done}\n"));
+    assert_eq!(broker.get("/api/queues")[0]["name"], "orders");
+    let refused = |line: &str, input: &str, code: i32, text: &str| {
+        let ended = run_as(leveret(), &url(&broker), &format!("rabbitmqctl {line}"), input);
+        assert_eq!(ended.code, code, "{line}: {ended:?}");
+        assert!(ended.errors.contains(text), "{line}: {ended:?}");
+    };
+    refused(
+        "export_definitions /nonexistent/x.json",
+        "",
+        65,
+        "Bad argument: Directory /nonexistent does not exist",
+    );
+    refused(
+        "import_definitions /nonexistent.json",
+        "",
+        65,
+        "Bad argument: File /nonexistent.json does not exist",
+    );
+    refused("export_definitions - --format erlang", "", 65, "Bad argument: Format should be json");
+    refused("import_definitions", "{bad", 65, "Error:\nFailed to deserialise input (format: JSON)");
+    refused("import_definitions -", "{\"users\":[{\"name\":\"x\"}]}", 69, "Error:\n");
+}
+
+#[test]
+fn rabbitmqctl_tells_of_the_cluster_and_sets_its_memory_limit() {
+    let broker = TestBroker::start();
+    let node = broker.get("/api/overview")["node"].as_str().unwrap().to_owned();
+    let status = out(&broker, "rabbitmqctl cluster_status");
+    assert!(
+        status.starts_with(&format!("Cluster status of node {node} ...\nBasics\n\nCluster name: ")),
+        "{status}"
+    );
+    assert!(
+        status.contains(&format!("\n\nRunning Nodes\n\n{node}\n\nVersions\n\n{node}: RabbitMQ ")),
+        "{status}"
+    );
+    assert!(
+        status.contains("\n\nAlarms\n\n(none)\n\nNetwork Partitions\n\n(none)\n\nListeners\n\nNode: "),
+        "{status}"
+    );
+    assert!(status.ends_with("Flag: virtual_host_metadata, state: enabled\n"), "{status}");
+    assert_eq!(
+        out(&broker, "rabbitmqctl set_vm_memory_high_watermark absolute 1kB"),
+        format!("Setting memory threshold on {node} to 1kB bytes ...\n")
+    );
+    assert_eq!(broker.get("/api/memory-limit"), json!({ "bytes": 1000 }));
+    assert_eq!(broker.get("/api/nodes")[0]["mem_limit"], 1000);
+    let status = json_of(&broker, "rabbitmqctl cluster_status --formatter json");
+    assert_eq!(status["alarms"], json!([{ "node": node, "resource": "memory", "type": "resource_limit" }]));
+    assert_eq!(status["running_nodes"], json!([node]));
+    let alarm = format!("\n\nAlarms\n\nMemory alarm on node {node}\n\n");
+    assert!(out(&broker, "rabbitmqctl status").contains(&alarm));
+    assert_eq!(
+        out(&broker, "rabbitmqctl set_vm_memory_high_watermark 0.9"),
+        format!("Setting memory threshold on {node} to 0.9 ...\n")
+    );
+    assert_eq!(broker.get("/api/nodes")[0]["mem_alarm"], false);
+    for body in ["{}", r#"{"bytes":-1}"#, r#"{"fraction":1.5}"#, r#"{"fraction":0.5,"bytes":1}"#] {
+        assert_eq!(broker.put("/api/memory-limit", body).status, 400, "{body}");
+    }
 }
 
 #[test]

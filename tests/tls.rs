@@ -16,6 +16,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -210,7 +212,7 @@ fn a_client_shows_a_good_certificate_or_has_no_connection() {
     }
     broker.wait_for_log("reason=\"TLS: peer sent no certificates");
     broker.wait_for_log("reason=\"TLS: invalid peer certificate: certificate expired");
-    broker.wait_for_log("reason=\"TLS: invalid peer certificate: UnknownIssuer");
+    broker.wait_for_log("reason=\"TLS: invalid peer certificate: UnknownIssuer: none of those in tls.ca_certificates has signed");
 }
 
 #[test]
@@ -350,6 +352,33 @@ fn files_that_change_are_noticed_and_bad_ones_are_not_used() {
     broker.wait_for_log("new connections get the certificate");
     assert_eq!(shown(&address, &config).unwrap(), der(&one));
     assert!(!broker.log().contains("PRIVATE KEY"));
+}
+
+#[test]
+fn how_long_a_certificate_is_good_is_told() {
+    let files = Files::new("tls-end");
+    let mut ended = localhost();
+    ended.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    files.put(&files.authority.sign(&ended));
+    let (broker, address) = files.start("watch_interval_s = 1");
+    broker.wait_for_log("server.pem has ended; a new one there is used without a restart");
+    assert!(left_s(&broker, &address) < 0.0);
+    files.put(&files.authority.sign(&localhost()));
+    broker.wait_for_log("new connections get the certificate");
+    assert!(left_s(&broker, &address) > 1e9);
+    assert_eq!(broker.log().matches("WARN").count(), 1, "{}", broker.log());
+}
+
+/// The seconds that are left, as the page for Prometheus says it of the listener at that address.
+fn left_s(broker: &BrokerProcess, amqps: &str) -> f64 {
+    let mut stream = TcpStream::connect(broker.address_of_metrics()).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    stream.read_to_string(&mut page).unwrap();
+    let port = amqps.rsplit(':').next().unwrap();
+    let name = format!("leveret_certificate_expires_in_seconds{{protocol=\"amqp/ssl\",port=\"{port}\"}} ");
+    let left = page.lines().find_map(|line| line.strip_prefix(&name));
+    left.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod definitions;
 pub mod delivery;
 pub mod error;
 pub mod exchange;
+pub mod lengths;
 pub mod logins;
 mod memory;
 pub mod parameters;
@@ -40,6 +41,7 @@ use connections::Connections;
 use dashmap::DashMap;
 use definitions::Definition;
 use exchange::ExchangeTypes;
+use lengths::Lengths;
 use logins::Logins;
 use memory::MemoryBudget;
 use parameters::Parameters;
@@ -189,6 +191,7 @@ pub struct Broker {
     parameters: Parameters,
     connections: Connections,
     samples: Mutex<Samples<TotalSample>>,
+    lengths: Mutex<Lengths>,
     sample_at: AtomicU64,
 }
 
@@ -241,6 +244,7 @@ impl Broker {
             parameters: Parameters::default(),
             connections: Connections::default(),
             samples: Mutex::default(),
+            lengths: Mutex::default(),
             sample_at: AtomicU64::new(now),
         };
         let mut turn = Turn::at(now);
@@ -430,6 +434,11 @@ impl Broker {
         *self.samples.lock()
     }
 
+    /// How many messages there were in the whole broker.
+    pub fn lengths(&self) -> Lengths {
+        self.lengths.lock().clone()
+    }
+
     /// When [`Broker::handle_timeout`] has to be called next.
     pub fn next_deadline(&self) -> Millis {
         let sample_at = self.sample_at.load(Ordering::Relaxed);
@@ -454,6 +463,7 @@ impl Broker {
             total.unacked += of_vhost.unacked;
         }
         self.samples.lock().take(now, total);
+        self.lengths.lock().note(now, total.length());
     }
 
     /// Does what is due in the core at `now`.

@@ -3,6 +3,7 @@
 //! A counter is a plain number in something that its writer holds anyway: a queue under its lock, a channel in its task. It
 //! only grows. Now and then the broker takes a sample of each; a rate is what the last two samples differ by.
 
+use super::lengths::Length;
 use super::queue::DeathReason;
 use crate::message::Millis;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -148,6 +149,13 @@ pub struct TotalSample {
     pub ready: u64,
     /// Messages that waited for an acknowledgement.
     pub unacked: u64,
+}
+
+impl TotalSample {
+    /// How many messages there were.
+    pub fn length(&self) -> Length {
+        Length { ready: self.ready, unacked: self.unacked }
+    }
 }
 
 /// How a queue stood.

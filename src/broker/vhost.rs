@@ -6,6 +6,7 @@
 use super::Shared;
 use super::delivery::Entry;
 use super::exchange::{Binding, Exchange, ExchangeDefinition};
+use super::lengths::Lengths;
 use super::policy::Policies;
 use super::queue::{
     DeadLetter, DeadLetterStrategy, DeathReason, Got, Overflow, PageRequest, QueueDefinition, QueueHandle,
@@ -35,6 +36,7 @@ pub struct VirtualHost {
     settings: Mutex<Arc<VhostSettings>>,
     version: AtomicU64,
     samples: Mutex<Samples<TotalSample>>,
+    lengths: Mutex<Lengths>,
 }
 
 /// How often basic.get looks for a message that has to be read back.
@@ -80,6 +82,7 @@ impl VirtualHost {
             settings: Mutex::new(Arc::new(settings)),
             version: AtomicU64::new(0),
             samples: Mutex::default(),
+            lengths: Mutex::default(),
         };
         for (exchange, kind, internal) in PREDECLARED {
             let definition = ExchangeDefinition {
@@ -161,6 +164,11 @@ impl VirtualHost {
         *self.samples.lock()
     }
 
+    /// How many messages there were in it.
+    pub fn lengths(&self) -> Lengths {
+        self.lengths.lock().clone()
+    }
+
     /// Takes a sample of all that is in it; `stats` is what its clients have done.
     pub(super) fn sample(&self, stats: MessageStats, now: Millis) -> TotalSample {
         let mut total = TotalSample { stats, ..TotalSample::default() };
@@ -175,6 +183,7 @@ impl VirtualHost {
             exchange.sample(now);
         }
         self.samples.lock().take(now, total);
+        self.lengths.lock().note(now, total.length());
         total
     }
 

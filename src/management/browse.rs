@@ -32,6 +32,9 @@ const COUNT_MAX: usize = 500;
 /// Bytes of a body that are shown.
 const BODY_LIMIT_DEFAULT: usize = 50_000;
 
+/// Bytes of bodies after which a page ends.
+const PAGE_BYTES_MAX: usize = 16 << 20;
+
 /// Messages that one request looks at, and how many it holds at once for that.
 const SCANNED_MAX: usize = 100_000;
 pub(super) const SCANNED_AT_ONCE: usize = 256;
@@ -124,7 +127,7 @@ struct Page {
 impl Page {
     fn of_ready(&self, vhost: &crate::broker::VirtualHost, queue: &QueueHandle) -> Result<Answer, ApiError> {
         let (mut items, mut scanned, mut after) = (Vec::new(), 0, self.after);
-        let mut next = None;
+        let (mut next, mut bytes) = (None, 0);
         'looking: while scanned < SCANNED_MAX {
             let seen = vhost.browse(queue, after, SCANNED_AT_ONCE, SCANNED_BYTES)?;
             if seen.is_empty() {
@@ -137,7 +140,8 @@ impl Page {
                 next = Some(place(&seen));
                 if self.filter.wants(&seen.message) {
                     items.push(self.render(&seen, "ready"));
-                    if items.len() == self.count {
+                    bytes += self.shown_bytes(&seen);
+                    if items.len() == self.count || bytes >= PAGE_BYTES_MAX {
                         break 'looking;
                     }
                 }
@@ -153,7 +157,7 @@ impl Page {
         held.truncate(SCANNED_AT_ONCE);
         let mut next =
             (held.len() == SCANNED_AT_ONCE).then(|| held.last().map(|(_, held)| place(&held.seen)));
-        let (mut items, mut scanned) = (Vec::new(), 0);
+        let (mut items, mut scanned, mut bytes) = (Vec::new(), 0, 0);
         for (connection, held) in &held {
             scanned += 1;
             if !self.filter.wants(&held.seen.message) {
@@ -165,7 +169,8 @@ impl Page {
             item["consumer_tag"] = held.consumer_tag.as_deref().map_or(Value::Null, Value::from);
             item["delivered_at"] = held.delivered_at.into();
             items.push(item);
-            if items.len() == self.count {
+            bytes += self.shown_bytes(&held.seen);
+            if items.len() == self.count || bytes >= PAGE_BYTES_MAX {
                 next = Some(Some(place(&held.seen)));
                 break;
             }
@@ -176,6 +181,11 @@ impl Page {
             "scanned": scanned,
             "silent_connections": silent,
         })))
+    }
+
+    /// How much of a message's body is shown.
+    fn shown_bytes(&self, seen: &SeenMessage) -> usize {
+        seen.message.body_bytes().min(self.encoding.truncate.unwrap_or(usize::MAX))
     }
 
     fn render(&self, seen: &SeenMessage, state: &str) -> Value {

@@ -10,6 +10,7 @@ use crate::net::PeerAddress;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request as HttpRequest};
 use axum::http::{HeaderMap, Method as HttpMethod, header};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +28,9 @@ const BODY_PATIENCE: Duration = Duration::from_secs(60);
 /// The routes of one path.
 type OfPath = Arc<Vec<&'static Route>>;
 
+/// What is in the path, or what is wrong with it.
+type PathParams = Result<RawPathParams, RawPathParamsRejection>;
+
 pub(super) fn router(management: &Management) -> Router {
     let mut paths: BTreeMap<&str, Vec<&'static Route>> = BTreeMap::new();
     for route in ROUTES.iter().copied().flatten() {
@@ -36,10 +40,15 @@ pub(super) fn router(management: &Management) -> Router {
     for (path, routes) in paths {
         let (routes, management) = (Arc::new(routes), management.clone());
         let handler =
-            any(move |parameters: RawPathParams, peer: ConnectInfo<PeerAddress>, request: HttpRequest| {
-                let parameters =
-                    parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-                handle(management.clone(), routes.clone(), parameters, peer.0.0, request)
+            any(move |parameters: PathParams, peer: ConnectInfo<PeerAddress>, request: HttpRequest| {
+                let (management, routes) = (management.clone(), routes.clone());
+                async move {
+                    // A name that is no text is none of anything.
+                    let Ok(parameters) = parameters else { return ApiError::NotFound.into_response() };
+                    let parameters =
+                        parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+                    handle(management, routes, parameters.collect(), peer.0.0, request).await
+                }
             });
         // A slash at the end makes no difference, as in RabbitMQ.
         router = router.route(&format!("{path}/"), handler.clone()).route(path, handler);
@@ -100,7 +109,11 @@ async fn answer(
         Ok(user) => user,
         Err(refused) => return Err(hold_back(&management, refused).await),
     };
-    let body = receive(body, management.settings.body_bytes_max).await?;
+    let body = match route.needs {
+        // Who need not log in has nothing to say, and can't make the broker keep it.
+        Needs::Nothing => Bytes::new(),
+        _ => receive(body, management.settings.body_bytes_max).await?,
+    };
     let form = form(&head.headers, &body).await?;
     let now = management.clock.now();
     let request = Request { management, user, now, parameters, query, headers: head.headers, body, form };

@@ -57,8 +57,27 @@ pub(super) fn set_vhost_limit(limits: &mut VhostLimits, name: &str, value: &Valu
     Ok(())
 }
 
+/// All limits of a vhost, as a parameter's value has them.
+pub(super) fn vhost_limits_from_json(value: &Value) -> Result<VhostLimits, ApiError> {
+    let mut limits = VhostLimits::default();
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                set_vhost_limit(&mut limits, name, value)?;
+            }
+        }
+        // How Erlang writes an object without fields.
+        Value::Array(items) if items.is_empty() => {}
+        other => {
+            let fault = format!("limits not a list {}", term(other));
+            return Err(ApiError::bad_request(format!("Validation failed\n\n{fault}\n")));
+        }
+    }
+    Ok(limits)
+}
+
 /// The limit of that name.
-pub(super) fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
+fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
     match name {
         "max-connections" => Some(&mut limits.max_connections),
         "max-queues" => Some(&mut limits.max_queues),
@@ -134,7 +153,7 @@ fn delete_user_limit(request: &Request) -> Result<Answer, ApiError> {
 }
 
 /// The `value` of the body, which may be null.
-fn value(request: &Request) -> Result<Value, ApiError> {
+pub(super) fn value(request: &Request) -> Result<Value, ApiError> {
     let fields = request.fields()?;
     fields.require(&["value"])?;
     Ok(fields.0.get("value").cloned().unwrap_or_default())

@@ -19,10 +19,31 @@ pub(super) trait Listed {
     /// All that is said of it.
     fn render(&self) -> Value;
 
-    /// What it is sorted by; a path such as `message_stats.publish`. The default looks into all that is said, which an
-    /// implementation can spare for what is asked for often.
+    /// One of its fields, without all the others; a path such as `message_stats.publish`. `None` where only [`Listed::render`]
+    /// knows, and `Some(None)` where it has no such field. What is asked for often should be here: lists are sorted by it.
+    fn field(&self, _: &str) -> Option<Option<Value>> {
+        None
+    }
+
+    /// What it is sorted by.
     fn sort_key(&self, path: &str) -> Value {
-        at_path(&self.render(), path).cloned().unwrap_or(Value::Null)
+        let field = self.field(path).unwrap_or_else(|| at_path(&self.render(), path).cloned());
+        field.unwrap_or(Value::Null)
+    }
+}
+
+/// What is shown of an item: those columns, or everything.
+fn shown<T: Listed>(item: &T, columns: &[&str]) -> Value {
+    let fields: Option<Vec<_>> = columns.iter().map(|column| item.field(column)).collect();
+    match fields {
+        Some(fields) if !columns.is_empty() => {
+            let mut picked = Value::Object(Map::new());
+            for (column, field) in columns.iter().zip(fields) {
+                field.into_iter().for_each(|field| put_at_path(&mut picked, column, field));
+            }
+            picked
+        }
+        _ => pick(item.render(), columns),
     }
 }
 
@@ -36,8 +57,8 @@ impl Listed for Value {
         self.clone()
     }
 
-    fn sort_key(&self, path: &str) -> Value {
-        at_path(self, path).cloned().unwrap_or(Value::Null)
+    fn field(&self, path: &str) -> Option<Option<Value>> {
+        Some(at_path(self, path).cloned())
     }
 }
 
@@ -51,7 +72,7 @@ pub(super) fn list<T: Listed>(mut items: Vec<T>, request: &Request) -> Result<An
     sort(&mut items, request);
     let columns = columns(request);
     let Some(Page { number, size, .. }) = page else {
-        let rendered = items.iter().map(|item| pick(item.render(), &columns)).collect();
+        let rendered = items.iter().map(|item| shown(item, &columns)).collect();
         return Ok(Answer::Json(Value::Array(rendered)));
     };
     let filtered_count = items.len();
@@ -62,8 +83,8 @@ pub(super) fn list<T: Listed>(mut items: Vec<T>, request: &Request) -> Result<An
             reason: format!("Page out of range, page: {number} page size: {size}, len: {filtered_count}"),
         });
     }
-    let shown = items.iter().skip((number - 1).saturating_mul(size)).take(size);
-    let shown: Vec<Value> = shown.map(|item| pick(item.render(), &columns)).collect();
+    let of_page = items.iter().skip((number - 1).saturating_mul(size)).take(size);
+    let shown: Vec<Value> = of_page.map(|item| shown(item, &columns)).collect();
     Ok(Answer::Json(json!({
         "filtered_count": filtered_count,
         "item_count": shown.len(),

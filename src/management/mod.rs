@@ -23,6 +23,7 @@ mod limits;
 mod list;
 mod log;
 mod logins;
+mod memory;
 mod messages;
 mod nodes;
 mod openapi;
@@ -31,6 +32,7 @@ mod parameters;
 mod permissions;
 mod policies;
 mod queues;
+mod ranges;
 mod redrive;
 mod request;
 mod routes;
@@ -43,7 +45,7 @@ use routes::Route;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::message::Millis;
-use crate::net::{Shutdown, Tls};
+use crate::net::{MemoryWatch, Shutdown, Tls};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +75,7 @@ const ROUTES: &[&[Route]] = &[
     logins::ROUTES,
     health::ROUTES,
     log::ROUTES,
+    memory::ROUTES,
 ];
 
 /// What the management API says of the broker that the broker does not know itself.
@@ -98,8 +101,8 @@ pub struct ManagementSettings {
     pub data_dir: Option<PathBuf>,
     /// What has to stay free there; without it the size of the volume decides.
     pub disk_free_limit_bytes: Option<u64>,
-    /// What the broker may take of memory; without it that is the machine's.
-    pub memory_limit_bytes: Option<u64>,
+    /// What knows how much memory the broker may take; without it that is the machine's.
+    pub memory: Option<Arc<MemoryWatch>>,
     /// The certificate, if there is one.
     pub tls: Option<Arc<Tls>>,
     /// Whether the broker is stopping.

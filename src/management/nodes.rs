@@ -46,6 +46,7 @@ fn render(request: &Request) -> Value {
         (None, Some(volume)) => volume.default_limit_bytes(),
         (None, None) => 0,
     };
+    let memory_limit = settings.memory.as_ref().and_then(|watch| watch.limit_bytes());
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
     let connections = request.broker().connections().count() as u64;
     let mut fields = Map::new();
@@ -54,7 +55,7 @@ fn render(request: &Request) -> Value {
     put("os_pid", std::process::id().to_string().into());
     put("fd_total", process.open_files_max.into());
     put("sockets_total", process.open_files_max.into());
-    put("mem_limit", settings.memory_limit_bytes.unwrap_or(process.machine_bytes).into());
+    put("mem_limit", memory_limit.unwrap_or(process.machine_bytes).into());
     put("mem_alarm", alarms.is_raised(Alarm::Memory).into());
     put("disk_free_limit", disk_limit.into());
     put("disk_free_alarm", alarms.is_raised(Alarm::Disk).into());

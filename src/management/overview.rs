@@ -3,9 +3,10 @@
 use super::answer::{Answer, ApiError};
 use super::connections::visible;
 use super::list::one;
+use super::ranges::{Range, put_samples};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::{ListenerFacts, Management, stats};
+use super::{ListenerFacts, Management, auth, stats};
 use crate::broker::parameters::CLUSTER_NAME;
 use crate::broker::stats::{MessageStats, TotalSample};
 use crate::message::Value as Argument;
@@ -47,6 +48,11 @@ fn overview(request: &Request) -> Result<Answer, ApiError> {
     let mut queue_totals = Map::new();
     let lengths = (totals.total.ready, totals.total.unacked);
     stats::put_lengths(&mut queue_totals, lengths, &samples, |sample| (sample.ready, sample.unacked));
+    if let Some(range) = Range::of(request)?
+        && auth::is_monitor(&request.user)
+    {
+        put_samples(&mut queue_totals, range, &management.broker.lengths());
+    }
     let connections = visible(request);
     one(
         json!({

@@ -3,7 +3,7 @@
 
 use super::answer::{Answer, ApiError};
 use super::json::{value_from_json, value_to_json};
-use super::limits::vhost_limits_json;
+use super::limits::{self, vhost_limits_from_json, vhost_limits_json};
 use super::list::{list, one};
 use super::policies::escaped;
 use super::request::Request;
@@ -11,6 +11,7 @@ use super::routes::{Needs, Route};
 use crate::broker::VirtualHost;
 use crate::broker::parameters::ParameterKey;
 use crate::broker::policy::PolicyKind;
+use crate::broker::vhost_settings::VhostLimits;
 use crate::message;
 use serde_json::{Value, json};
 
@@ -38,8 +39,9 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 const PARAMETER: &str = "/api/parameters/{component}/{vhost}/{name}";
-/// The component of limits of vhosts.
+/// The component of limits of vhosts, and the name of its only parameter.
 pub(super) const LIMITS: &str = "vhost-limits";
+const LIMITS_NAME: &str = "limits";
 const GLOBAL_PARAMETER: &str = "/api/global-parameters/{name}";
 
 fn list_parameters(request: &Request) -> Result<Answer, ApiError> {
@@ -85,10 +87,18 @@ pub(super) fn vhost_limits(vhost: &VirtualHost) -> Option<Value> {
     if limits.is_empty() {
         return None;
     }
-    Some(json!({ "component": LIMITS, "vhost": &**vhost.name(), "name": "limits", "value": limits }))
+    Some(json!({ "component": LIMITS, "vhost": &**vhost.name(), "name": LIMITS_NAME, "value": limits }))
+}
+
+/// Whether it is the limits of a vhost that the path names. They are no parameter in the broker.
+fn is_limits(request: &Request) -> bool {
+    request.parameter("component") == LIMITS && request.parameter("name") == LIMITS_NAME
 }
 
 fn get_parameter(request: &Request) -> Result<Answer, ApiError> {
+    if is_limits(request) {
+        return one(vhost_limits(&*request.vhost()?).ok_or(ApiError::NotFound)?, request);
+    }
     let key = key(request);
     let found = request.broker().parameters().into_iter().find(|(other, _)| *other == key);
     let (key, value) = found.ok_or(ApiError::NotFound)?;
@@ -97,6 +107,9 @@ fn get_parameter(request: &Request) -> Result<Answer, ApiError> {
 
 fn put_parameter(request: &Request) -> Result<Answer, ApiError> {
     request.vhost().map_err(|_| ApiError::NotThere("vhost_not_found".to_owned()))?;
+    if is_limits(request) {
+        return put_limits(request);
+    }
     let value = value(request)?;
     let key = key(request);
     if matches!(&*key.component, "policy" | "operator_policy") {
@@ -106,7 +119,26 @@ fn put_parameter(request: &Request) -> Result<Answer, ApiError> {
     Ok(if is_new { Answer::Created } else { Answer::NoContent })
 }
 
+/// Sets all limits of a vhost, and takes away those that are not said.
+fn put_limits(request: &Request) -> Result<Answer, ApiError> {
+    let vhost = request.vhost()?;
+    let limits = vhost_limits_from_json(&limits::value(request)?).map_err(escaped)?;
+    let is_new = vhost_limits(&vhost).is_none();
+    request.broker().put_vhost(vhost.name(), |settings| settings.limits = limits)?;
+    Ok(if is_new { Answer::Created } else { Answer::NoContent })
+}
+
+fn delete_limits(request: &Request) -> Result<Answer, ApiError> {
+    let vhost = request.vhost()?;
+    vhost_limits(&vhost).ok_or(ApiError::NotFound)?;
+    request.broker().put_vhost(vhost.name(), |settings| settings.limits = VhostLimits::default())?;
+    Ok(Answer::NoContent)
+}
+
 fn delete_parameter(request: &Request) -> Result<Answer, ApiError> {
+    if is_limits(request) {
+        return delete_limits(request);
+    }
     if request.broker().remove_parameter(&key(request))? {
         Ok(Answer::NoContent)
     } else {

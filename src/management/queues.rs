@@ -4,15 +4,18 @@ use super::answer::{Answer, ApiError};
 use super::connections::details;
 use super::consumers::consumers_of;
 use super::list::{Listed, list, one};
+use super::ranges::{Range, put_samples};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::stats::{StatsOf, iso8601, message_stats, put_lengths, stat_at};
+use super::stats::{StatsOf, iso8601, message_stats, put_lengths, rounded, stat_at};
 use super::{bindings, json};
 use crate::broker::VirtualHost;
 use crate::broker::error::Resource;
 use crate::broker::exchange::Destination;
 use crate::broker::permissions::Access;
+use crate::broker::policy::Policy;
 use crate::broker::queue::{QueueDeclaration, QueueDefinition, QueueHandle, QueueState, QueueType};
+use crate::broker::stats::{MessageStats, QueueSample};
 use crate::message::{ConnectionId, Value as Argument};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -49,6 +52,9 @@ pub(super) const ROUTES: &[Route] = &[
     ),
 ];
 
+/// The state of every queue.
+const RUNNING: &str = "running";
+
 /// No connection's id: what is done over HTTP is done by somebody else than any connection.
 pub(super) const NOBODY: ConnectionId = ConnectionId(0);
 
@@ -82,6 +88,7 @@ pub(super) fn sorted(vhost: &VirtualHost) -> Vec<Arc<QueueHandle>> {
 struct Row<'a> {
     queue: Arc<QueueHandle>,
     request: &'a Request,
+    range: Option<Range>,
 }
 
 impl Listed for Row<'_> {
@@ -90,44 +97,66 @@ impl Listed for Row<'_> {
     }
 
     fn render(&self) -> Value {
-        Value::Object(render(&self.queue, self.request))
+        Value::Object(render(&self.queue, self.request, self.range))
     }
 
-    fn sort_key(&self, path: &str) -> Value {
-        let counts = || self.queue.lock().counts();
-        match path {
-            "name" => (*self.queue.definition().name).into(),
-            "vhost" => (*self.queue.definition().vhost).into(),
-            "type" => self.queue.definition().queue_type.name().into(),
+    fn field(&self, path: &str) -> Option<Option<Value>> {
+        if self.request.query_flag("disable_stats") {
+            return None;
+        }
+        let definition = self.queue.definition();
+        let (counts, state) = (|| self.queue.lock().counts(), || self.queue.lock().state());
+        let moved = |length: fn(&QueueSample) -> u64| {
+            // With a range of time it is another one.
+            self.range.is_none().then(|| rounded(self.queue.lock().samples().rate(length)).into())
+        };
+        let found: Value = match path {
+            "name" => (*definition.name).into(),
+            "vhost" => (*definition.vhost).into(),
+            "type" => definition.queue_type.name().into(),
+            "durable" => definition.durable.into(),
+            "auto_delete" => definition.auto_delete.into(),
+            "exclusive" => definition.exclusive_owner.is_some().into(),
+            "node" => self.request.settings().node_name.as_str().into(),
+            "state" => RUNNING.into(),
+            "policy" => policy_name(&self.queue.lock().applied().policy),
             "messages" => (counts().ready + counts().unacked).into(),
             "messages_ready" => counts().ready.into(),
             "messages_unacknowledged" => counts().unacked.into(),
+            "messages_details.rate" => moved(|sample| sample.ready + sample.unacked)?,
+            "messages_ready_details.rate" => moved(|sample| sample.ready)?,
+            "messages_unacknowledged_details.rate" => moved(|sample| sample.unacked)?,
             "consumers" => counts().consumers.into(),
+            "memory" => state().resident_bytes.into(),
+            "message_bytes" => (state().ready_bytes + state().unacked_bytes).into(),
+            "message_bytes_ready" => state().ready_bytes.into(),
+            "message_bytes_unacknowledged" => state().unacked_bytes.into(),
+            "idle_since" => iso8601(state().used_at).into(),
             _ if path.starts_with("message_stats.") => {
-                let state = self.queue.lock().state();
-                let rate = |count: &dyn Fn(&_) -> u64| state.samples.rate(|sample| count(&sample.stats));
-                stat_at(path, &state.stats, rate).unwrap_or(Value::Null)
+                let queue = self.queue.lock();
+                let stats = *queue.stats();
+                if stats == MessageStats::default() {
+                    return Some(None);
+                }
+                let rate = |count: &dyn Fn(&_) -> u64| queue.samples().rate(|sample| count(&sample.stats));
+                stat_at(path, StatsOf::Queue, &stats, rate)?
             }
-            _ => {
-                let rendered = self.render();
-                path.split('.')
-                    .try_fold(&rendered, |value, name| value.get(name))
-                    .cloned()
-                    .unwrap_or(Value::Null)
-            }
-        }
+            _ => return None,
+        };
+        Some(Some(found))
     }
 }
 
 fn queues(request: &Request) -> Result<Answer, ApiError> {
+    let range = Range::of(request)?;
     let vhosts = request.vhosts()?;
-    let found = vhosts.iter().flat_map(|vhost| sorted(vhost)).map(|queue| Row { queue, request });
+    let found = vhosts.iter().flat_map(|vhost| sorted(vhost)).map(|queue| Row { queue, request, range });
     list(found.collect(), request)
 }
 
 fn queue(request: &Request) -> Result<Answer, ApiError> {
     let (_, queue) = find(request)?;
-    let mut fields = render(&queue, request);
+    let mut fields = render(&queue, request, Range::of(request)?);
     fields.insert("consumer_details".to_owned(), consumers_of(request, &queue).into());
     fields.insert("deliveries".to_owned(), json!([]));
     fields.insert("incoming".to_owned(), json!([]));
@@ -154,10 +183,11 @@ fn render_without_stats(queue: &QueueHandle, request: &Request) -> Map<String, V
     put("name", (*definition.name).into());
     put("node", node.into());
     put_members(&mut put, definition, node);
-    if let Some(policy) = &queue.lock().applied().policy {
-        put("policy", policy_name(policy));
+    let policy = policy_name(&queue.lock().applied().policy);
+    if !policy.is_null() {
+        put("policy", policy);
     }
-    put("state", "running".into());
+    put("state", RUNNING.into());
     put("type", definition.queue_type.name().into());
     put("vhost", (*definition.vhost).into());
     fields
@@ -172,7 +202,7 @@ fn put_members(put: &mut impl FnMut(&str, Value), definition: &QueueDefinition, 
     }
 }
 
-fn render(queue: &QueueHandle, request: &Request) -> Map<String, Value> {
+fn render(queue: &QueueHandle, request: &Request, range: Option<Range>) -> Map<String, Value> {
     if request.query_flag("disable_stats") {
         return render_without_stats(queue, request);
     }
@@ -196,16 +226,18 @@ fn render(queue: &QueueHandle, request: &Request) -> Map<String, Value> {
     put_messages(&mut put, &state, request);
     put("name", (*definition.name).into());
     put("node", request.settings().node_name.as_str().into());
-    let name_of = |policy: &Option<Arc<_>>| policy.as_deref().map_or(Value::Null, policy_name);
-    put("operator_policy", name_of(&applied.operator_policy));
-    put("policy", name_of(&applied.policy));
+    put("operator_policy", policy_name(&applied.operator_policy));
+    put("policy", policy_name(&applied.policy));
     put_members(&mut put, definition, request.settings().node_name.as_str());
-    put("state", "running".into());
+    put("state", RUNNING.into());
     put("type", definition.queue_type.name().into());
     put("vhost", (*definition.vhost).into());
     put_lengths(&mut fields, (state.ready, state.unacked), &state.samples, |sample| {
         (sample.ready, sample.unacked)
     });
+    if let Some(range) = range {
+        put_samples(&mut fields, range, queue.lock().lengths());
+    }
     let rate = |count: &dyn Fn(&_) -> u64| state.samples.rate(|sample| count(&sample.stats));
     if let Some(stats) = message_stats(StatsOf::Queue, &state.stats, rate) {
         fields.insert("message_stats".to_owned(), stats);
@@ -213,8 +245,8 @@ fn render(queue: &QueueHandle, request: &Request) -> Map<String, Value> {
     fields
 }
 
-fn policy_name(policy: &crate::broker::policy::Policy) -> Value {
-    (*policy.name).into()
+fn policy_name(policy: &Option<Arc<Policy>>) -> Value {
+    policy.as_ref().map_or(Value::Null, |policy| (*policy.name).into())
 }
 
 fn put_owner(put: &mut impl FnMut(&str, Value), owner: Option<ConnectionId>, request: &Request) {

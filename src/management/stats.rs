@@ -11,7 +11,7 @@ pub(super) fn put_rated(fields: &mut Map<String, Value>, name: &str, count: u64,
 }
 
 /// Rates have three decimals; more would pretend to know more.
-fn rounded(rate: f64) -> f64 {
+pub(super) fn rounded(rate: f64) -> f64 {
     (rate * 1000.0).round() / 1000.0
 }
 
@@ -22,6 +22,15 @@ pub(super) enum StatsOf {
     Queue,
     /// A channel, a vhost or the whole broker.
     Clients,
+}
+
+impl StatsOf {
+    /// Whether a count is told of.
+    fn counts(self, name: &str) -> bool {
+        let is_of_clients = matches!(name, "confirm" | "return_unroutable" | "drop_unroutable");
+        let is_told_elsewhere = name.starts_with("dead_") || matches!(name, "publish_confirm" | "routed");
+        !(is_told_elsewhere || self == StatsOf::Queue && is_of_clients)
+    }
 }
 
 /// `message_stats`; nothing at all where nothing was ever done.
@@ -35,11 +44,7 @@ pub(super) fn message_stats(
     }
     let mut fields = Map::new();
     for (index, (name, count)) in stats.each().enumerate() {
-        let is_of_clients = matches!(name, "confirm" | "return_unroutable" | "drop_unroutable");
-        if name.starts_with("dead_")
-            || matches!(name, "publish_confirm" | "routed")
-            || (of == StatsOf::Queue && is_of_clients)
-        {
+        if !of.counts(name) {
             continue;
         }
         let rate = rate(&|stats| stats.each().nth(index).map_or(0, |(_, count)| count));
@@ -52,17 +57,21 @@ pub(super) fn message_stats(
 /// What one path of `message_stats` leads to, such as `message_stats.publish_details.rate`, without all the others.
 pub(super) fn stat_at(
     path: &str,
+    of: StatsOf,
     stats: &MessageStats,
     rate: impl Fn(&dyn Fn(&MessageStats) -> u64) -> f64,
 ) -> Option<Value> {
     let path = path.strip_prefix("message_stats.")?;
     let (name, is_rate) = path.strip_suffix("_details.rate").map_or((path, false), |name| (name, true));
+    if !of.counts(name) {
+        return None;
+    }
     let count = |stats: &MessageStats| match name {
         "deliver_get" => Some(stats.deliver_get()),
         _ => stats.each().find(|(known, _)| *known == name).map(|(_, count)| count),
     };
     let counted = count(stats)?;
-    Some(if is_rate { rate(&|stats| count(stats).unwrap_or(0)).into() } else { counted.into() })
+    Some(if is_rate { rounded(rate(&|stats| count(stats).unwrap_or(0))).into() } else { counted.into() })
 }
 
 /// `message_stats` of a vhost or of the whole broker.
@@ -151,7 +160,7 @@ mod tests {
         let shown = message_stats(StatsOf::Queue, &stats, |count| count(&stats) as f64).unwrap();
         assert_eq!(shown["deliver_get"], json!(2));
         assert_eq!(shown["ack_details"], json!({ "rate": 1.0 }));
-        let at = |path: &str| stat_at(path, &stats, |count| count(&stats) as f64);
+        let at = |path: &str| stat_at(path, StatsOf::Queue, &stats, |count| count(&stats) as f64);
         assert_eq!(at("message_stats.deliver_get_details.rate"), Some(json!(2.0)));
         assert_eq!(
             (at("message_stats.ack"), at("message_stats.none"), at("name")),

@@ -3,6 +3,7 @@
 use super::answer::{Answer, ApiError};
 use super::list::{Listed, list, one};
 use super::permissions::{permission_json, topic_permission_json};
+use super::ranges::{Range, put_samples};
 use super::request::Request;
 use super::routes::{Needs, Route};
 use super::stats::{put_lengths, total_stats};
@@ -47,6 +48,7 @@ struct Row<'a> {
     vhost: Arc<VirtualHost>,
     request: &'a Request,
     stats: MessageStats,
+    range: Option<Range>,
 }
 
 impl Listed for Row<'_> {
@@ -56,7 +58,7 @@ impl Listed for Row<'_> {
 
     fn render(&self) -> Value {
         let mut fields = about(self.request, &self.vhost);
-        put_messages(&mut fields, &self.vhost, &self.stats);
+        put_messages(&mut fields, &self.vhost, &self.stats, self.range);
         Value::Object(fields)
     }
 }
@@ -84,7 +86,12 @@ fn about(request: &Request, vhost: &VirtualHost) -> Map<String, Value> {
 }
 
 /// What is in it, as soon as there is or was something.
-fn put_messages(fields: &mut Map<String, Value>, vhost: &VirtualHost, stats: &MessageStats) {
+fn put_messages(
+    fields: &mut Map<String, Value>,
+    vhost: &VirtualHost,
+    stats: &MessageStats,
+    range: Option<Range>,
+) {
     let (mut ready, mut unacked) = (0, 0);
     let queues = vhost.queues();
     for queue in &queues {
@@ -95,27 +102,31 @@ fn put_messages(fields: &mut Map<String, Value>, vhost: &VirtualHost, stats: &Me
     let samples = vhost.samples();
     if !queues.is_empty() {
         put_lengths(fields, (ready, unacked), &samples, |sample| (sample.ready, sample.unacked));
+        if let Some(range) = range {
+            put_samples(fields, range, &vhost.lengths());
+        }
     }
     if *stats != MessageStats::default() {
         fields.insert("message_stats".to_owned(), total_stats(stats, &samples));
     }
 }
 
-fn rows(request: &Request, vhosts: Vec<Arc<VirtualHost>>) -> Vec<Row<'_>> {
+fn rows(request: &Request, vhosts: Vec<Arc<VirtualHost>>) -> Result<Vec<Row<'_>>, ApiError> {
+    let range = Range::of(request)?;
     let by_vhost = request.broker().connections().stats_by_vhost();
     let row = |vhost: Arc<VirtualHost>| {
         let stats = by_vhost.get(vhost.name()).copied().unwrap_or_default();
-        Row { vhost, request, stats }
+        Row { vhost, request, stats, range }
     };
-    vhosts.into_iter().map(row).collect()
+    Ok(vhosts.into_iter().map(row).collect())
 }
 
 fn vhosts(request: &Request) -> Result<Answer, ApiError> {
-    list(rows(request, request.vhosts()?), request)
+    list(rows(request, request.vhosts()?)?, request)
 }
 
 fn vhost(request: &Request) -> Result<Answer, ApiError> {
-    let row = rows(request, vec![request.vhost()?]).pop();
+    let row = rows(request, vec![request.vhost()?])?.pop();
     one(row.map_or(Value::Null, |row| row.render()), request)
 }
 

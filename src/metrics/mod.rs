@@ -17,6 +17,7 @@ use crate::broker::stats::MessageStats;
 use crate::clock::Clock;
 use crate::message::Millis;
 use crate::net::commits::CommitStats;
+use crate::net::{MemoryWatch, Tls};
 use axum::Router;
 use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
@@ -33,7 +34,7 @@ const OWN_PREFIX: &str = "leveret_";
 const OWN_DETAILED_PREFIX: &str = "leveret_detailed_";
 
 /// What metrics say of the broker that the broker does not know itself.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct MetricsSettings {
     /// What the broker calls itself.
     pub node_name: String,
@@ -45,8 +46,12 @@ pub struct MetricsSettings {
     pub data_dir: Option<PathBuf>,
     /// What has to stay free there; without it the size of the volume decides.
     pub disk_free_limit_bytes: Option<u64>,
-    /// What the broker may take of memory, if that is limited.
-    pub memory_limit_bytes: Option<u64>,
+    /// What knows how much memory the broker may take.
+    pub memory: Option<Arc<MemoryWatch>>,
+    /// The certificate, if there is one.
+    pub tls: Option<Arc<Tls>>,
+    /// Protocol and port of what shows it.
+    pub tls_listeners: Vec<(&'static str, u16)>,
 }
 
 /// The metrics of a broker, apart from their sockets.
@@ -187,6 +192,7 @@ impl Metrics {
         put(&mut out, view, objects::QUEUE_AGES, &objects.queues);
         put(&mut out, view, objects::EXCHANGES, &objects.exchanges);
         self.put_commits(&mut out);
+        self.put_certificate(&mut out);
         out.into_text()
     }
 

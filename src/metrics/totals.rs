@@ -187,7 +187,8 @@ impl Metrics {
     pub(super) fn put_node_limits(&self, out: &mut Exposition) {
         let process = Process::look();
         let settings = &self.settings;
-        let memory_limit = settings.memory_limit_bytes.unwrap_or(process.machine_bytes);
+        let memory_limit =
+            settings.memory.as_ref().and_then(|watch| watch.limit_bytes()).unwrap_or(process.machine_bytes);
         for (name, help, value) in [
             ("process_max_fds", "Open file descriptors limit", process.open_files_max),
             ("process_max_tcp_sockets", "Open TCP sockets limit", process.open_files_max),
@@ -329,6 +330,20 @@ impl Metrics {
         ] {
             out.one(name, Gauge, help, value as f64);
         }
+    }
+
+    /// Leveret's own: how long the certificate is good for, at each listener that shows it.
+    pub(super) fn put_certificate(&self, out: &mut Exposition) {
+        let Some(ends_at_s) = self.settings.tls.as_ref().and_then(|tls| tls.certificate().ends_at_s()) else {
+            return;
+        };
+        let left_s = ends_at_s as f64 - self.clock.now() as f64 / 1000.0;
+        let of_listener = |(protocol, port): &(&str, u16)| {
+            (Labels::new(&[("protocol", protocol), ("port", &port.to_string())]), left_s)
+        };
+        let values: Vec<_> = self.settings.tls_listeners.iter().map(of_listener).collect();
+        let help = "How long the certificate is good for, or the first that ends of those behind it";
+        out.with_labels("certificate_expires_in_seconds", Gauge, help, &values);
     }
 
     /// Where the memory is, as far as it can be told.

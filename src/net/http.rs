@@ -1,19 +1,23 @@
 //! Sockets that speak HTTP, plain or over TLS. What is answered is somebody else's.
 
 use super::Shutdown;
-use super::tls::Tls;
-use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use super::tls::{Tls, plain_reason};
+use axum::extract::ConnectInfo;
+use axum::{Extension, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 
 /// How long requests that have begun may take when the broker stops.
@@ -21,6 +25,12 @@ const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 /// After a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a client may take for the head of its next request, from when the connection is open or the last answer was given.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a client may take nothing of what it is answered.
+const READ_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a handshake of TLS may take.
 const TLS_PATIENCE: Duration = Duration::from_secs(5);
@@ -56,34 +66,26 @@ impl HttpListener {
 
     /// Serves until the shutdown begins, and lets requests end that have begun by then.
     pub async fn run(self, router: Router, shutdown: Shutdown) {
-        let address = self.address().map(|address| address.to_string()).unwrap_or_default();
-        let service = router.into_make_service_with_connect_info::<PeerAddress>();
-        let (begun, patience) = (shutdown.clone(), async move {
-            shutdown.begun().await;
-            tokio::time::sleep(STOP_PATIENCE).await;
-        });
-        let served = axum::serve(self, service).with_graceful_shutdown(async move { begun.begun().await });
-        tokio::select! {
-            served = served => {
-                if let Err(error) = served {
-                    tracing::error!("HTTP on {address} ended: {error}");
+        let mut open = JoinSet::new();
+        loop {
+            tokio::select! {
+                (connection, peer) = self.accept() => {
+                    drop(open.spawn(serve(connection, peer, router.clone(), shutdown.clone())));
                 }
-            }
-            () = patience => {
-                tracing::warn!("HTTP requests on {address} were not answered after {STOP_PATIENCE:?}, dropped");
+                Some(_) = open.join_next() => {}
+                () = shutdown.begun() => break,
             }
         }
+        let ended = async { while open.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
+            let address = self.address().map(|address| address.to_string()).unwrap_or_default();
+            tracing::warn!("HTTP requests on {address} were not answered after {STOP_PATIENCE:?}, dropped");
+        }
     }
-}
 
-impl Listener for HttpListener {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    async fn accept(&self) -> (Connection, SocketAddr) {
+        let permit = self.connections.clone().acquire_owned().await.expect("the semaphore is never closed");
         loop {
-            let permit =
-                self.connections.clone().acquire_owned().await.expect("the semaphore is never closed");
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
                     // Answers are written whole; a failure only makes them slower.
@@ -92,7 +94,7 @@ impl Listener for HttpListener {
                         None => Stream::Plain(stream),
                         Some(tls) => Stream::Greeting(Box::pin(greet(tls.clone(), stream, peer))),
                     };
-                    return (Connection { stream, _permit: permit }, peer);
+                    return (Connection { stream, stalled: None, _permit: permit }, peer);
                 }
                 Err(error) => {
                     tracing::warn!("a connection for HTTP could not be accepted: {error}");
@@ -101,9 +103,23 @@ impl Listener for HttpListener {
             }
         }
     }
+}
 
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+/// Serves one connection. It ends when its client says nothing for too long, or does not read what it asked for.
+async fn serve(connection: Connection, peer: SocketAddr, router: Router, shutdown: Shutdown) {
+    let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(PeerAddress(peer)))));
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_PATIENCE);
+    let mut served = pin!(builder.serve_connection(TokioIo::new(connection), service));
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
+        () = shutdown.begun() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("the HTTP connection from {peer} ended: {error}");
     }
 }
 
@@ -111,22 +127,20 @@ impl Listener for HttpListener {
 async fn greet(tls: Arc<Tls>, stream: TcpStream, peer: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
     let greeted = tokio::time::timeout(TLS_PATIENCE, tls.accept_anybody(stream)).await;
     let greeted = greeted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    greeted.inspect_err(|error| tracing::warn!("an HTTP connection from {peer} refused: TLS: {error}"))
+    greeted.inspect_err(|error| {
+        tracing::warn!("an HTTP connection from {peer} refused: TLS: {}", plain_reason(error));
+    })
 }
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub SocketAddr);
 
-impl Connected<IncomingStream<'_, HttpListener>> for PeerAddress {
-    fn connect_info(stream: IncomingStream<'_, HttpListener>) -> PeerAddress {
-        PeerAddress(*stream.remote_addr())
-    }
-}
-
 /// A connection, which counts for as long as it lives.
-pub struct Connection {
+struct Connection {
     stream: Stream,
+    /// When the peer has to have read something, if it lets an answer wait.
+    stalled: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -165,6 +179,23 @@ impl Connection {
     }
 }
 
+impl Connection {
+    /// An error when the peer has taken nothing for too long.
+    fn unless_stalled<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(READ_PATIENCE)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
 impl AsyncRead for Connection {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -181,14 +212,64 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_stream(context))?.poll_write(context, bytes)
+        let written = ready!(self.poll_stream(context))?.poll_write(context, bytes);
+        self.unless_stalled(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_stream(context))?.poll_flush(context)
+        let flushed = ready!(self.poll_stream(context))?.poll_flush(context);
+        self.unless_stalled(context, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_stream(context))?.poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    /// One connection at a time, on a clock that runs when nothing else does.
+    async fn listen() -> SocketAddr {
+        let listener = HttpListener::bind(([127, 0, 0, 1], 0).into(), None, 1).await.unwrap();
+        let address = listener.address().unwrap();
+        let large = get(async || vec![b'x'; 64 << 20]);
+        let router = Router::new().route("/small", get(async || "here")).route("/large", large);
+        tokio::spawn(listener.run(router, Shutdown::default()));
+        address
+    }
+
+    async fn ask(address: SocketAddr, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn is_answered(address: SocketAddr) -> bool {
+        let mut answer = [0; 12];
+        ask(address, "/small").await.read_exact(&mut answer).await.unwrap();
+        answer == *b"HTTP/1.1 200"
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_nothing_makes_room_for_others() {
+        let address = listen().await;
+        let silent = TcpStream::connect(address).await.unwrap();
+        assert!(is_answered(address).await);
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"GET /small HTTP/1.1\r\nHost:").await.unwrap();
+        assert!(is_answered(address).await);
+        drop((silent, half));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_makes_room_for_others() {
+        let address = listen().await;
+        let unread = ask(address, "/large").await;
+        assert!(is_answered(address).await);
+        drop(unread);
     }
 }

@@ -203,7 +203,8 @@ async fn prepare(
     }
     let Some(tls) = &transport.tls else { return Ok((addresses, Prepared::Plain(stream))) };
     let stream = tls.accept(stream).await;
-    let stream = stream.map_err(|error| io::Error::new(error.kind(), format!("TLS: {error}")))?;
+    let stream = stream
+        .map_err(|error| io::Error::new(error.kind(), format!("TLS: {}", tls::plain_reason(&error))))?;
     let facts = tls.facts(stream.get_ref().1);
     Ok((addresses, Prepared::Tls(Box::new(stream), Box::new(facts))))
 }

@@ -5,6 +5,7 @@
 use super::disk::Size;
 use crate::broker::Broker;
 use crate::broker::alarms::Alarm;
+use parking_lot::Mutex;
 use std::fs;
 use std::io;
 use std::sync::Arc;
@@ -23,11 +24,19 @@ const GROWN_BYTES_PER_MS: u64 = (1 << 30) / 1000;
 /// The alarm is cleared when the process is below the limit by this part of it, so that it does not come and go.
 const MARGIN: u64 = 20;
 
+/// How much of what was kept is taken to be in use again, for each byte that the process grows beyond what it was.
+const GROWTH_WEIGHT: u64 = 4;
+
 /// Where the memory that the process takes is read from, in bytes.
 pub type MemorySource = Box<dyn FnMut() -> io::Result<u64> + Send>;
 
-/// See the module.
-pub struct MemoryWatch {
+/// See the module. The limit can be changed while it runs.
+pub struct MemoryWatch(Mutex<State>);
+
+/// The limit of a broker that may take any memory.
+const ANY: u64 = u64::MAX;
+
+struct State {
     limit_bytes: u64,
     broker: Arc<Broker>,
     source: MemorySource,
@@ -39,21 +48,47 @@ pub struct MemoryWatch {
 }
 
 impl MemoryWatch {
-    /// A watch on what `source` says; [`resident_bytes`] is this process. Above `limit_bytes` the alarm goes up.
-    pub fn new(limit_bytes: u64, broker: Arc<Broker>, source: MemorySource) -> MemoryWatch {
-        MemoryWatch {
-            limit_bytes,
+    /// A watch on what `source` says; [`resident_bytes`] is this process. Above `limit_bytes` the alarm goes up; without, never.
+    pub fn new(limit_bytes: Option<u64>, broker: Arc<Broker>, source: MemorySource) -> MemoryWatch {
+        MemoryWatch(Mutex::new(State {
+            limit_bytes: limit_bytes.unwrap_or(ANY),
             broker,
             source,
             peak_bytes: 0,
             rest_bytes: 0,
             is_low: false,
             is_blind: false,
-        }
+        }))
+    }
+
+    /// What the process may take, in bytes; `None` is any.
+    pub fn limit_bytes(&self) -> Option<u64> {
+        Some(self.0.lock().limit_bytes).filter(|bytes| *bytes != ANY)
+    }
+
+    /// Sets what the process may take, in bytes, and looks at once: when this returns, the alarm is up or not as the new limit
+    /// wants it.
+    pub fn set_limit(&self, limit_bytes: Option<u64>) {
+        let mut state = self.0.lock();
+        state.limit_bytes = limit_bytes.unwrap_or(ANY);
+        state.look();
     }
 
     /// Looks now, raises or clears the alarm, and says when to look again.
-    pub fn look(&mut self) -> Duration {
+    pub fn look(&self) -> Duration {
+        self.0.lock().look()
+    }
+
+    /// Looks again and again, forever.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            sleep(self.look()).await;
+        }
+    }
+}
+
+impl State {
+    fn look(&mut self) -> Duration {
         match (self.source)() {
             Ok(resident_bytes) => {
                 self.is_blind = false;
@@ -71,21 +106,17 @@ impl MemoryWatch {
         }
     }
 
-    /// Looks again and again, forever.
-    pub async fn run(mut self) {
-        loop {
-            sleep(self.look()).await;
-        }
-    }
-
     /// What is in use of what the process takes. What messages give back the allocator may keep for the next ones, and to the
     /// system the process is as large as before: publishers would wait for what never comes. When the process was largest,
-    /// next to nothing of it was kept so.
+    /// next to nothing of it was kept so, unless messages had gone just before: then it grows a little, although much is kept,
+    /// since what is kept does not fit every need. Only as it goes on growing is it taken to be in use.
     fn in_use(&mut self, resident_bytes: u64) -> u64 {
         let ready_bytes = self.broker.ready_bytes();
         if resident_bytes > self.peak_bytes {
+            let grown_bytes = resident_bytes - self.peak_bytes;
             self.peak_bytes = resident_bytes;
-            self.rest_bytes = resident_bytes.saturating_sub(ready_bytes);
+            let likely_bytes = self.rest_bytes.saturating_add(grown_bytes.saturating_mul(GROWTH_WEIGHT));
+            self.rest_bytes = resident_bytes.saturating_sub(ready_bytes).min(likely_bytes);
         }
         resident_bytes.min(self.rest_bytes.saturating_add(ready_bytes))
     }
@@ -119,7 +150,7 @@ impl MemoryWatch {
 
 impl std::fmt::Debug for MemoryWatch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MemoryWatch").field("limit_bytes", &self.limit_bytes).finish_non_exhaustive()
+        f.debug_struct("MemoryWatch").field("limit_bytes", &self.limit_bytes()).finish_non_exhaustive()
     }
 }
 

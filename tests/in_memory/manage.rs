@@ -44,7 +44,7 @@ fn settings() -> ManagementSettings {
         message_bytes_max: 128 << 20,
         data_dir: None,
         disk_free_limit_bytes: None,
-        memory_limit_bytes: None,
+        memory: None,
         tls: None,
         shutdown: Shutdown::default(),
     }

@@ -59,6 +59,18 @@ fn short_of_memory() -> TestBroker {
 }
 
 #[test]
+fn a_page_ends_when_its_bodies_are_large() {
+    let broker = TestBroker::start();
+    declare(&broker, "q", &json!({}));
+    (0..3).for_each(|_| publish(&broker, "q", &"x".repeat(9 << 20), &json!({})));
+    let first = broker.get("/api/queues/%2F/q/browse?body_limit=100000000");
+    assert_eq!(first["items"].as_array().unwrap().len(), 2);
+    let rest = format!("/api/queues/%2F/q/browse?after={}", first["next"].as_str().unwrap());
+    assert_eq!(broker.get(&rest)["items"].as_array().unwrap().len(), 1);
+    assert_eq!(broker.get("/api/queues/%2F/q/browse?body_limit=10")["items"].as_array().unwrap().len(), 3);
+}
+
+#[test]
 fn a_queue_is_paged_through_and_nothing_is_touched() {
     let broker = TestBroker::start();
     declare(&broker, "q", &json!({}));

@@ -112,7 +112,7 @@ pub(crate) fn ask(address: SocketAddr, method: &str, path: &str, headers: &[&str
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
-    if !headers.iter().any(|header| header.starts_with("Content-Type")) {
+    if !headers.iter().any(|header| header.to_lowercase().starts_with("content-type:")) {
         request.push_str("Content-Type: application/json\r\n");
     }
     for header in headers {

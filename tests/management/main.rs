@@ -6,6 +6,7 @@ mod asks;
 mod basics;
 mod browse;
 mod client;
+mod connections;
 mod definitions;
 mod fields;
 mod health;

@@ -3,6 +3,7 @@
 use super::Queue;
 use super::ready::{Place, Taken};
 use crate::broker::delivery::Entry;
+use crate::broker::lengths::{Length, Lengths};
 use crate::broker::stats::{MessageStats, QueueSample, Samples};
 use crate::broker::turn::Turn;
 use crate::message::{ChannelNumber, ConnectionId, FieldTable, Message, Millis, Position};
@@ -148,6 +149,16 @@ impl Queue {
         }
     }
 
+    /// How it stood when samples were taken.
+    pub fn samples(&self) -> &Samples<QueueSample> {
+        &self.samples
+    }
+
+    /// How many messages it had.
+    pub fn lengths(&self) -> &Lengths {
+        &self.lengths
+    }
+
     /// What was done with its messages.
     pub fn stats(&self) -> &MessageStats {
         &self.stats
@@ -224,5 +235,6 @@ impl Queue {
         let counts =
             QueueSample { stats: self.stats, ready: self.ready.len() as u64, unacked: self.unacked as u64 };
         self.samples.take(now, counts);
+        self.lengths.note(now, Length { ready: counts.ready, unacked: counts.unacked });
     }
 }

@@ -28,6 +28,7 @@ pub use ready::PageRequest;
 use super::Shared;
 use super::delivery::{Entry, Outgoing};
 use super::error::BrokerError;
+use super::lengths::Lengths;
 use super::policy::Applied;
 use super::stats::{MessageStats, QueueSample, Samples};
 use super::turn::{Effect, Turn};
@@ -66,6 +67,7 @@ pub struct Queue {
     closed: bool,
     stats: MessageStats,
     samples: Samples<QueueSample>,
+    lengths: Lengths,
 }
 
 /// Counts of a queue.
@@ -117,6 +119,7 @@ impl Queue {
             closed: false,
             stats: MessageStats::default(),
             samples: Samples::default(),
+            lengths: Lengths::default(),
         };
         queue.ask_for_wake(turn);
         queue

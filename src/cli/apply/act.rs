@@ -3,6 +3,7 @@
 use super::super::client::{Client, ClientError};
 use super::super::path::{path, path_with};
 use super::super::{About, Failure};
+use super::keep;
 use super::plan::{Act, Plan, Step};
 use super::thing::{Id, Kind, Things};
 use serde_json::{Map, Value, json};
@@ -12,6 +13,14 @@ pub(super) fn perform(client: &mut Client, plan: &Plan, current: &Things) -> Res
     for step in plan.steps.iter().filter(|step| step.blocked.is_none()) {
         let done = match step.act {
             Act::Add | Act::Change => put(client, &step.id, &step.wanted, current),
+            Act::Replace if step.id.kind == Kind::Queue => {
+                keep::redeclare(client, &step.id, &step.wanted, true, current)?;
+                continue;
+            }
+            Act::Finish => {
+                keep::redeclare(client, &step.id, &step.wanted, false, current)?;
+                continue;
+            }
             Act::Replace => replace(client, step, plan, current),
             Act::Delete => delete(client, &step.id, current),
         };
@@ -69,7 +78,7 @@ fn list(kind: Kind) -> &'static str {
 }
 
 /// The path of the bindings between a binding's ends.
-fn ends(id: &Id) -> String {
+pub(super) fn ends(id: &Id) -> String {
     let part = |index: usize| id.names.get(index).map_or("", String::as_str);
     let kind = if part(1) == "queue" { "q" } else { "e" };
     path(&["bindings", &id.vhost, "e", part(0), kind, part(2)])
@@ -94,7 +103,7 @@ fn put_vhost(
     Ok(())
 }
 
-/// Deletes a queue or an exchange, and makes it again with the bindings that it had, but for those that are to go.
+/// Deletes an exchange, and makes it again with the bindings that it had, but for those that are to go.
 fn replace(client: &mut Client, step: &Step, plan: &Plan, current: &Things) -> Result<(), ClientError> {
     delete(client, &step.id, current)?;
     put(client, &step.id, &step.wanted, current)?;

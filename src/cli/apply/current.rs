@@ -5,7 +5,8 @@ use super::super::path::path_with;
 use super::thing::{Id, Kind, Things};
 use serde_json::{Map, Value};
 
-const QUEUE_COLUMNS: &str = "name,vhost,type,durable,auto_delete,exclusive,arguments,messages,consumers";
+const QUEUE_COLUMNS: &str =
+    "name,vhost,type,durable,auto_delete,exclusive,arguments,messages,messages_unacknowledged,consumers";
 
 /// All that the broker has, but for what is in every vhost and what belongs to one connection.
 pub(super) fn things(client: &mut Client) -> Result<Things, ClientError> {

@@ -1,9 +1,10 @@
 //! `leveret apply`: makes a running broker match a file. What the file has and the broker has not is made, what differs is
-//! changed, and with `--prune` what the file has not is deleted. No step loses a message: a queue that holds some is never
-//! deleted, and the plan says so.
+//! changed, and with `--prune` what the file has not is deleted. No step loses a message: those of a queue that has to be
+//! declared anew are kept, and a queue that holds some is not deleted for good, which the plan says.
 
 mod act;
 mod current;
+mod keep;
 mod plan;
 mod thing;
 mod wanted;
@@ -26,8 +27,10 @@ Examples:
 
 It takes vhosts, users, permissions, policies, exchanges, queues and bindings from the file; settings such as listeners need a \
 restart. Users and vhosts are only deleted if the file lists some, and the user who asks never is. A queue that holds messages \
-is not deleted, and not declared anew: that is told, and it ends with 1. What is published to a queue or an exchange in the \
-moment in which it is declared anew does not reach it.";
+is not deleted: that is told, and it ends with 1. One that has to be declared anew keeps its messages and bindings: the messages \
+wait in a queue whose name ends with .leveret-apply, and applying the file again finishes what was interrupted. It must have no \
+consumers. What is published to a queue or an exchange in the moment in which it is declared anew reaches nobody, or is returned; \
+what comes right after it may stand before what was kept, whose time to live begins anew.";
 
 /// Makes a running broker match a configuration file, and shows how
 #[derive(Args, Debug)]

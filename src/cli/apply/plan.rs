@@ -1,6 +1,7 @@
 //! What has to be done so that a broker matches a file.
 
 use super::super::output::printable;
+use super::keep;
 use super::thing::{Id, Kind, Things};
 use leveret::broker::passwords::{HashingAlgorithm, PasswordHash};
 use leveret::config::Config;
@@ -15,8 +16,10 @@ pub(super) enum Act {
     Add,
     /// It is changed in place.
     Change,
-    /// It is deleted and made again, with the bindings that it had.
+    /// It is deleted and made again, with the bindings and messages that it had.
     Replace,
+    /// It is a queue whose messages still wait elsewhere, since replacing it was interrupted.
+    Finish,
     /// It is deleted.
     Delete,
 }
@@ -32,6 +35,8 @@ pub(super) struct Step {
     differences: Vec<String>,
     /// Why it can't be done.
     pub(super) blocked: Option<String>,
+    /// Messages that are kept meanwhile.
+    messages: u64,
 }
 
 /// All steps, in their order.
@@ -88,8 +93,15 @@ impl Plan {
                     }
                 }
             }
+            if id.kind == Kind::Queue
+                && let Some(beside) = current.get(&keep::beside(id))
+            {
+                finish(&mut steps, id, fields, count(beside, "messages"));
+            }
         }
-        let unknown = current.keys().rev().filter(|id| !wanted.contains_key(*id) && scope.may_delete(id));
+        let is_handled = |id: &Id| keep::origin(id).is_some_and(|origin| wanted.contains_key(&origin));
+        let is_unknown = |id: &&Id| !wanted.contains_key(*id) && !is_handled(id) && scope.may_delete(id);
+        let unknown = current.keys().rev().filter(is_unknown);
         for id in unknown {
             let mut step = step(Act::Delete, id, Map::new(), Vec::new());
             step.blocked = why_not_deleted(id, current);
@@ -107,14 +119,34 @@ impl Plan {
             self.steps.iter().filter(|step| step.blocked.is_none() && acts.contains(&step.act)).count()
         };
         let (add, change, delete) =
-            (count(&[Act::Add]), count(&[Act::Change, Act::Replace]), count(&[Act::Delete]));
+            (count(&[Act::Add]), count(&[Act::Change, Act::Replace, Act::Finish]), count(&[Act::Delete]));
         let would = if dry_run { "would be " } else { "" };
         format!("{add} {would}added, {change} {would}changed, {delete} {would}deleted")
     }
 }
 
 fn step(act: Act, id: &Id, wanted: Map<String, Value>, differences: Vec<String>) -> Step {
-    Step { act, id: id.clone(), wanted, differences, blocked: None }
+    Step { act, id: id.clone(), wanted, differences, blocked: None, messages: 0 }
+}
+
+/// Has the messages brought back that wait for a queue: as part of replacing it, or else as the only thing to do with it.
+fn finish(steps: &mut Vec<Step>, id: &Id, wanted: &Map<String, Value>, messages: u64) {
+    match steps.last_mut().filter(|step| step.id == *id) {
+        Some(step) => {
+            if step.act == Act::Add {
+                step.act = Act::Finish;
+            }
+            step.messages += messages;
+        }
+        None => {
+            let step = step(Act::Finish, id, wanted.clone(), Vec::new());
+            steps.push(Step { messages, ..step });
+        }
+    }
+}
+
+fn count(fields: &Map<String, Value>, name: &str) -> u64 {
+    fields.get(name).and_then(Value::as_u64).unwrap_or_default()
 }
 
 fn changed(
@@ -129,15 +161,26 @@ fn changed(
     };
     let mut step = step(act, id, wanted.clone(), differences);
     if id.kind == Kind::Queue {
-        step.blocked = why_kept(known);
+        step.blocked = why_used(known);
+        step.messages = count(known, "messages");
     }
     step
 }
 
+/// Why a queue can't be declared anew.
+fn why_used(queue: &Map<String, Value>) -> Option<String> {
+    match (count(queue, "consumers"), count(queue, "messages_unacknowledged")) {
+        (0, 0) => None,
+        (0, 1) => Some("a client has not acknowledged 1 of its messages: let it".to_owned()),
+        (0, unacked) => Some(format!("clients have not acknowledged {unacked} of its messages: let them")),
+        (1, _) => Some("it has 1 consumer: stop it first".to_owned()),
+        (consumers, _) => Some(format!("it has {consumers} consumers: stop them first")),
+    }
+}
+
 /// Why a queue may not go.
 fn why_kept(queue: &Map<String, Value>) -> Option<String> {
-    let count = |name: &str| queue.get(name).and_then(Value::as_u64).unwrap_or_default();
-    match (count("messages"), count("consumers")) {
+    match (count(queue, "messages"), count(queue, "consumers")) {
         (0, 0) => None,
         (0, 1) => Some("it has 1 consumer: stop it first".to_owned()),
         (0, consumers) => Some(format!("it has {consumers} consumers: stop them first")),
@@ -255,7 +298,7 @@ impl fmt::Display for Step {
         let sign = match (&self.blocked, self.act) {
             (Some(_), _) => '!',
             (None, Act::Add) => '+',
-            (None, Act::Change | Act::Replace) => '~',
+            (None, Act::Change | Act::Replace | Act::Finish) => '~',
             (None, Act::Delete) => '-',
         };
         write!(f, "{sign} {}", printable(&self.id.to_string()))?;
@@ -265,7 +308,20 @@ impl fmt::Display for Step {
         match (&self.blocked, self.act) {
             (Some(why), Act::Delete) => write!(f, " can't be deleted, {why}"),
             (Some(why), _) => write!(f, "; it would have to be declared anew, and {why}"),
-            (None, Act::Replace) => write!(f, "; it is deleted and declared anew, with its bindings"),
+            (None, Act::Replace) => {
+                write!(f, "; it is deleted and declared anew, with its bindings")?;
+                match self.messages {
+                    0 => Ok(()),
+                    1 => write!(f, " and its message"),
+                    messages => write!(f, " and its {messages} messages"),
+                }
+            }
+            (None, Act::Finish) => write!(
+                f,
+                ": it is declared with its bindings, and gets the {} messages back that wait in {}",
+                self.messages,
+                printable(&keep::beside(&self.id).to_string())
+            ),
             (None, _) => Ok(()),
         }
     }

@@ -2,7 +2,9 @@
 
 mod access;
 mod list;
+mod messages;
 mod settings;
+mod show;
 mod state;
 mod topology;
 
@@ -17,8 +19,11 @@ const EXAMPLES: &str = "\
 Examples:
   leveret ctl status
   leveret ctl list queues --columns name,messages,consumers
+  leveret ctl show queue orders
   leveret ctl declare queue orders --type quorum --argument x-max-length=10000
   leveret ctl declare binding amq.topic orders --routing-key 'order.#'
+  leveret ctl publish --exchange amq.topic --routing-key order.new 'hello'
+  leveret ctl get orders
   echo secret | leveret ctl user add app --tags monitoring
   leveret ctl permission set app '^app\\.' '.*' '.*'
   leveret ctl policy set short '^tmp\\.' max-length=1000 message-ttl=60000
@@ -56,6 +61,7 @@ enum Command {
         timeout: u64,
     },
     List(list::List),
+    Show(show::Show),
     /// Declares a queue, an exchange or a binding
     #[command(subcommand)]
     Declare(topology::Declare),
@@ -69,6 +75,8 @@ enum Command {
         #[command(flatten)]
         vhost: Vhost,
     },
+    Publish(messages::Publish),
+    Get(messages::Get),
     CloseConnection(state::CloseConnection),
     /// Adds, changes and deletes users
     #[command(subcommand)]
@@ -108,9 +116,12 @@ pub(super) fn run(ctl: &Ctl, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Health => state::health(client, out),
         Command::Wait { timeout } => state::wait(client, *timeout, out),
         Command::List(what) => what.run(client, out),
+        Command::Show(what) => what.run(client, out),
         Command::Declare(what) => what.run(client, out),
         Command::Delete(what) => what.run(client, out),
         Command::Purge { queue, vhost } => topology::purge(client, &vhost.name, queue, out),
+        Command::Publish(message) => message.run(client, out),
+        Command::Get(which) => which.run(client, out),
         Command::CloseConnection(which) => which.run(client, out),
         Command::User(what) => what.run(client, out),
         Command::Permission(what) => what.run(client, out),

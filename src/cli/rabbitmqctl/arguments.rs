@@ -8,6 +8,7 @@ pub(super) enum Format {
     Table,
     Json,
     Csv,
+    PrettyTable,
 }
 
 /// Options that stand alone.
@@ -25,6 +26,7 @@ const SWITCHES: &[(&str, &str)] = &[
     ("--global", ""),
     ("--pre-hashed-password", ""),
     ("--verbose", ""),
+    ("--skip-if-unchanged", ""),
 ];
 
 /// Options with a value behind them.
@@ -33,6 +35,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--vhost", "-p"),
     ("--timeout", "-t"),
     ("--formatter", ""),
+    ("--format", ""),
     ("--url", ""),
     ("--priority", ""),
     ("--apply-to", ""),
@@ -65,7 +68,8 @@ impl Typed {
                 arguments.extend(rest.by_ref().cloned());
                 break;
             }
-            if !word.starts_with('-') || word.len() < 2 {
+            // A negative number is no option.
+            if !word.starts_with('-') || word.len() < 2 || word.parse::<f64>().is_ok() {
                 arguments.push(word.clone());
                 continue;
             }
@@ -90,9 +94,11 @@ impl Typed {
         let command = if arguments.is_empty() { String::new() } else { arguments.remove(0) };
         let typed = Typed { command, arguments, given, options };
         if let Some(formatter) = typed.option("--formatter")
-            && !matches!(formatter, "table" | "json" | "csv")
+            && !matches!(formatter, "table" | "json" | "csv" | "pretty_table")
         {
-            return Err(format!("Formatter {formatter} is not known; there are table, json and csv"));
+            return Err(format!(
+                "Formatter {formatter} is not known; there are table, pretty_table, json and csv"
+            ));
         }
         Ok(typed)
     }
@@ -113,13 +119,16 @@ impl Typed {
         match self.option("--formatter") {
             Some("json") => Format::Json,
             Some("csv") => Format::Csv,
+            Some("pretty_table") => Format::PrettyTable,
             _ => Format::Table,
         }
     }
 
     /// Whether the line that says what is being done is written.
     pub(super) fn has_banner(&self) -> bool {
-        !self.has("--quiet") && !self.has("--silent") && self.format() == Format::Table
+        !self.has("--quiet")
+            && !self.has("--silent")
+            && matches!(self.format(), Format::Table | Format::PrettyTable)
     }
 
     /// Whether the columns' names are written above a table.
@@ -152,6 +161,7 @@ mod tests {
         let typed = parse("-s list_queues name -- --name").unwrap();
         assert_eq!(typed.arguments, ["name", "--name"]);
         assert!(!typed.has_banner() && !typed.has_headers());
+        assert_eq!(parse("set_vm_memory_high_watermark -0.1").unwrap().arguments, ["-0.1"]);
     }
 
     #[test]

@@ -153,52 +153,79 @@ fn version(call: &mut Call) -> Done {
 }
 
 fn status_of_broker(call: &mut Call) -> Done {
-    let overview = call.client.get(&path(&["overview"]))?;
-    let nodes = call.client.get(&path(&["nodes"]))?;
-    let vhosts = call.client.get(&path(&["vhosts"]))?.as_array().map_or(0, Vec::len);
-    let facts = Facts { overview, node: nodes.get(0).cloned().unwrap_or_default(), vhosts };
+    let facts = Facts::ask(call)?;
     if call.typed.format() == Format::Json {
         return Ok(call.say(&facts.json().to_string())?);
     }
-    let name = cell(&facts.overview["node"]);
-    call.banner(&format!("Status of node {name} ..."))?;
+    call.banner(&format!("Status of node {} ...", facts.name()))?;
     Ok(call.say(&facts.text())?)
 }
 
 /// What a status is made of.
-struct Facts {
-    overview: Value,
+pub(super) struct Facts {
+    pub(super) overview: Value,
     node: Value,
     vhosts: usize,
 }
 
 impl Facts {
+    pub(super) fn ask(call: &mut Call) -> Result<Facts, Refusal> {
+        let overview = call.client.get(&path(&["overview"]))?;
+        let nodes = call.client.get(&path(&["nodes"]))?;
+        let vhosts = call.client.get(&path(&["vhosts"]))?.as_array().map_or(0, Vec::len);
+        Ok(Facts { overview, node: nodes.get(0).cloned().unwrap_or_default(), vhosts })
+    }
+
+    /// The node's.
+    pub(super) fn name(&self) -> String {
+        cell(&self.overview["node"])
+    }
+
     fn number(&self, field: &str) -> u64 {
         self.node[field].as_u64().unwrap_or_default()
     }
 
-    fn alarms(&self) -> Vec<&'static str> {
-        let alarms = [("mem_alarm", "memory"), ("disk_free_alarm", "disk")];
-        alarms.into_iter().filter(|(field, _)| self.node[*field] == true).map(|(_, alarm)| alarm).collect()
+    /// The resources of the alarms that are up, and how RabbitMQ calls these alarms.
+    fn alarms(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let alarms = [
+            ("disk_free_alarm", ("disk", "Free disk space alarm")),
+            ("mem_alarm", ("memory", "Memory alarm")),
+        ];
+        alarms.into_iter().filter(|(field, _)| self.node[*field] == true).map(|(_, alarm)| alarm)
+    }
+
+    pub(super) fn alarms_json(&self) -> Value {
+        let alarm = |(resource, _)| serde_json::json!({ "node": self.name(), "resource": resource, "type": "resource_limit" });
+        self.alarms().map(alarm).collect()
+    }
+
+    pub(super) fn alarms_text(&self) -> String {
+        let lines: Vec<String> =
+            self.alarms().map(|(_, text)| format!("{text} on node {}", self.name())).collect();
+        if lines.is_empty() { "(none)".to_owned() } else { lines.join("\n") }
     }
 
     fn total(&self, name: &str) -> u64 {
         self.overview["object_totals"][name].as_u64().unwrap_or_default()
     }
 
-    fn listeners(&self) -> impl Iterator<Item = &Value> {
+    pub(super) fn listeners(&self) -> impl Iterator<Item = &Value> {
         self.overview["listeners"].as_array().into_iter().flatten()
     }
 
-    fn json(&self) -> Value {
+    pub(super) fn listeners_json(&self) -> Value {
         let listener = |listener: &Value| {
             serde_json::json!({
                 "interface": listener["ip_address"], "node": listener["node"], "port": listener["port"],
                 "protocol": listener["protocol"], "purpose": purpose(&cell(&listener["protocol"])),
             })
         };
+        self.listeners().map(listener).collect()
+    }
+
+    fn json(&self) -> Value {
         serde_json::json!({
-            "alarms": self.alarms(),
+            "alarms": self.alarms_json(),
             "disk_free": self.number("disk_free"),
             "disk_free_limit": self.number("disk_free_limit"),
             "file_descriptors": {
@@ -206,7 +233,7 @@ impl Facts {
                 "sockets_limit": self.number("sockets_total"), "sockets_used": self.number("sockets_used"),
             },
             "is_under_maintenance": false,
-            "listeners": self.listeners().map(listener).collect::<Vec<_>>(),
+            "listeners": self.listeners_json(),
             "memory": { "strategy": "rss", "total": { "rss": self.number("mem_used") } },
             "os": std::env::consts::OS,
             "pid": self.node["os_pid"].as_str().and_then(|pid| pid.parse::<u64>().ok()),
@@ -226,8 +253,6 @@ impl Facts {
 
     fn text(&self) -> String {
         let gigabytes = |field: &str| format!("{:.4} gb", self.number(field) as f64 / 1e9);
-        let alarms = self.alarms();
-        let alarms = if alarms.is_empty() { "(none)".to_owned() } else { alarms.join("\n") };
         let listeners: Vec<String> = self
             .listeners()
             .map(|listener| {
@@ -248,7 +273,7 @@ impl Facts {
                 cell(&self.overview["leveret_version"]),
                 cell(&self.overview["node"]),
             )),
-            ("Alarms", alarms),
+            ("Alarms", self.alarms_text()),
             ("Memory", format!(
                 "Total memory used: {}\nCalculation strategy: rss\nMemory high watermark setting: computed to: {}",
                 gigabytes("mem_used"),
@@ -280,7 +305,7 @@ impl Facts {
 }
 
 /// What a protocol is for, in RabbitMQ's words.
-fn purpose(protocol: &str) -> &'static str {
+pub(super) fn purpose(protocol: &str) -> &'static str {
     match protocol {
         "amqp" => "AMQP 0-9-1",
         "amqp/ssl" => "AMQP 0-9-1 over TLS",

@@ -1,5 +1,6 @@
 //! How RabbitMQ's command writes what is listed: cells between tabs, or JSON with a line for each item.
 
+use super::super::output::printable;
 use super::arguments::Format;
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -26,6 +27,16 @@ impl Cell {
             Cell::Plain(value) | Cell::Json(value) => value.to_string(),
             Cell::Table(value) => term(value),
             Cell::Words(words) => format!("[{}]", words.join(", ")),
+        }
+    }
+
+    /// Within a table with lines around it.
+    fn pretty(&self) -> String {
+        match self {
+            Cell::Table(Value::Object(fields)) => fields.iter().map(field_term).collect(),
+            Cell::Table(_) => String::new(),
+            Cell::Words(words) => words.join(", "),
+            Cell::Plain(_) | Cell::Json(_) => self.text(),
         }
     }
 
@@ -92,6 +103,67 @@ fn typed(value: &Value) -> (&'static str, Value) {
     }
 }
 
+/// A field of a table with its type, as Erlang prints it.
+fn field_term((name, value): (&String, &Value)) -> String {
+    let (kind, _) = typed(value);
+    format!("{{{},{kind},{}}}", binary(name), typed_term(value))
+}
+
+/// A value whose type stands beside it.
+fn typed_term(value: &Value) -> String {
+    match value {
+        Value::String(text) => binary(text),
+        Value::Object(fields) => format!("[{}]", joined(fields.iter().map(field_term), ",")),
+        Value::Array(items) => {
+            let items = items.iter().map(|item| format!("{{{},{}}}", typed(item).0, typed_term(item)));
+            format!("[{}]", joined(items, ","))
+        }
+        other => term(other),
+    }
+}
+
+fn binary(text: &str) -> String {
+    format!("<<{}>>", Value::from(text))
+}
+
+/// What terminals take for lines between the two: `l`, `q` and so on are corners and strokes then.
+const LINES: (&str, &str) = ("\x1b(0", "\x1b(B");
+/// What makes a header bold.
+const BOLD: (&str, &str) = ("\x1b[1m", "\x1b[0m");
+
+/// Writes a table with lines around its cells. It has its header whatever was typed.
+fn write_pretty(out: &mut dyn Write, columns: &[&str], rows: &[Vec<Cell>]) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| printable(&cell.pretty())).collect()).collect();
+    let length = |text: &str| text.chars().count();
+    let width = |index: usize, column: &str| {
+        rows.iter().map(|row| length(&row[index])).fold(length(column), usize::max)
+    };
+    let widths: Vec<usize> = columns.iter().enumerate().map(|(index, column)| width(index, column)).collect();
+    let (begin, end) = LINES;
+    let line = |left: &str, crossing: &str, right: &str| {
+        let strokes = widths.iter().map(|width| "q".repeat(width + 2));
+        format!("{begin}{left}{}{right}{end}", joined(strokes, crossing))
+    };
+    let side = format!("{begin}x{end}");
+    let framed = |cells: &[String], (before, behind): (&str, &str)| {
+        let cells = cells
+            .iter()
+            .zip(&widths)
+            .map(|(text, width)| format!(" {before}{text}{behind}{} ", " ".repeat(width - length(text))));
+        format!("{side}{}{side}", joined(cells, &side))
+    };
+    let names: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
+    writeln!(out, "{}\n{}", line("l", "w", "k"), framed(&names, BOLD))?;
+    for row in &rows {
+        writeln!(out, "{}\n{}", line("t", "n", "u"), framed(row, ("", "")))?;
+    }
+    writeln!(out, "{}", line("m", "v", "j"))
+}
+
 /// Writes a list. Without rows not even the columns' names are there.
 pub(super) fn write_list(
     out: &mut dyn Write,
@@ -117,6 +189,7 @@ pub(super) fn write_list(
             }
             rows.iter().try_for_each(|row| writeln!(out, "{}", joined(row.iter().map(Cell::text), "\t")))
         }
+        Format::PrettyTable => write_pretty(out, columns, rows),
         Format::Csv => {
             let quoted = |text: String| format!("\"{}\"", text.replace('"', "\"\""));
             if headers && !rows.is_empty() {
@@ -176,6 +249,30 @@ mod tests {
         assert!(
             written(Format::Csv).starts_with("\"name\",\"messages\",\"arguments\",\"tags\"\n\"q3\",\"1\",")
         );
+    }
+
+    #[test]
+    fn a_pretty_table_has_lines() {
+        let rows = [
+            vec![
+                Cell::Plain("q3".into()),
+                Cell::Table(json!({ "x-max-length": 5, "x-overflow": "drop-head" })),
+                Cell::Words(vec!["a".into(), "b".into()]),
+            ],
+            vec![Cell::Plain("wide\n".into()), Cell::Table(json!({})), Cell::Words(Vec::new())],
+        ];
+        let mut out = Vec::new();
+        write_list(&mut out, Format::PrettyTable, false, &["name", "arguments", "tags"], &rows).unwrap();
+        let expected = r#"
+^(0lqqqqqqqqwqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqwqqqqqqk^(B
+^(0x^(B ^[1mname^[0m   ^(0x^(B ^[1marguments^[0m                                                                  ^(0x^(B ^[1mtags^[0m ^(0x^(B
+^(0tqqqqqqqqnqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqnqqqqqqu^(B
+^(0x^(B q3     ^(0x^(B {<<"x-max-length">>,signedint,5}{<<"x-overflow">>,longstr,<<"drop-head">>} ^(0x^(B a, b ^(0x^(B
+^(0tqqqqqqqqnqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqnqqqqqqu^(B
+^(0x^(B wide\n ^(0x^(B                                                                            ^(0x^(B      ^(0x^(B
+^(0mqqqqqqqqvqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqvqqqqqqj^(B
+"#;
+        assert_eq!(String::from_utf8(out).unwrap().replace('\x1b', "^"), expected.trim_start());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 mod access;
 mod arguments;
 mod broker;
+mod cluster;
+mod definitions;
 mod format;
 mod lists;
 mod settings;
@@ -29,6 +31,8 @@ mod status {
 enum Refusal {
     /// What was typed makes no sense.
     Usage(String),
+    /// An argument is not as it should be, and what stands behind `Bad argument`.
+    Argument(String),
     /// What to say behind `Error:`, and the status.
     Error(u8, String),
     /// What to say alone, and the status.
@@ -99,7 +103,14 @@ const fn command(
     Command { name, usage, count, run }
 }
 
-const COMMANDS: &[&[Command]] = &[lists::COMMANDS, access::COMMANDS, settings::COMMANDS, broker::COMMANDS];
+const COMMANDS: &[&[Command]] = &[
+    lists::COMMANDS,
+    access::COMMANDS,
+    settings::COMMANDS,
+    definitions::COMMANDS,
+    broker::COMMANDS,
+    cluster::COMMANDS,
+];
 
 fn commands() -> impl Iterator<Item = &'static Command> {
     COMMANDS.iter().copied().flatten()
@@ -165,6 +176,9 @@ fn unknown(name: &str) -> String {
 fn complain(errors: &mut dyn Write, given: &str, command: Option<&Command>, refusal: Refusal) -> u8 {
     let (code, text) = match refusal {
         Refusal::Usage(problem) => (status::USAGE, usage_text(&problem, given, command)),
+        Refusal::Argument(problem) => {
+            (status::DATA, usage_text(&format!("Bad argument{problem}"), given, command))
+        }
         Refusal::Error(code, text) => (code, format!("Error:\n{text}")),
         Refusal::Bare(code, text) => (code, text),
         Refusal::Client(error) => (client_status(&error), format!("Error:\n{error}")),

@@ -10,7 +10,7 @@ use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
 use crate::management::answer::ApiError;
 use crate::management::json::{table_from_json, value_from_json};
-use crate::management::limits::set_vhost_limit;
+use crate::management::limits::{set_vhost_limit, vhost_limits_from_json};
 use crate::management::parameters::LIMITS;
 use crate::management::request::Fields;
 use crate::management::users::{password, set_user_limit, tags, user_tags};
@@ -185,9 +185,7 @@ impl<'a> Import<'a> {
             }
             LIMITS => {
                 let mut settings = (*vhost.settings()).clone();
-                for (limit, value) in fields.object("value")? {
-                    set_vhost_limit(&mut settings.limits, &limit, &value)?;
-                }
+                settings.limits = vhost_limits_from_json(fields.value("value").unwrap_or(&Value::Null))?;
                 if *vhost.settings() != settings {
                     self.broker.put_vhost(vhost.name(), |current| *current = settings)?;
                 }

@@ -1,13 +1,17 @@
 //! TLS: the certificate files in a form that connections can be accepted with, and read again when they change.
 
 mod certificate;
+mod reason;
 mod stream;
 
+pub(super) use reason::plain_reason;
 pub(super) use stream::{SharedTcp, split};
 
 use super::Shutdown;
 use crate::broker::connections::TlsFacts;
+use crate::clock::Clock;
 use crate::config::{self, ClientCertificates, TlsVersion};
+use crate::message::Millis;
 use parking_lot::RwLock;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -87,6 +91,17 @@ pub struct CertificateFile {
     pub expires_at_s: Vec<i64>,
 }
 
+impl CertificateFile {
+    /// When the first of them ends.
+    pub fn ends_at_s(&self) -> Option<i64> {
+        self.expires_at_s.iter().min().copied()
+    }
+}
+
+/// A certificate that ends sooner is warned of.
+const ENDS_SOON_DAYS: i64 = 30;
+const DAY_S: i64 = 86_400;
+
 /// The certificate and key of this broker, which may change while it runs.
 pub struct Tls {
     settings: config::Tls,
@@ -131,16 +146,34 @@ impl Tls {
         }
     }
 
-    /// Looks at the files now and then until the shutdown begins.
-    pub async fn watch(self: Arc<Tls>, shutdown: Shutdown) {
-        if self.settings.watch_interval_s == 0 {
-            return;
-        }
-        let mut interval = tokio::time::interval(Duration::from_secs(self.settings.watch_interval_s));
+    /// Looks at the files now and then until the shutdown begins, and once a day whether the certificate ends soon.
+    pub async fn watch(self: Arc<Tls>, clock: Arc<dyn Clock>, shutdown: Shutdown) {
+        let is_watched = self.settings.watch_interval_s > 0;
+        let mut interval = tokio::time::interval(Duration::from_secs(self.settings.watch_interval_s.max(1)));
+        let mut days = tokio::time::interval(Duration::from_secs(DAY_S.unsigned_abs()));
         loop {
             tokio::select! {
-                _ = interval.tick() => self.reload_and_log(),
+                _ = interval.tick(), if is_watched => self.reload_and_log(),
+                _ = days.tick() => self.warn_of_end(clock.now()),
                 () = shutdown.begun() => return,
+            }
+        }
+    }
+
+    /// Says in the log that the certificate ends soon, if it does.
+    fn warn_of_end(&self, now: Millis) {
+        for (what, file) in [
+            ("the certificate", Some(self.certificate())),
+            ("a certificate that clients' are checked with", self.ca_certificates()),
+        ] {
+            let Some(file) = file else { continue };
+            let Some(ends_at_s) = file.ends_at_s() else { continue };
+            let left_s = ends_at_s - i64::try_from(now / 1000).unwrap_or(i64::MAX);
+            if let Some(when) = ending(left_s) {
+                tracing::warn!(
+                    "TLS: {what} in {} {when}; a new one there is used without a restart",
+                    file.path.display()
+                );
             }
         }
     }
@@ -198,6 +231,16 @@ impl Tls {
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tls").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// When something ends, if that is soon.
+fn ending(left_s: i64) -> Option<String> {
+    match left_s.div_euclid(DAY_S) {
+        ..=-1 => Some("has ended".to_owned()),
+        0 => Some("ends within a day".to_owned()),
+        days @ 1..ENDS_SOON_DAYS => Some(format!("ends in {days} days")),
+        _ => None,
     }
 }
 
@@ -324,6 +367,13 @@ fn unusable(key: &'static str, path: &Path, problem: String, needed: &'static st
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_ends_within_a_month_ends_soon() {
+        let soon = [-1, 0, DAY_S, 30 * DAY_S - 1, 30 * DAY_S].map(ending);
+        let soon = soon.map(Option::unwrap_or_default);
+        assert_eq!(soon, ["has ended", "ends within a day", "ends in 1 days", "ends in 29 days", ""]);
+    }
 
     #[test]
     fn suites_are_named_as_erlang_does() {

@@ -1,0 +1,147 @@
+//! Declares a queue anew and keeps its messages, which wait in a queue beside it meanwhile. Whoever interrupts this loses none:
+//! what is where says how far it was, and the next time goes on from there. The bindings are noted in a global parameter until
+//! they are restored.
+
+use super::super::client::{Client, ClientError};
+use super::super::path::{path, path_with};
+use super::super::{About, Failure};
+use super::act::ends;
+use super::thing::{Id, Kind, Things};
+use serde_json::{Map, Value, json};
+
+/// What the name of the queue beside another one ends with. It begins as that one's, so that the same users may use it.
+const BESIDE: &str = ".leveret-apply";
+
+/// Messages that one request moves.
+const MOVED_AT_ONCE: u64 = 10_000;
+
+/// How often a queue is emptied again, since messages came before it could be deleted.
+const ATTEMPTS_MAX: u32 = 100;
+
+/// The arguments that the queue beside it has too. It has no limits: whatever is in it stays.
+const KEPT_ARGUMENTS: [&str; 3] = ["x-queue-type", "x-dead-letter-exchange", "x-dead-letter-routing-key"];
+
+/// The queue in which a queue's messages wait.
+pub(super) fn beside(queue: &Id) -> Id {
+    Id::new(Kind::Queue, &queue.vhost, &[&format!("{}{BESIDE}", queue.name())])
+}
+
+/// The queue whose messages wait in that one, if it is one of those.
+pub(super) fn origin(beside: &Id) -> Option<Id> {
+    let name = (beside.kind == Kind::Queue).then(|| beside.name().strip_suffix(BESIDE))??;
+    Some(Id::new(Kind::Queue, &beside.vhost, &[name]))
+}
+
+/// Declares a queue as it is wanted, whether it is there, was just deleted, or is declared and lacks its messages.
+pub(super) fn redeclare(
+    client: &mut Client,
+    queue: &Id,
+    wanted: &Map<String, Value>,
+    differs: bool,
+    current: &Things,
+) -> Result<(), Failure> {
+    let beside = beside(queue);
+    let failed = || {
+        format!(
+            "{queue} is not as the file has it; what it held is in {beside}, if that is there, and applying the file again goes on"
+        )
+    };
+    if let (Some(known), true) = (current.get(queue), differs) {
+        if !current.contains_key(&beside) {
+            client.put(&place(&beside), &declaration_beside(known)).about(failed)?;
+        }
+        note_bindings(client, queue, current).about(failed)?;
+        empty_and_delete(client, queue, &beside).about(failed)?;
+    }
+    client.put(&place(queue), &wanted.clone().into()).about(failed)?;
+    restore_bindings(client, queue).about(failed)?;
+    empty_and_delete(client, &beside, queue).about(failed)?;
+    match client.delete(&note(queue)) {
+        Ok(_) | Err(ClientError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error).about(failed),
+    }
+}
+
+fn place(queue: &Id) -> String {
+    path(&["queues", &queue.vhost, queue.name()])
+}
+
+fn declaration_beside(known: &Map<String, Value>) -> Value {
+    let arguments = known.get("arguments").and_then(Value::as_object).cloned().unwrap_or_default();
+    let kept: Map<String, Value> =
+        arguments.into_iter().filter(|(name, _)| KEPT_ARGUMENTS.contains(&name.as_str())).collect();
+    json!({ "durable": known.get("durable"), "auto_delete": false, "arguments": kept })
+}
+
+/// Moves all messages out of a queue, and deletes it as soon as none has come meanwhile.
+fn empty_and_delete(client: &mut Client, from: &Id, to: &Id) -> Result<(), ClientError> {
+    let delete =
+        path_with(&["queues", &from.vhost, from.name()], &[("if-empty", "true"), ("if-unused", "true")]);
+    let mut attempt = 0;
+    loop {
+        match empty(client, from, to).and_then(|()| client.delete(&delete)) {
+            Ok(_) | Err(ClientError::NotFound(_)) => return Ok(()),
+            Err(ClientError::Refused { reason, .. })
+                if reason.contains("not empty") && attempt < ATTEMPTS_MAX =>
+            {
+                attempt += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Moves all messages out of a queue. What the other one has no room for stays, and is told.
+fn empty(client: &mut Client, from: &Id, to: &Id) -> Result<(), ClientError> {
+    let request = json!({ "target": to.name(), "limit": MOVED_AT_ONCE });
+    loop {
+        let report = client.post(&path(&["queues", &from.vhost, from.name(), "move"]), &request)?;
+        if let Some(count) = report["skipped"]["target_full"].as_u64() {
+            let reason = format!("{to} is full and does not take {count} of the messages in {from}");
+            return Err(ClientError::Refused { status: 400, reason });
+        }
+        if report["moved"] == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// The parameter that says how a queue was bound.
+fn note(queue: &Id) -> String {
+    path(&["global-parameters", &format!("leveret-apply {} {}", queue.vhost, queue.name())])
+}
+
+/// The bindings that are noted, each with its path and its body.
+fn noted(client: &mut Client, queue: &Id) -> Result<Vec<Value>, ClientError> {
+    match client.get(&note(queue)) {
+        Ok(note) => Ok(note["value"].as_array().cloned().unwrap_or_default()),
+        Err(ClientError::NotFound(_)) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Those that were noted before stay: somebody may have been interrupted when not all were restored.
+fn note_bindings(client: &mut Client, queue: &Id, current: &Things) -> Result<(), ClientError> {
+    let mut bindings = noted(client, queue)?;
+    for (id, fields) in current.iter().filter(|(id, _)| id.is_binding_of(queue)) {
+        let binding = json!({
+            "path": ends(id),
+            "body": { "routing_key": fields.get("routing_key"), "arguments": fields.get("arguments") },
+        });
+        if !bindings.contains(&binding) {
+            bindings.push(binding);
+        }
+    }
+    client.put(&note(queue), &json!({ "value": bindings })).map(drop)
+}
+
+fn restore_bindings(client: &mut Client, queue: &Id) -> Result<(), ClientError> {
+    for binding in noted(client, queue)? {
+        match client.post(binding["path"].as_str().unwrap_or_default(), &binding["body"]) {
+            // The exchange is gone, and its bindings with it.
+            Ok(_) | Err(ClientError::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
