@@ -15,6 +15,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
+// Linked for its malloc, which takes the place of the system's: see ARCHITECTURE.md, "Dependencies".
+use tikv_jemallocator as _;
+
 /// A message broker that RabbitMQ's clients use unchanged.
 ///
 /// Without a command it serves: AMQP 0-9-1 on 127.0.0.1:5672 for user guest with password guest, with what it keeps in

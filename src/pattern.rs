@@ -14,11 +14,15 @@ const BACKTRACK_MAX: usize = 100_000;
 /// Bytes that a compiled pattern may take.
 const COMPILED_BYTES_MAX: usize = 4 << 20;
 
+/// What nearly everybody's permissions are.
+const EVERYTHING: &str = ".*";
+
 /// A pattern, as written and compiled.
 #[derive(Clone)]
 pub struct Pattern {
     text: String,
-    regex: Regex,
+    /// `None` for what is found in any name: nothing has to be compiled, or looked for, then.
+    regex: Option<Regex>,
 }
 
 /// Why a text is no pattern.
@@ -65,17 +69,20 @@ impl Pattern {
         if text.len() > PATTERN_BYTES_MAX {
             return Err(error(format!("{} bytes where {PATTERN_BYTES_MAX} are the most", text.len())));
         }
+        if expanded == EVERYTHING {
+            return Ok(Pattern { text: text.to_owned(), regex: None });
+        }
         let regex = RegexBuilder::new(&with_literal_braces(expanded))
             .backtrack_limit(BACKTRACK_MAX)
             .delegate_size_limit(COMPILED_BYTES_MAX)
             .build();
         let regex = regex.map_err(|fault| error(reason(&fault)))?;
-        Ok(Pattern { text: text.to_owned(), regex })
+        Ok(Pattern { text: text.to_owned(), regex: Some(regex) })
     }
 
     /// Whether it is found in a name. A name that takes too many steps does not match.
     pub fn matches(&self, name: &str) -> bool {
-        self.regex.is_match(name).unwrap_or(false)
+        self.regex.as_ref().is_none_or(|regex| regex.is_match(name).unwrap_or(false))
     }
 
     /// The pattern as it was written.

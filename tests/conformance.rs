@@ -25,7 +25,7 @@ fn the_built_broker_passes_every_case() {
         Box::new(TcpTransport::new(&address, Some(management.clone())))
     };
     let mut failures = String::new();
-    for line in suite::play(&cases, 16, &options, connect, |_, _, _| ()) {
+    for line in suite::play(&cases, 24, &options, connect, |_, _, _| ()) {
         if let Some(failure) = line.failure {
             writeln!(failures, "{}:{}: {} {:?}", line.name, failure.line, failure.reason, failure.got)
                 .unwrap();

@@ -126,7 +126,16 @@ impl Case {
 
     /// Whether what it expects depends on the clock.
     pub fn lets_time_pass(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.action, Action::Advance(_)))
+        !self.time().is_zero()
+    }
+
+    /// How much time it lets pass.
+    pub fn time(&self) -> Duration {
+        let times = self.steps.iter().filter_map(|step| match step.action {
+            Action::Advance(time) => Some(time),
+            _ => None,
+        });
+        times.sum()
     }
 
     /// Whether some of its lines are for one broker only.

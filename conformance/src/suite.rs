@@ -4,6 +4,7 @@ use crate::case::Case;
 use crate::report::Line;
 use crate::run::{Options, Outcome, run};
 use crate::transport::Transport;
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -22,6 +23,9 @@ pub fn play(
     connect: impl Fn() -> Box<dyn Transport> + Sync,
     done: impl Fn(&Case, &Line, usize) + Sync,
 ) -> Vec<Line> {
+    // Those that wait longest begin first, so that nothing waits for them in the end.
+    let mut order: Vec<usize> = (0..cases.len()).collect();
+    order.sort_by_key(|index| Reverse(cases[*index].time()));
     let next = AtomicUsize::new(0);
     let lines = Mutex::new(Vec::new());
     let late = Mutex::new(Vec::new());
@@ -43,8 +47,8 @@ pub fn play(
     };
     let worker = || {
         loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(case) = cases.get(index) else { return };
+            let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)).copied() else { return };
+            let case = &cases[index];
             let line = play(index, case, 0);
             if line.failure.is_some() && case.lets_time_pass() {
                 late.lock().unwrap_or_else(PoisonError::into_inner).push(index);

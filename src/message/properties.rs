@@ -108,7 +108,9 @@ impl<'a> PropertyScan<'a> {
     /// The expiration as a number; `None` when there is none or it is none. A publisher's bad one is refused before this
     /// matters.
     pub fn expiration_ms(&self) -> Option<u64> {
-        std::str::from_utf8(self.expiration?).ok()?.parse().ok()
+        // Signed, as a zero may be written "-0".
+        let milliseconds: i64 = std::str::from_utf8(self.expiration?).ok()?.parse().ok()?;
+        u64::try_from(milliseconds).ok()
     }
 }
 

@@ -7,11 +7,15 @@ use crate::frame::Item;
 use crate::run::{Options, Runner};
 use crate::text::{Arg, Term};
 use crate::transport::{Arrived, Transport};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// How long confirms of persistent messages may take.
 const CONFIRM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long to listen, at least, when a channel or a connection has ended: nothing says when a broker has given back all
+/// that it had outstanding. RabbitMQ gives back what was fetched when the channel's process is gone, after close-ok.
+const GONE: Duration = Duration::from_millis(40);
 
 /// A broker and what is known of the channels opened on it.
 pub(crate) struct Side<'a> {
@@ -55,17 +59,27 @@ impl<'a> Side<'a> {
         let mut failure = None;
         let mut pause = self.pause;
         for line in lines {
-            // Nothing says when a broker has noticed that a socket is gone.
-            let drops = line.starts_with("drop ");
-            pause = if drops { pause.max(Duration::from_millis(20)) * 2 } else { pause };
+            let ends = line.starts_with("drop ")
+                || line.contains("> channel.close")
+                || line.contains("> connection.close");
+            pause = if ends { pause.max(GONE) } else { pause };
             if let Err(reason) = self.play(line) {
                 failure = Some(format!("{line} fails: {reason}"));
                 break;
             }
         }
         self.runner.quiet(pause);
+        let mut answered = BTreeSet::new();
+        loop {
+            let closed = self.runner.answer_closes(&answered);
+            if closed.is_empty() {
+                break;
+            }
+            answered.extend(closed);
+            self.runner.quiet(pause.max(GONE));
+        }
         self.await_confirms();
-        let mut observation = self.observe();
+        let mut observation = self.observe(&answered);
         observation.lines.extend(failure);
         observation
     }
@@ -138,8 +152,8 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn observe(&mut self) -> Observation {
-        let came = self.runner.take();
+    fn observe(&mut self, answered: &BTreeSet<Place>) -> Observation {
+        let came = self.runner.take(answered);
         let mut out = Observation::default();
         for (place, items) in came.items {
             self.learn_names(&items);

@@ -1,6 +1,6 @@
 //! Playing step by step, for who does not know what will come: [`mod@crate::diff`].
 //!
-//! What a broker closes is answered at once, and opened again when a step next names it.
+//! What a broker closes is answered when a step has had its effects, and opened again when a step next names it.
 
 use super::*;
 use crate::text::parse;
@@ -98,39 +98,48 @@ impl Runner<'_> {
         self.connections.values().flat_map(|connection| connection.inbox.values()).map(VecDeque::len).sum()
     }
 
-    /// Takes all that came, and answers what was closed.
-    pub(crate) fn take(&mut self) -> Came {
-        let mut came = Came { items: BTreeMap::new(), closed: Vec::new() };
-        for (letter, connection) in self.connections.iter_mut().filter(|(letter, _)| **letter != CONTROL) {
-            for (channel, inbox) in &mut connection.inbox {
-                if !inbox.is_empty() {
-                    came.items.insert((*letter, *channel), inbox.drain(..).collect());
-                }
-            }
-            if connection.closed {
-                came.closed.push(*letter);
-            }
+    /// Answers what the broker has closed, but for what is `answered`, and gives it. What came stays to be taken.
+    pub(crate) fn answer_closes(&mut self, answered: &BTreeSet<Place>) -> Vec<Place> {
+        let mut closed = Vec::new();
+        for (letter, connection) in self.connections.iter().filter(|(letter, _)| **letter != CONTROL) {
+            let channels = connection.inbox.iter().filter(|(_, items)| items.iter().any(is_close));
+            closed.extend(channels.map(|(channel, _)| (*letter, *channel)));
         }
-        for (place, items) in &came.items {
-            self.answer_close(*place, items);
-        }
-        came.closed.iter().for_each(|letter| self.forget(*letter));
-        came
-    }
-
-    fn answer_close(&mut self, place: Place, items: &[Item]) {
-        let has = |name: &str| {
-            items.iter().any(|item| matches!(item, Item::Method(method, _) if method.spec.name == name))
-        };
-        if has("connection.close") {
-            let _ = parse("connection.close-ok").and_then(|line| self.send(place, &line));
-            self.forget(place.0);
-        } else if has("channel.close") {
-            let _ = parse("channel.close-ok").and_then(|line| self.send(place, &line));
+        closed.retain(|place| !answered.contains(place));
+        for place in &closed {
+            let answer = if place.1 == 0 { "connection.close-ok" } else { "channel.close-ok" };
+            let _ = parse(answer).and_then(|line| self.send(*place, &line));
             if let Some(connection) = self.connections.get_mut(&place.0) {
                 connection.channels.remove(&place.1);
             }
         }
+        closed
+    }
+
+    /// Takes all that came; `answered` are the closes that were.
+    pub(crate) fn take(&mut self, answered: &BTreeSet<Place>) -> Came {
+        let mut came = Came { items: BTreeMap::new(), closed: Vec::new() };
+        let is_answered = |letter: char| answered.contains(&(letter, 0));
+        let mut ended = Vec::new();
+        for (letter, connection) in self.connections.iter_mut().filter(|(letter, _)| **letter != CONTROL) {
+            for (channel, inbox) in &mut connection.inbox {
+                let mut items: Vec<Item> = inbox.drain(..).collect();
+                // RabbitMQ goes on delivering for a moment on a channel that it has closed, and clients pass that over.
+                if let Some(close) = items.iter().position(is_close) {
+                    items.truncate(close + 1);
+                }
+                if !items.is_empty() {
+                    came.items.insert((*letter, *channel), items);
+                }
+            }
+            if is_answered(*letter) {
+                ended.push(*letter);
+            } else if connection.closed {
+                came.closed.push(*letter);
+            }
+        }
+        ended.iter().chain(&came.closed).for_each(|letter| self.forget(*letter));
+        came
     }
 
     /// A queue the broker named is looked at and deleted like the others.
@@ -147,4 +156,8 @@ impl Runner<'_> {
         };
         queues.into_iter().map(ask).collect()
     }
+}
+
+fn is_close(item: &Item) -> bool {
+    matches!(item, Item::Method(method, _) if matches!(method.spec.name, "channel.close" | "connection.close"))
 }

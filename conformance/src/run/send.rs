@@ -85,8 +85,9 @@ impl Runner<'_> {
 
     /// Remembers what must be deleted at the end, and that a channel or connection is ending.
     fn note_sent(&mut self, (letter, channel): Place, method: &Method) {
+        // A name that is not UTF-8 is refused, and naming it again would end the runner's own connection.
         let text = |name| match method.arg(name) {
-            Some(Wire::Text(text)) => text.clone(),
+            Some(Wire::Text(text)) if std::str::from_utf8(text).is_ok() => text.clone(),
             _ => Vec::new(),
         };
         match method.spec.name {

@@ -67,8 +67,9 @@ impl Channel {
         let (name, counts) = if declare.passive {
             let name: Name = asked.as_str().into();
             let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
-            let counts = queue.lock().counts();
-            (name, counts)
+            let mut queue = queue.lock();
+            queue.touch(context.turn);
+            (name, queue.counts())
         } else {
             self.create_queue(declare, &asked, arguments, context)?
         };

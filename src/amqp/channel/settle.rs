@@ -88,19 +88,22 @@ impl Channel {
             }
             Verdict::Requeue { failed } => self.requeue(taken, failed, context),
             Verdict::Reject => {
-                self.release_credit(&taken, context);
+                let credit = credit_of(&taken);
                 for (queue, consumer, entries) in by_queue(taken) {
                     queue.lock().reject(consumer, entries, context.turn);
                 }
+                self.release_credit(credit, context);
             }
         }
     }
 
+    /// Credit comes last, so that a consumer without it is first given what went back, and then what is behind that.
     pub(super) fn requeue(&mut self, taken: Vec<Unacked>, failed: bool, context: &mut Context<'_>) {
-        self.release_credit(&taken, context);
+        let credit = credit_of(&taken);
         for (queue, consumer, entries) in by_queue(taken) {
             queue.lock().requeue(consumer, entries, failed, context.turn);
         }
+        self.release_credit(credit, context);
     }
 
     /// Hands the gathered acknowledgements to their queues: one lock for each run of the same queue and consumer.
@@ -121,15 +124,14 @@ impl Channel {
             }
             queue.lock().settle(run[0].consumer, run.len(), bytes, context.turn);
         }
-        self.release_credit(&acked, context);
+        self.release_credit(credit_of(&acked), context);
         acked.clear();
         self.settlements.acked = acked;
     }
 
     /// Gives credit of the channel's own limit back, and lets consumers that it held up try again.
-    fn release_credit(&self, settled: &[Unacked], context: &mut Context<'_>) {
-        let count = settled.iter().filter(|unacked| unacked.consumer.is_some()).count();
-        if self.credit.release(super::queue::saturating(count)) {
+    fn release_credit(&self, count: u32, context: &mut Context<'_>) {
+        if self.credit.release(count) {
             self.retry_consumers(context);
         }
     }
@@ -158,6 +160,11 @@ impl Channel {
     pub(super) fn reply_recover_ok(&self, context: &mut Context<'_>) {
         self.reply(AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})), context);
     }
+}
+
+/// How many count against the channel's own limit: what basic.get fetched does not.
+fn credit_of(settled: &[Unacked]) -> u32 {
+    super::queue::saturating(settled.iter().filter(|unacked| unacked.consumer.is_some()).count())
 }
 
 /// Deliveries that go back to the same queue and count for the same consumer.

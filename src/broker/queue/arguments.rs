@@ -13,7 +13,7 @@ const TIME_MAX_MS: i64 = 315_360_000_000;
 /// What fits a short string.
 const SHORT_STR_BYTES_MAX: usize = 255;
 
-/// The arguments that are compared when a queue is declared again, by type. Others are ignored.
+/// The arguments that are compared when a queue is declared again, by type, in this order. Others are ignored.
 fn known(queue_type: QueueType) -> &'static [&'static str] {
     match queue_type {
         QueueType::Classic => &[
@@ -33,11 +33,10 @@ fn known(queue_type: QueueType) -> &'static [&'static str] {
             "x-consumer-timeout",
         ],
         QueueType::Quorum => &[
-            "x-expires",
-            "x-message-ttl",
             "x-dead-letter-exchange",
             "x-dead-letter-routing-key",
             "x-dead-letter-strategy",
+            "x-expires",
             "x-max-length",
             "x-max-length-bytes",
             "x-max-in-memory-length",
@@ -47,6 +46,7 @@ fn known(queue_type: QueueType) -> &'static [&'static str] {
             "x-queue-type",
             "x-quorum-initial-group-size",
             "x-delivery-limit",
+            "x-message-ttl",
             "x-queue-leader-locator",
             "x-consumer-timeout",
         ],
@@ -79,7 +79,7 @@ const OF_SOME_TYPE: &[&str] = &[
 ];
 
 /// Reads the type of queue that is asked for.
-pub(super) fn queue_type(arguments: &FieldTable, resource: &Resource) -> Result<QueueType, BrokerError> {
+fn queue_type(arguments: &FieldTable, resource: &Resource) -> Result<QueueType, BrokerError> {
     let Some(value) = arguments.field("x-queue-type") else { return Ok(QueueType::Classic) };
     match value.as_str() {
         Some("classic") => Ok(QueueType::Classic),
@@ -95,63 +95,46 @@ pub(super) fn queue_type(arguments: &FieldTable, resource: &Resource) -> Result<
     }
 }
 
-/// Reads all that a queue heeds from its arguments.
+/// Reads the type, and all that a queue of it heeds from its arguments, in the order in which RabbitMQ looks at them, since only
+/// the first fault is reported.
 pub(super) fn heeded(
-    queue_type: QueueType,
     arguments: &FieldTable,
     resource: &Resource,
     priority_max: u8,
-) -> Result<Heeded, BrokerError> {
-    for (name, _) in arguments.iter() {
-        let name = name.to_string();
-        if OF_SOME_TYPE.contains(&name.as_str()) && !known(queue_type).contains(&name.as_str()) {
-            return Err(BrokerError::ArgumentOfOtherType {
-                argument: name,
-                resource: resource.clone(),
-                module: queue_type.module(),
-            });
-        }
-    }
-    let read = ArgumentReader { arguments, resource };
-    // In the order in which RabbitMQ looks at them, since only the first fault is reported.
+) -> Result<(QueueType, Heeded), BrokerError> {
+    let dead_letter_exchange = exchange(arguments, "x-dead-letter-exchange", resource)?;
+    let queue_type = queue_type(arguments, resource)?;
+    let read = ArgumentReader { arguments, resource, known: known(queue_type) };
     let mut settings = QueueSettings {
         expires_ms: read.time("x-expires", 1)?,
         message_ttl_ms: read.time("x-message-ttl", 0)?,
-        max_length: read.count("x-max-length")?,
-        max_length_bytes: read.count("x-max-length-bytes")?,
-        overflow: read.overflow()?,
+        dead_letter_routing_key: read.short_text("x-dead-letter-routing-key")?.map(|key| key.as_str().into()),
         ..QueueSettings::default()
     };
-    let max_priority = read.max_priority(queue_type, priority_max)?;
-    settings = QueueSettings {
-        dead_letter_exchange: read.exchange("x-dead-letter-exchange")?.map(Into::into),
-        dead_letter_routing_key: read.short_text("x-dead-letter-routing-key")?.map(|key| key.as_str().into()),
-        dead_letter_strategy: read.dead_letter_strategy()?,
-        ..settings
-    };
-    let single_active_consumer = read.flag("x-single-active-consumer")?;
-    settings.delivery_limit = read.delivery_limit()?;
-    settings.consumer_timeout_ms = read.count("x-consumer-timeout")?;
-    if settings.dead_letter_routing_key.is_some() && settings.dead_letter_exchange.is_none() {
+    if settings.dead_letter_routing_key.is_some() && dead_letter_exchange.is_none() {
         return Err(invalid("x-dead-letter-routing-key", resource, "routing_key_but_no_dlx_defined".into()));
     }
+    settings = QueueSettings {
+        dead_letter_exchange: dead_letter_exchange.map(Into::into),
+        dead_letter_strategy: read.dead_letter_strategy()?,
+        max_length: read.count("x-max-length")?,
+        max_length_bytes: read.count("x-max-length-bytes")?,
+        ..settings
+    };
     // Accepted for what they mean elsewhere.
     for accepted in ["x-max-in-memory-length", "x-max-in-memory-bytes"] {
         read.count(accepted)?;
     }
+    let max_priority = read.max_priority(queue_type, priority_max)?;
+    settings.overflow = read.overflow()?;
+    read.mode_and_version()?;
+    let single_active_consumer = read.flag("x-single-active-consumer")?;
     read.positive("x-quorum-initial-group-size")?;
     read.one_of("x-queue-leader-locator", &["client-local", "balanced"], "invalid_queue_locator_arg")?;
-    if let Some(mode) = read.text("x-queue-mode")?.filter(|mode| mode != "default" && mode != "lazy") {
-        return Err(invalid("x-queue-mode", resource, format!("\"unsupported queue mode '{mode}'\"")));
-    }
-    if let Some(version) = read.count("x-queue-version")?.filter(|version| !matches!(version, 1 | 2)) {
-        return Err(invalid(
-            "x-queue-version",
-            resource,
-            format!("\"unsupported queue version '{version}'\""),
-        ));
-    }
-    Ok(Heeded { max_priority, single_active_consumer, settings })
+    settings.delivery_limit = read.delivery_limit()?;
+    settings.consumer_timeout_ms = read.count("x-consumer-timeout")?;
+    read.nothing_of_other_types(queue_type)?;
+    Ok((queue_type, Heeded { max_priority, single_active_consumer, settings }))
 }
 
 /// Checks that a redeclaration's arguments mean the same queue.
@@ -230,14 +213,68 @@ fn unacceptable_type(value: &Value) -> String {
     format!("{{unacceptable_type,{}}}", value.type_name())
 }
 
+/// Where messages go that died; RabbitMQ words this one differently, and looks at it before anything else.
+fn exchange(arguments: &FieldTable, name: &str, resource: &Resource) -> Result<Option<String>, BrokerError> {
+    let Some(value) = arguments.field(name) else { return Ok(None) };
+    match value.as_str() {
+        Some(text) => fitting(name, text.to_owned(), resource).map(Some),
+        None => Err(BrokerError::Precondition(format!(
+            "invalid type '{}' for arg '{name}' in {resource}",
+            value.type_name(),
+        ))),
+    }
+}
+
+/// The text, if it fits a short string, since messages will bear it.
+fn fitting(name: &str, text: String, resource: &Resource) -> Result<String, BrokerError> {
+    if text.len() > SHORT_STR_BYTES_MAX {
+        let reason = format!("\"{} bytes where {SHORT_STR_BYTES_MAX} are the most\"", text.len());
+        return Err(invalid(name, resource, reason));
+    }
+    Ok(text)
+}
+
 struct ArgumentReader<'a> {
     arguments: &'a FieldTable,
     resource: &'a Resource,
+    known: &'static [&'static str],
 }
 
 impl ArgumentReader<'_> {
+    /// An argument, but for one that the type does not know: that it is there at all is told last.
+    fn field(&self, name: &str) -> Option<&Value> {
+        if self.known.contains(&name) { self.arguments.field(name) } else { None }
+    }
+
+    fn nothing_of_other_types(&self, queue_type: QueueType) -> Result<(), BrokerError> {
+        for (name, _) in self.arguments.iter() {
+            let name = name.to_string();
+            if OF_SOME_TYPE.contains(&name.as_str()) && !self.known.contains(&name.as_str()) {
+                return Err(BrokerError::ArgumentOfOtherType {
+                    argument: name,
+                    resource: self.resource.clone(),
+                    module: queue_type.module(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Where a classic queue keeps its messages, and in which format: only checked.
+    fn mode_and_version(&self) -> Result<(), BrokerError> {
+        if let Some(mode) = self.text("x-queue-mode")?.filter(|mode| mode != "default" && mode != "lazy") {
+            let reason = format!("\"unsupported queue mode '{mode}'\"");
+            return Err(invalid("x-queue-mode", self.resource, reason));
+        }
+        if let Some(version) = self.count("x-queue-version")?.filter(|version| !matches!(version, 1 | 2)) {
+            let reason = format!("\"unsupported queue version '{version}'\"");
+            return Err(invalid("x-queue-version", self.resource, reason));
+        }
+        Ok(())
+    }
+
     fn integer(&self, name: &str) -> Result<Option<i64>, BrokerError> {
-        let Some(value) = self.arguments.field(name) else { return Ok(None) };
+        let Some(value) = self.field(name) else { return Ok(None) };
         match value.as_integer() {
             Some(number) => Ok(Some(number)),
             None => {
@@ -263,27 +300,8 @@ impl ArgumentReader<'_> {
         }
     }
 
-    /// Where messages go that died; RabbitMQ words this one differently.
-    fn exchange(&self, name: &str) -> Result<Option<String>, BrokerError> {
-        match self.arguments.field(name) {
-            Some(value) if value.as_str().is_none() => Err(BrokerError::Precondition(format!(
-                "invalid type '{}' for arg '{name}' in {}",
-                value.type_name(),
-                self.resource
-            ))),
-            _ => self.short_text(name),
-        }
-    }
-
-    /// A text that has to fit a short string, since messages will bear it.
     fn short_text(&self, name: &str) -> Result<Option<String>, BrokerError> {
-        match self.text(name)? {
-            Some(text) if text.len() > SHORT_STR_BYTES_MAX => {
-                let reason = format!("\"{} bytes where {SHORT_STR_BYTES_MAX} are the most\"", text.len());
-                Err(invalid(name, self.resource, reason))
-            }
-            text => Ok(text),
-        }
+        self.text(name)?.map(|text| fitting(name, text, self.resource)).transpose()
     }
 
     fn time(&self, name: &str, least: i64) -> Result<Option<u64>, BrokerError> {
@@ -297,7 +315,7 @@ impl ArgumentReader<'_> {
     }
 
     fn text(&self, name: &str) -> Result<Option<String>, BrokerError> {
-        let Some(value) = self.arguments.field(name) else { return Ok(None) };
+        let Some(value) = self.field(name) else { return Ok(None) };
         match value.as_str() {
             Some(text) => Ok(Some(text.to_owned())),
             None => Err(invalid(name, self.resource, unacceptable_type(value))),
@@ -305,7 +323,7 @@ impl ArgumentReader<'_> {
     }
 
     fn flag(&self, name: &str) -> Result<bool, BrokerError> {
-        match self.arguments.field(name) {
+        match self.field(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(value) => Err(invalid(name, self.resource, unacceptable_type(value))),

@@ -201,18 +201,25 @@ fn parse(
     limits: &BrokerLimits,
 ) -> Result<(QueueType, Heeded), BrokerError> {
     let resource = Resource::queue(vhost, &declaration.name);
-    let asked = declaration.arguments.field("x-queue-type").and_then(Value::as_str);
-    if matches!(asked, Some("quorum" | "stream")) {
-        let forbidden = [
-            ("auto-delete", declaration.auto_delete),
-            ("exclusive-owner", declaration.exclusive_owner.is_some()),
-            ("non-durable", !declaration.durable),
-        ];
-        if let Some((property, _)) = forbidden.into_iter().find(|(_, set)| *set) {
-            return Err(BrokerError::InvalidProperty { property, resource });
-        }
+    if declaration.arguments.field("x-queue-type").and_then(Value::as_str) == Some("stream") {
+        check_properties(declaration, &resource)?;
     }
-    let queue_type = arguments::queue_type(&declaration.arguments, &resource)?;
-    let heeded = arguments::heeded(queue_type, &declaration.arguments, &resource, limits.priority_max)?;
+    let (queue_type, heeded) = arguments::heeded(&declaration.arguments, &resource, limits.priority_max)?;
+    if queue_type == QueueType::Quorum {
+        check_properties(declaration, &resource)?;
+    }
     Ok((queue_type, heeded))
+}
+
+/// Quorum queues and streams are durable, and nobody's own.
+fn check_properties(declaration: &QueueDeclaration, resource: &Resource) -> Result<(), BrokerError> {
+    let forbidden = [
+        ("auto-delete", declaration.auto_delete),
+        ("exclusive-owner", declaration.exclusive_owner.is_some()),
+        ("non-durable", !declaration.durable),
+    ];
+    match forbidden.into_iter().find(|(_, set)| *set) {
+        Some((property, _)) => Err(BrokerError::InvalidProperty { property, resource: resource.clone() }),
+        None => Ok(()),
+    }
 }

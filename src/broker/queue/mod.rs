@@ -372,7 +372,7 @@ impl Queue {
         }
     }
 
-    /// The queue was declared again, which counts as use.
+    /// The queue was declared again, if only passively, which counts as use.
     pub fn touch(&mut self, turn: &mut Turn) {
         self.last_used = turn.now;
         self.ask_for_wake(turn);
