@@ -36,6 +36,7 @@ impl VirtualHost {
         if let Some(current) = self.exchange(&definition.name) {
             return current.definition().check_equivalent(&definition);
         }
+        check_length("exchange", &definition.name)?;
         if definition.name.starts_with(RESERVED_PREFIX) {
             return Err(BrokerError::ReservedName { kind: ResourceKind::Exchange, name: definition.name });
         }
@@ -282,6 +283,7 @@ impl VirtualHost {
             current.lock().touch(turn);
             return Ok(current);
         }
+        check_length("queue", &declaration.name)?;
         self.check_queue_limits(&declaration.name)?;
         let id = self.shared().next_queue_id();
         let queue = QueueHandle::new(self.name(), id, declaration, self.shared(), turn)?;
@@ -438,4 +440,16 @@ impl VirtualHost {
 /// An auto-delete exchange goes with the last binding that starts from it.
 fn is_finished(exchange: &Exchange) -> bool {
     exchange.definition().auto_delete && exchange.bindings().is_empty()
+}
+
+/// The longest name that a method of AMQP can hold.
+const NAME_BYTES_MAX: usize = 255;
+
+/// Refuses a name that no client could say. Over AMQP there is none.
+fn check_length(what: &str, name: &str) -> Result<(), BrokerError> {
+    if name.len() <= NAME_BYTES_MAX {
+        return Ok(());
+    }
+    let text = format!("{what} should be less than {NAME_BYTES_MAX} bytes, actually was {}\n", name.len());
+    Err(BrokerError::Precondition(text))
 }

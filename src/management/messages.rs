@@ -116,7 +116,8 @@ impl Durable {
 
 /// The message that the fields describe.
 fn message(request: &Request, exchange: &str, fields: &Fields) -> Result<Message, ApiError> {
-    let payload = fields.text("payload")?.unwrap_or_default();
+    let payload = fields.text("payload").map_err(|_| ApiError::bad_request("payload_not_string"))?;
+    let payload = payload.unwrap_or_default();
     let body = match fields.text("payload_encoding")?.unwrap_or_default() {
         "string" => payload.as_bytes().to_vec(),
         "base64" => STANDARD.decode(payload).map_err(|_| ApiError::bad_value("not_base64", payload))?,

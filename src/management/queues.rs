@@ -148,7 +148,7 @@ impl Listed for Row<'_> {
 }
 
 fn queues(request: &Request) -> Result<Answer, ApiError> {
-    let range = Range::of(request)?;
+    let range = Range::of_list(request)?;
     let vhosts = request.vhosts()?;
     let found = vhosts.iter().flat_map(|vhost| sorted(vhost)).map(|queue| Row { queue, request, range });
     list(found.collect(), request)

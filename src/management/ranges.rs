@@ -29,9 +29,19 @@ impl Range {
         ranges.try_for_each(|other| other.map(drop))?;
         Ok(lengths.map(|(age_s, step_s)| Range {
             now: request.now,
-            age_ms: age_s * 1000,
-            step_ms: step_s * 1000,
+            age_ms: age_s.saturating_mul(1000),
+            step_ms: step_s.saturating_mul(1000),
         }))
+    }
+
+    /// The same of a list, where RabbitMQ has another word for one that makes no sense.
+    pub(super) fn of_list(request: &Request) -> Result<Option<Range>, ApiError> {
+        Range::of(request).map_err(|error| match error {
+            ApiError::BadRequest(Value::String(reason)) => {
+                ApiError::Invalid { error: "invalid_range_parameters", reason }
+            }
+            other => other,
+        })
     }
 
     /// The times, the newest first: whole steps, as far back as is remembered.

@@ -229,7 +229,11 @@ fn seen_is_kept(queue: &QueueHandle, seen: &SeenMessage) -> bool {
     queue.definition().journals(&seen.message)
 }
 
-/// With the exchange and the routing key that it had before it first died. Its history stays.
+/// The longest name of an exchange, and the longest routing key.
+const SHORT_STR_BYTES_MAX: usize = 255;
+
+/// With the exchange and the routing key that it had before it first died. Its history stays. One that a client made up may be
+/// any: what can't have been so is not believed.
 fn as_published(message: &Message, headers: &FieldTable) -> Message {
     let Some(Argument::Array(rows)) = headers.field("x-death") else { return message.clone() };
     // The latest death stands first.
@@ -239,5 +243,8 @@ fn as_published(message: &Message, headers: &FieldTable) -> Message {
         Some(Argument::Array(keys)) => keys.first().and_then(Argument::as_str).unwrap_or_default(),
         _ => return message.clone(),
     };
+    if exchange.len().max(routing_key.len()) > SHORT_STR_BYTES_MAX {
+        return message.clone();
+    }
     message.rewritten(exchange, routing_key.as_bytes(), &message.decode_properties())
 }

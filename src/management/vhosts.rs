@@ -111,22 +111,21 @@ fn put_messages(
     }
 }
 
-fn rows(request: &Request, vhosts: Vec<Arc<VirtualHost>>) -> Result<Vec<Row<'_>>, ApiError> {
-    let range = Range::of(request)?;
+fn rows(request: &Request, vhosts: Vec<Arc<VirtualHost>>, range: Option<Range>) -> Vec<Row<'_>> {
     let by_vhost = request.broker().connections().stats_by_vhost();
     let row = |vhost: Arc<VirtualHost>| {
         let stats = by_vhost.get(vhost.name()).copied().unwrap_or_default();
         Row { vhost, request, stats, range }
     };
-    Ok(vhosts.into_iter().map(row).collect())
+    vhosts.into_iter().map(row).collect()
 }
 
 fn vhosts(request: &Request) -> Result<Answer, ApiError> {
-    list(rows(request, request.vhosts()?)?, request)
+    list(rows(request, request.vhosts()?, Range::of_list(request)?), request)
 }
 
 fn vhost(request: &Request) -> Result<Answer, ApiError> {
-    let row = rows(request, vec![request.vhost()?])?.pop();
+    let row = rows(request, vec![request.vhost()?], Range::of(request)?).pop();
     one(row.map_or(Value::Null, |row| row.render()), request)
 }
 

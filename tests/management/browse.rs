@@ -59,6 +59,30 @@ fn short_of_memory() -> TestBroker {
 }
 
 #[test]
+fn a_history_that_a_client_made_up_does_no_harm() {
+    let broker = TestBroker::start();
+    declare(&broker, "dead", &json!({}));
+    declare(&broker, "work", &json!({}));
+    let long = "x".repeat(300);
+    for (exchange, key) in [(long.as_str(), "k"), ("e", long.as_str()), ("e", "k")] {
+        let death = json!([{ "exchange": exchange, "routing-keys": [key] }]);
+        publish(&broker, "dead", "x", &json!({ "x-first-death-queue": "work", "x-death": death }));
+    }
+    publish(
+        &broker,
+        "dead",
+        "x",
+        &json!({ "x-first-death-queue": "work", "x-death": [{ "routing-keys": [5] }] }),
+    );
+    publish(&broker, "dead", "x", &json!({ "x-first-death-queue": 5, "x-death": "none" }));
+    let report = redrive(&broker, "dead", &json!({}));
+    assert_eq!((&report["moved"], &report["skipped"]), (&json!(4), &json!({ "not_dead_lettered": 1 })));
+    let keys: Vec<Value> =
+        drain(&broker, "work").into_iter().map(|message| message["routing_key"].clone()).collect();
+    assert_eq!(keys, [json!("dead"), json!("dead"), json!("k"), json!("")]);
+}
+
+#[test]
 fn a_page_ends_when_its_bodies_are_large() {
     let broker = TestBroker::start();
     declare(&broker, "q", &json!({}));
