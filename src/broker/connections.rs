@@ -172,7 +172,7 @@ pub struct Progress {
     /// Pieces in which they were handed to the socket.
     pub sent_count: u64,
     /// The open channels.
-    pub channels: BTreeMap<ChannelNumber, LiveChannel>,
+    pub channels: BTreeMap<ChannelNumber, Box<LiveChannel>>,
     /// What was done with messages on all its channels, also on those that are closed.
     pub stats: MessageStats,
     /// How fast its bytes move.

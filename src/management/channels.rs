@@ -39,7 +39,8 @@ fn channel(request: &Request) -> Result<Answer, ApiError> {
     let (connection, number) = parse_name(request.parameter("name")).ok_or(ApiError::NotFound)?;
     let all = visible(request);
     let connection = all.iter().find(|other| other.facts().name == connection).ok_or(ApiError::NotFound)?;
-    let live = connection.progress().channels.get(&number).copied().ok_or(ApiError::NotFound)?;
+    let live =
+        connection.progress().channels.get(&number).map(|channel| **channel).ok_or(ApiError::NotFound)?;
     let mut channel = render(connection, number, &live, request);
     let name = request.parameter("name");
     let vhost = request.broker().vhost(&connection.facts().vhost).ok_or(ApiError::NotFound)?;
@@ -59,7 +60,7 @@ fn parse_name(name: &str) -> Option<(&str, ChannelNumber)> {
 
 pub(super) fn of_connection(connection: &LiveConnection, request: &Request) -> Vec<Value> {
     let channels: Vec<(ChannelNumber, LiveChannel)> =
-        connection.progress().channels.iter().map(|(number, channel)| (*number, *channel)).collect();
+        connection.progress().channels.iter().map(|(number, channel)| (*number, **channel)).collect();
     channels.iter().map(|(number, channel)| render(connection, *number, channel, request)).collect()
 }
 

@@ -115,7 +115,8 @@ pub struct Connection {
     refusal: Option<AmqpError>,
     /// Its place among those that wait.
     waiting: Option<WaitingLogin>,
-    channels: BTreeMap<ChannelNumber, Channel>,
+    /// Boxed: the map keeps room for several in each of its nodes, and most connections have one.
+    channels: BTreeMap<ChannelNumber, Box<Channel>>,
     /// Channels that have been spoken to in this turn, some of them several times.
     touched: Vec<ChannelNumber>,
     /// Channels with publishes to be confirmed.
@@ -330,7 +331,7 @@ impl Connection {
             return Err(AmqpError::new(ReplyCode::NotAllowed, text).without_method());
         }
         self.check_channel_limits()?;
-        self.channels.insert(frame.channel, Channel::new(frame.channel));
+        self.channels.insert(frame.channel, Box::new(Channel::new(frame.channel)));
         self.channel_opened(frame.channel);
         let ok = channel::AMQPMethod::OpenOk(channel::OpenOk {});
         put_method(&mut self.out, frame.channel, AMQPClass::Channel(ok));
