@@ -511,12 +511,14 @@ async fn reconnect_and_blocked_events() -> Result<()> {
     let body = b"x";
     let published =
         channel.basic_publish("".into(), queue.clone(), immediate, body, BasicProperties::default());
-    if let Err(error) = published.await {
-        assert!(
-            error.to_string().contains("immediate=true"),
-            "the refusal came before the call was done: {error}"
-        );
-    }
+    // What is asked behind it is not answered any more, should the refusal not have come by then.
+    let declared = async {
+        published.await?;
+        channel.queue_declare(queue.clone(), QueueDeclareOptions::default(), FieldTable::default()).await
+    };
+    let refusal = declared.await.expect_err("the broker closes the connection");
+    assert!(refusal.to_string().contains("immediate=true"), "{refusal}");
+    channel.wait_for_recovery(refusal).await?;
     loop {
         match events.next().await.expect("the connection tells what happens to it") {
             Event::Connected => break,
