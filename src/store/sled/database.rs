@@ -26,6 +26,7 @@ use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const SEGMENT_BYTES: usize = 4 << 20;
 
@@ -38,6 +39,13 @@ const CACHE_BYTES: u64 = 8 << 20;
 /// again.
 const REMOVED_AT_ONCE: usize = 32;
 
+/// After about so many bytes handed to sled it has to have written them. Its threads are few: were all of them to wait for the lock
+/// that a new segment is taken under, and that segment for the one of them that cuts the file, none would ever go on.
+const UNWRITTEN_BYTES_MAX: usize = 2 * SEGMENT_BYTES;
+
+/// What a batch of removals may have sled write again.
+const REMOVAL_BYTES: usize = SEGMENT_BYTES / 4;
+
 /// A key among the definitions that is none: its absence shows that sled lost everything. Its value counts changes.
 const MARKER: &[u8] = b"\0leveret";
 
@@ -48,6 +56,8 @@ pub(super) struct Database {
     definitions: Tree,
     file: File,
     path: PathBuf,
+    /// Bytes handed to sled since it was last flushed.
+    unwritten: AtomicUsize,
 }
 
 /// Why a database does not open.
@@ -81,7 +91,7 @@ impl Database {
             Err(panicked) => return Err(Fault::Damage(panicked)),
         };
         let file = File::open(&file).map_err(of_system)?;
-        Ok(Database { db, records, definitions, file, path: path.to_owned() })
+        Ok(Database { db, records, definitions, file, path: path.to_owned(), unwritten: AtomicUsize::new(0) })
     }
 
     /// A new database, with the entries of its folders on the disk.
@@ -163,10 +173,13 @@ impl Database {
         let database = Database::create(directory, &next, durability)?;
         for (lsn, places) in &salvage.records {
             let mut batch = Batch::default();
+            let mut bytes = 0;
             for (part, place) in (0..).zip(places) {
-                batch.insert(&part_key(*lsn, part), Salvage::read(&file, *place).map_err(text)?);
+                let piece = Salvage::read(&file, *place).map_err(text)?;
+                bytes += piece.len();
+                batch.insert(&part_key(*lsn, part), piece);
             }
-            guarded(|| database.records.apply_batch(batch))?;
+            database.apply(batch, bytes)?;
         }
         let sequence = directory.noted().sequence.max(salvage.definitions.len() as u64);
         for (key, value) in &salvage.definitions {
@@ -194,13 +207,12 @@ impl Database {
     pub(super) fn copy_to(&self, directory: &Directory, durability: Durability) -> Result<Database, String> {
         let new = Database::create(directory, &directory.next_database(), durability)?;
         for (from, to) in [(&self.definitions, &new.definitions), (&self.records, &new.records)] {
-            guarded(|| {
-                for entry in from.iter() {
-                    let (key, value) = entry?;
-                    to.insert(key, value)?;
-                }
-                Ok(())
-            })?;
+            let mut entries = from.iter();
+            while let Some((key, value)) = guarded(|| entries.next().transpose())? {
+                let bytes = value.len();
+                guarded(|| to.insert(key, value))?;
+                new.has_been_given(bytes)?;
+            }
         }
         new.flush()?;
         new.fsync().map_err(|error| error.to_string())?;
@@ -217,14 +229,31 @@ impl Database {
     /// Adds a record; `oldest` is the oldest one that is needed.
     pub(super) fn insert(&self, magic: Magic, lsn: Lsn, oldest: Lsn, record: &[u8]) -> Result<(), String> {
         let parts = part_count(record.len());
-        let mut batch = Batch::default();
+        let (mut batch, mut bytes) = (Batch::default(), 0);
         for part in 0..parts {
             let from = part as usize * PART_BYTES;
             let data = &record[from..record.len().min(from + PART_BYTES)];
             let frame = Frame::Part { lsn, oldest, part, parts, data };
             batch.insert(&part_key(lsn, part), frame.encode(magic, b""));
+            bytes += data.len();
+            if bytes >= SEGMENT_BYTES {
+                self.apply(std::mem::take(&mut batch), std::mem::take(&mut bytes))?;
+            }
         }
-        guarded(|| self.records.apply_batch(batch))
+        self.apply(batch, bytes)
+    }
+
+    fn apply(&self, batch: Batch, bytes: usize) -> Result<(), String> {
+        guarded(|| self.records.apply_batch(batch))?;
+        self.has_been_given(bytes)
+    }
+
+    /// Has sled write what it was given when that is much.
+    fn has_been_given(&self, bytes: usize) -> Result<(), String> {
+        if self.unwritten.fetch_add(bytes, Ordering::Relaxed) + bytes < UNWRITTEN_BYTES_MAX {
+            return Ok(());
+        }
+        self.flush()
     }
 
     /// Removes records; one that is not there is fine.
@@ -237,12 +266,12 @@ impl Database {
                 batch.remove(key);
                 keys += 1;
                 if keys >= REMOVED_AT_ONCE {
-                    guarded(|| self.records.apply_batch(std::mem::take(&mut batch)))?;
+                    self.apply(std::mem::take(&mut batch), REMOVAL_BYTES)?;
                     keys = 0;
                 }
             }
         }
-        guarded(|| self.records.apply_batch(batch))
+        self.apply(batch, REMOVAL_BYTES)
     }
 
     /// Sets or removes a definition. A removal is written before it is done, so that salvaging knows of it.
@@ -282,6 +311,7 @@ impl Database {
     }
 
     pub(super) fn flush(&self) -> Result<(), String> {
+        self.unwritten.store(0, Ordering::Relaxed);
         guarded(|| self.db.flush()).map(|_| ())
     }
 
