@@ -39,12 +39,10 @@ const CACHE_BYTES: u64 = 8 << 20;
 /// again.
 const REMOVED_AT_ONCE: usize = 32;
 
-/// After about so many bytes handed to sled it has to have written them. Its threads are few: were all of them to wait for the lock
-/// that a new segment is taken under, and that segment for the one of them that cuts the file, none would ever go on.
-const UNWRITTEN_BYTES_MAX: usize = 2 * SEGMENT_BYTES;
-
-/// What a batch of removals may have sled write again.
-const REMOVAL_BYTES: usize = SEGMENT_BYTES / 4;
+/// After so many bytes handed to sled it has to have written them, which are several times as many for it. Its threads are seven:
+/// were all of them to wait for the lock that a new segment is taken under, and that segment for the one of them that cuts the
+/// file, none would ever go on.
+const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
 
 /// A key among the definitions that is none: its absence shows that sled lost everything. Its value counts changes.
 const MARKER: &[u8] = b"\0leveret";
@@ -236,7 +234,7 @@ impl Database {
             let frame = Frame::Part { lsn, oldest, part, parts, data };
             batch.insert(&part_key(lsn, part), frame.encode(magic, b""));
             bytes += data.len();
-            if bytes >= SEGMENT_BYTES {
+            if bytes >= UNWRITTEN_BYTES_MAX {
                 self.apply(std::mem::take(&mut batch), std::mem::take(&mut bytes))?;
             }
         }
@@ -266,12 +264,12 @@ impl Database {
                 batch.remove(key);
                 keys += 1;
                 if keys >= REMOVED_AT_ONCE {
-                    self.apply(std::mem::take(&mut batch), REMOVAL_BYTES)?;
+                    self.apply(std::mem::take(&mut batch), UNWRITTEN_BYTES_MAX)?;
                     keys = 0;
                 }
             }
         }
-        self.apply(batch, REMOVAL_BYTES)
+        self.apply(batch, UNWRITTEN_BYTES_MAX)
     }
 
     /// Sets or removes a definition. A removal is written before it is done, so that salvaging knows of it.
