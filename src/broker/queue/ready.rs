@@ -3,17 +3,16 @@
 //! The front of a lane is in memory. When memory runs short, what is behind is let go: of such messages only the positions
 //! are kept, as runs, and they come back from the journal before it is their turn.
 
+mod lane;
 mod places;
 
+pub(super) use lane::PagedRun;
 pub(super) use places::{Place, Taken};
 
 use crate::broker::delivery::Entry;
 use crate::message::{Millis, Position};
+use lane::{FRONT_MESSAGES, Lane};
 use std::collections::VecDeque;
-
-/// Messages of a lane that are in memory while others of it are not: enough to go on with until those are read back.
-const FRONT_MESSAGES: usize = 1024;
-const FRONT_BYTES: usize = 1 << 20;
 
 /// What an entry takes besides its message's bytes, roughly.
 const ENTRY_BYTES: usize = 192;
@@ -33,30 +32,6 @@ pub(super) struct Ready {
     expiring: usize,
 }
 
-#[derive(Debug)]
-struct Lane {
-    priority: u8,
-    entries: VecDeque<Entry>,
-    /// Behind the entries, ordered, neither empty nor touching each other.
-    paged: VecDeque<PagedRun>,
-    /// Whether some of them have been asked for.
-    loading: bool,
-}
-
-/// Neighbouring messages that are not in memory.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PagedRun {
-    pub(super) first: Position,
-    pub(super) count: u64,
-    pub(super) body_bytes: u64,
-}
-
-impl PagedRun {
-    fn end(&self) -> u64 {
-        self.first.0 + self.count
-    }
-}
-
 /// Messages that a queue wants back in memory: those of one priority from a position on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
@@ -64,78 +39,6 @@ pub struct PageRequest {
     pub priority: u8,
     /// The first one wanted.
     pub from: Position,
-}
-
-impl Lane {
-    fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.paged.is_empty()
-    }
-
-    /// How many entries stay when the others are let go. The one that reaches the limit is among them, so that what stays
-    /// never looks like too little, and is not read back only to be let go again.
-    fn front_messages(&self) -> usize {
-        let mut bytes = 0;
-        let front = self.entries.iter().take(FRONT_MESSAGES).take_while(|entry| {
-            let is_room = bytes < FRONT_BYTES;
-            bytes += entry.message.size_bytes();
-            is_room
-        });
-        front.count()
-    }
-
-    /// Whether more entries should be read back.
-    fn is_running_out(&self) -> bool {
-        let bytes = || self.entries.iter().map(|entry| entry.message.body_bytes()).sum::<usize>();
-        self.entries.len() < FRONT_MESSAGES / 4 && bytes() < FRONT_BYTES / 4
-    }
-
-    /// Notes a message behind the entries that is not in memory.
-    fn note_paged(&mut self, position: Position, body_bytes: u64) {
-        let at = self.paged.partition_point(|run| run.first < position);
-        let run = PagedRun { first: position, count: 1, body_bytes };
-        self.paged.insert(at, run);
-        self.join(at);
-        if at > 0 {
-            self.join(at - 1);
-        }
-    }
-
-    /// Joins a run with the one behind it, if they touch.
-    fn join(&mut self, at: usize) {
-        if let Some(next) = self.paged.get(at + 1).copied()
-            && self.paged[at].end() == next.first.0
-        {
-            self.paged[at].count += next.count;
-            self.paged[at].body_bytes += next.body_bytes;
-            self.paged.remove(at + 1);
-        }
-    }
-
-    /// Forgets the runs up to a position, and says how many messages and bytes of bodies they were.
-    fn forget_paged_up_to(&mut self, last: Position) -> (u64, u64) {
-        let (mut messages, mut bytes) = (0, 0);
-        while let Some(run) = self.paged.front_mut()
-            && run.first <= last
-        {
-            let gone = run.count.min(last.0 + 1 - run.first.0);
-            let gone_bytes =
-                if gone == run.count { run.body_bytes } else { run.body_bytes * gone / run.count };
-            messages += gone;
-            bytes += gone_bytes;
-            run.first.0 += gone;
-            run.count -= gone;
-            run.body_bytes -= gone_bytes;
-            if run.count == 0 {
-                self.paged.pop_front();
-            }
-        }
-        (messages, bytes)
-    }
-
-    fn is_paged(&self, position: Position) -> bool {
-        let behind = self.paged.partition_point(|run| run.first <= position);
-        behind > 0 && position.0 < self.paged[behind - 1].end()
-    }
 }
 
 impl Ready {

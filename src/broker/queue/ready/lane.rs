@@ -1,0 +1,106 @@
+//! The messages of one priority that are ready: a front in memory, and behind it runs of those that are not.
+
+use crate::broker::delivery::Entry;
+use crate::message::Position;
+use std::collections::VecDeque;
+
+/// Messages of a lane that are in memory while others of it are not: enough to go on with until those are read back.
+pub(super) const FRONT_MESSAGES: usize = 1024;
+pub(super) const FRONT_BYTES: usize = 1 << 20;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) priority: u8,
+    pub(super) entries: VecDeque<Entry>,
+    /// Behind the entries, ordered, neither empty nor touching each other.
+    pub(super) paged: VecDeque<PagedRun>,
+    /// Whether some of them have been asked for.
+    pub(super) loading: bool,
+}
+
+/// Neighbouring messages that are not in memory.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::broker::queue) struct PagedRun {
+    pub(in crate::broker::queue) first: Position,
+    pub(in crate::broker::queue) count: u64,
+    pub(in crate::broker::queue) body_bytes: u64,
+}
+
+impl PagedRun {
+    pub(super) fn end(&self) -> u64 {
+        self.first.0 + self.count
+    }
+}
+
+impl Lane {
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.paged.is_empty()
+    }
+
+    /// How many entries stay when the others are let go. The one that reaches the limit is among them, so that what stays
+    /// never looks like too little, and is not read back only to be let go again.
+    pub(super) fn front_messages(&self) -> usize {
+        let mut bytes = 0;
+        let front = self.entries.iter().take(FRONT_MESSAGES).take_while(|entry| {
+            let is_room = bytes < FRONT_BYTES;
+            bytes += entry.message.size_bytes();
+            is_room
+        });
+        front.count()
+    }
+
+    /// Whether more entries should be read back.
+    pub(super) fn is_running_out(&self) -> bool {
+        let bytes = || self.entries.iter().map(|entry| entry.message.body_bytes()).sum::<usize>();
+        self.entries.len() < FRONT_MESSAGES / 4 && bytes() < FRONT_BYTES / 4
+    }
+
+    /// Notes a message behind the entries that is not in memory.
+    pub(super) fn note_paged(&mut self, position: Position, body_bytes: u64) {
+        let at = self.paged.partition_point(|run| run.first < position);
+        let run = PagedRun { first: position, count: 1, body_bytes };
+        self.paged.insert(at, run);
+        self.join(at);
+        if at > 0 {
+            self.join(at - 1);
+        }
+    }
+
+    /// Joins a run with the one behind it, if they touch.
+    pub(super) fn join(&mut self, at: usize) {
+        if let Some(next) = self.paged.get(at + 1).copied()
+            && self.paged[at].end() == next.first.0
+        {
+            self.paged[at].count += next.count;
+            self.paged[at].body_bytes += next.body_bytes;
+            self.paged.remove(at + 1);
+        }
+    }
+
+    /// Forgets the runs up to a position, and says how many messages and bytes of bodies they were.
+    pub(super) fn forget_paged_up_to(&mut self, last: Position) -> (u64, u64) {
+        let (mut messages, mut bytes) = (0, 0);
+        while let Some(run) = self.paged.front_mut()
+            && run.first <= last
+        {
+            let gone = run.count.min(last.0 + 1 - run.first.0);
+            let gone_bytes =
+                if gone == run.count { run.body_bytes } else { run.body_bytes * gone / run.count };
+            messages += gone;
+            bytes += gone_bytes;
+            run.first.0 += gone;
+            run.count -= gone;
+            run.body_bytes -= gone_bytes;
+            if run.count == 0 {
+                self.paged.pop_front();
+            }
+        }
+        (messages, bytes)
+    }
+
+    pub(super) fn is_paged(&self, position: Position) -> bool {
+        let behind = self.paged.partition_point(|run| run.first <= position);
+        behind > 0 && position.0 < self.paged[behind - 1].end()
+    }
+}
