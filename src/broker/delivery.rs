@@ -1,6 +1,6 @@
 //! What passes between queues and sessions: entries of a queue, and the outbox a session is given them through.
 
-use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, Position};
+use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, NEVER, Position};
 use crate::store::{DurableWaiter, StoreError};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
@@ -15,8 +15,8 @@ pub struct Entry {
     pub position: Position,
     /// When it came.
     pub enqueued_at: Millis,
-    /// When it dies of age.
-    pub expires_at: Option<Millis>,
+    /// When it dies of age, or [`NEVER`].
+    pub expires_at: Millis,
     /// Deliveries that failed, as a quorum queue counts them.
     pub delivery_count: u32,
     /// The lane of a priority queue.
@@ -25,6 +25,16 @@ pub struct Entry {
     pub redelivered: bool,
     /// Whether the journal holds it.
     pub journaled: bool,
+}
+
+/// Entries are moved by value, and a backlog is a ring of them.
+const _: () = assert!(size_of::<Entry>() <= 72, "an entry costs each ready message more");
+
+impl Entry {
+    /// Whether it dies of age.
+    pub fn expires(&self) -> bool {
+        self.expires_at != NEVER
+    }
 }
 
 /// What an item takes besides its message's bytes, roughly.

@@ -13,7 +13,7 @@ use crate::broker::alarms::Alarm;
 use crate::broker::error::Resource;
 use crate::broker::permissions::Access;
 use crate::broker::queue::QueueDeclaration;
-use crate::message::{FieldTable, MessageBuffer, PropertyScan};
+use crate::message::{FieldTable, Message};
 use crate::net::tls::CertificateFile;
 use serde_json::{Value, json};
 
@@ -249,11 +249,8 @@ fn aliveness(request: &Request) -> Result<Answer, ApiError> {
         arguments: FieldTable::default(),
     };
     let exchange = vhost.existing_exchange("").map_err(ApiError::of_method)?;
-    let scan = PropertyScan::of(&[0, 0], 0).map_err(|error| ApiError::Internal(error.to_string()))?;
-    let body = b"test_message";
-    let mut message = MessageBuffer::new(b"", ALIVENESS_QUEUE.as_bytes(), &[0, 0], &scan, body.len());
-    message.extend_body(body);
-    let message = message.finish();
+    let message = Message::new("", ALIVENESS_QUEUE.as_bytes(), &[0, 0], b"test_message")
+        .map_err(|error| ApiError::Internal(error.to_string()))?;
     let came_back = request.in_turn(|turn| {
         let queue = vhost.declare_queue(declaration, turn).map_err(ApiError::of_method)?;
         queue.check_get().map_err(ApiError::of_method)?;

@@ -10,7 +10,7 @@ use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::QueueHandle;
 use crate::broker::stats::MessageStats;
-use crate::message::{Message, MessageBuffer, Properties, PropertyScan, ShortStr};
+use crate::message::{DecodeError, Message, Properties, PropertyScan, ShortStr};
 use crate::store::{DurableWaiter, StoreError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -133,13 +133,10 @@ fn message(request: &Request, exchange: &str, fields: &Fields) -> Result<Message
     check(request, &properties)?;
     let mut encoded = Vec::new();
     properties.encode(&mut encoded);
-    let scan = PropertyScan::of(&encoded, depth_max.saturating_add(1))
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let unsound = |error: DecodeError| ApiError::bad_request(error.to_string());
+    PropertyScan::of(&encoded, depth_max.saturating_add(1)).map_err(unsound)?;
     let routing_key = short(fields.text("routing_key")?.unwrap_or_default())?;
-    let mut buffer =
-        MessageBuffer::new(exchange.as_bytes(), routing_key.as_bytes(), &encoded, &scan, body.len());
-    buffer.extend_body(&body);
-    Ok(buffer.finish())
+    Message::new(exchange, routing_key.as_bytes(), &encoded, &body).map_err(unsound)
 }
 
 /// Looks at the properties that a publisher's are looked at.

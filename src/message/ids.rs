@@ -12,6 +12,9 @@ pub type ChannelNumber = u16;
 /// A point in time: milliseconds since the Unix epoch. Time is always handed in, see [`crate::clock`].
 pub type Millis = u64;
 
+/// The time that never comes.
+pub const NEVER: Millis = Millis::MAX;
+
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -8,7 +8,9 @@ mod properties;
 mod reader;
 mod table;
 
-pub use ids::{ChannelNumber, ConnectionId, ConsumerId, DeliveryTag, Lsn, Millis, Name, Position, QueueId};
+pub use ids::{
+    ChannelNumber, ConnectionId, ConsumerId, DeliveryTag, Lsn, Millis, NEVER, Name, Position, QueueId,
+};
 pub use properties::{Properties, PropertyScan};
 pub use reader::{DecodeError, Reader};
 pub use table::{FieldTable, ShortStr, Value};
@@ -23,15 +25,62 @@ use bytes::{Bytes, BytesMut};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     content: Bytes,
-    expiration_ms: Option<u64>,
+    head: Head,
+}
+
+/// What is known of a message's content: small, since messages are moved from queue to queue by value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Head {
     properties_bytes: u32,
     exchange_bytes: u8,
     routing_key_bytes: u8,
-    priority: Option<u8>,
-    persistent: bool,
-    has_copies: bool,
-    has_blind_copies: bool,
-    dead_lettered: bool,
+    /// What the message carries, or 0.
+    priority: u8,
+    flags: u8,
+}
+
+/// Bits of [`Head::flags`].
+mod flag {
+    pub(super) const PERSISTENT: u8 = 1;
+    pub(super) const PRIORITY: u8 = 2;
+    pub(super) const EXPIRATION: u8 = 4;
+    pub(super) const COPIES: u8 = 8;
+    pub(super) const BLIND_COPIES: u8 = 16;
+    pub(super) const DEAD_LETTERED: u8 = 32;
+}
+
+impl Head {
+    fn new(shape: StoredShape, scan: &PropertyScan<'_>) -> Head {
+        let flags = [
+            (flag::PERSISTENT, scan.delivery_mode == Some(2)),
+            (flag::PRIORITY, scan.priority.is_some()),
+            (flag::EXPIRATION, scan.expiration.is_some()),
+            (flag::COPIES, scan.has_copies),
+            (flag::BLIND_COPIES, scan.has_blind_copies),
+            (flag::DEAD_LETTERED, shape.dead_lettered),
+        ];
+        Head {
+            properties_bytes: shape.properties_bytes,
+            exchange_bytes: shape.exchange_bytes,
+            routing_key_bytes: shape.routing_key_bytes,
+            priority: scan.priority.unwrap_or_default(),
+            flags: flags
+                .into_iter()
+                .fold(0, |flags, (flag, is_set)| if is_set { flags | flag } else { flags }),
+        }
+    }
+
+    fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn properties_start(self) -> usize {
+        usize::from(self.exchange_bytes) + usize::from(self.routing_key_bytes)
+    }
+
+    fn body_start(self) -> usize {
+        self.properties_start() + self.properties_bytes as usize
+    }
 }
 
 impl Message {
@@ -46,41 +95,41 @@ impl Message {
         body: &[u8],
     ) -> Result<Message, DecodeError> {
         let scan = PropertyScan::of(properties, usize::MAX)?;
-        let mut buffer = MessageBuffer::new(exchange.as_bytes(), routing_key, properties, &scan, body.len());
+        let names = [exchange.as_bytes(), routing_key].concat();
+        let mut buffer = MessageBuffer::new(&names, exchange.len(), properties, &scan, body.len());
         buffer.extend_body(body);
         Ok(buffer.finish())
     }
 
     /// The exchange that the message was published to; empty for the default exchange.
     pub fn exchange(&self) -> &[u8] {
-        &self.content[..self.exchange_bytes as usize]
+        &self.content[..usize::from(self.head.exchange_bytes)]
     }
 
     /// The routing key that the message was published with.
     pub fn routing_key(&self) -> &[u8] {
-        let start = self.exchange_bytes as usize;
-        &self.content[start..start + self.routing_key_bytes as usize]
+        &self.content[usize::from(self.head.exchange_bytes)..self.head.properties_start()]
     }
 
     /// Property flags and list, as in a content header.
     pub fn properties(&self) -> &[u8] {
-        &self.content[self.properties_start()..self.body_start()]
+        &self.content[self.head.properties_start()..self.head.body_start()]
     }
 
     /// The body.
     pub fn body(&self) -> &[u8] {
-        &self.content[self.body_start()..]
+        &self.content[self.head.body_start()..]
     }
 
     /// A slice of the body that shares the message's memory. `range` counts from the start of the body.
     pub fn body_slice(&self, range: std::ops::Range<usize>) -> Bytes {
-        let start = self.body_start();
+        let start = self.head.body_start();
         self.content.slice(start + range.start..start + range.end)
     }
 
     /// Bytes of the body.
     pub fn body_bytes(&self) -> usize {
-        self.content.len() - self.body_start()
+        self.content.len() - self.head.body_start()
     }
 
     /// Bytes of all of it: names, properties and body.
@@ -91,10 +140,10 @@ impl Message {
     /// Everything the message holds, for a store: see [`Message::from_stored`].
     pub fn stored(&self) -> (&[u8], StoredShape) {
         let shape = StoredShape {
-            exchange_bytes: self.exchange_bytes,
-            routing_key_bytes: self.routing_key_bytes,
-            properties_bytes: self.properties_bytes,
-            dead_lettered: self.dead_lettered,
+            exchange_bytes: self.head.exchange_bytes,
+            routing_key_bytes: self.head.routing_key_bytes,
+            properties_bytes: self.head.properties_bytes,
+            dead_lettered: self.is_dead_lettered(),
         };
         (&self.content, shape)
     }
@@ -108,22 +157,23 @@ impl Message {
         let properties =
             content.get(start..start + shape.properties_bytes as usize).ok_or(DecodeError::Truncated)?;
         let scan = PropertyScan::of(properties, usize::MAX)?;
-        Ok(Message::with_scan(content.clone(), shape, &scan))
+        let head = Head::new(shape, &scan);
+        Ok(Message { content, head })
     }
 
     /// Whether the message asked for delivery mode 2.
     pub fn is_persistent(&self) -> bool {
-        self.persistent
+        self.head.has(flag::PERSISTENT)
     }
 
     /// The message's priority, if it carries one.
     pub fn priority(&self) -> Option<u8> {
-        self.priority
+        self.head.has(flag::PRIORITY).then_some(self.head.priority)
     }
 
     /// Per-message TTL in milliseconds, if the message carries an expiration.
     pub fn expiration_ms(&self) -> Option<u64> {
-        self.expiration_ms
+        self.head.has(flag::EXPIRATION).then(|| self.scan().expiration_ms()).flatten()
     }
 
     /// The decoded properties.
@@ -133,62 +183,45 @@ impl Message {
 
     /// The message's headers, decoded; `None` when it carries none.
     pub fn headers(&self) -> Option<FieldTable> {
-        let scan =
-            PropertyScan::of(self.properties(), usize::MAX).expect("properties were scanned when made");
-        scan.headers
+        self.scan()
+            .headers
             .map(|bytes| FieldTable::decode(bytes, usize::MAX).expect("headers were scanned when made"))
     }
 
     /// Whether it has CC or BCC headers, that is more than one routing key.
     pub fn has_copies(&self) -> bool {
-        self.has_copies
+        self.head.has(flag::COPIES)
     }
 
     /// Whether it has a BCC header, which consumers don't get to see.
     pub fn has_blind_copies(&self) -> bool {
-        self.has_blind_copies
+        self.head.has(flag::BLIND_COPIES)
     }
 
     /// Whether this broker has dead-lettered the message: only then is its x-death header history and not a client's word.
     pub fn is_dead_lettered(&self) -> bool {
-        self.dead_lettered
+        self.head.has(flag::DEAD_LETTERED)
     }
 
     /// The same body with another envelope and other properties.
     pub fn rewritten(&self, exchange: &str, routing_key: &[u8], properties: &Properties) -> Message {
-        let mut encoded = Vec::with_capacity(self.properties_bytes as usize + 64);
+        let mut encoded = Vec::with_capacity(self.head.properties_bytes as usize + 64);
         properties.encode(&mut encoded);
         let message = Message::new(exchange, routing_key, &encoded, self.body());
-        let message = message.expect("properties that were just encoded are sound");
-        Message { dead_lettered: self.dead_lettered, ..message }
+        let mut message = message.expect("properties that were just encoded are sound");
+        message.head.flags |= self.head.flags & flag::DEAD_LETTERED;
+        message
     }
 
     /// The same message, marked as dead-lettered by this broker.
-    pub fn into_dead_letter(self) -> Message {
-        Message { dead_lettered: true, ..self }
+    pub fn into_dead_letter(mut self) -> Message {
+        self.head.flags |= flag::DEAD_LETTERED;
+        self
     }
 
-    fn with_scan(content: Bytes, shape: StoredShape, scan: &PropertyScan<'_>) -> Message {
-        Message {
-            content,
-            expiration_ms: scan.expiration_ms(),
-            properties_bytes: shape.properties_bytes,
-            exchange_bytes: shape.exchange_bytes,
-            routing_key_bytes: shape.routing_key_bytes,
-            priority: scan.priority,
-            persistent: scan.delivery_mode == Some(2),
-            has_copies: scan.has_copies,
-            has_blind_copies: scan.has_blind_copies,
-            dead_lettered: shape.dead_lettered,
-        }
-    }
-
-    fn properties_start(&self) -> usize {
-        self.exchange_bytes as usize + self.routing_key_bytes as usize
-    }
-
-    fn body_start(&self) -> usize {
-        self.properties_start() + self.properties_bytes as usize
+    fn scan(&self) -> PropertyScan<'_> {
+        PropertyScan::of(self.properties(), usize::MAX)
+            .expect("properties were scanned when the message was made")
     }
 }
 
@@ -209,35 +242,34 @@ pub struct StoredShape {
 #[derive(Debug)]
 pub struct MessageBuffer {
     content: BytesMut,
-    /// The message but for its content.
-    message: Message,
+    head: Head,
 }
 
 /// How much is reserved for a body before any of it has arrived: a header may promise what never comes.
 const RESERVE_BYTES_MAX: usize = 1 << 20;
 
 impl MessageBuffer {
-    /// Starts a message; `scan` is that of its properties, `body_bytes` is what its content header promises. Names are
-    /// short strings, 255 bytes at most.
+    /// Starts a message; `scan` is that of its properties, `body_bytes` is what its content header promises. `names` are its
+    /// exchange, of `exchange_bytes`, and its routing key: short strings, 255 bytes at most.
     pub fn new(
-        exchange: &[u8],
-        routing_key: &[u8],
+        names: &[u8],
+        exchange_bytes: usize,
         properties: &[u8],
         scan: &PropertyScan<'_>,
         body_bytes: usize,
     ) -> MessageBuffer {
-        let envelope_bytes = exchange.len() + routing_key.len() + properties.len();
+        let envelope_bytes = names.len() + properties.len();
         let mut content = BytesMut::with_capacity(envelope_bytes + body_bytes.min(RESERVE_BYTES_MAX));
-        content.extend_from_slice(exchange);
-        content.extend_from_slice(routing_key);
+        content.extend_from_slice(names);
         content.extend_from_slice(properties);
+        let routing_key_bytes = names.len() - exchange_bytes;
         let shape = StoredShape {
-            exchange_bytes: u8::try_from(exchange.len()).expect("an exchange's name is a short string"),
-            routing_key_bytes: u8::try_from(routing_key.len()).expect("a routing key is a short string"),
+            exchange_bytes: u8::try_from(exchange_bytes).expect("an exchange's name is a short string"),
+            routing_key_bytes: u8::try_from(routing_key_bytes).expect("a routing key is a short string"),
             properties_bytes: u32::try_from(properties.len()).expect("properties come in one frame"),
             dead_lettered: false,
         };
-        MessageBuffer { content, message: Message::with_scan(Bytes::new(), shape, scan) }
+        MessageBuffer { content, head: Head::new(shape, scan) }
     }
 
     /// Adds what one body frame brought.
@@ -247,7 +279,7 @@ impl MessageBuffer {
 
     /// The whole message.
     pub fn finish(self) -> Message {
-        Message { content: self.content.freeze(), ..self.message }
+        Message { content: self.content.freeze(), head: self.head }
     }
 }
 

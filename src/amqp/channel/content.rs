@@ -35,9 +35,9 @@ pub struct ContentLimits {
 #[derive(Debug, Default)]
 pub(super) struct ContentAssembler {
     expect: Expect,
-    // Kept between messages: mostly the next one has the same.
-    exchange: Vec<u8>,
-    routing_key: Vec<u8>,
+    /// Exchange and routing key, one behind the other, kept between messages: mostly the next one has the same.
+    names: Vec<u8>,
+    exchange_bytes: usize,
     /// Counts how often they changed.
     envelope: u64,
     mandatory: bool,
@@ -68,12 +68,13 @@ impl ContentAssembler {
         let mut reader = Reader::new(arguments);
         let mut read = || Ok((reader.u16()?, reader.short_str()?, reader.short_str()?, reader.u8()?));
         let (_ticket, exchange, routing_key, bits) = read().map_err(malformed)?;
-        if self.routing_key != routing_key || self.exchange != exchange {
+        let (last_exchange, last_routing_key) = self.names.split_at(self.exchange_bytes);
+        if last_routing_key != routing_key || last_exchange != exchange {
             self.envelope += 1;
-            self.exchange.clear();
-            self.exchange.extend_from_slice(exchange);
-            self.routing_key.clear();
-            self.routing_key.extend_from_slice(routing_key);
+            self.names.clear();
+            self.names.extend_from_slice(exchange);
+            self.names.extend_from_slice(routing_key);
+            self.exchange_bytes = exchange.len();
         }
         self.mandatory = bits & 1 != 0;
         self.immediate = bits & 2 != 0;
@@ -125,7 +126,7 @@ impl ContentAssembler {
         let scan = PropertyScan::of(properties, limits.field_table_depth_max).map_err(malformed)?;
         self.needs_check = needs_check(&scan);
         let capacity = usize::try_from(body_bytes).expect("a body within its limit fits memory");
-        let buffer = MessageBuffer::new(&self.exchange, &self.routing_key, properties, &scan, capacity);
+        let buffer = MessageBuffer::new(&self.names, self.exchange_bytes, properties, &scan, capacity);
         if body_bytes == 0 {
             return Ok(Some(self.published(buffer)));
         }

@@ -2,7 +2,7 @@
 //! what policies can change is in [`QueueSettings`], of which the queue keeps those in force.
 
 use crate::broker::error::Resource;
-use crate::message::{ConnectionId, FieldTable, Message, Millis, Name, QueueId, ShortStr};
+use crate::message::{ConnectionId, FieldTable, Message, Millis, NEVER, Name, QueueId, ShortStr};
 
 /// What x-queue-type says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,13 +115,13 @@ pub struct QueueSettings {
 }
 
 impl QueueSettings {
-    /// When a message that came at `enqueued_at` dies of age.
-    pub(super) fn expires_at(&self, message: &Message, enqueued_at: Millis) -> Option<Millis> {
+    /// When a message that came at `enqueued_at` dies of age, or [`NEVER`].
+    pub(super) fn expires_at(&self, message: &Message, enqueued_at: Millis) -> Millis {
         let ttl_ms = match (self.message_ttl_ms, message.expiration_ms()) {
             (Some(queue), Some(message)) => Some(queue.min(message)),
             (queue, message) => queue.or(message),
         };
-        ttl_ms.map(|ttl_ms| enqueued_at.saturating_add(ttl_ms))
+        ttl_ms.map_or(NEVER, |ttl_ms| enqueued_at.saturating_add(ttl_ms))
     }
 }
 

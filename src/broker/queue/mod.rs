@@ -429,7 +429,7 @@ impl Queue {
             let mut furthest = None;
             while room && taken < count {
                 let Some(entry) = self.ready.pop_front() else { break };
-                if entry.expires_at.is_some_and(|at| at < turn.now) {
+                if entry.expires_at < turn.now {
                     let is_lettered = self.settings.dead_letter_exchange.is_some();
                     self.stats.died(DeathReason::Expired, is_lettered);
                     bury(&self.definition, &self.settings, entry, DeathReason::Expired, turn);

@@ -110,7 +110,7 @@ impl Ready {
             self.messages += 1;
             self.bytes += entry.message.body_bytes() as u64;
             self.resident_bytes += memory_bytes(entry);
-            self.expiring += usize::from(entry.expires_at.is_some());
+            self.expiring += usize::from(entry.expires());
         }
         let lane = self.lane(priority);
         lane.entries.extend(entries);
@@ -120,7 +120,7 @@ impl Ready {
     /// Puts an entry, counted already, in its place in memory.
     fn keep(&mut self, entry: Entry) {
         self.resident_bytes += memory_bytes(&entry);
-        self.expiring += usize::from(entry.expires_at.is_some());
+        self.expiring += usize::from(entry.expires());
         let entries = &mut self.lane(entry.priority).entries;
         match entries.back() {
             Some(back) if back.position > entry.position => {
@@ -166,12 +166,12 @@ impl Ready {
     }
 
     /// Gives the entries in memory other times to die at.
-    pub(super) fn expire_anew(&mut self, expires_at: impl Fn(&Entry) -> Option<Millis>) {
+    pub(super) fn expire_anew(&mut self, expires_at: impl Fn(&Entry) -> Millis) {
         let entries = self.lanes.iter_mut().flat_map(|lane| &mut lane.entries);
         self.expiring = entries
             .map(|entry| {
                 entry.expires_at = expires_at(entry);
-                usize::from(entry.expires_at.is_some())
+                usize::from(entry.expires())
             })
             .sum();
     }
@@ -181,7 +181,8 @@ impl Ready {
         if self.expiring == 0 {
             return None;
         }
-        self.lanes.iter().filter_map(|lane| lane.entries.front()?.expires_at).min()
+        let fronts = self.lanes.iter().filter_map(|lane| lane.entries.front());
+        fronts.filter(|entry| entry.expires()).map(|entry| entry.expires_at).min()
     }
 
     /// Takes everything: those in memory, and the runs of those that are not.
@@ -203,7 +204,7 @@ impl Ready {
             for entry in lane.entries.drain(keep..).rev() {
                 let body_bytes = entry.message.body_bytes();
                 freed += memory_bytes(&entry);
-                expiring += usize::from(entry.expires_at.is_some());
+                expiring += usize::from(entry.expires());
                 match lane.paged.front_mut() {
                     Some(run) if entry.position.0 + 1 == run.first.0 => {
                         run.first = entry.position;
@@ -278,7 +279,7 @@ impl Ready {
         self.messages -= 1;
         self.bytes -= body_bytes as u64;
         self.resident_bytes -= memory_bytes(entry);
-        self.expiring -= usize::from(entry.expires_at.is_some());
+        self.expiring -= usize::from(entry.expires());
         if self.messages == 0 {
             // What a long backlog needed is given back when it is gone.
             for lane in &mut self.lanes {
@@ -302,20 +303,20 @@ impl Ready {
 }
 
 fn is_expired(entry: &Entry, now: Millis) -> bool {
-    entry.expires_at.is_some_and(|at| at <= now)
+    entry.expires_at <= now
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Message;
+    use crate::message::{Message, NEVER};
 
     pub(super) fn entry(position: u64, priority: u8, expires_at: Option<Millis>) -> Entry {
         Entry {
             message: Message::new("", b"q", &[0, 0], b"body").unwrap(),
             position: Position(position),
             enqueued_at: 0,
-            expires_at,
+            expires_at: expires_at.unwrap_or(NEVER),
             delivery_count: 0,
             priority,
             redelivered: false,
