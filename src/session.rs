@@ -44,7 +44,7 @@ pub trait Session: Send {
 }
 
 /// Bodies of at least this many bytes are sent from where they lie; smaller ones are cheaper to copy.
-const SHARE_BYTES_MIN: usize = 16 * 1024;
+pub(crate) const SHARE_BYTES_MIN: usize = 16 * 1024;
 
 /// Bytes on their way to a socket: small pieces copied together, large ones shared.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@
 use super::error::{AmqpError, ReplyCode};
 use crate::broker::term::binary;
 use crate::message::{ChannelNumber, Message};
-use crate::session::Transmit;
+use crate::session::{SHARE_BYTES_MIN, Transmit};
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame};
 use amq_protocol::protocol::AMQPClass;
 
@@ -45,6 +45,9 @@ pub(super) enum FrameFault {
 
 /// Cuts one frame off the front of `input`; `None` when it is not all there yet. A frame's payload may be as large as the
 /// whole frame may be: RabbitMQ is lenient by the eight octets around it.
+///
+/// Inlined: a frame that comes back through memory is read in other pieces than it was written in, and the processor waits.
+#[inline(always)]
 pub(super) fn cut(input: &[u8], frame_max: usize) -> Result<Option<Frame<'_>>, FrameFault> {
     let Some((head, rest)) = input.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
     let [kind, channel @ .., s0, s1, s2, s3] = *head;
@@ -107,13 +110,27 @@ pub(super) fn put_method(out: &mut Transmit, channel: ChannelNumber, method: AMQ
     out.put(&encoded.expect("writing to a Vec can't fail").write);
 }
 
-/// Appends a method frame whose arguments are encoded already.
-pub(super) fn put_raw_method(out: &mut Transmit, channel: ChannelNumber, ids: (u16, u16), arguments: &[u8]) {
-    put_head(out, METHOD, channel, arguments.len() + 4);
-    out.put(&ids.0.to_be_bytes());
-    out.put(&ids.1.to_be_bytes());
-    out.put(arguments);
+/// Appends a method frame whose arguments are encoded already, in pieces.
+#[inline]
+pub(super) fn put_raw_method<const PIECES: usize>(
+    out: &mut Transmit,
+    channel: ChannelNumber,
+    ids: (u16, u16),
+    arguments: [&[u8]; PIECES],
+) {
+    let arguments_bytes: usize = arguments.iter().map(|piece| piece.len()).sum();
+    put_head(out, METHOD, channel, 4 + arguments_bytes);
+    let ([c0, c1], [m0, m1]) = (ids.0.to_be_bytes(), ids.1.to_be_bytes());
+    out.put(&[c0, c1, m0, m1]);
+    for piece in arguments {
+        out.put(piece);
+    }
     out.put(&[END]);
+}
+
+/// The octet before a short string.
+pub(super) fn short_str_head(text: &[u8]) -> [u8; 1] {
+    [u8::try_from(text.len()).expect("tags, names and keys are short strings")]
 }
 
 /// Appends a heartbeat.
@@ -138,11 +155,10 @@ pub(super) fn put_content(
     properties: &[u8],
     frame_max: usize,
 ) {
-    const CLASS_BASIC: [u8; 2] = 60u16.to_be_bytes();
     let body_bytes = message.body_bytes();
     put_head(out, HEADER, channel, 12 + properties.len());
-    out.put(&CLASS_BASIC);
-    out.put(&[0, 0]); // weight, which is unused
+    // The class is basic, the weight unused.
+    out.put(&[0, 60, 0, 0]);
     out.put(&(body_bytes as u64).to_be_bytes());
     out.put(properties);
     out.put(&[END]);
@@ -160,9 +176,6 @@ pub(super) fn put_content(
         start = end;
     }
 }
-
-/// Smaller pieces of a body are copied: see [`Transmit::put_shared`].
-const SHARE_BYTES_MIN: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

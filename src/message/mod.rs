@@ -15,7 +15,7 @@ pub use properties::{Properties, PropertyScan};
 pub use reader::{DecodeError, Reader};
 pub use table::{FieldTable, ShortStr, Value};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 /// A published message: where it was published to, its properties and its body.
 ///
@@ -241,7 +241,7 @@ pub struct StoredShape {
 /// A message whose body is still arriving.
 #[derive(Debug)]
 pub struct MessageBuffer {
-    content: BytesMut,
+    content: Vec<u8>,
     head: Head,
 }
 
@@ -251,6 +251,7 @@ const RESERVE_BYTES_MAX: usize = 1 << 20;
 impl MessageBuffer {
     /// Starts a message; `scan` is that of its properties, `body_bytes` is what its content header promises. `names` are its
     /// exchange, of `exchange_bytes`, and its routing key: short strings, 255 bytes at most.
+    #[inline(always)]
     pub fn new(
         names: &[u8],
         exchange_bytes: usize,
@@ -259,7 +260,7 @@ impl MessageBuffer {
         body_bytes: usize,
     ) -> MessageBuffer {
         let envelope_bytes = names.len() + properties.len();
-        let mut content = BytesMut::with_capacity(envelope_bytes + body_bytes.min(RESERVE_BYTES_MAX));
+        let mut content = Vec::with_capacity(envelope_bytes + body_bytes.min(RESERVE_BYTES_MAX));
         content.extend_from_slice(names);
         content.extend_from_slice(properties);
         let routing_key_bytes = names.len() - exchange_bytes;
@@ -278,8 +279,9 @@ impl MessageBuffer {
     }
 
     /// The whole message.
+    #[inline]
     pub fn finish(self) -> Message {
-        Message { content: self.content.freeze(), head: self.head }
+        Message { content: Bytes::from(self.content), head: self.head }
     }
 }
 

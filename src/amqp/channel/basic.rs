@@ -1,12 +1,11 @@
 //! Class basic (0-9-1 section 1.8), but for publishing, acknowledging and delivering: qos, consume, cancel, get.
 
-use super::deliver::Arguments;
 use super::queue::{REPLY_TO, saturating};
 use super::timeouts::consumer_timeout_ms;
 use super::unacked::Unacked;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::put_raw_method;
+use crate::amqp::frame::{put_raw_method, short_str_head};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::NewConsumer;
@@ -200,12 +199,17 @@ impl Channel {
             return Ok(());
         };
         let tag = self.next_tag();
-        let mut ok = Arguments::new();
-        ok.put(&tag.0.to_be_bytes());
-        ok.put(&[u8::from(entry.redelivered)]);
-        ok.put_envelope(&entry.message);
-        ok.put(&saturating(left).to_be_bytes());
-        put_raw_method(context.out, self.number, GET_OK, ok.as_bytes());
+        let [exchange, routing_key] = [entry.message.exchange(), entry.message.routing_key()];
+        let ok = [
+            &tag.0.to_be_bytes()[..],
+            &[u8::from(entry.redelivered)],
+            &short_str_head(exchange),
+            exchange,
+            &short_str_head(routing_key),
+            routing_key,
+            &saturating(left).to_be_bytes(),
+        ];
+        put_raw_method(context.out, self.number, GET_OK, ok);
         self.put_entry_content(&entry, &queue, context.frame_max, context.out);
         self.stats.redeliver += u64::from(entry.redelivered);
         if get.no_ack {

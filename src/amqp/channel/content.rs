@@ -141,29 +141,27 @@ impl ContentAssembler {
         limits: ContentLimits,
     ) -> Result<Option<Published>, AmqpError> {
         let arrived = payload.len() as u64;
+        let left = match &mut self.expect {
+            Expect::Body { left, .. } | Expect::TooLarge { left, .. } => left,
+            Expect::Method => return Err(not_a_method()),
+            Expect::Header => return Err(not_a_header()),
+        };
+        *left = left.checked_sub(arrived).ok_or_else(|| too_long(*left, arrived))?;
+        let is_whole = *left == 0;
+        if let Expect::Body { buffer, .. } = &mut self.expect {
+            buffer.extend_body(payload);
+        }
+        if !is_whole {
+            return Ok(None);
+        }
         match std::mem::take(&mut self.expect) {
-            Expect::Body { mut buffer, left } => {
-                let left = left.checked_sub(arrived).ok_or_else(|| too_long(left, arrived))?;
-                buffer.extend_body(payload);
-                if left == 0 {
-                    return Ok(Some(self.published(buffer)));
-                }
-                self.expect = Expect::Body { buffer, left };
-                Ok(None)
-            }
-            Expect::TooLarge { left, body_bytes } => {
-                let left = left.checked_sub(arrived).ok_or_else(|| too_long(left, arrived))?;
-                if left == 0 {
-                    return Err(too_large(body_bytes, limits.message_bytes_max));
-                }
-                self.expect = Expect::TooLarge { left, body_bytes };
-                Ok(None)
-            }
-            Expect::Method => Err(not_a_method()),
-            Expect::Header => Err(not_a_header()),
+            Expect::TooLarge { body_bytes, .. } => Err(too_large(body_bytes, limits.message_bytes_max)),
+            Expect::Body { buffer, .. } => Ok(Some(self.published(buffer))),
+            Expect::Method | Expect::Header => Ok(None),
         }
     }
 
+    #[inline]
     fn published(&self, buffer: MessageBuffer) -> Published {
         let ContentAssembler { envelope, mandatory, immediate, needs_check, .. } = *self;
         Published { message: buffer.finish(), envelope, mandatory, immediate, needs_check }

@@ -3,7 +3,7 @@
 use super::timeouts::AckDeadline;
 use super::unacked::Unacked;
 use super::{Channel, Context};
-use crate::amqp::frame::{put_content, put_method, put_raw_method};
+use crate::amqp::frame::{put_content, put_method, put_raw_method, short_str_head};
 use crate::broker::Turn;
 use crate::broker::delivery::{Entry, Outgoing};
 use crate::broker::queue::{QueueHandle, QueueType};
@@ -118,7 +118,7 @@ impl Channel {
         out: &mut Transmit,
     ) {
         let counts_deliveries =
-            queue.definition().queue_type == QueueType::Quorum && entry.delivery_count > 0;
+            entry.delivery_count > 0 && queue.definition().queue_type == QueueType::Quorum;
         let delivery_count = counts_deliveries.then_some(entry.delivery_count);
         self.put_message(&entry.message, delivery_count, frame_max, out);
     }
@@ -195,42 +195,18 @@ fn put_deliver(
     redelivered: bool,
     message: &Message,
 ) {
-    let mut arguments = Arguments::new();
-    arguments.put_short_str(consumer_tag.as_bytes());
-    arguments.put(&delivery_tag.to_be_bytes());
-    arguments.put(&[u8::from(redelivered)]);
-    arguments.put_envelope(message);
-    put_raw_method(out, channel, DELIVER, arguments.as_bytes());
-}
-
-/// The arguments of a method that names a message's exchange and routing key: as the bytes they are, for a publisher's
-/// routing key need not be text.
-pub(super) struct Arguments {
-    bytes: [u8; 3 * 256 + 16],
-    end: usize,
-}
-
-impl Arguments {
-    pub(super) fn new() -> Arguments {
-        Arguments { bytes: [0; 3 * 256 + 16], end: 0 }
-    }
-
-    pub(super) fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.end..self.end + bytes.len()].copy_from_slice(bytes);
-        self.end += bytes.len();
-    }
-
-    pub(super) fn put_short_str(&mut self, text: &[u8]) {
-        self.put(&[u8::try_from(text.len()).expect("tags, names and keys are short strings")]);
-        self.put(text);
-    }
-
-    pub(super) fn put_envelope(&mut self, message: &Message) {
-        self.put_short_str(message.exchange());
-        self.put_short_str(message.routing_key());
-    }
-
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.end]
-    }
+    let tag = consumer_tag.as_bytes();
+    let delivery_tag = delivery_tag.to_be_bytes();
+    let [exchange, routing_key] = [message.exchange(), message.routing_key()];
+    let arguments = [
+        &short_str_head(tag)[..],
+        tag,
+        &delivery_tag,
+        &[u8::from(redelivered)],
+        &short_str_head(exchange),
+        exchange,
+        &short_str_head(routing_key),
+        routing_key,
+    ];
+    put_raw_method(out, channel, DELIVER, arguments);
 }

@@ -277,7 +277,7 @@ impl Channel {
     /// Takes one frame. An error that is not hard closes the channel here; a hard one is the connection's.
     pub(super) fn handle_frame(
         &mut self,
-        frame: Frame<'_>,
+        frame: &Frame<'_>,
         context: &mut Context<'_>,
     ) -> Result<Handled, AmqpError> {
         if self.closing {
@@ -310,7 +310,7 @@ impl Channel {
     }
 
     /// After an error only the answer to it counts. The number is not free until then.
-    fn handle_closing(&self, frame: Frame<'_>, context: &mut Context<'_>) -> Result<Handled, AmqpError> {
+    fn handle_closing(&self, frame: &Frame<'_>, context: &mut Context<'_>) -> Result<Handled, AmqpError> {
         const OPEN: (u16, u16) = (20, 10);
         const CLOSE: (u16, u16) = (20, 40);
         const CLOSE_OK: (u16, u16) = (20, 41);

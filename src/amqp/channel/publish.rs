@@ -1,10 +1,9 @@
 //! basic.publish: the checks on a message, its route, and its way to the queues in a batch (0-9-1 section 1.8.3.7).
 
 use super::content::Published;
-use super::deliver::Arguments;
 use super::{Channel, Context, Mode};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::put_raw_method;
+use crate::amqp::frame::{put_raw_method, short_str_head};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
@@ -16,20 +15,19 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub(super) struct PublishBatch {
     route: Arc<Route>,
+    /// Which messages take it too, if it depends on their envelopes alone.
+    route_is_for: Option<RouteIsFor>,
     messages: Vec<Message>,
     /// The confirm's number of the first; the others follow.
     first_tag: Option<DeliveryTag>,
-    /// Where the last message went, for the next one with the same envelope.
-    last: Option<LastRoute>,
 }
 
-#[derive(Debug)]
-struct LastRoute {
+#[derive(Debug, PartialEq, Eq)]
+struct RouteIsFor {
     /// See [`Published`].
     envelope: u64,
     /// The vhost's topology when the route was found.
     version: u64,
-    route: Arc<Route>,
 }
 
 impl Channel {
@@ -60,61 +58,35 @@ impl Channel {
         if immediate {
             return Err(AmqpError::new(ReplyCode::NotImplemented, "immediate=true"));
         }
-        let route = match self.remembered_route(envelope, context) {
-            Some(route) if !needs_check => route,
-            Some(route) if !message.has_copies() => {
-                message = self.check_properties(message, context)?;
-                route
-            }
-            _ => {
-                // Read first: a route that is found while the topology or permissions change must not be remembered.
-                let version = context.vhost.version();
-                let exchange = target_exchange(&message, context)?;
-                if needs_check {
-                    message = self.check_properties(message, context)?;
-                }
-                self.find_route(&exchange, &message, (envelope, version), context)
-            }
-        };
+        // Read first: a route that is found while the topology or permissions change must not be remembered.
+        let is_for = RouteIsFor { envelope, version: context.vhost.version() };
+        let is_known = self.publishes.route_is_for.as_ref() == Some(&is_for) && !message.has_copies();
+        let exchange = if is_known { None } else { Some(target_exchange(&message, context)?) };
+        if needs_check {
+            message = self.check_properties(message, context)?;
+        }
+        if let Some(exchange) = exchange {
+            self.flush_publishes(context);
+            let route = context.vhost.route(&exchange, &message);
+            self.publishes.route_is_for = route.by_key_alone.then_some(is_for);
+            self.publishes.route = Arc::new(route);
+        }
         self.stats.publish += 1;
         if let Mode::Tx(transaction) = &mut self.mode {
+            let route = self.publishes.route.clone();
             return transaction.publish(route, message, mandatory, context.settings());
         }
         let tag = self.number_publish();
-        if route.is_empty() {
-            self.stats.routed += route.count(1);
+        if self.publishes.route.is_empty() {
+            self.stats.routed += self.publishes.route.count(1);
             self.unroutable(&message, mandatory, context);
             return Ok(());
-        }
-        if !Arc::ptr_eq(&route, &self.publishes.route) {
-            self.flush_publishes(context);
-            self.publishes.route = route;
         }
         if self.publishes.messages.is_empty() {
             self.publishes.first_tag = tag;
         }
         self.publishes.messages.push(message);
         Ok(())
-    }
-
-    /// The last message's route, if this one has the same envelope and the topology has not changed.
-    fn remembered_route(&self, envelope: u64, context: &Context<'_>) -> Option<Arc<Route>> {
-        let last = self.publishes.last.as_ref()?;
-        let same = last.envelope == envelope && last.version == context.vhost.version();
-        same.then(|| last.route.clone())
-    }
-
-    fn find_route(
-        &mut self,
-        exchange: &Arc<Exchange>,
-        message: &Message,
-        (envelope, version): (u64, u64),
-        context: &Context<'_>,
-    ) -> Arc<Route> {
-        let route = Arc::new(context.vhost.route(exchange, message));
-        self.publishes.last =
-            route.by_key_alone.then(|| LastRoute { envelope, version, route: route.clone() });
-        route
     }
 
     /// Hands the gathered messages to their queues; publishers hear of those that were refused.
@@ -155,11 +127,16 @@ impl Channel {
     fn basic_return(&self, message: &Message, context: &mut Context<'_>) {
         const RETURN: (u16, u16) = (60, 50);
         const NO_ROUTE: u16 = 312;
-        let mut arguments = Arguments::new();
-        arguments.put(&NO_ROUTE.to_be_bytes());
-        arguments.put_short_str(b"NO_ROUTE");
-        arguments.put_envelope(message);
-        put_raw_method(context.out, self.number, RETURN, arguments.as_bytes());
+        let [exchange, routing_key] = [message.exchange(), message.routing_key()];
+        let arguments = [
+            &NO_ROUTE.to_be_bytes()[..],
+            b"\x08NO_ROUTE",
+            &short_str_head(exchange),
+            exchange,
+            &short_str_head(routing_key),
+            routing_key,
+        ];
+        put_raw_method(context.out, self.number, RETURN, arguments);
         self.put_message(message, None, context.frame_max, context.out);
     }
 

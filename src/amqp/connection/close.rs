@@ -80,7 +80,7 @@ impl Connection {
     }
 
     /// After close only the answer counts.
-    pub(super) fn handle_closing(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
+    pub(super) fn handle_closing(&mut self, frame: &Frame<'_>) -> Result<(), AmqpError> {
         if frame.channel == 0 && frame.kind == frame::METHOD {
             match method::ids(frame.payload) {
                 CLOSE_OK => self.stage = Stage::Closed,

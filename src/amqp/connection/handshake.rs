@@ -95,11 +95,15 @@ impl Connection {
             arguments.extend_from_slice(&u32::try_from(text.len()).expect("these are short").to_be_bytes());
             arguments.extend_from_slice(text);
         }
-        put_raw_method(&mut self.out, 0, (10, 10), &arguments);
+        put_raw_method(&mut self.out, 0, (10, 10), [&arguments]);
     }
 
     /// Takes a frame of channel 0.
-    pub(super) fn handle_connection_frame(&mut self, frame: Frame<'_>, now: Millis) -> Result<(), AmqpError> {
+    pub(super) fn handle_connection_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        now: Millis,
+    ) -> Result<(), AmqpError> {
         if frame.kind != frame::METHOD {
             let text = "content frame on channel 0";
             return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text).without_method());

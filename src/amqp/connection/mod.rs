@@ -222,7 +222,7 @@ impl Connection {
                 Ok(None) => break false,
                 Ok(Some(frame)) => {
                     done += frame.payload.len() + frame::ENVELOPE_BYTES;
-                    if let Err(error) = self.handle_frame(frame, now) {
+                    if let Err(error) = self.handle_frame(&frame, now) {
                         // The frames behind it are looked at: the answer to the close may be among them.
                         self.fail(&error, now);
                     }
@@ -238,7 +238,7 @@ impl Connection {
         stopped
     }
 
-    fn handle_frame(&mut self, frame: Frame<'_>, now: Millis) -> Result<(), AmqpError> {
+    fn handle_frame(&mut self, frame: &Frame<'_>, now: Millis) -> Result<(), AmqpError> {
         if let Stage::Closing { .. } = self.stage {
             return self.handle_closing(frame);
         }
@@ -266,7 +266,7 @@ impl Connection {
         self.handle_channel_frame(frame)
     }
 
-    fn handle_channel_frame(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
+    fn handle_channel_frame(&mut self, frame: &Frame<'_>) -> Result<(), AmqpError> {
         let number = frame.channel;
         if self.touched.last() != Some(&number) {
             self.touched.push(number);
@@ -311,7 +311,7 @@ impl Connection {
     }
 
     /// The first frame of a channel has to be channel.open.
-    fn open_channel(&mut self, frame: Frame<'_>) -> Result<(), AmqpError> {
+    fn open_channel(&mut self, frame: &Frame<'_>) -> Result<(), AmqpError> {
         const OPEN: (u16, u16) = (20, 10);
         let ids = method::ids(frame.payload);
         if frame.kind != frame::METHOD {
