@@ -3,8 +3,11 @@
 //!
 //! ```text
 //! cargo bench --profile counted --bench instructions              compare with benches/instructions.toml
-//! cargo bench --profile counted --bench instructions -- --write   write that file anew
+//! cargo bench --profile counted --bench instructions -- --write   write the figures there anew
 //! ```
+//!
+//! With `--profile dev` it counts what the tests are built with: several times as many, but quickly to be had, and just as
+//! sensitive to what is done twice. That is what `tests/run` holds.
 //!
 //! Each scenario runs twice, with more messages the second time; the difference is free of what starting costs.
 #![allow(clippy::print_stdout, reason = "printing figures is what it does")]
@@ -38,6 +41,12 @@ const MESSAGES: [u64; 2] = [2_000, 12_000];
 
 /// How much more or less a message may cost, in percent.
 const TOLERANCE: u64 = 5;
+
+/// As what this is built.
+const PROFILE: &str = if cfg!(debug_assertions) { "dev" } else { "counted" };
+
+/// Instructions a message, by profile and scenario.
+type Figures = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// What is done with messages of 100 bytes.
 struct Scenario {
@@ -80,11 +89,13 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         counted.insert(scenario.name.to_owned(), scenario.instructions()?);
     }
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.toml");
+    let mut figures: Figures = toml::from_str(&std::fs::read_to_string(&file)?)?;
     if arguments.iter().any(|argument| argument == "--write") {
-        std::fs::write(file, text(&counted)?)?;
+        figures.insert(PROFILE.to_owned(), counted);
+        std::fs::write(file, text(&figures)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    Ok(compare(&counted, &toml::from_str(&std::fs::read_to_string(file)?)?))
+    Ok(compare(&counted, &figures.remove(PROFILE).unwrap_or_default()))
 }
 
 /// Prints both figures of each scenario, and fails when one is too far off.
@@ -100,15 +111,20 @@ fn compare(counted: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>) -> E
     if all_well {
         return ExitCode::SUCCESS;
     }
-    println!("If that is meant to be: cargo bench --profile counted --bench instructions -- --write");
+    println!(
+        "If that is meant to be: cargo bench --profile {PROFILE} --bench instructions -- --write, and with the other profile"
+    );
     ExitCode::FAILURE
 }
 
-fn text(counted: &BTreeMap<String, u64>) -> Result<String, std::fmt::Error> {
+fn text(figures: &Figures) -> Result<String, std::fmt::Error> {
     let mut text =
         "# Instructions that a message of 100 bytes costs; written by benches/instructions.rs.\n".to_owned();
-    for (name, instructions) in counted {
-        writeln!(text, "{name} = {instructions}")?;
+    for (profile, counted) in figures {
+        writeln!(text, "\n[{profile}]")?;
+        for (name, instructions) in counted {
+            writeln!(text, "{name} = {instructions}")?;
+        }
     }
     Ok(text)
 }
