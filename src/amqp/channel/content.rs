@@ -35,7 +35,8 @@ pub struct ContentLimits {
 #[derive(Debug, Default)]
 pub(super) struct ContentAssembler {
     expect: Expect,
-    /// Exchange and routing key, one behind the other, kept between messages: mostly the next one has the same.
+    /// Exchange and routing key, one behind the other, kept between messages: mostly the next one has the same. In one vector,
+    /// since comparing with an empty one of its own takes 80 ns where memcmp reads under a mask, at an address without memory.
     names: Vec<u8>,
     exchange_bytes: usize,
     /// Counts how often they changed.
