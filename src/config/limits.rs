@@ -60,10 +60,10 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// Encoded bytes that wait for one connection's socket before no more are encoded. Default 262144 (256 KiB).
     pub transmit_buffer_bytes: usize,
-    /// How long a connection with bytes to write may accept none, or stay open when it has been closed, before it is dropped, in
-    /// milliseconds. Default 30000.
+    /// How long a connection with bytes to write may accept none before it is dropped, in milliseconds. Default 30000.
     pub write_stall_timeout_ms: u64,
-    /// How long after `connection.close` or `channel.close` the client's answer is waited for, in milliseconds.
+    /// How long after `connection.close` or `channel.close` the client's answer is waited for, or after its own close that it
+    /// hangs up, in milliseconds; on a connection no longer than its heartbeat.
     /// Default 30000.
     pub close_timeout_ms: u64,
     /// Logins that have failed and wait for their answers, at once; beyond that a connection whose login fails is closed

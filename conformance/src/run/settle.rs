@@ -139,6 +139,9 @@ impl Runner<'_> {
         self.settle();
         for (letter, connection) in &self.connections {
             let one = place.is_none_or(|(only, _)| only == *letter);
+            if one && connection.closed && !connection.known_closed {
+                return Err("the broker closed the socket".into());
+            }
             for (channel, inbox) in &connection.inbox {
                 let one = one && place.is_none_or(|(_, only)| only == *channel);
                 let heartbeats = connection.heartbeat > 0;

@@ -67,8 +67,8 @@ impl Connection {
         }));
     }
 
-    /// How long the client's answer is waited for: no longer than a client may be silent.
-    fn close_patience_ms(&self) -> u64 {
+    /// How long the client's answer is waited for, or that it hangs up: no longer than a client may be silent.
+    pub(super) fn close_patience_ms(&self) -> u64 {
         if self.lost_track {
             return LOST_TRACK_MS;
         }

@@ -133,7 +133,7 @@ impl Connection {
                 // Exclusive queues are gone before the client hears that its connection is.
                 self.release();
                 self.put(CloseOk(connection::CloseOk {}));
-                self.stage = Stage::Closed;
+                self.stage = Stage::Closing { until: now + self.close_patience_ms() };
                 Ok(())
             }
             _ => Err(self.out_of_turn()),

@@ -71,7 +71,8 @@ enum Stage {
     Opening,
     /// open-ok has been sent.
     Running,
-    /// close has been sent; close-ok is waited for until then.
+    /// close has been sent; close-ok is waited for until then. Or close-ok has been sent, and it is the client who hangs up, as
+    /// with RabbitMQ: a socket that is closed under what a client is still sending is reset, and it may miss the close-ok.
     Closing { until: Millis },
     /// A login failed; the client is told so then, or if it has been, the socket is closed.
     Refused { until: Millis },
