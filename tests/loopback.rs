@@ -40,14 +40,19 @@ fn in_namespace(test: &str, act: impl FnOnce()) {
     assert!(command.status().unwrap().success(), "failed in the namespace, see above");
 }
 
-/// A broker that listens on all addresses.
+/// A broker that listens on all addresses of IPv4.
 fn start(test: &str, config: &str) -> BrokerProcess {
+    start_on("0.0.0.0", test, config)
+}
+
+fn start_on(host: &str, test: &str, config: &str) -> BrokerProcess {
     let folder = folder_of(test);
     let file = folder.join("leveret.toml");
     std::fs::write(&file, config).unwrap();
-    let everywhere = "LEVERET__LISTENERS__AMQP__BIND=0.0.0.0:0 LEVERET__LISTENERS__HTTP__BIND=0.0.0.0:0";
+    let listeners =
+        format!("LEVERET__LISTENERS__AMQP__BIND='{host}:0' LEVERET__LISTENERS__HTTP__BIND='{host}:0'");
     let mut command = Command::new("sh");
-    command.args(["-c", &format!("{everywhere} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_leveret")]);
+    command.args(["-c", &format!("{listeners} exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_leveret")]);
     command.arg("--config").arg(&file);
     BrokerProcess::start_command(command, &folder.join("data"), &folder.join("stderr.log"))
 }
@@ -109,6 +114,23 @@ fn guest_logs_in_from_this_machine_alone() {
         assert_eq!(here, r#"200 {"name":"guest","tags":["administrator"]}"#);
         let there = whoami(&format!("{OUTER}:{}", port_of(&http)), guest);
         assert_eq!(there, r#"401 {"error":"not_authorised","reason":"User can only log in via localhost"}"#);
+    });
+}
+
+/// A socket of both versions sees 127.0.0.1 as ::ffff:127.0.0.1.
+#[test]
+fn this_machine_is_known_by_its_ipv4_address_on_a_socket_of_ipv6() {
+    let test = "this_machine_is_known_by_its_ipv4_address_on_a_socket_of_ipv6";
+    if let Err(reason) = std::net::TcpListener::bind("[::]:0") {
+        return skipped(test, &format!("no IPv6 here: {reason}"));
+    }
+    in_namespace(test, || {
+        let broker = start_on("[::]", "loopback-ipv6", USERS);
+        let http = format!("127.0.0.1:{}", port_of(&broker.management()));
+        assert_eq!(log_in(&broker, "127.0.0.1", "guest"), Ok(()));
+        assert!(log_in(&broker, OUTER, "guest").is_err());
+        assert_eq!(whoami(&http, "Z3Vlc3Q6Z3Vlc3Q="), r#"200 {"name":"guest","tags":["administrator"]}"#);
+        broker.wait_for_log("name=\"127.0.0.1:");
     });
 }
 

@@ -1,7 +1,7 @@
 //! Sockets that speak HTTP, plain or over TLS. What is answered is somebody else's.
 
-use super::Shutdown;
 use super::tls::{Tls, plain_reason};
+use super::{Shutdown, canonical};
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
@@ -94,7 +94,7 @@ impl HttpListener {
                         None => Stream::Plain(stream),
                         Some(tls) => Stream::Greeting(Box::pin(greet(tls.clone(), stream, peer))),
                     };
-                    return (Connection { stream, stalled: None, _permit: permit }, peer);
+                    return (Connection { stream, stalled: None, _permit: permit }, canonical(peer));
                 }
                 Err(error) => {
                     tracing::warn!("a connection for HTTP could not be accepted: {error}");

@@ -1,10 +1,10 @@
 //! Accepts connections. Nothing that happens to one of them, or to accept itself, ends the broker.
 
-use super::Shutdown;
 use super::drive::{DriveLimits, drive};
 use super::event_loops::EventLoops;
 use super::proxy::{self, Addresses};
 use super::tls::{self, SharedTcp, Tls};
+use super::{Shutdown, canonical};
 use crate::amqp::{Amqp, Connection, Peer, log_refused};
 use crate::broker::connections::{Endpoint, TlsFacts};
 use crate::clock::Clock;
@@ -96,7 +96,7 @@ impl Listener {
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer)) => self.serve(stream, peer, &mut connections, &shutdown),
+                    Ok((stream, peer)) => self.serve(stream, canonical(peer), &mut connections, &shutdown),
                     Err(error) => {
                         tracing::warn!("a connection could not be accepted: {error}; going on in {ACCEPT_PAUSE:?}");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -162,7 +162,7 @@ async fn serve_connection(
     shutdown: &Shutdown,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    let socket = Addresses { peer, local: stream.local_addr()? };
+    let socket = Addresses { peer, local: canonical(stream.local_addr()?) };
     let Serving { amqp, clock, limits, .. } = serving;
     let accepted_at = clock.now();
     let patience = Duration::from_millis(limits.handshake_timeout_ms);

@@ -25,8 +25,14 @@ pub use process::Process;
 pub use pump::{Committer, run_timer};
 pub use tls::Tls;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::watch;
+
+/// A socket for IPv6 sees a peer of IPv4 as ::ffff:a.b.c.d. It is known by the address that it has, in names as in permissions.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
 
 /// Tells every task that the broker is to stop.
 #[derive(Clone, Debug)]

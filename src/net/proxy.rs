@@ -2,6 +2,7 @@
 //!
 //! The header is read to its last byte and no further, since what comes behind it belongs to somebody else.
 
+use super::canonical;
 use ppp::{HeaderResult, PartialResult, v1, v2};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -109,7 +110,9 @@ fn v2_addresses(addresses: &v2::Addresses) -> Option<Addresses> {
 }
 
 fn pair<I: Into<IpAddr>>(peer: (I, u16), local: (I, u16)) -> Addresses {
-    Addresses { peer: (peer.0.into(), peer.1).into(), local: (local.0.into(), local.1).into() }
+    let [peer, local] =
+        [(peer.0.into(), peer.1), (local.0.into(), local.1)].map(|pair| canonical(pair.into()));
+    Addresses { peer, local }
 }
 
 fn refused(why: &str) -> io::Error {
