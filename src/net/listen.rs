@@ -8,6 +8,7 @@ use super::{Shutdown, canonical};
 use crate::amqp::{Amqp, Connection, Peer, log_refused};
 use crate::broker::connections::{Endpoint, TlsFacts};
 use crate::clock::Clock;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long peers get to answer the close of their connections when the broker stops: it is to be gone within ten seconds.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the kernel may hold of what is on its way to a peer on this machine. No distance has to be bridged there, and bytes that
+/// wait longer than the processor's caches remember them come from memory once more: with the mebibytes that the kernel takes by
+/// itself, messages of 1 MiB pass at seven tenths of the rate. Elsewhere the kernel decides.
+const LOCAL_SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -162,6 +168,9 @@ async fn serve_connection(
     shutdown: &Shutdown,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    if peer.ip().is_loopback() {
+        set_socket_send_buffer_size(&stream, LOCAL_SEND_BUFFER_BYTES)?;
+    }
     let socket = Addresses { peer, local: canonical(stream.local_addr()?) };
     let Serving { amqp, clock, limits, .. } = serving;
     let accepted_at = clock.now();
