@@ -402,11 +402,12 @@ impl Broker {
         self.shared.reply_consumers.contains_key(token)
     }
 
-    /// Ends a turn: hands what has changed to the journal, and wakes whom it gave something to.
+    /// Ends a turn: hands what has changed to the journal, wakes whom it gave something to, and then the committer.
     pub fn end_turn(&self, turn: &mut Turn) {
         debug_assert!(turn.effects.is_empty(), "a vhost applies the effects before the turn ends");
         turn.append_to(&self.shared.journal);
         turn.wake_all();
+        self.shared.journal.wake_committer();
     }
 
     /// Counts comings and goings.

@@ -238,9 +238,11 @@ fn a_committer_is_woken_by_who_waits_and_lingers_for_who_does_not() {
         });
         store.set_faults(Faults { syncs_held: true, ..Faults::default() });
         publish(&journal, 1, None);
+        journal.wake_committer();
         store.wait_for_held_sync();
         store.set_faults(Faults::default());
         publish(&journal, 2, Some(waiter.clone()));
+        journal.wake_committer();
         committer.join().unwrap();
     });
     assert_eq!(waiter.reached(), Lsn(2));

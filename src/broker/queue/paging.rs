@@ -59,6 +59,7 @@ impl Pager {
     fn finish_spilling(&mut self) {
         if !self.spilling.is_empty() {
             self.journal.append(&mut self.spilling, None);
+            self.journal.wake_committer();
             self.is_too_fast |= self.journal.is_behind();
         }
     }

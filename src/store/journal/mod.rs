@@ -1,9 +1,9 @@
 //! The journal: gathers what every session changed, writes it in records, says how far they are durable, and reads messages
 //! back. The same above every engine.
 //!
-//! Sessions call [`Journal::append`] at the end of a turn: one copy of bytes under one mutex. The committer calls
-//! [`Journal::wait_for_work`] and [`Journal::commit`] over and over; while one commit syncs, the next one gathers, so a lone
-//! publisher waits for one sync and many share it. Gathered bytes are cut into records of [`JournalOptions::record_bytes`];
+//! Sessions call [`Journal::append`], one copy of bytes under one mutex, and [`Journal::wake_committer`] when their turn ends. The
+//! committer calls [`Journal::wait_for_work`] and [`Journal::commit`] over and over; while one commit syncs, the next one gathers,
+//! so a lone publisher waits for one sync and many share it. Gathered bytes are cut into records of [`JournalOptions::record_bytes`];
 //! one append is never cut.
 //!
 //! What the records say is put together in the index, on the committer's thread, after the sync: which message of which
@@ -95,6 +95,8 @@ pub struct Journal {
     index: Mutex<Index>,
     gathering: Mutex<Gathering>,
     work: Condvar,
+    /// Something was appended that the committer waits for and was not woken for.
+    is_commit_due: AtomicBool,
     durable: AtomicU64,
     /// See [`Journal::is_behind`].
     behind: AtomicBool,
@@ -127,7 +129,19 @@ struct Gathering {
     /// Memory of records that were written, for those to come.
     spare: Vec<BytesMut>,
     record_bytes: usize,
+    committer: CommitterState,
     failed: Option<StoreError>,
+}
+
+/// What the committer does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CommitterState {
+    /// It is at work, and looks before it waits.
+    Busy,
+    /// It waits for something to commit.
+    Idle,
+    /// It waits for more to commit with what there is.
+    Lingering,
 }
 
 /// A record whose content is settled.
@@ -166,7 +180,7 @@ impl Journal {
     }
 
     /// Takes a turn's changes; returns the record that they will be in, and leaves `changes` empty. `waiter` is told when
-    /// that record is durable. After a failure of the store the changes are dropped, the waiter is told, and the number
+    /// that record is durable. [`Journal::wake_committer`] has to follow, when there is nothing more urgent left to do. After a failure of the store the changes are dropped, the waiter is told, and the number
     /// returned is one that is never durable.
     pub fn append(&self, changes: &mut Changes, waiter: Option<Arc<dyn DurableWaiter>>) -> Lsn {
         let mut gathering = self.gathering.lock();
@@ -178,16 +192,22 @@ impl Journal {
             }
             return Lsn(u64::MAX);
         }
-        let was_pressing = gathering.is_pressing();
-        let was_empty = gathering.is_empty();
         let lsn = gathering.take(changes, waiter);
         if gathering.sealed.len() * self.options.record_bytes > self.options.gathered_bytes_max {
             self.behind.store(true, Ordering::Relaxed);
         }
-        if was_empty || gathering.is_pressing() != was_pressing {
-            self.work.notify_one();
+        if gathering.is_waited_for() {
+            self.is_commit_due.store(true, Ordering::Release);
         }
         lsn
+    }
+
+    /// Wakes the committer if something was appended that it waits for. It is not woken by [`Journal::append`]: it would run
+    /// before the consumer that gets the message, and the mutex would be handed to it while it is on its way.
+    pub fn wake_committer(&self) {
+        if self.is_commit_due.load(Ordering::Relaxed) && self.is_commit_due.swap(false, Ordering::AcqRel) {
+            self.work.notify_one();
+        }
     }
 
     /// How far the journal is durable.
@@ -229,11 +249,14 @@ impl Journal {
         }
         let mut gathering = self.gathering.lock();
         if gathering.is_empty() {
+            gathering.committer = CommitterState::Idle;
             self.work.wait_for(&mut gathering, timeout);
         }
         if !gathering.is_empty() && !gathering.is_pressing() {
+            gathering.committer = CommitterState::Lingering;
             self.work.wait_for(&mut gathering, self.options.linger.min(timeout));
         }
+        gathering.committer = CommitterState::Busy;
     }
 
     /// Writes what has been gathered, makes it durable, tells who waits for that, and tidies up a little. Without anything
@@ -403,6 +426,7 @@ impl Gathering {
             sealed: VecDeque::new(),
             spare: Vec::new(),
             record_bytes,
+            committer: CommitterState::Busy,
             failed: None,
         }
     }
@@ -414,6 +438,15 @@ impl Gathering {
     /// Whether a commit should not wait for more.
     fn is_pressing(&self) -> bool {
         !self.waiters.is_empty() || !self.sealed.is_empty()
+    }
+
+    /// Whether the committer waits for what there is.
+    fn is_waited_for(&self) -> bool {
+        match self.committer {
+            CommitterState::Busy => false,
+            CommitterState::Idle => true,
+            CommitterState::Lingering => self.is_pressing(),
+        }
     }
 
     /// Takes changes; returns the record that they are in.

@@ -126,6 +126,7 @@ impl Journal {
             index: Mutex::new(recovery.index),
             gathering: Mutex::new(Gathering::new(Lsn(written.0 + 1), options.record_bytes)),
             work: Condvar::new(),
+            is_commit_due: AtomicBool::new(false),
             durable: AtomicU64::new(written.0),
             behind: AtomicBool::new(false),
             work_left: AtomicBool::new(false),
