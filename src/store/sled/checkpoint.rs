@@ -272,28 +272,59 @@ impl Shared {
     /// Copies what lives into a new database when it is little and the file is large; the switch is one durable step.
     fn shrink(&self, moving: &Moving) -> Result<(), StoreError> {
         let old = self.current();
-        let (live_bytes, is_known) = {
+        let (live_bytes, records) = {
             let known = self.known.lock();
-            (known.database_bytes, known.in_database.is_some())
+            let is_due = known.in_database.is_some() && is_shrinking_due(known.database_bytes, &old);
+            let Some(records) = known.in_database.as_ref().filter(|_| is_due) else { return Ok(()) };
+            (known.database_bytes, records.keys().copied().collect::<Vec<_>>())
         };
-        if !is_known || !is_shrinking_due(live_bytes, &old) {
-            return Ok(());
-        }
         let old_bytes = old.file_bytes();
         let failed = |error: String| self.directory.failed("the database can't be rewritten", &error);
-        let new = old.copy_to(&self.directory, self.durability).map_err(failed)?;
+        let new = old.copy_to(&self.directory, self.durability, &records).map_err(failed)?;
         self.directory.advance()?;
         tracing::info!(
             "rewrote the database: {} MiB on disk held {} MiB that was needed",
             old_bytes >> 20,
             live_bytes >> 20
         );
-        let new_bytes = new.file_bytes();
-        *self.current.write() = Arc::new(new);
+        self.go_on_with(new, moving)?;
         old.remove_files();
+        Ok(())
+    }
+
+    fn go_on_with(&self, new: Database, moving: &Moving) -> Result<(), StoreError> {
+        let file_bytes = new.file_bytes();
+        *self.current.write() = Arc::new(new);
         let mut writing = self.writing()?;
-        let note = Note { file_bytes: new_bytes, sequence: moving.sequence, ..writing.noted };
+        let note = Note { file_bytes, sequence: moving.sequence, ..writing.noted };
         self.note(&mut writing, note)
+    }
+
+    /// Copies these records, which can be read, into a new database and puts the damaged one aside: sled's tree may lead to
+    /// one leaf when it is walked and to another when something is to be removed, so what is damaged would come back with
+    /// every start. Whether there was room for that.
+    pub(super) fn leave_damaged_database(
+        &self,
+        readable: &[Lsn],
+        moving: &Moving,
+    ) -> Result<bool, StoreError> {
+        let old = self.current();
+        let new = match old.copy_to(&self.directory, self.durability, readable) {
+            Ok(new) => new,
+            Err(reason) => {
+                tracing::error!("the damaged database stays in use, since it can't be rewritten: {reason}");
+                return Ok(false);
+            }
+        };
+        let aside = self.directory.advance_past_damage()?;
+        tracing::error!(
+            "moved what can be read of a damaged database, {} records, to a new one; the damaged one is kept as {}, to \
+             be removed by hand",
+            readable.len(),
+            aside.display()
+        );
+        self.go_on_with(new, moving)?;
+        Ok(true)
     }
 }
 

@@ -362,7 +362,7 @@ impl Store for SledStore {
 
     fn scan(&self, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
         let shared = &self.shared;
-        let _moving = shared.moving.lock();
+        let moving = shared.moving.lock();
         let (last, noted) = {
             let writing = shared.writing.lock();
             (writing.last, writing.noted.last)
@@ -374,7 +374,7 @@ impl Store for SledStore {
             (damaged.chain(readable).collect::<BTreeMap<_, _>>(), known.removed.clone())
         };
         let magic = shared.directory.wal_magic();
-        let mut in_database = BTreeMap::new();
+        let (mut in_database, mut damaged) = (BTreeMap::new(), Vec::new());
         let mut from_wal = in_wal.iter().peekable();
         let mut scan_wal = |below: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)| {
             while let Some((lsn, reader)) = from_wal.next_if(|(lsn, _)| **lsn < below) {
@@ -387,13 +387,23 @@ impl Store for SledStore {
             if in_wal.contains_key(&lsn) || removed.contains(&lsn) {
                 return;
             }
-            if let Scanned::Record(record) = &scanned {
-                in_database.insert(lsn, u32::try_from(record.len()).unwrap_or(u32::MAX));
+            match &scanned {
+                Scanned::Record(record) => {
+                    in_database.insert(lsn, u32::try_from(record.len()).unwrap_or(u32::MAX));
+                }
+                Scanned::Damaged(_) => damaged.push(lsn),
             }
             scan_wal(lsn, visit);
             visit(lsn, scanned);
         });
         scan_wal(Lsn(u64::MAX), visit);
+        if !damaged.is_empty() {
+            let readable: Vec<Lsn> = in_database.keys().copied().collect();
+            if !shared.leave_damaged_database(&readable, &moving)? {
+                // What there is of them goes when they are discarded.
+                in_database.extend(damaged.into_iter().map(|lsn| (lsn, 0)));
+            }
+        }
         {
             let mut known = shared.known.lock();
             known.database_bytes = in_database.values().map(|bytes| u64::from(*bytes)).sum();
