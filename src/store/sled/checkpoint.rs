@@ -272,12 +272,14 @@ impl Shared {
     /// Copies what lives into a new database when it is little and the file is large; the switch is one durable step.
     fn shrink(&self, moving: &Moving) -> Result<(), StoreError> {
         let old = self.current();
-        let (live_bytes, records) = {
+        let (live_bytes, is_known) = {
             let known = self.known.lock();
-            let is_due = known.in_database.is_some() && is_shrinking_due(known.database_bytes, &old);
-            let Some(records) = known.in_database.as_ref().filter(|_| is_due) else { return Ok(()) };
-            (known.database_bytes, records.keys().copied().collect::<Vec<_>>())
+            (known.database_bytes, known.in_database.is_some())
         };
+        if !is_known || !is_shrinking_due(live_bytes, &old) {
+            return Ok(());
+        }
+        let records: Vec<Lsn> = self.known.lock().in_database.iter().flatten().map(|(lsn, _)| *lsn).collect();
         let old_bytes = old.file_bytes();
         let failed = |error: String| self.directory.failed("the database can't be rewritten", &error);
         let new = old.copy_to(&self.directory, self.durability, &records).map_err(failed)?;
