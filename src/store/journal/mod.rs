@@ -18,6 +18,7 @@
 
 mod backup;
 mod changes;
+mod gathering;
 mod index;
 mod ledger;
 mod positions;
@@ -33,7 +34,8 @@ pub use recovery::{Loss, Recovered, RecoveredQueue, RecoveredRun, Redelivery};
 
 use super::{Store, StoreError};
 use crate::message::Lsn;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use gathering::{CommitterState, Gathering, Sealed};
 use index::Index;
 use parking_lot::{Condvar, Mutex};
 use reading::RecordCache;
@@ -115,43 +117,6 @@ struct Committing {
     unsynced: u32,
 }
 
-/// What sessions append to.
-struct Gathering {
-    encoded: BytesMut,
-    /// The record that what is gathered now will become.
-    lsn: Lsn,
-    waiters: Vec<Arc<dyn DurableWaiter>>,
-    /// A bit for each queue (its id modulo 64) that something gathered speaks of.
-    queues: u64,
-    enqueues: bool,
-    /// Records not yet both written and indexed, in order.
-    sealed: VecDeque<Sealed>,
-    /// Memory of records that were written, for those to come.
-    spare: Vec<BytesMut>,
-    record_bytes: usize,
-    committer: CommitterState,
-    failed: Option<StoreError>,
-}
-
-/// What the committer does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CommitterState {
-    /// It is at work, and looks before it waits.
-    Busy,
-    /// It waits for something to commit.
-    Idle,
-    /// It waits for more to commit with what there is.
-    Lingering,
-}
-
-/// A record whose content is settled.
-struct Sealed {
-    lsn: Lsn,
-    body: Bytes,
-    waiters: Vec<Arc<dyn DurableWaiter>>,
-    enqueues: bool,
-}
-
 /// How much the journal holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -169,9 +134,6 @@ pub struct Usage {
 
 /// Acknowledgements alone don't make the disk work; but after so many commits without a sync there is one.
 const UNSYNCED_COMMITS_MAX: u32 = 32;
-
-/// How many records' memory is kept for later ones.
-const SPARE_MAX: usize = 4;
 
 impl Journal {
     /// The engine's table of definitions; what is written there is durable when the call returns.
@@ -410,102 +372,6 @@ impl Index {
         for sealed in sealed {
             if sealed.lsn > self.ledger.applied() {
                 self.apply(sealed.lsn, HEADER_BYTES + sealed.body.len(), &sealed.body, false);
-            }
-        }
-    }
-}
-
-impl Gathering {
-    fn new(lsn: Lsn, record_bytes: usize) -> Gathering {
-        Gathering {
-            encoded: BytesMut::new(),
-            lsn,
-            waiters: Vec::new(),
-            queues: 0,
-            enqueues: false,
-            sealed: VecDeque::new(),
-            spare: Vec::new(),
-            record_bytes,
-            committer: CommitterState::Busy,
-            failed: None,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.encoded.is_empty() && self.waiters.is_empty() && self.sealed.is_empty()
-    }
-
-    /// Whether a commit should not wait for more.
-    fn is_pressing(&self) -> bool {
-        !self.waiters.is_empty() || !self.sealed.is_empty()
-    }
-
-    /// Whether the committer waits for what there is.
-    fn is_waited_for(&self) -> bool {
-        match self.committer {
-            CommitterState::Busy => false,
-            CommitterState::Idle => true,
-            CommitterState::Lingering => self.is_pressing(),
-        }
-    }
-
-    /// Takes changes; returns the record that they are in.
-    fn take(&mut self, changes: &mut Changes, waiter: Option<Arc<dyn DurableWaiter>>) -> Lsn {
-        // A large append gets a record of its own, so that small messages can't hold up its space.
-        if changes.encoded.len() >= self.record_bytes / 4 {
-            self.seal();
-        }
-        if self.encoded.capacity() == 0 && !changes.is_empty() {
-            self.encoded = self.spare.pop().unwrap_or_default();
-            self.encoded.reserve(changes.encoded.len().max(self.record_bytes));
-        }
-        self.encoded.extend_from_slice(&changes.encoded);
-        self.queues |= changes.queues;
-        self.enqueues |= changes.enqueues;
-        if let Some(waiter) = waiter
-            && !self.waiters.last().is_some_and(|last| Arc::ptr_eq(last, &waiter))
-        {
-            self.waiters.push(waiter);
-        }
-        changes.clear();
-        let lsn = self.lsn;
-        if self.encoded.len() >= self.record_bytes / 4 * 3 {
-            self.seal();
-        }
-        lsn
-    }
-
-    /// What is gathered becomes a record.
-    fn seal(&mut self) {
-        if !self.encoded.is_empty() || !self.waiters.is_empty() {
-            self.seal_even_if_empty(self.lsn);
-        }
-    }
-
-    /// As [`Gathering::seal`], for record `lsn` even when nothing is in it, unless it is sealed.
-    fn seal_even_if_empty(&mut self, lsn: Lsn) {
-        if self.lsn > lsn {
-            return;
-        }
-        self.sealed.push_back(Sealed {
-            lsn: self.lsn,
-            body: std::mem::take(&mut self.encoded).freeze(),
-            waiters: std::mem::take(&mut self.waiters),
-            enqueues: self.enqueues,
-        });
-        self.queues = 0;
-        self.enqueues = false;
-        self.lsn = Lsn(self.lsn.0 + 1);
-    }
-
-    /// Lets go of records that were written and indexed.
-    fn forget(&mut self, written: Lsn) {
-        while self.sealed.front().is_some_and(|sealed| sealed.lsn <= written) {
-            let memory = self.sealed.pop_front().and_then(|sealed| sealed.body.try_into_mut().ok());
-            let is_usual = |memory: &BytesMut| memory.capacity() <= self.record_bytes * 2;
-            if let Some(mut memory) = memory.filter(is_usual).filter(|_| self.spare.len() < SPARE_MAX) {
-                memory.clear();
-                self.spare.push(memory);
             }
         }
     }
