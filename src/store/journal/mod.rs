@@ -115,6 +115,8 @@ struct Committing {
     stored: u64,
     /// Commits since the last sync.
     unsynced: u32,
+    /// Records written since the last look for what is worth copying forward.
+    unlooked: usize,
 }
 
 /// How much the journal holds.
@@ -252,7 +254,9 @@ impl Journal {
         }
         committing.stored = kept + batch.len() as u64;
         let is_asked_for = batch.iter().any(|(_, _, sync)| *sync);
-        self.sync_if_due(committing, is_asked_for, batch.is_empty())?;
+        let is_idle = batch.is_empty();
+        committing.unlooked += batch.len();
+        self.sync_if_due(committing, is_asked_for, is_idle)?;
         {
             let mut index = self.index.lock();
             self.catch_up(&mut index);
@@ -266,7 +270,7 @@ impl Journal {
                 self.behind.store(false, Ordering::Relaxed);
             }
         }
-        let is_tidied = self.tidy(committing.written)?;
+        let is_tidied = self.tidy_if_due(committing, is_idle)?;
         let is_more_due = {
             let index = self.index.lock();
             self.is_discard_due(&index, committing.written)

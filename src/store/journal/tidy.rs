@@ -9,16 +9,30 @@ use super::index::Index;
 use super::ledger::Slot;
 use super::positions::Known;
 use super::record::{HEADER_BYTES, Operation, OperationReader, Target};
-use super::{Journal, JournalOptions, StoreError, check};
+use super::{Committing, Journal, JournalOptions, StoreError, check};
 use crate::message::Lsn;
 use bytes::Bytes;
 
 /// Bytes copied at a time, about: as long as appends are held off.
 const STEP_BYTES: u64 = 128 << 10;
 
+/// So many records are written between two looks, unless there is nothing else to do. A look takes as long as a small commit,
+/// and passes many more records than that.
+const RECORDS_BETWEEN_LOOKS: usize = 16;
+
 impl Journal {
+    /// Tidies up a little when it is time to; whether there was something to do, and so may be more.
+    pub(super) fn tidy_if_due(&self, committing: &mut Committing, is_idle: bool) -> Result<bool, StoreError> {
+        if !is_idle && committing.unlooked < RECORDS_BETWEEN_LOOKS {
+            return Ok(false);
+        }
+        let is_tidied = self.tidy(committing.written)?;
+        committing.unlooked = if is_tidied { RECORDS_BETWEEN_LOOKS } else { 0 };
+        Ok(is_tidied)
+    }
+
     /// Copies what is needed of a few records forward; whether there was any such record.
-    pub(super) fn tidy(&self, newest: Lsn) -> Result<bool, StoreError> {
+    fn tidy(&self, newest: Lsn) -> Result<bool, StoreError> {
         let chosen: Vec<(Slot, Lsn)> = {
             let mut index = self.index.lock();
             let JournalOptions { copy_age_records, copy_gain_bytes_min, .. } = self.options;
