@@ -23,7 +23,8 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread, whose work `stats` tells of. `failed` is called when the store has failed and nothing can be confirmed any more.
+    /// Starts the thread, whose work `stats` tells of. `failed` is called when the store has failed and nothing can be confirmed any
+    /// more.
     ///
     /// # Errors
     /// When the system gives no thread.

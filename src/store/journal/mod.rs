@@ -144,8 +144,10 @@ impl Journal {
     }
 
     /// Takes a turn's changes; returns the record that they will be in, and leaves `changes` empty. `waiter` is told when
-    /// that record is durable. [`Journal::wake_committer`] has to follow, when there is nothing more urgent left to do. After a failure of the store the changes are dropped, the waiter is told, and the number
-    /// returned is one that is never durable.
+    /// that record is durable. [`Journal::wake_committer`] has to follow, when there is nothing more urgent left to do.
+    ///
+    /// After a failure of the store the changes are dropped, the waiter is told, and the number returned is one that is never
+    /// durable.
     pub fn append(&self, changes: &mut Changes, waiter: Option<Arc<dyn DurableWaiter>>) -> Lsn {
         let mut gathering = self.gathering.lock();
         if let Some(error) = gathering.failed.clone() {
