@@ -61,6 +61,9 @@ pub struct JournalOptions {
     pub copy_age_records: u64,
     /// Bytes that copying forward has to gain to be worth it; with it, copying what was copied comes to an end.
     pub copy_gain_bytes_min: u64,
+    /// Records that are written between two looks for some to copy forward, unless there is nothing else to do: a look takes as
+    /// long as a small commit, and passes many more records than that.
+    pub copy_look_records: usize,
 }
 
 impl Default for JournalOptions {
@@ -72,6 +75,7 @@ impl Default for JournalOptions {
             gathered_bytes_max: 32 << 20,
             copy_age_records: 256,
             copy_gain_bytes_min: 1 << 20,
+            copy_look_records: 16,
         }
     }
 }

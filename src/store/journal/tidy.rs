@@ -16,18 +16,14 @@ use bytes::Bytes;
 /// Bytes copied at a time, about: as long as appends are held off.
 const STEP_BYTES: u64 = 128 << 10;
 
-/// So many records are written between two looks, unless there is nothing else to do. A look takes as long as a small commit,
-/// and passes many more records than that.
-const RECORDS_BETWEEN_LOOKS: usize = 16;
-
 impl Journal {
     /// Tidies up a little when it is time to; whether there was something to do, and so may be more.
     pub(super) fn tidy_if_due(&self, committing: &mut Committing, is_idle: bool) -> Result<bool, StoreError> {
-        if !is_idle && committing.unlooked < RECORDS_BETWEEN_LOOKS {
+        if !is_idle && committing.unlooked < self.options.copy_look_records {
             return Ok(false);
         }
         let is_tidied = self.tidy(committing.written)?;
-        committing.unlooked = if is_tidied { RECORDS_BETWEEN_LOOKS } else { 0 };
+        committing.unlooked = if is_tidied { self.options.copy_look_records } else { 0 };
         Ok(is_tidied)
     }
 
@@ -128,5 +124,40 @@ impl Index {
         }
         let returned = queue.returned.get(&target.position).map(|returned| returned.delivery_count);
         Some(Target { returned, ..target })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Position, QueueId, StoredShape};
+    use crate::store::MemoryStore;
+
+    /// Of each record all but one message in eight dies, and the next one comes before the committer has nothing to do.
+    #[test]
+    fn a_journal_that_is_never_idle_is_tidied_too() {
+        const QUEUE: QueueId = QueueId(1);
+        let options =
+            JournalOptions { copy_age_records: 4, copy_gain_bytes_min: 1, ..JournalOptions::default() };
+        let (journal, _) = Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap();
+        let shape = StoredShape {
+            exchange_bytes: 0,
+            routing_key_bytes: 0,
+            properties_bytes: 0,
+            dead_lettered: false,
+        };
+        let mut changes = Changes::default();
+        let mut records_max = 0;
+        for position in 1..=8000 {
+            changes.enqueue((&[b'x'; 4096], shape), 1, &[(QUEUE, Position(position), 0)]);
+            if position % 8 == 0 {
+                changes.settle_range(QUEUE, Position(position - 7), Position(position - 1));
+                journal.append(&mut changes, None);
+                journal.commit().unwrap();
+                records_max = records_max.max(journal.usage().records);
+            }
+        }
+        assert_eq!(journal.usage().messages, 1000);
+        assert!(records_max < 400, "{records_max} records for at most 1000 messages");
     }
 }
