@@ -349,3 +349,63 @@ fn is_shrinking_due(live_bytes: u64, database: &Database) -> bool {
     let free_bytes = database.volume_free_bytes();
     free_bytes < file_bytes - live_bytes && live_bytes <= free_bytes / 4
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::message::Lsn;
+    use crate::store::sled::SledStore;
+    use crate::store::sled::database::PART_BYTES;
+    use crate::store::{Durability, Scanned, Store, WalOptions};
+    use std::path::Path;
+
+    fn scanned(store: &SledStore) -> Vec<(Lsn, Scanned)> {
+        let mut all = Vec::new();
+        store.scan(&mut |lsn, scanned| all.push((lsn, scanned))).unwrap();
+        all
+    }
+
+    /// A store whose first record of two lacks a piece.
+    fn open_damaged(folder: &Path) -> SledStore {
+        let store = open(folder);
+        assert_eq!(store.append(b"head", &[7; 3 * PART_BYTES]).unwrap(), Lsn(1));
+        assert_eq!(store.append(b"head", b"whole").unwrap(), Lsn(2));
+        store.checkpoint().unwrap();
+        store.shared.current().damage(Lsn(1));
+        drop(store);
+        open(folder)
+    }
+
+    fn open(folder: &Path) -> SledStore {
+        let options = WalOptions { segment_bytes: 1 << 10, bytes_max: 0, in_background: false };
+        SledStore::open_with(folder, Durability::Write, options).unwrap()
+    }
+
+    #[test]
+    fn a_damaged_database_is_left_for_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_damaged(folder.path());
+        assert!(matches!(scanned(&store)[..], [(Lsn(1), Scanned::Damaged(_)), (Lsn(2), Scanned::Record(_))]));
+        assert!(folder.path().join("damaged-db-1/db").exists());
+        assert_eq!(store.append(b"head", b"more").unwrap(), Lsn(3));
+        store.checkpoint().unwrap();
+        drop(store);
+        assert!(matches!(
+            scanned(&open(folder.path()))[..],
+            [(Lsn(2), Scanned::Record(_)), (Lsn(3), Scanned::Record(_))]
+        ));
+    }
+
+    #[test]
+    fn what_is_left_of_a_damaged_record_goes_when_it_is_discarded() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open_damaged(folder.path());
+        let in_the_way = folder.path().join("db-2");
+        std::fs::write(&in_the_way, b"").unwrap();
+        assert!(matches!(scanned(&store)[..], [(Lsn(1), Scanned::Damaged(_)), (Lsn(2), Scanned::Record(_))]));
+        assert!(folder.path().join("db-1/db").exists());
+        store.discard(&[Lsn(1)]).unwrap();
+        store.checkpoint().unwrap();
+        drop(store);
+        assert!(matches!(scanned(&open(folder.path()))[..], [(Lsn(2), Scanned::Record(_))]));
+    }
+}

@@ -21,7 +21,7 @@ use crate::message::Lsn;
 use crate::store::directory::{self, Directory};
 use crate::store::salvage::{Frame, Magic, Salvage};
 use crate::store::{Durability, Scanned, StoreError};
-use ::sled::{Batch, Db, Tree};
+use ::sled::{Batch, Db, IVec, Tree};
 use bytes::{Bytes, BytesMut};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const SEGMENT_BYTES: usize = 4 << 20;
 
 /// Bytes of a record in one sled value: 16 of them, and what a merge of leaves adds, stay far below a quarter of a segment.
-const PART_BYTES: usize = 8 << 10;
+pub(super) const PART_BYTES: usize = 8 << 10;
 
 const CACHE_BYTES: u64 = 8 << 20;
 
@@ -215,18 +215,12 @@ impl Database {
         }
         // By number, as in `scan`: sled's iterator stays on a page that it can't read.
         for lsn in records {
-            let (mut part, mut parts) = (0, 1);
-            while part < parts {
-                let key = part_key(*lsn, part);
-                let frame = guarded(|| self.records.get(key))?;
-                let frame = frame.ok_or_else(|| format!("piece {part} of record {lsn} is missing"))?;
-                if let Some(Frame::Part { parts: all, .. }) = Frame::decode(&frame) {
-                    parts = all;
-                }
-                let bytes = frame.len();
+            let is_there = self.visit_pieces(*lsn, |key, frame, _, _| {
                 guarded(|| new.records.insert(key, frame))?;
-                new.has_been_given(bytes)?;
-                part += 1;
+                new.has_been_given(frame.len())
+            });
+            if !is_there.map_err(|reason| format!("of record {lsn} {reason}"))? {
+                return Err(format!("record {lsn} is missing"));
             }
         }
         new.flush()?;
@@ -361,30 +355,48 @@ impl Database {
     }
 
     /// One record; `None` when it is not there. What sled panics on is an error.
-    pub(super) fn read_guarded(&self, lsn: Lsn) -> Result<Option<Bytes>, String> {
-        unpanicked(|| self.read(lsn)).flatten()
+    pub(super) fn read(&self, lsn: Lsn) -> Result<Option<Bytes>, String> {
+        let mut record = BytesMut::new();
+        let is_there = self.visit_pieces(lsn, |_, _, data, left| {
+            record.extend_from_slice(data);
+            record.reserve(PART_BYTES * left.min(1024) as usize);
+            Ok(())
+        })?;
+        Ok(is_there.then(|| record.freeze()))
     }
 
-    fn read(&self, lsn: Lsn) -> Result<Option<Bytes>, String> {
-        let mut record = BytesMut::new();
+    /// Visits a record's pieces in order: the key, the frame, the data in it, and how many pieces follow. False when the record
+    /// is not there.
+    fn visit_pieces(
+        &self,
+        lsn: Lsn,
+        mut visit: impl FnMut([u8; 12], &IVec, &[u8], u32) -> Result<(), String>,
+    ) -> Result<bool, String> {
         let mut next = 0;
         loop {
-            let frame = self.records.get(part_key(lsn, next)).map_err(|error| error.to_string())?;
-            let parts = match frame.as_deref().map(Frame::decode) {
-                None if next == 0 => return Ok(None),
-                None => return Err(format!("piece {next} is missing")),
-                Some(Some(Frame::Part { lsn: of, part, parts, data, .. })) if of == lsn && part == next => {
-                    record.extend_from_slice(data);
-                    parts
-                }
-                Some(_) => return Err(format!("piece {next} is not one")),
+            let key = part_key(lsn, next);
+            let Some(frame) = guarded(|| self.records.get(key))? else {
+                return if next == 0 { Ok(false) } else { Err(format!("piece {next} is missing")) };
             };
-            next += 1;
-            if next >= parts {
-                return Ok(Some(record.freeze()));
+            let left = match Frame::decode(&frame) {
+                Some(Frame::Part { lsn: of, part, parts, data, .. }) if of == lsn && part == next => {
+                    let left = parts.saturating_sub(next + 1);
+                    visit(key, &frame, data, left)?;
+                    left
+                }
+                _ => return Err(format!("piece {next} is not one")),
+            };
+            if left == 0 {
+                return Ok(true);
             }
-            record.reserve(PART_BYTES * (parts - next).min(1024) as usize);
+            next += 1;
         }
+    }
+
+    /// Loses the first piece of a record, as damage to a page does.
+    #[cfg(test)]
+    pub(super) fn damage(&self, lsn: Lsn) {
+        self.records.remove(part_key(lsn, 0)).expect("sled removes what is there");
     }
 
     /// The number of the last record.
@@ -409,7 +421,7 @@ impl Database {
                 Ok(Some(Ok(key))) => lsn_of(&key).unwrap_or(from),
                 Ok(Some(Err(_))) | Err(_) => from,
             };
-            match self.read_guarded(lsn) {
+            match self.read(lsn) {
                 Ok(Some(record)) => visit(lsn, Scanned::Record(record)),
                 Ok(None) => visit(lsn, Scanned::Damaged("its first piece is missing".into())),
                 Err(reason) => visit(lsn, Scanned::Damaged(reason)),
@@ -462,62 +474,4 @@ fn lsn_of(key: &[u8]) -> Option<Lsn> {
 
 fn part_count(bytes: usize) -> u32 {
     u32::try_from(bytes.div_ceil(PART_BYTES).max(1)).expect("a record is smaller than 32 TiB")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::sled::SledStore;
-    use crate::store::{Store, WalOptions};
-
-    fn scanned(store: &SledStore) -> Vec<(Lsn, Scanned)> {
-        let mut all = Vec::new();
-        store.scan(&mut |lsn, scanned| all.push((lsn, scanned))).unwrap();
-        all
-    }
-
-    /// A store whose first record of two lacks a piece.
-    fn open_damaged(folder: &Path) -> SledStore {
-        let store = open(folder);
-        assert_eq!(store.append(b"head", &[7; 3 * PART_BYTES]).unwrap(), Lsn(1));
-        assert_eq!(store.append(b"head", b"whole").unwrap(), Lsn(2));
-        store.checkpoint().unwrap();
-        store.shared.current().records.remove(part_key(Lsn(1), 0)).unwrap();
-        drop(store);
-        open(folder)
-    }
-
-    fn open(folder: &Path) -> SledStore {
-        let options = WalOptions { segment_bytes: 1 << 10, bytes_max: 0, in_background: false };
-        SledStore::open_with(folder, Durability::Write, options).unwrap()
-    }
-
-    #[test]
-    fn a_damaged_database_is_left_for_a_new_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open_damaged(folder.path());
-        assert!(matches!(scanned(&store)[..], [(Lsn(1), Scanned::Damaged(_)), (Lsn(2), Scanned::Record(_))]));
-        assert!(folder.path().join("damaged-db-1/db").exists());
-        assert_eq!(store.append(b"head", b"more").unwrap(), Lsn(3));
-        store.checkpoint().unwrap();
-        drop(store);
-        assert!(matches!(
-            scanned(&open(folder.path()))[..],
-            [(Lsn(2), Scanned::Record(_)), (Lsn(3), Scanned::Record(_))]
-        ));
-    }
-
-    #[test]
-    fn what_is_left_of_a_damaged_record_goes_when_it_is_discarded() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = open_damaged(folder.path());
-        let in_the_way = folder.path().join("db-2");
-        std::fs::write(&in_the_way, b"").unwrap();
-        assert!(matches!(scanned(&store)[..], [(Lsn(1), Scanned::Damaged(_)), (Lsn(2), Scanned::Record(_))]));
-        assert!(folder.path().join("db-1/db").exists());
-        store.discard(&[Lsn(1)]).unwrap();
-        store.checkpoint().unwrap();
-        drop(store);
-        assert!(matches!(scanned(&open(folder.path()))[..], [(Lsn(2), Scanned::Record(_))]));
-    }
 }

@@ -356,7 +356,7 @@ impl Store for SledStore {
                 record.map(Some).map_err(|error| unreadable(error.to_string()))
             }
             None if !may_be_in_database => Ok(None),
-            None => self.shared.current().read_guarded(lsn).map_err(unreadable),
+            None => self.shared.current().read(lsn).map_err(unreadable),
         }
     }
 
