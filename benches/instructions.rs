@@ -257,7 +257,7 @@ impl Line {
     fn open(broker: &Arc<Broker>) -> Line {
         let amqp = Amqp { broker: broker.clone(), settings: Arc::new(AmqpSettings::default()) };
         let end = || Endpoint { host: "memory".to_owned(), port: 0 };
-        let session = Connection::new(amqp, Peer::new(end(), end(), true), Box::new(|| ()), NOW);
+        let session = Connection::new(amqp, Peer::new(end(), end(), true), Box::new(|| ()), None, NOW);
         let mut line = Line { session, input: BytesMut::new(), out: Transmit::default() };
         line.send(b"AMQP\x00\x00\x09\x01");
         let login = [

@@ -43,6 +43,13 @@ pub trait Session: Send {
     fn poll_timeout(&self) -> Option<Millis>;
 }
 
+/// The way past a session to its socket, for whoever has something for the peer while the session has nothing to send.
+pub trait DirectWrite: Send + Sync {
+    /// Writes what the socket takes of `bytes` at once, and returns how many those are: none after an error, which the session
+    /// meets itself when it sends.
+    fn write_now(&self, bytes: &[u8]) -> usize;
+}
+
 /// Bodies of at least this many bytes are sent from where they lie; smaller ones are cheaper to copy.
 pub(crate) const SHARE_BYTES_MIN: usize = 16 * 1024;
 

@@ -7,6 +7,7 @@
 
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod amqp_client;
+mod direct_socket;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod durability;
 #[allow(dead_code, reason = "each test program uses a part of it")]

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // A test's harness fails where it stands.
 
+mod direct_socket;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod in_memory;
 

@@ -49,7 +49,8 @@ impl Line {
         broker.set_permissions("guest", "/", all).expect("both are there");
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
         let end = || Endpoint { host: "memory".to_owned(), port: 0 };
-        let session = Connection::new(amqp.clone(), Peer::new(end(), end(), true), Box::new(|| ()), NOW);
+        let session =
+            Connection::new(amqp.clone(), Peer::new(end(), end(), true), Box::new(|| ()), None, NOW);
         let mut line = Line { session, out: Transmit::default(), amqp };
         line.turn(&mut BytesMut::from(&b"AMQP\x00\x00\x09\x01"[..]));
         let login = b"\0\0\0\0\x05PLAIN\0\0\0\x0c\0guest\0guest\x05en_US";

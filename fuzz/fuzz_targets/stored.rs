@@ -2,6 +2,8 @@
 #![no_main]
 #![allow(dead_code)]
 
+#[path = "../direct_socket/mod.rs"]
+mod direct_socket;
 #[path = "../../tests/frames/mod.rs"]
 mod frames;
 #[path = "../../tests/fuzz_bodies/mod.rs"]

@@ -1,6 +1,7 @@
 //! AMQP 0-9-1: bytes in and bytes out, no sockets. [`Connection`] is a [`crate::session::Session`]; frames go from it to a
 //! channel, which has one file for each class of methods.
 
+mod answers;
 mod channel;
 mod connection;
 mod error;

@@ -191,6 +191,15 @@ impl Progress {
         channel.facts = facts;
     }
 
+    /// So many publishes of a channel were confirmed without a turn of its session, whose next report counts them too.
+    pub fn confirmed(&mut self, number: ChannelNumber, publishes: u64) {
+        if let Some(channel) = self.channels.get_mut(&number) {
+            channel.facts.unconfirmed = channel.facts.unconfirmed.saturating_sub(publishes);
+            channel.facts.stats.confirm += publishes;
+            self.stats.confirm += publishes;
+        }
+    }
+
     fn sample(&mut self, now: Millis) {
         self.samples.take(now, Octets { received: self.received_bytes, sent: self.sent_bytes });
         for channel in self.channels.values_mut() {

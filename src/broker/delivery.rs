@@ -1,10 +1,9 @@
 //! What passes between queues and sessions: entries of a queue, and the outbox a session is given them through.
 
-use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, NEVER, Position};
-use crate::store::{DurableWaiter, StoreError};
+use crate::message::{ChannelNumber, ConsumerId, Message, Millis, NEVER, Position};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One message in one queue. It is in exactly one place: ready in its queue, in an outbox, or unacked in a channel.
 #[derive(Clone, Debug)]
@@ -117,7 +116,6 @@ pub type Waker = Box<dyn Fn() + Send + Sync>;
 /// What waits for a session to fetch it. Queues put deliveries in under their own lock, so that order can't invert.
 pub struct Outbox {
     items: Mutex<VecDeque<Outgoing>>,
-    store_failed: AtomicBool,
     reply_bytes: AtomicU64,
     waker: Waker,
 }
@@ -125,12 +123,7 @@ pub struct Outbox {
 impl Outbox {
     /// An empty outbox.
     pub fn new(waker: Waker) -> Outbox {
-        Outbox {
-            items: Mutex::default(),
-            store_failed: AtomicBool::new(false),
-            reply_bytes: AtomicU64::new(0),
-            waker,
-        }
+        Outbox { items: Mutex::default(), reply_bytes: AtomicU64::new(0), waker }
     }
 
     /// Opens the outbox to put several things in at once.
@@ -182,25 +175,9 @@ impl Outbox {
         items.len() == 1
     }
 
-    /// Whether the store has failed, so that what the session waits for never becomes durable.
-    pub fn store_failed(&self) -> bool {
-        self.store_failed.load(Ordering::Acquire)
-    }
-
     /// Rings the session's bell.
     pub fn wake(&self) {
         (self.waker)();
-    }
-}
-
-impl DurableWaiter for Outbox {
-    fn durable(&self, _: Lsn) {
-        self.wake();
-    }
-
-    fn failed(&self, _: &StoreError) {
-        self.store_failed.store(true, Ordering::Release);
-        self.wake();
     }
 }
 

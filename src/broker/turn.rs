@@ -4,7 +4,9 @@
 use super::delivery::Outbox;
 use super::queue::{DeadLetter, PageRequest, QueueDefinition};
 use crate::message::{Lsn, Millis, Name, QueueId};
-use crate::store::{Changes, DurableWaiter, Journal};
+use crate::store::{Changes, Journal};
+
+pub use crate::store::{DurableWaiter, StoreError};
 use std::sync::Arc;
 
 /// What a queue wants done elsewhere. It is done after the queue's lock is released, see [`super::VirtualHost::apply_effects`].

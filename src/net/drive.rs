@@ -9,7 +9,6 @@ use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -36,14 +35,6 @@ pub(super) trait Output: AsyncWrite + Unpin {
         false
     }
 }
-
-impl Input for ReadHalf<'_> {
-    async fn hung_up(&self) {
-        hung_up(self.as_ref()).await;
-    }
-}
-
-impl Output for WriteHalf<'_> {}
 
 /// Waits until the peer of a socket has hung up.
 #[cfg(any(target_os = "linux", target_os = "android"))]

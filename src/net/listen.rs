@@ -3,6 +3,7 @@
 use super::drive::{DriveLimits, drive};
 use super::event_loops::EventLoops;
 use super::proxy::{self, Addresses};
+use super::socket::SharedWriteHalf;
 use super::tls::{self, SharedTcp, Tls};
 use super::{Shutdown, canonical};
 use crate::amqp::{Amqp, Connection, Peer, log_refused};
@@ -195,14 +196,15 @@ async fn serve_connection(
     let (peer, local) = (addresses.peer, addresses.local);
     let mut peer = Peer::new(endpoint(peer), endpoint(local), peer.ip().is_loopback());
     match stream {
-        Prepared::Plain(mut stream) => {
-            let session = Connection::new(amqp, peer, waker, accepted_at);
-            let (reader, writer) = stream.split();
+        Prepared::Plain(stream) => {
+            let (reader, writer) = stream.into_split();
+            let writer = SharedWriteHalf::new(writer);
+            let session = Connection::new(amqp, peer, waker, Some(Arc::new(writer.clone())), accepted_at);
             drive(session, reader, writer, &wake, &*clock, limits.drive, shutdown).await
         }
         Prepared::Tls(stream, facts) => {
             peer.tls = Some(*facts);
-            let session = Connection::new(amqp, peer, waker, accepted_at);
+            let session = Connection::new(amqp, peer, waker, None, accepted_at);
             let (reader, writer) = tls::split(*stream);
             drive(session, reader, writer, &wake, &*clock, limits.drive, shutdown).await
         }

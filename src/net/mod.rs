@@ -12,6 +12,7 @@ mod memory;
 mod process;
 mod proxy;
 mod pump;
+mod socket;
 pub mod tls;
 
 pub use control::Control;

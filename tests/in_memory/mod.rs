@@ -2,6 +2,7 @@
 
 mod manage;
 
+use crate::direct_socket::{DirectSocket, Received};
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
 use leveret::broker::connections::Endpoint;
@@ -15,6 +16,7 @@ use leveret::store::{Journal, JournalOptions, Loss, MemoryStore, Store};
 use leveret_conformance::{Arrived, ConnectionId, Transport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A broker without sockets, and the connections to it.
@@ -29,8 +31,9 @@ pub(crate) struct InMemory {
 /// One connection: the session, and the bytes on their way in either direction.
 struct Line {
     session: Connection,
+    woken: Arc<AtomicBool>,
     input: BytesMut,
-    received: Vec<u8>,
+    received: Received,
     closed: bool,
 }
 
@@ -98,8 +101,11 @@ impl InMemory {
 }
 
 impl Line {
+    /// What `net` does with a session: it has its turn when something has come, when it is woken, and when its time has come.
     fn step(&mut self, now: u64) -> bool {
-        if self.closed {
+        let is_woken = self.woken.swap(false, Ordering::Relaxed);
+        let is_due = self.session.poll_timeout().is_some_and(|at| at <= now);
+        if self.closed || !(is_woken || is_due || !self.input.is_empty()) {
             return false;
         }
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
@@ -115,7 +121,7 @@ impl Line {
             let flow = self.session.poll_transmit(&mut out, now);
             progress |= !out.is_empty();
             while out.has_remaining() {
-                self.received.extend_from_slice(out.chunk());
+                self.received.lock().unwrap().extend_from_slice(out.chunk());
                 out.advance(out.chunk().len());
             }
             match flow {
@@ -136,8 +142,12 @@ impl Transport for InMemory {
         self.opened += 1;
         let end = |port| Endpoint { host: "memory".to_owned(), port };
         let peer = Peer::new(end(u16::try_from(self.opened).unwrap_or(u16::MAX)), end(0), true);
-        let session = Connection::new(self.amqp.clone(), peer, Box::new(|| ()), self.clock.now());
-        let line = Line { session, input: BytesMut::new(), received: Vec::new(), closed: false };
+        let (received, woken) = (Received::default(), Arc::new(AtomicBool::new(true)));
+        let bell = woken.clone();
+        let waker = Box::new(move || bell.store(true, Ordering::Relaxed));
+        let socket = DirectSocket::new(&received, &Arc::new(AtomicBool::new(true)));
+        let session = Connection::new(self.amqp.clone(), peer, waker, Some(socket), self.clock.now());
+        let line = Line { session, woken, input: BytesMut::new(), received, closed: false };
         self.connections.insert(self.opened, line);
         Ok(self.opened)
     }
@@ -152,8 +162,9 @@ impl Transport for InMemory {
     fn receive(&mut self, connection: ConnectionId, _wait: Duration, into: &mut Vec<u8>) -> Arrived {
         self.settle();
         let Some(line) = self.connections.get_mut(&connection) else { return Arrived::Closed };
-        if !line.received.is_empty() {
-            into.append(&mut line.received);
+        let mut received = line.received.lock().unwrap();
+        if !received.is_empty() {
+            into.append(&mut received);
             return Arrived::Data;
         }
         if line.closed { Arrived::Closed } else { Arrived::Quiet }

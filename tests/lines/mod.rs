@@ -3,6 +3,7 @@
 
 #![allow(dead_code, clippy::unwrap_used)] // Each test needs a part of it, and a test's harness fails where it stands.
 
+use crate::direct_socket::{DirectSocket, Received};
 use crate::frames::{channel_open, cut, handshake};
 use amq_protocol::frame::AMQPFrame;
 use bytes::{Buf, BytesMut};
@@ -17,6 +18,7 @@ use leveret::session::{Flow, Session, Transmit};
 use leveret::store::{Journal, JournalOptions, MemoryStore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A connection's number. Never used again after its end.
 pub(crate) type LineId = usize;
@@ -32,11 +34,12 @@ pub(crate) struct InMemory {
 /// One connection: the session, and the bytes on their way in either direction.
 struct Line {
     session: Connection,
+    woken: Arc<AtomicBool>,
     input: BytesMut,
     /// What the session gave and the peer has not read.
     out: Transmit,
-    received: Vec<u8>,
-    reading: bool,
+    received: Received,
+    reading: Arc<AtomicBool>,
     paused: bool,
     closed: bool,
 }
@@ -65,13 +68,19 @@ impl InMemory {
         self.opened += 1;
         let end = |port| Endpoint { host: "memory".to_owned(), port };
         let peer = Peer::new(end(u16::try_from(self.opened).unwrap_or(u16::MAX)), end(0), true);
-        let session = Connection::new(self.amqp.clone(), peer, Box::new(|| ()), self.clock.now());
+        let (received, reading) = (Received::default(), Arc::new(AtomicBool::new(true)));
+        let socket = DirectSocket::new(&received, &reading);
+        let woken = Arc::new(AtomicBool::new(true));
+        let bell = woken.clone();
+        let waker = Box::new(move || bell.store(true, Ordering::Relaxed));
+        let session = Connection::new(self.amqp.clone(), peer, waker, Some(socket), self.clock.now());
         let line = Line {
             session,
+            woken,
             input: BytesMut::new(),
             out: Transmit::default(),
-            received: Vec::new(),
-            reading: true,
+            received,
+            reading,
             paused: false,
             closed: false,
         };
@@ -105,7 +114,7 @@ impl InMemory {
 
     /// Stops or goes on reading what the broker sends.
     pub(crate) fn set_reading(&mut self, line: LineId, reading: bool) {
-        self.lines.get_mut(&line).unwrap().reading = reading;
+        self.lines[&line].reading.store(reading, Ordering::Relaxed);
         self.settle();
     }
 
@@ -116,7 +125,10 @@ impl InMemory {
 
     /// The bytes that have come since the last time.
     pub(crate) fn bytes(&mut self, line: LineId) -> Vec<u8> {
-        self.lines.get_mut(&line).map(|line| std::mem::take(&mut line.received)).unwrap_or_default()
+        self.lines
+            .get(&line)
+            .map(|line| std::mem::take(&mut *line.received.lock().unwrap()))
+            .unwrap_or_default()
     }
 
     /// The frames that have come since the last time.
@@ -136,6 +148,7 @@ impl InMemory {
         let now = self.clock.now();
         for line in self.lines.values_mut().filter(|line| !line.closed) {
             line.session.handle_shutdown(now);
+            line.woken.store(true, Ordering::Relaxed);
         }
         self.settle();
     }
@@ -185,9 +198,14 @@ impl InMemory {
 }
 
 impl Line {
-    /// What `net` does with a session: nothing is read while much waits to be sent.
+    /// What `net` does with a session: it has its turn when something has come or can leave, when it is woken, and when its time
+    /// has come. Nothing is read while much waits to be sent.
     fn step(&mut self, now: u64, transmit_bytes: usize) -> bool {
-        if self.closed {
+        let is_woken = self.woken.swap(false, Ordering::Relaxed);
+        let is_due = self.session.poll_timeout().is_some_and(|at| at <= now);
+        let reading = self.reading.load(Ordering::Relaxed);
+        let has_something = !self.input.is_empty() || (reading && !self.out.is_empty());
+        if self.closed || !(is_woken || is_due || has_something) {
             return false;
         }
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
@@ -202,9 +220,9 @@ impl Line {
             let waiting = self.out.len();
             let flow = self.session.poll_transmit(&mut self.out, now);
             progress |= self.out.len() != waiting;
-            while self.reading && self.out.has_remaining() {
+            while reading && self.out.has_remaining() {
                 progress = true;
-                self.received.extend_from_slice(self.out.chunk());
+                self.received.lock().unwrap().extend_from_slice(self.out.chunk());
                 self.out.advance(self.out.chunk().len());
             }
             match flow {
@@ -213,7 +231,7 @@ impl Line {
                     self.closed = true;
                     return true;
                 }
-                Flow::More if self.reading => {}
+                Flow::More if reading => {}
                 Flow::More | Flow::Open | Flow::Slowed | Flow::Paused => {
                     // What was held up goes on.
                     let goes_on = self.paused && flow != Flow::Paused;

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../direct_socket/mod.rs"]
+mod direct_socket;
 #[path = "../frames/mod.rs"]
 mod frames;
 #[path = "../lines/mod.rs"]
@@ -109,7 +111,8 @@ impl Simulation {
             if let Some((argument, value)) = limit {
                 arguments.insert(argument.into(), AMQPValue::LongInt(value));
             }
-            let declare = queue::Declare { queue: name.into(), arguments, ..queue::Declare::default() };
+            let declare =
+                queue::Declare { queue: name.into(), durable: true, arguments, ..queue::Declare::default() };
             bytes.extend(method(1, AMQPClass::Queue(Queue::Declare(declare))));
         }
         let declare = exchange::Declare {
@@ -205,7 +208,9 @@ impl Simulation {
             self.model.publish(id, targets.iter().copied().map(copy).collect());
             let to =
                 Publish { exchange: exchange.into(), routing_key: targets[0].into(), ..Publish::default() };
-            let properties = AMQPProperties::default().with_priority(priority);
+            let properties = AMQPProperties::default()
+                .with_priority(priority)
+                .with_delivery_mode(1 + self.numbers.below(2) as u8);
             bytes.extend(publish(id.1, to, properties, number.to_string().as_bytes()));
         }
         self.broker.send(self.lines[id.0], &bytes);
@@ -453,8 +458,21 @@ impl Simulation {
             if channel.confirms.0 != channel.confirms.1 {
                 return Err(format!("{id:?} waits for confirms: {:?}", channel.confirms));
             }
+            let confirmed = self.confirmed_as_others_see(*id);
+            if confirmed != Some((channel.confirms.1, 0)) {
+                return Err(format!("{id:?} has {:?} confirms, others see {confirmed:?}", channel.confirms));
+            }
         }
         Ok(())
+    }
+
+    /// How many publishes of a channel have been confirmed, and how many wait for that.
+    fn confirmed_as_others_see(&self, (index, channel): ChannelId) -> Option<(u64, u64)> {
+        let connections = self.broker.amqp.broker.connections().list();
+        let line = self.lines[index];
+        let connection = connections.iter().find(|live| usize::from(live.facts().peer.port) == line)?;
+        let facts = connection.progress().channels.get(&channel)?.facts;
+        Some((facts.stats.confirm, facts.unconfirmed))
     }
 
     /// Everyone goes, and everything that should be there is fetched.

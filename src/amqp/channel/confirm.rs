@@ -2,10 +2,10 @@
 
 use super::confirms::Confirms;
 use super::{Channel, Context, Mode, unimplemented};
+use crate::amqp::answers::Answer;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
-use crate::message::{DeliveryTag, Lsn};
-use crate::session::Transmit;
+use crate::message::DeliveryTag;
 use amq_protocol::protocol::{AMQPClass, basic, confirm};
 
 impl Channel {
@@ -29,32 +29,26 @@ impl Channel {
         Ok(())
     }
 
-    /// Whether publishes wait for their confirm, or commits for their answer.
-    pub(in crate::amqp) fn awaits_confirmation(&self) -> bool {
-        !self.commits.is_empty()
-            || matches!(&self.mode, Mode::Confirm(confirms) if confirms.has_unconfirmed())
+    /// The turn is over. Returns whether something waits for what it did to be durable.
+    pub(in crate::amqp) fn end_turn(&mut self, context: &mut Context<'_>) -> bool {
+        let commits = self.commits.drain(..).map(|lsn| (Answer::CommitOk, lsn));
+        let publishes = match &mut self.mode {
+            Mode::Confirm(confirms) => confirms.end_turn(),
+            _ => None,
+        };
+        let publishes = publishes.map(|(publishes, lsn)| (Answer::Confirm(publishes), lsn));
+        let mut waits = false;
+        for (answer, lsn) in commits.chain(publishes).filter(|_| !self.closing) {
+            context.answers.add(self.number, lsn, answer, !context.out.is_empty());
+            waits = true;
+        }
+        waits
     }
 
-    /// The turn is over.
-    pub(in crate::amqp) fn end_turn(&mut self) {
+    /// All publishes up to that one have been confirmed.
+    pub(in crate::amqp) fn confirmed(&mut self, last: u64) {
         if let Mode::Confirm(confirms) = &mut self.mode {
-            confirms.end_turn();
-        }
-    }
-
-    /// Confirms what is durable.
-    pub(in crate::amqp) fn confirm_up_to(&mut self, durable: Lsn, out: &mut Transmit) {
-        if self.closing {
-            return;
-        }
-        self.answer_commits(durable, out);
-        let Mode::Confirm(confirms) = &mut self.mode else { return };
-        let unconfirmed = confirms.unconfirmed();
-        let confirmation = confirms.up_to(durable);
-        self.stats.confirm += unconfirmed - confirms.unconfirmed();
-        if let Some(confirmation) = confirmation {
-            let ack = basic::Ack { delivery_tag: confirmation.tag.0, multiple: confirmation.multiple };
-            put_method(out, self.number, AMQPClass::Basic(basic::AMQPMethod::Ack(ack)));
+            self.stats.confirm += confirms.confirm(last);
         }
     }
 

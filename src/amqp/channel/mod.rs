@@ -20,6 +20,7 @@ pub use content::ContentLimits;
 pub(super) use deliver::{Sent, Wire};
 pub(super) use timeouts::AckDeadline;
 
+use super::answers::Answers;
 use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, put_method};
 use super::method::{self, Method};
@@ -40,7 +41,7 @@ use confirms::Confirms;
 use content::ContentAssembler;
 use publish::PublishBatch;
 use settle::Settlements;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tx::Transaction;
 use unacked::UnackedList;
@@ -54,6 +55,7 @@ pub(super) struct Context<'a> {
     pub(super) grants: &'a mut Grants,
     pub(super) connection: ConnectionId,
     pub(super) outbox: &'a Arc<Outbox>,
+    pub(super) answers: &'a Arc<Answers>,
     pub(super) out: &'a mut Transmit,
     pub(super) turn: &'a mut Turn,
     pub(super) frame_max: usize,
@@ -211,8 +213,8 @@ pub(super) struct Channel {
     credit: Arc<ChannelCredit>,
     /// What an empty queue name stands for.
     last_queue: Option<Name>,
-    /// Records of commits that have to be durable before they are answered.
-    commits: VecDeque<Lsn>,
+    /// Records of this turn's commits, which have to be durable before they are answered.
+    commits: Vec<Lsn>,
     publishes: PublishBatch,
     settlements: Settlements,
     stats: MessageStats,
@@ -242,7 +244,7 @@ impl Channel {
             prefetch_count: 0,
             credit: Arc::default(),
             last_queue: None,
-            commits: VecDeque::new(),
+            commits: Vec::new(),
             publishes: PublishBatch::default(),
             settlements: Settlements::default(),
             stats: MessageStats::default(),
@@ -338,6 +340,7 @@ impl Channel {
             method_id,
         };
         put_method(context.out, self.number, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
+        context.answers.forget(self.number);
         self.closing = true;
     }
 

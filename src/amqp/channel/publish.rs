@@ -96,7 +96,7 @@ impl Channel {
         }
         let mut refused = Vec::new();
         let waits = matches!(self.mode, Mode::Confirm(_));
-        context.turn.waiter = waits.then(|| context.outbox.clone() as _);
+        context.turn.waiter = waits.then(|| context.answers.clone() as _);
         let PublishBatch { route, messages, .. } = &mut self.publishes;
         self.stats.routed += route.count(messages.len());
         let record = context.vhost.publish(route, messages, context.turn, &mut refused);

@@ -7,12 +7,10 @@ use super::unacked::Unacked;
 use super::{Channel, Context, Mode, unimplemented};
 use crate::amqp::AmqpSettings;
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::put_method;
 use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle};
 use crate::broker::routing::Route;
 use crate::broker::vhost::StagedLetter;
-use crate::message::{Lsn, Message};
-use crate::session::Transmit;
+use crate::message::Message;
 use amq_protocol::protocol::tx::AMQPMethod::{Commit, CommitOk, Rollback, RollbackOk, Select, SelectOk};
 use amq_protocol::protocol::{AMQPClass, tx};
 use std::sync::Arc;
@@ -115,7 +113,7 @@ impl Channel {
             }
         }
         let (settlements, letters) = stage_settlements(settlements, context);
-        context.turn.waiter = Some(context.outbox.clone());
+        context.turn.waiter = Some(context.answers.clone());
         let record = context.turn.append_to(context.amqp.broker.journal());
         context.turn.waiter = None;
         let mut refused = Vec::new();
@@ -133,17 +131,10 @@ impl Channel {
             return Err(precondition("partial tx completion"));
         }
         match record {
-            Some(lsn) => self.commits.push_back(lsn),
+            Some(lsn) => self.commits.push(lsn),
             None => self.reply(AMQPClass::Tx(CommitOk(tx::CommitOk {})), context),
         }
         Ok(())
-    }
-
-    /// Answers the commits that are durable.
-    pub(super) fn answer_commits(&mut self, durable: Lsn, out: &mut Transmit) {
-        while self.commits.pop_front_if(|lsn| *lsn <= durable).is_some() {
-            put_method(out, self.number, AMQPClass::Tx(CommitOk(tx::CommitOk {})));
-        }
     }
 }
 

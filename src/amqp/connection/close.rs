@@ -28,6 +28,7 @@ impl Connection {
             }
             self.forget_channel(number);
         }
+        self.answers.end();
         let Some(open) = self.open.take() else { return };
         for queue in self.exclusive_queues.take_all() {
             if let Err(error) = open.vhost.delete_exclusive_queue(&queue, self.id, &mut self.turn) {

@@ -290,6 +290,7 @@ impl Connection {
             return Err(AmqpError::new(ReplyCode::NotAllowed, format!("vhost {name} not found")));
         };
         let live = self.enter(&user, &vhost)?;
+        self.answers.enter_progress_in(live.clone());
         let grants = Grants::new(self.amqp.broker.permissions(), &user.name, vhost.name());
         self.log_opened(&user.name, name);
         self.open = Some(Open { vhost, user, grants, live });

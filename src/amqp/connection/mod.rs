@@ -10,6 +10,7 @@ mod log;
 mod progress;
 mod transmit;
 
+use super::answers::{Answers, Told};
 use super::channel::{Channel, Context, ExclusiveQueues, Handled, NameGenerator};
 use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, cut, put_method, unknown_frame};
@@ -25,7 +26,7 @@ use crate::broker::permissions::Grants;
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
 use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis};
-use crate::session::{Flow, Session, Transmit};
+use crate::session::{DirectWrite, Flow, Session, Transmit};
 use amq_protocol::protocol::{AMQPClass, channel, connection};
 
 use bytes::{Buf, BytesMut};
@@ -33,7 +34,7 @@ use heartbeat::Heartbeat;
 use log::End;
 pub use log::log_refused;
 use progress::Traffic;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Who is at the other end.
@@ -120,8 +121,11 @@ pub struct Connection {
     channels: BTreeMap<ChannelNumber, Box<Channel>>,
     /// Channels that have been spoken to in this turn, some of them several times.
     touched: Vec<ChannelNumber>,
-    /// Channels with publishes to be confirmed.
-    confirming: BTreeSet<ChannelNumber>,
+    answers: Arc<Answers>,
+    /// Whether answers wait, so that the committer may be writing them.
+    is_answering: bool,
+    /// What was answered meanwhile; empty between calls.
+    told: Told,
     outbox: Arc<Outbox>,
     /// What has been taken from the outbox; empty between calls.
     taken: Vec<Outgoing>,
@@ -166,9 +170,17 @@ const HOLD_BACK_CREDIT_MS: u64 = 4;
 const NS_PER_MS: u64 = 1_000_000;
 
 impl Connection {
-    /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox.
-    pub fn new(amqp: Amqp, peer: Peer, waker: Waker, now: Millis) -> Connection {
+    /// A connection whose socket has just been accepted. `waker` is called when something waits in its outbox. `socket` is where
+    /// others may write while it has nothing to send, if they may.
+    pub fn new(
+        amqp: Amqp,
+        peer: Peer,
+        waker: Waker,
+        socket: Option<Arc<dyn DirectWrite>>,
+        now: Millis,
+    ) -> Connection {
         let id = amqp.broker.next_connection_id();
+        let outbox = Arc::new(Outbox::new(waker));
         tracing::debug!("connection {id} ({}): accepted", peer.name);
         Connection {
             frame_max: FRAME_MAX_BEFORE_TUNE,
@@ -185,8 +197,10 @@ impl Connection {
             waiting: None,
             channels: BTreeMap::new(),
             touched: Vec::new(),
-            confirming: BTreeSet::new(),
-            outbox: Arc::new(Outbox::new(waker)),
+            answers: Arc::new(Answers::new(outbox.clone(), socket)),
+            is_answering: false,
+            told: Told::default(),
+            outbox,
             taken: Vec::new(),
             sent: Vec::new(),
             ack_deadline: AckDeadline::default(),
@@ -284,7 +298,7 @@ impl Connection {
 
     fn forget_channel(&mut self, number: ChannelNumber) {
         let channel = self.channels.remove(&number);
-        self.confirming.remove(&number);
+        self.answers.forget(number);
         if let Some(channel) = channel {
             self.channel_closed(number, &channel);
         }
@@ -301,6 +315,7 @@ impl Connection {
             grants: &mut open.grants,
             connection: self.id,
             outbox: &self.outbox,
+            answers: &self.answers,
             out: &mut self.out,
             turn: &mut self.turn,
             frame_max: self.frame_max,
@@ -346,10 +361,7 @@ impl Connection {
             self.traffic.touch(number);
             if let Some((channel, mut context)) = self.channel(number) {
                 channel.flush(&mut context);
-                channel.end_turn();
-                if channel.awaits_confirmation() {
-                    self.confirming.insert(number);
-                }
+                self.is_answering |= channel.end_turn(&mut context);
             }
         }
         self.touched = touched;

@@ -2,6 +2,7 @@
 //! a turn, taken out when it ends.
 
 use super::{Channel, Connection, Open};
+use crate::amqp::answers::Told;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::VirtualHost;
 use crate::broker::browse::{Inquiry, UnackedMessage};
@@ -34,6 +35,12 @@ impl Traffic {
             self.sent_count += 1;
             self.is_news = true;
         }
+    }
+
+    /// The committer has sent something, which others know already.
+    pub(super) fn sent_meanwhile(&mut self, told: &mut Told) {
+        self.sent_bytes += std::mem::take(&mut told.sent_bytes);
+        self.sent_count += std::mem::take(&mut told.sent_count);
     }
 
     /// Something has changed on that channel.

@@ -1,4 +1,5 @@
-//! What goes to the socket: replies first, then confirms, then deliveries out of the outbox, as far as there is room.
+//! What goes to the socket: replies first, then what waited for the journal, then deliveries out of the outbox, as far as there
+//! is room.
 
 use super::{Connection, HOLD_BACK_MS, Stage, connection};
 use crate::amqp::channel::Wire;
@@ -8,39 +9,64 @@ use crate::session::{Flow, Transmit};
 
 impl Connection {
     pub(super) fn transmit(&mut self, out: &mut Transmit, now: Millis) -> Flow {
-        if self.outbox.store_failed() {
+        if self.answers.store_failed() {
             let text = "the store failed, nothing can be confirmed any more";
             self.fail(&AmqpError::new(ReplyCode::InternalError, text).without_method(), now);
         }
         self.check_asked_to_close(now);
         self.answer_inquiries();
         let had = out.len();
-        let flow = self.put_all(out, now);
+        if self.stage == Stage::Running {
+            self.put_blocked();
+        }
+        if !self.put_replies(out) {
+            return Flow::Slowed;
+        }
+        let flow = self.put_rest(out, now);
         let sent = out.len() - had;
         if sent > 0 {
             self.heartbeat.sent(now);
         }
         self.traffic.sent(sent);
         self.report(now);
+        if self.is_answering {
+            let is_silent = self.stage == Stage::Running && out.is_empty() && self.out.is_empty();
+            self.is_answering = self.answers.finish(is_silent);
+        }
         flow
     }
 
-    fn put_all(&mut self, out: &mut Transmit, now: Millis) -> Flow {
-        out.append(&mut self.out);
-        if self.stage == Stage::Running {
-            self.put_blocked();
-            self.put_confirms();
+    /// Puts replies, and what is told now that it is durable. False when the committer is writing to the socket.
+    fn put_replies(&mut self, out: &mut Transmit) -> bool {
+        if !self.is_answering {
             out.append(&mut self.out);
-            let more = self.put_deliveries(out);
-            let slowed = self.is_held_back(now);
-            return match (self.blocked, slowed, more) {
-                (true, ..) => Flow::Paused,
-                (_, true, _) => Flow::Slowed,
-                (.., true) => Flow::More,
-                _ => Flow::Open,
-            };
+            return true;
         }
-        if self.stage == Stage::Closed { Flow::Closed } else { Flow::Open }
+        let durable = self.amqp.broker.journal().durable();
+        if !self.answers.begin(durable, &mut self.out, out, &mut self.told) {
+            return false;
+        }
+        for (number, last) in self.told.confirmed.drain(..) {
+            self.traffic.touch(number);
+            if let Some(channel) = self.channels.get_mut(&number) {
+                channel.confirmed(last);
+            }
+        }
+        self.traffic.sent_meanwhile(&mut self.told);
+        true
+    }
+
+    fn put_rest(&mut self, out: &mut Transmit, now: Millis) -> Flow {
+        if self.stage != Stage::Running {
+            return if self.stage == Stage::Closed { Flow::Closed } else { Flow::Open };
+        }
+        let more = self.put_deliveries(out);
+        match (self.blocked, self.is_held_back(now), more) {
+            (true, ..) => Flow::Paused,
+            (_, true, _) => Flow::Slowed,
+            (.., true) => Flow::More,
+            _ => Flow::Open,
+        }
     }
 
     /// Whether a publisher that is too fast still has to wait: for a moment, and for as long as the journal is behind.
@@ -52,21 +78,6 @@ impl Connection {
             self.held_back_until = None;
         }
         self.held_back_until.is_some()
-    }
-
-    /// Confirms what has become durable.
-    fn put_confirms(&mut self) {
-        if self.confirming.is_empty() {
-            return;
-        }
-        let durable = self.amqp.broker.journal().durable();
-        let Connection { confirming, channels, out, traffic, .. } = self;
-        confirming.retain(|number| {
-            let Some(channel) = channels.get_mut(number) else { return false };
-            traffic.touch(*number);
-            channel.confirm_up_to(durable, out);
-            channel.awaits_confirmation()
-        });
     }
 
     /// Encodes deliveries until `out` is full or nothing waits. True when something still waits.

@@ -1,6 +1,7 @@
 //! The two halves of a TLS connection, as the loop of a connection wants them.
 
 use crate::net::drive::{Input, Output, hung_up};
+use crate::net::socket::{poll_write_shared, shut_down_writing};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -45,13 +46,7 @@ impl AsyncWrite for SharedTcp {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.0.poll_write_ready(context))?;
-            match self.0.try_write_vectored(slices) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                written => return Poll::Ready(written),
-            }
-        }
+        poll_write_shared(&self.0, context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -63,7 +58,7 @@ impl AsyncWrite for SharedTcp {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(rustix::net::shutdown(&*self.0, rustix::net::Shutdown::Write).map_err(io::Error::from))
+        Poll::Ready(shut_down_writing(&self.0))
     }
 }
 

@@ -1,0 +1,85 @@
+//! The two sides of a socket without TLS, as the loop of a connection wants them.
+
+use super::drive::{Input, Output, hung_up};
+use crate::session::DirectWrite;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+impl Input for OwnedReadHalf {
+    async fn hung_up(&self) {
+        hung_up(self.as_ref()).await;
+    }
+}
+
+/// The side that is written to, by the loop of the connection and past it.
+#[derive(Clone, Debug)]
+pub(super) struct SharedWriteHalf(Arc<OwnedWriteHalf>);
+
+impl SharedWriteHalf {
+    pub(super) fn new(half: OwnedWriteHalf) -> SharedWriteHalf {
+        SharedWriteHalf(Arc::new(half))
+    }
+
+    fn stream(&self) -> &TcpStream {
+        (*self.0).as_ref()
+    }
+}
+
+impl Output for SharedWriteHalf {}
+
+impl DirectWrite for SharedWriteHalf {
+    fn write_now(&self, bytes: &[u8]) -> usize {
+        self.0.try_write(bytes).unwrap_or(0)
+    }
+}
+
+impl AsyncWrite for SharedWriteHalf {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        poll_write_shared(self.stream(), context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(shut_down_writing(self.stream()))
+    }
+}
+
+/// Writes to a socket that others have as well. One task at a time may do so.
+pub(super) fn poll_write_shared(
+    socket: &TcpStream,
+    context: &mut Context<'_>,
+    slices: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(socket.poll_write_ready(context))?;
+        match socket.try_write_vectored(slices) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
+        }
+    }
+}
+
+/// Says to the peer of a socket that nothing more comes.
+pub(super) fn shut_down_writing(socket: &TcpStream) -> io::Result<()> {
+    Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?)
+}
