@@ -127,7 +127,8 @@ where
         }
         let may_read = has_room && !unhandled;
         let read_bytes = if idle { IDLE_READ_BYTES } else { READ_BYTES };
-        if may_read && input.capacity() - input.len() < read_bytes / 2 {
+        // An empty buffer begins anew: with 50 of them that wander through their memory each read meets cold lines.
+        if may_read && (input.is_empty() || input.capacity() - input.len() < read_bytes / 2) {
             input.reserve(read_bytes);
         }
         let stalled_at = (!has_sent_all).then_some(last_written + limits.write_stall_timeout_ms);
