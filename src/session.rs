@@ -12,7 +12,8 @@ pub enum Flow {
     Open,
     /// There is more to send: poll again when some of it has left.
     More,
-    /// Like `More`, but nothing is read from the peer until the next deadline: it is too fast for somebody.
+    /// Like `More`, but nothing is read from the peer for a moment, until the next deadline or until the session is woken: it is
+    /// too fast for somebody, or somebody writes past the session.
     Slowed,
     /// The session is held up: nothing may be read from the peer until it is woken or a deadline passes. There may be more
     /// to send; poll again when some of it has left.
