@@ -1,8 +1,8 @@
 //! Answers that wait until the journal is durable: publisher confirms, and tx.commit-ok.
 //!
 //! A session enters them when its turn ends, and gives those that are due whenever it sends. While it has nothing to send, the
-//! committer writes them to the socket itself. It is the first to know, and waking the session takes more time than one frame does;
-//! and while it writes, the next commit gathers.
+//! committer writes them to the socket itself, unless very many wait for the same commit. It is the first to know, and waking the
+//! session takes more time than one frame does; and while it writes, the next commit gathers.
 //!
 //! Who writes to the socket holds it until all it has is written, so that frames stay whole. Nothing is locked while the committer
 //! writes: a session that finds it there goes on when it is woken.
@@ -275,8 +275,8 @@ impl Told {
 }
 
 impl DurableWaiter for Answers {
-    fn durable(&self, lsn: Lsn) {
-        if !self.answer_now(lsn) {
+    fn durable(&self, lsn: Lsn, is_hurried: bool) {
+        if is_hurried || !self.answer_now(lsn) {
             self.outbox.wake();
         }
     }
@@ -415,10 +415,10 @@ mod tests {
         let fixture = Fixture::new();
         fixture.publish(1, 1..=2, 5);
         fixture.publish(2, 1..=1, 6);
-        fixture.answers.durable(Lsn(4));
+        fixture.answers.durable(Lsn(4), false);
         assert_eq!((fixture.written(), fixture.wakes()), (vec![], 0));
-        fixture.answers.durable(Lsn(5));
-        fixture.answers.durable(Lsn(7));
+        fixture.answers.durable(Lsn(5), false);
+        fixture.answers.durable(Lsn(7), false);
         assert_eq!(fixture.written(), [ack(1, 2, 1), ack(2, 1, 0)].concat());
         assert_eq!(fixture.wakes(), 0);
         let (sent, told) = fixture.send(7);
@@ -433,14 +433,23 @@ mod tests {
         fixture.publish(1, 1..=1, 5);
         // A message comes back before the publish behind it is confirmed.
         fixture.answers.add(1, Lsn(6), confirm(2..=3, &[]), true);
-        fixture.answers.durable(Lsn(6));
+        fixture.answers.durable(Lsn(6), false);
         assert_eq!((fixture.written(), fixture.wakes()), (vec![], 1));
         assert_eq!(fixture.send(6).0, ack(1, 3, 1));
         // Nor is its socket written to while the peer has not taken everything.
         fixture.answers.add(1, Lsn(7), confirm(4..=4, &[]), false);
         assert!(fixture.answers.finish(false));
-        fixture.answers.durable(Lsn(7));
+        fixture.answers.durable(Lsn(7), false);
         assert_eq!((fixture.written(), fixture.wakes()), (vec![], 1));
+    }
+
+    #[test]
+    fn a_committer_in_a_hurry_only_wakes_the_session() {
+        let fixture = Fixture::new();
+        fixture.publish(1, 1..=1, 5);
+        fixture.answers.durable(Lsn(5), true);
+        assert_eq!((fixture.written(), fixture.wakes()), (vec![], 1));
+        assert_eq!(fixture.send(5).0, ack(1, 1, 0));
     }
 
     #[test]
@@ -450,9 +459,9 @@ mod tests {
             fixture.socket.takes.store(takes, Ordering::Relaxed);
             fixture.publish(1, 1..=1, 5);
             fixture.publish(1, 2..=2, 6);
-            fixture.answers.durable(Lsn(5));
+            fixture.answers.durable(Lsn(5), false);
             assert_eq!((fixture.written(), fixture.wakes()), (ack(1, 1, 0)[..takes].to_vec(), 1));
-            fixture.answers.durable(Lsn(6));
+            fixture.answers.durable(Lsn(6), false);
             assert_eq!((fixture.written(), fixture.wakes()), (vec![], 1));
             let mut replies = Transmit::default();
             replies.put(b"reply");
@@ -468,7 +477,7 @@ mod tests {
         let fixture = Fixture::new();
         fixture.publish(1, 1..=1, 5);
         *fixture.socket.session.lock() = Arc::downgrade(&fixture.answers);
-        fixture.answers.durable(Lsn(5));
+        fixture.answers.durable(Lsn(5), false);
         assert_eq!((fixture.written(), fixture.wakes()), (ack(1, 1, 0), 1));
         assert!(fixture.send(5).0.is_empty());
     }
@@ -479,11 +488,11 @@ mod tests {
         fixture.publish(1, 1..=1, 5);
         fixture.publish(2, 1..=1, 5);
         fixture.answers.forget(1);
-        fixture.answers.durable(Lsn(5));
+        fixture.answers.durable(Lsn(5), false);
         assert_eq!(fixture.written(), ack(2, 1, 0));
         fixture.publish(2, 2..=2, 6);
         fixture.answers.end();
-        fixture.answers.durable(Lsn(6));
+        fixture.answers.durable(Lsn(6), false);
         assert!(fixture.written().is_empty());
         assert_eq!(Arc::strong_count(&fixture.socket), 1, "the socket is let go");
     }
@@ -496,9 +505,9 @@ mod tests {
         fixture.send(0);
         assert!(fixture.answers.finish(true));
         let commit_ok = [1, 0, 3, 0, 0, 0, 4, 0, 90, 0, 21, 0xCE];
-        fixture.answers.durable(Lsn(1));
+        fixture.answers.durable(Lsn(1), false);
         assert_eq!(fixture.written(), commit_ok);
-        fixture.answers.durable(Lsn(2));
+        fixture.answers.durable(Lsn(2), false);
         assert_eq!((fixture.written(), fixture.wakes()), (commit_ok.to_vec(), 0));
     }
 

@@ -54,7 +54,7 @@ pub(super) fn durable() -> (Arc<dyn DurableWaiter>, Durable) {
 struct Told(SyncSender<bool>);
 
 impl DurableWaiter for Told {
-    fn durable(&self, _: crate::message::Lsn) {
+    fn durable(&self, _: crate::message::Lsn, _: bool) {
         // Full: it was told before.
         let _ = self.0.try_send(true);
     }

@@ -6,7 +6,7 @@ use leveret::store::{
     Changes, DurableWaiter, Faults, FaultyStore, Journal, JournalOptions, Loss, Recovered, StoreError,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 const QUEUE: QueueId = QueueId(1);
@@ -14,12 +14,14 @@ const QUEUE: QueueId = QueueId(1);
 #[derive(Default)]
 struct Waiter {
     durable: AtomicU64,
+    hurried: AtomicBool,
     failures: AtomicU64,
 }
 
 impl DurableWaiter for Waiter {
-    fn durable(&self, lsn: Lsn) {
+    fn durable(&self, lsn: Lsn, is_hurried: bool) {
         self.durable.store(lsn.0, Ordering::Release);
+        self.hurried.store(is_hurried, Ordering::Release);
     }
 
     fn failed(&self, _: &StoreError) {
@@ -220,6 +222,21 @@ fn purging_costs_the_caller_nothing_and_the_space_comes_back() {
     }
     assert_eq!(journal.usage().messages, 0);
     assert!(store.bytes() < 100_000, "{} bytes are left", store.bytes());
+}
+
+#[test]
+fn only_some_of_those_who_wait_may_take_their_time() {
+    let store = FaultyStore::default();
+    let options = JournalOptions { unhurried_waiters_max: 2, ..JournalOptions::default() };
+    let (journal, _) = Journal::open(Box::new(store.clone()), options, |_| {}).unwrap();
+    let waiters: Vec<Arc<Waiter>> = (0..4).map(|_| Arc::default()).collect();
+    for (position, waiter) in waiters.iter().enumerate() {
+        publish(&journal, position as u64 + 1, Some(waiter.clone()));
+    }
+    let durable = journal.commit().unwrap();
+    assert!(waiters.iter().all(|waiter| waiter.reached() == durable));
+    let hurried: Vec<bool> = waiters.iter().map(|waiter| waiter.hurried.load(Ordering::Acquire)).collect();
+    assert_eq!(hurried, [false, false, true, true]);
 }
 
 #[test]

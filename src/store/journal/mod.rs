@@ -64,6 +64,9 @@ pub struct JournalOptions {
     /// Records that are written between two looks for some to copy forward, unless there is nothing else to do: a look takes as
     /// long as a small commit, and passes many more records than that.
     pub copy_look_records: usize,
+    /// How many waiters of one commit may take their time. The others are hurried: one thread should not answer those whom all
+    /// processors could answer together.
+    pub unhurried_waiters_max: usize,
 }
 
 impl Default for JournalOptions {
@@ -76,14 +79,16 @@ impl Default for JournalOptions {
             copy_age_records: 256,
             copy_gain_bytes_min: 1 << 20,
             copy_look_records: 16,
+            unhurried_waiters_max: 64,
         }
     }
 }
 
 /// Who wants to know when a record is durable.
 pub trait DurableWaiter: Send + Sync {
-    /// Everything up to `lsn` is durable.
-    fn durable(&self, lsn: Lsn);
+    /// Everything up to `lsn` is durable. The committer waits for this call; when `is_hurried`, many others wait to be told, and
+    /// what takes longer than waking somebody is to be done elsewhere.
+    fn durable(&self, lsn: Lsn, is_hurried: bool);
 
     /// The store failed: what was appended and is not durable yet may be lost, and will never be said to be durable.
     fn failed(&self, error: &StoreError) {
@@ -342,9 +347,9 @@ impl Journal {
                 waiters.append(&mut sealed.waiters);
             }
         }
-        for waiter in waiters {
-            waiter.durable(committing.written);
-        }
+        let (unhurried, hurried) = waiters.split_at(waiters.len().min(self.options.unhurried_waiters_max));
+        hurried.iter().for_each(|waiter| waiter.durable(committing.written, true));
+        unhurried.iter().for_each(|waiter| waiter.durable(committing.written, false));
         Ok(())
     }
 
