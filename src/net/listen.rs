@@ -4,7 +4,7 @@ use super::drive::{DriveLimits, drive};
 use super::event_loops::EventLoops;
 use super::proxy::{self, Addresses};
 use super::socket::SharedWriteHalf;
-use super::tls::{self, SharedTcp, Tls};
+use super::tls::{self, SplitTcp, Tls};
 use super::{Shutdown, canonical};
 use crate::amqp::{Amqp, Connection, Peer, log_refused};
 use crate::broker::connections::{Endpoint, TlsFacts};
@@ -214,7 +214,7 @@ async fn serve_connection(
 /// A socket on which AMQP comes next.
 enum Prepared {
     Plain(TcpStream),
-    Tls(Box<TlsStream<SharedTcp>>, Box<TlsFacts>),
+    Tls(Box<TlsStream<SplitTcp>>, Box<TlsFacts>),
 }
 
 /// Gets behind what comes before AMQP, and says between whom the connection is.

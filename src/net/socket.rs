@@ -1,4 +1,4 @@
-//! The two sides of a socket without TLS, as the loop of a connection wants them.
+//! The two sides of a socket, as the loop of a connection and TLS want them.
 
 use super::drive::{Input, Output, hung_up};
 use crate::session::DirectWrite;
@@ -25,7 +25,7 @@ impl SharedWriteHalf {
         SharedWriteHalf(Arc::new(half))
     }
 
-    fn stream(&self) -> &TcpStream {
+    pub(super) fn stream(&self) -> &TcpStream {
         (*self.0).as_ref()
     }
 }
@@ -48,7 +48,13 @@ impl AsyncWrite for SharedWriteHalf {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        poll_write_shared(self.stream(), context, slices)
+        loop {
+            ready!(self.stream().poll_write_ready(context))?;
+            match self.0.try_write_vectored(slices) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -60,26 +66,8 @@ impl AsyncWrite for SharedWriteHalf {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(shut_down_writing(self.stream()))
+        Poll::Ready(
+            rustix::net::shutdown(self.stream(), rustix::net::Shutdown::Write).map_err(io::Error::from),
+        )
     }
-}
-
-/// Writes to a socket that others have as well. One task at a time may do so.
-pub(super) fn poll_write_shared(
-    socket: &TcpStream,
-    context: &mut Context<'_>,
-    slices: &[IoSlice<'_>],
-) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(socket.poll_write_ready(context))?;
-        match socket.try_write_vectored(slices) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            written => return Poll::Ready(written),
-        }
-    }
-}
-
-/// Says to the peer of a socket that nothing more comes.
-pub(super) fn shut_down_writing(socket: &TcpStream) -> io::Result<()> {
-    Ok(rustix::net::shutdown(socket, rustix::net::Shutdown::Write)?)
 }

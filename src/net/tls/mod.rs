@@ -5,7 +5,7 @@ mod reason;
 mod stream;
 
 pub(super) use reason::plain_reason;
-pub(super) use stream::{SharedTcp, split};
+pub(super) use stream::{SplitTcp, split};
 
 use super::Shutdown;
 use crate::broker::connections::TlsFacts;
@@ -194,9 +194,9 @@ impl Tls {
     ///
     /// # Errors
     /// When the handshake fails.
-    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<SharedTcp>> {
+    pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<SplitTcp>> {
         let config = self.current.read().asking.clone();
-        TlsAcceptor::from(config).accept(SharedTcp::new(stream)).await
+        TlsAcceptor::from(config).accept(stream::split_tcp(stream)).await
     }
 
     /// Speaks TLS on a socket, and asks for no certificate.

@@ -1,78 +1,35 @@
 //! The two halves of a TLS connection, as the loop of a connection wants them.
 
 use crate::net::drive::{Input, Output, hung_up};
-use crate::net::socket::{poll_write_shared, shut_down_writing};
-use std::io::{self, IoSlice};
+use crate::net::socket::SharedWriteHalf;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio_rustls::server::TlsStream;
 
-/// A socket of which somebody else may ask whether the peer has hung up, which TLS does not tell.
-#[derive(Debug)]
-pub(crate) struct SharedTcp(Arc<TcpStream>);
+/// A socket in halves, of which one may be asked whether the peer has hung up: TLS does not tell.
+pub(crate) type SplitTcp = Join<OwnedReadHalf, SharedWriteHalf>;
 
-impl SharedTcp {
-    pub(super) fn new(stream: TcpStream) -> SharedTcp {
-        SharedTcp(Arc::new(stream))
-    }
-}
-
-impl AsyncRead for SharedTcp {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.0.poll_read_ready(context))?;
-            match self.0.try_read_buf(buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read.map(|_| ())),
-            }
-        }
-    }
-}
-
-impl AsyncWrite for SharedTcp {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        poll_write_shared(&self.0, context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(shut_down_writing(&self.0))
-    }
+/// Splits a socket, for TLS to be spoken on both halves.
+pub(super) fn split_tcp(stream: TcpStream) -> SplitTcp {
+    let (reader, writer) = stream.into_split();
+    tokio::io::join(reader, SharedWriteHalf::new(writer))
 }
 
 /// Takes a TLS connection apart.
-pub(crate) fn split(stream: TlsStream<SharedTcp>) -> (TlsInput, TlsOutput) {
-    let tcp = stream.get_ref().0.0.clone();
+pub(crate) fn split(stream: TlsStream<SplitTcp>) -> (TlsInput, TlsOutput) {
+    let tcp = stream.get_ref().0.writer().clone();
     let (reader, writer) = tokio::io::split(stream);
     (TlsInput { half: reader, tcp }, TlsOutput { half: writer, holds_bytes: false })
 }
 
 /// What the peer sends.
 pub(crate) struct TlsInput {
-    half: ReadHalf<TlsStream<SharedTcp>>,
-    tcp: Arc<TcpStream>,
+    half: ReadHalf<TlsStream<SplitTcp>>,
+    tcp: SharedWriteHalf,
 }
 
 impl AsyncRead for TlsInput {
@@ -91,13 +48,13 @@ impl AsyncRead for TlsInput {
 
 impl Input for TlsInput {
     async fn hung_up(&self) {
-        hung_up(&self.tcp).await;
+        hung_up(self.tcp.stream()).await;
     }
 }
 
 /// What the peer is sent.
 pub(crate) struct TlsOutput {
-    half: WriteHalf<TlsStream<SharedTcp>>,
+    half: WriteHalf<TlsStream<SplitTcp>>,
     /// Encrypted bytes wait in the TLS connection, since the socket did not take them at once.
     holds_bytes: bool,
 }

@@ -1,0 +1,219 @@
+//! Answers, with a socket that takes what it is told to.
+
+use super::*;
+use std::sync::Weak;
+use std::sync::atomic::AtomicUsize;
+
+/// Takes so many bytes, and lets the session try to send in the midst of it.
+#[derive(Default)]
+struct Socket {
+    takes: AtomicUsize,
+    written: Mutex<Vec<u8>>,
+    session: Mutex<Weak<Answers>>,
+}
+
+impl DirectWrite for Socket {
+    fn write_now(&self, bytes: &[u8]) -> usize {
+        let takes = self.takes.load(Ordering::Relaxed).min(bytes.len());
+        self.written.lock().extend_from_slice(&bytes[..takes]);
+        if let Some(answers) = self.session.lock().upgrade() {
+            let (mut replies, mut out) = (Transmit::default(), Transmit::default());
+            replies.put(b"reply");
+            assert!(!answers.begin(Lsn(9), &mut replies, &mut out, &mut Told::default()));
+            assert_eq!((replies.len(), out.len()), (5, 0));
+        }
+        takes
+    }
+}
+
+struct Fixture {
+    answers: Arc<Answers>,
+    socket: Arc<Socket>,
+    wakes: Arc<AtomicUsize>,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let wakes = Arc::new(AtomicUsize::new(0));
+        let counter = wakes.clone();
+        let outbox = Arc::new(Outbox::new(Box::new(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+        })));
+        let socket = Arc::new(Socket { takes: AtomicUsize::new(usize::MAX), ..Socket::default() });
+        let answers = Arc::new(Answers::new(outbox, Some(socket.clone())));
+        Fixture { answers, socket, wakes }
+    }
+
+    /// A turn that publishes, after which nothing is left to send.
+    fn publish(&self, channel: ChannelNumber, tags: std::ops::RangeInclusive<u64>, lsn: u64) {
+        self.answers.add(channel, Lsn(lsn), confirm(tags, &[]), false);
+        self.send(0);
+        assert!(self.answers.finish(true));
+    }
+
+    /// What the session sends.
+    fn send(&self, durable: u64) -> (Vec<u8>, Told) {
+        let (mut out, mut told) = (Transmit::default(), Told::default());
+        assert!(self.answers.begin(Lsn(durable), &mut Transmit::default(), &mut out, &mut told));
+        (out.chunk().to_vec(), told)
+    }
+
+    fn written(&self) -> Vec<u8> {
+        std::mem::take(&mut self.socket.written.lock())
+    }
+
+    fn wakes(&self) -> usize {
+        self.wakes.swap(0, Ordering::Relaxed)
+    }
+}
+
+fn confirm(tags: std::ops::RangeInclusive<u64>, nacked: &[u64]) -> Answer {
+    Answer::Confirm(Publishes { first: *tags.start(), last: *tags.end(), nacked: nacked.to_vec() })
+}
+
+fn ack(channel: u8, tag: u8, multiple: u8) -> Vec<u8> {
+    vec![1, 0, channel, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, tag, multiple, 0xCE]
+}
+
+#[test]
+fn each_channel_gets_one_ack_for_all_that_is_durable() {
+    let Fixture { answers, .. } = Fixture::new();
+    let acks = |durable| {
+        let mut out = Transmit::default();
+        assert!(answers.begin(Lsn(durable), &mut Transmit::default(), &mut out, &mut Told::default()));
+        out.chunk().to_vec()
+    };
+    for (channel, tags, lsn) in [(1, 1..=3, 1), (2, 1..=1, 1), (1, 4..=4, 1), (1, 5..=6, 2)] {
+        answers.add(channel, Lsn(lsn), confirm(tags, &[]), false);
+    }
+    assert!(acks(0).is_empty());
+    assert_eq!(acks(1), [ack(1, 4, 1), ack(2, 1, 0)].concat());
+    assert!(acks(1).is_empty());
+    // What waits for no record is confirmed at once, and so on a channel where nothing else waits.
+    answers.add(2, Lsn(0), confirm(2..=2, &[]), false);
+    assert_eq!(acks(1), ack(2, 2, 0));
+    assert_eq!(acks(9), ack(1, 6, 1));
+}
+
+#[test]
+fn what_was_nacked_is_not_acked() {
+    let Fixture { answers, .. } = Fixture::new();
+    for (tags, nacked, acked) in
+        [(1..=3, &[2, 3][..], Some(ack(1, 1, 0))), (4..=5, &[4, 5], None), (6..=8, &[7], Some(ack(1, 8, 1)))]
+    {
+        answers.add(1, Lsn(1), confirm(tags.clone(), nacked), false);
+        let (mut out, mut told) = (Transmit::default(), Told::default());
+        assert!(answers.begin(Lsn(1), &mut Transmit::default(), &mut out, &mut told));
+        assert_eq!(out.chunk(), acked.unwrap_or_default());
+        assert_eq!(told.confirmed, [(1, *tags.end())]);
+    }
+}
+
+#[test]
+fn a_silent_session_is_not_woken() {
+    let fixture = Fixture::new();
+    fixture.publish(1, 1..=2, 5);
+    fixture.publish(2, 1..=1, 6);
+    fixture.answers.durable(Lsn(4), false);
+    assert_eq!((fixture.written(), fixture.wakes()), (vec![], 0));
+    fixture.answers.durable(Lsn(5), false);
+    fixture.answers.durable(Lsn(7), false);
+    assert_eq!(fixture.written(), [ack(1, 2, 1), ack(2, 1, 0)].concat());
+    assert_eq!(fixture.wakes(), 0);
+    let (sent, told) = fixture.send(7);
+    assert!(sent.is_empty());
+    assert_eq!(told, Told { confirmed: vec![(1, 2), (2, 1)], sent_bytes: 42, sent_count: 2 });
+    assert!(!fixture.answers.finish(true), "nothing waits");
+}
+
+#[test]
+fn a_session_that_has_something_to_send_answers_itself() {
+    let fixture = Fixture::new();
+    fixture.publish(1, 1..=1, 5);
+    // A message comes back before the publish behind it is confirmed.
+    fixture.answers.add(1, Lsn(6), confirm(2..=3, &[]), true);
+    fixture.answers.durable(Lsn(6), false);
+    assert_eq!((fixture.written(), fixture.wakes()), (vec![], 1));
+    assert_eq!(fixture.send(6).0, ack(1, 3, 1));
+    // Nor is its socket written to while the peer has not taken everything.
+    fixture.answers.add(1, Lsn(7), confirm(4..=4, &[]), false);
+    assert!(fixture.answers.finish(false));
+    fixture.answers.durable(Lsn(7), false);
+    assert_eq!((fixture.written(), fixture.wakes()), (vec![], 1));
+}
+
+#[test]
+fn a_committer_in_a_hurry_only_wakes_the_session() {
+    let fixture = Fixture::new();
+    fixture.publish(1, 1..=1, 5);
+    fixture.answers.durable(Lsn(5), true);
+    assert_eq!((fixture.written(), fixture.wakes()), (vec![], 1));
+    assert_eq!(fixture.send(5).0, ack(1, 1, 0));
+}
+
+#[test]
+fn what_the_socket_does_not_take_goes_first() {
+    for takes in [0, 8] {
+        let fixture = Fixture::new();
+        fixture.socket.takes.store(takes, Ordering::Relaxed);
+        fixture.publish(1, 1..=1, 5);
+        fixture.publish(1, 2..=2, 6);
+        fixture.answers.durable(Lsn(5), false);
+        assert_eq!((fixture.written(), fixture.wakes()), (ack(1, 1, 0)[..takes].to_vec(), 1));
+        fixture.answers.durable(Lsn(6), false);
+        assert_eq!((fixture.written(), fixture.wakes()), (vec![], 1));
+        let mut replies = Transmit::default();
+        replies.put(b"reply");
+        let mut out = Transmit::default();
+        assert!(fixture.answers.begin(Lsn(6), &mut replies, &mut out, &mut Told::default()));
+        let rest = &ack(1, 1, 0)[takes..];
+        assert_eq!(out.chunk(), [rest, &b"reply"[..], &ack(1, 2, 0)].concat());
+    }
+}
+
+#[test]
+fn a_session_waits_for_the_committer_to_write_and_is_woken_then() {
+    let fixture = Fixture::new();
+    fixture.publish(1, 1..=1, 5);
+    *fixture.socket.session.lock() = Arc::downgrade(&fixture.answers);
+    fixture.answers.durable(Lsn(5), false);
+    assert_eq!((fixture.written(), fixture.wakes()), (ack(1, 1, 0), 1));
+    assert!(fixture.send(5).0.is_empty());
+}
+
+#[test]
+fn what_has_ended_is_not_answered() {
+    let fixture = Fixture::new();
+    fixture.publish(1, 1..=1, 5);
+    fixture.publish(2, 1..=1, 5);
+    fixture.answers.forget(1);
+    fixture.answers.durable(Lsn(5), false);
+    assert_eq!(fixture.written(), ack(2, 1, 0));
+    fixture.publish(2, 2..=2, 6);
+    fixture.answers.end();
+    fixture.answers.durable(Lsn(6), false);
+    assert!(fixture.written().is_empty());
+    assert_eq!(Arc::strong_count(&fixture.socket), 1, "the socket is let go");
+}
+
+#[test]
+fn commits_are_answered_in_order() {
+    let fixture = Fixture::new();
+    fixture.answers.add(3, Lsn(1), Answer::CommitOk, false);
+    fixture.answers.add(3, Lsn(2), Answer::CommitOk, false);
+    fixture.send(0);
+    assert!(fixture.answers.finish(true));
+    let commit_ok = [1, 0, 3, 0, 0, 0, 4, 0, 90, 0, 21, 0xCE];
+    fixture.answers.durable(Lsn(1), false);
+    assert_eq!(fixture.written(), commit_ok);
+    fixture.answers.durable(Lsn(2), false);
+    assert_eq!((fixture.written(), fixture.wakes()), (commit_ok.to_vec(), 0));
+}
+
+#[test]
+fn a_store_that_fails_wakes_the_session() {
+    let fixture = Fixture::new();
+    assert!(!fixture.answers.store_failed());
+    fixture.answers.failed(&StoreError::Failed("full".to_owned()));
+    assert!(fixture.answers.store_failed() && fixture.wakes() == 1);
+}
