@@ -41,6 +41,7 @@ impl Simulation {
             linger: Duration::ZERO,
             copy_age_records: 1 + random.below(12),
             copy_gain_bytes_min: 1 << (11 + random.below(8)),
+            copy_anything_bytes: 1 << (11 + random.below(14)),
             ..JournalOptions::default()
         };
         let limits = BrokerLimits {

@@ -117,6 +117,7 @@ impl<M: Machine> Simulation<M> {
             linger: Duration::ZERO,
             copy_age_records: 1 + random.below(12),
             copy_gain_bytes_min: 1 << (11 + random.below(8)),
+            copy_anything_bytes: 1 << (11 + random.below(14)),
             copy_look_records: random.below(16) as usize,
             ..JournalOptions::default()
         };

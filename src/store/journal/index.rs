@@ -266,8 +266,9 @@ impl QueueIndex {
     }
 
     fn drop_all(&mut self, ledger: &mut Ledger, by: Slot) {
-        self.dropped = true;
-        self.waiting.expire(ledger, |_| true);
+        if !std::mem::replace(&mut self.dropped, true) {
+            self.waiting.expire(ledger, |_| true);
+        }
         for mark in self.marks.drain(..) {
             ledger.release(mark.slot);
         }

@@ -64,6 +64,9 @@ pub struct JournalOptions {
     /// Records that are written between two looks for some to copy forward, unless there is nothing else to do: a look takes as
     /// long as a small commit, and passes many more records than that.
     pub copy_look_records: usize,
+    /// Bytes of records after which what is mostly dead is copied forward however little that gains: an engine that writes to a
+    /// log can let go of none of it behind a record that is still needed.
+    pub copy_anything_bytes: u64,
     /// How many waiters of one commit may take their time. The others are hurried: one thread should not answer those whom all
     /// processors could answer together.
     pub unhurried_waiters_max: usize,
@@ -79,6 +82,7 @@ impl Default for JournalOptions {
             copy_age_records: 256,
             copy_gain_bytes_min: 1 << 20,
             copy_look_records: 16,
+            copy_anything_bytes: 16 << 20,
             unhurried_waiters_max: 64,
         }
     }
@@ -126,6 +130,8 @@ struct Committing {
     unsynced: u32,
     /// Records written since the last look for what is worth copying forward.
     unlooked: usize,
+    /// Bytes of records written since anything mostly dead was copied forward.
+    uncopied_bytes: u64,
 }
 
 /// How much the journal holds.
@@ -267,6 +273,7 @@ impl Journal {
         let is_asked_for = batch.iter().any(|(_, _, sync)| *sync);
         let is_idle = batch.is_empty();
         committing.unlooked += batch.len();
+        committing.uncopied_bytes += batch.iter().map(|(_, body, _)| body.len() as u64).sum::<u64>();
         self.sync_if_due(committing, is_asked_for, is_idle)?;
         {
             let mut index = self.index.lock();

@@ -121,7 +121,13 @@ impl Journal {
         let journal = Journal {
             store,
             options,
-            committing: Mutex::new(Committing { written, stored, unsynced: 0, unlooked: 0 }),
+            committing: Mutex::new(Committing {
+                written,
+                stored,
+                unsynced: 0,
+                unlooked: 0,
+                uncopied_bytes: 0,
+            }),
             snapshots: AtomicU32::new(0),
             index: Mutex::new(recovery.index),
             gathering: Mutex::new(Gathering::new(Lsn(written.0 + 1), options.record_bytes)),

@@ -9,7 +9,7 @@ use super::index::Index;
 use super::ledger::Slot;
 use super::positions::Known;
 use super::record::{HEADER_BYTES, Operation, OperationReader, Target};
-use super::{Committing, Journal, JournalOptions, StoreError, check};
+use super::{Committing, Journal, StoreError, check};
 use crate::message::Lsn;
 use bytes::Bytes;
 
@@ -22,17 +22,22 @@ impl Journal {
         if !is_idle && committing.unlooked < self.options.copy_look_records {
             return Ok(false);
         }
-        let is_tidied = self.tidy(committing.written)?;
+        let is_anything_due = committing.uncopied_bytes >= self.options.copy_anything_bytes;
+        let gain_bytes_min = if is_anything_due { 0 } else { self.options.copy_gain_bytes_min };
+        let is_tidied = self.tidy(committing.written, gain_bytes_min)?;
+        if is_anything_due {
+            committing.uncopied_bytes = 0;
+        }
         committing.unlooked = if is_tidied { self.options.copy_look_records } else { 0 };
         Ok(is_tidied)
     }
 
     /// Copies what is needed of a few records forward; whether there was any such record.
-    fn tidy(&self, newest: Lsn) -> Result<bool, StoreError> {
+    fn tidy(&self, newest: Lsn, gain_bytes_min: u64) -> Result<bool, StoreError> {
         let chosen: Vec<(Slot, Lsn)> = {
             let mut index = self.index.lock();
-            let JournalOptions { copy_age_records, copy_gain_bytes_min, .. } = self.options;
-            let slots = index.ledger.mostly_dead(newest, copy_age_records, STEP_BYTES, copy_gain_bytes_min);
+            let age = self.options.copy_age_records;
+            let slots = index.ledger.mostly_dead(newest, age, STEP_BYTES, gain_bytes_min);
             slots.into_iter().map(|slot| (slot, index.ledger.lsn(slot))).collect()
         };
         if chosen.is_empty() {
@@ -131,7 +136,64 @@ impl Index {
 mod tests {
     use super::*;
     use crate::message::{Position, QueueId, StoredShape};
-    use crate::store::MemoryStore;
+    use crate::store::{JournalOptions, MemoryStore};
+
+    const SHAPE: StoredShape =
+        StoredShape { exchange_bytes: 0, routing_key_bytes: 0, properties_bytes: 0, dead_lettered: false };
+
+    /// Writes records of 4 KiB that nobody needs.
+    fn pass_by(journal: &Journal, queue: QueueId, positions: std::ops::RangeInclusive<u64>) {
+        let mut changes = Changes::default();
+        for position in positions.map(Position) {
+            changes.enqueue((&[b'x'; 4096], SHAPE), 1, &[(queue, position, 0)]);
+            changes.settle_range(queue, position, position);
+            journal.append(&mut changes, None);
+            journal.commit().unwrap();
+        }
+    }
+
+    fn oldest_kept(journal: &Journal) -> Lsn {
+        journal.index.lock().ledger.kept_up_to(Lsn(u64::MAX))[0]
+    }
+
+    #[test]
+    fn a_single_message_does_not_hold_up_the_log_for_good() {
+        let options = JournalOptions {
+            copy_age_records: 4,
+            copy_look_records: 1,
+            copy_anything_bytes: 64 << 10,
+            ..JournalOptions::default()
+        };
+        let (journal, _) = Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap();
+        let mut changes = Changes::default();
+        changes.enqueue((b"stays", SHAPE), 1, &[(QueueId(1), Position(1), 0)]);
+        journal.append(&mut changes, None);
+        pass_by(&journal, QueueId(2), 1..=500);
+        assert!(oldest_kept(&journal) > Lsn(400), "the oldest record kept is {}", oldest_kept(&journal));
+        assert_eq!(journal.usage().messages, 1);
+    }
+
+    /// That a queue was dropped is copied too, and forgotten in the end all the same.
+    #[test]
+    fn a_dropped_queue_is_forgotten_although_it_was_copied() {
+        let options = JournalOptions {
+            copy_age_records: 4,
+            copy_look_records: 1,
+            copy_anything_bytes: 64 << 10,
+            ..JournalOptions::default()
+        };
+        let (journal, _) = Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap();
+        let mut changes = Changes::default();
+        changes.enqueue((b"goes", SHAPE), 1, &[(QueueId(1), Position(1), 0)]);
+        changes.drop_queue(QueueId(1));
+        journal.append(&mut changes, None);
+        pass_by(&journal, QueueId(2), 1..=500);
+        let is_known = |queue| journal.index.lock().queues.contains_key(&queue);
+        assert!(oldest_kept(&journal) > Lsn(400), "the oldest record kept is {}", oldest_kept(&journal));
+        assert!(is_known(QueueId(1)), "a message that is on its way may still come");
+        pass_by(&journal, QueueId(2), 501..=18_000);
+        assert!(!is_known(QueueId(1)));
+    }
 
     /// Of each record all but one message in eight dies, and the next one comes before the committer has nothing to do.
     #[test]
@@ -140,16 +202,10 @@ mod tests {
         let options =
             JournalOptions { copy_age_records: 4, copy_gain_bytes_min: 1, ..JournalOptions::default() };
         let (journal, _) = Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap();
-        let shape = StoredShape {
-            exchange_bytes: 0,
-            routing_key_bytes: 0,
-            properties_bytes: 0,
-            dead_lettered: false,
-        };
         let mut changes = Changes::default();
         let mut records_max = 0;
         for position in 1..=8000 {
-            changes.enqueue((&[b'x'; 4096], shape), 1, &[(QUEUE, Position(position), 0)]);
+            changes.enqueue((&[b'x'; 4096], SHAPE), 1, &[(QUEUE, Position(position), 0)]);
             if position % 8 == 0 {
                 changes.settle_range(QUEUE, Position(position - 7), Position(position - 1));
                 journal.append(&mut changes, None);
