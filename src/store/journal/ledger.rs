@@ -55,6 +55,8 @@ pub(super) struct Ledger {
     free: Vec<Slot>,
     retired: Vec<Slot>,
     dead: Vec<Dead>,
+    /// The last record when some were discarded last.
+    discarded_at: Lsn,
     kept: usize,
     kept_bytes: u64,
     live: u64,
@@ -211,6 +213,7 @@ impl Ledger {
     /// Records to forget now, in the order to do it in, but a few: an engine may hold on to all that it removes in one go.
     /// `newest` stays: the next number is counted from it. Everything up to `durable` is.
     pub(super) fn take_dead(&mut self, durable: Lsn, newest: Lsn) -> Vec<Lsn> {
+        self.discarded_at = newest;
         let mut lsns = Vec::new();
         let mut waiting = Vec::new();
         while lsns.len() < DISCARDED_AT_ONCE
@@ -228,14 +231,16 @@ impl Ledger {
         lsns
     }
 
-    /// Whether so much waits to be discarded that it is worth a record of its own.
+    /// Whether so much waits to be discarded that it is worth a record of its own. After some records anything is: more may be
+    /// needed by nothing but the one that waits.
     pub(super) fn is_discard_due(&self, durable: Lsn, newest: Lsn) -> bool {
         let due =
             self.dead.iter().filter(|dead| dead.after <= durable && self.record(dead.slot).lsn < newest);
         let (count, bytes) = due.fold((0, 0), |(count, bytes), dead| {
             (count + 1, bytes + u64::from(self.record(dead.slot).bytes))
         });
-        count >= 16 || bytes >= 64 << 10
+        let is_long_ago = newest.0 >= self.discarded_at.0 + DISCARDED_EVERY;
+        bytes >= 64 << 10 || count >= 16 || count > 0 && is_long_ago
     }
 
     fn retire(&mut self, slot: Slot) {
@@ -340,6 +345,9 @@ impl Ledger {
 
 /// Sled, for one, keeps every page that a batch touches in memory until the batch is through.
 const DISCARDED_AT_ONCE: usize = 64;
+
+/// Records after which something is discarded however little it is.
+const DISCARDED_EVERY: u64 = 16;
 
 const LOOKED_AT_ONCE: usize = 1024;
 const COPIED_AT_ONCE: usize = 256;

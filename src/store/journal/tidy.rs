@@ -195,6 +195,26 @@ mod tests {
         assert!(!is_known(QueueId(1)));
     }
 
+    /// Each record settles what the one before it enqueued, as when consumers are a little behind.
+    #[test]
+    fn records_that_need_one_another_are_discarded_without_being_copied() {
+        const QUEUE: QueueId = QueueId(1);
+        let options = JournalOptions { copy_gain_bytes_min: u64::MAX, ..JournalOptions::default() };
+        let (journal, _) = Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap();
+        let mut changes = Changes::default();
+        let mut records_max = 0;
+        for position in 1..=1000 {
+            changes.enqueue((&[b'x'; 4096], SHAPE), 1, &[(QUEUE, Position(position), 0)]);
+            if position > 1 {
+                changes.settle_range(QUEUE, Position(position - 1), Position(position - 1));
+            }
+            journal.append(&mut changes, None);
+            journal.commit().unwrap();
+            records_max = records_max.max(journal.usage().records);
+        }
+        assert!(records_max < 24, "{records_max} records for one message");
+    }
+
     /// Of each record all but one message in eight dies, and the next one comes before the committer has nothing to do.
     #[test]
     fn a_journal_that_is_never_idle_is_tidied_too() {
