@@ -62,10 +62,35 @@ pub struct Transmit {
     segment_bytes: usize,
 }
 
+/// Room in a [`Transmit`], filled from the front.
+pub(crate) struct Pieces<'a> {
+    room: &'a mut [u8],
+}
+
+impl Pieces<'_> {
+    /// Inlined: most pieces have a length that is known where they are put.
+    #[inline(always)]
+    pub(crate) fn put(&mut self, piece: &[u8]) {
+        let (start, rest) = std::mem::take(&mut self.room).split_at_mut(piece.len());
+        start.copy_from_slice(piece);
+        self.room = rest;
+    }
+}
+
 impl Transmit {
     /// Appends a copy.
     pub fn put(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
+    }
+
+    /// Appends `bytes` bytes that `fill` puts there piece by piece: one look for memory instead of one for each.
+    #[inline]
+    pub(crate) fn put_pieces(&mut self, bytes: usize, fill: impl FnOnce(&mut Pieces<'_>)) {
+        let start = self.tail.len();
+        self.tail.resize(start + bytes, 0);
+        let mut pieces = Pieces { room: &mut self.tail[start..] };
+        fill(&mut pieces);
+        debug_assert!(pieces.room.is_empty(), "{} of {bytes} bytes were not put there", pieces.room.len());
     }
 
     /// Appends without copying when that pays.

@@ -10,7 +10,7 @@
 use super::error::{AmqpError, ReplyCode};
 use crate::broker::term::binary;
 use crate::message::{ChannelNumber, Message};
-use crate::session::{SHARE_BYTES_MIN, Transmit};
+use crate::session::{Pieces, SHARE_BYTES_MIN, Transmit};
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame};
 use amq_protocol::protocol::AMQPClass;
 
@@ -118,14 +118,14 @@ pub(super) fn put_raw_method<const PIECES: usize>(
     ids: (u16, u16),
     arguments: [&[u8]; PIECES],
 ) {
-    let arguments_bytes: usize = arguments.iter().map(|piece| piece.len()).sum();
-    put_head(out, METHOD, channel, 4 + arguments_bytes);
+    let payload_bytes = 4 + arguments.iter().map(|piece| piece.len()).sum::<usize>();
     let ([c0, c1], [m0, m1]) = (ids.0.to_be_bytes(), ids.1.to_be_bytes());
-    out.put(&[c0, c1, m0, m1]);
-    for piece in arguments {
-        out.put(piece);
-    }
-    out.put(&[END]);
+    put_frame(out, METHOD, channel, payload_bytes, |payload| {
+        payload.put(&[c0, c1, m0, m1]);
+        for piece in arguments {
+            payload.put(piece);
+        }
+    });
 }
 
 /// The octet before a short string.
@@ -135,15 +135,31 @@ pub(super) fn short_str_head(text: &[u8]) -> [u8; 1] {
 
 /// Appends a heartbeat.
 pub(super) fn put_heartbeat(out: &mut Transmit) {
-    put_head(out, HEARTBEAT, 0, 0);
-    out.put(&[END]);
+    put_frame(out, HEARTBEAT, 0, 0, |_| ());
 }
 
-fn put_head(out: &mut Transmit, kind: u8, channel: ChannelNumber, payload_bytes: usize) {
+/// Appends a frame whose payload `fill` puts there.
+#[inline]
+fn put_frame(
+    out: &mut Transmit,
+    kind: u8,
+    channel: ChannelNumber,
+    payload_bytes: usize,
+    fill: impl FnOnce(&mut Pieces<'_>),
+) {
+    out.put_pieces(payload_bytes + ENVELOPE_BYTES, |frame| {
+        frame.put(&head(kind, channel, payload_bytes));
+        fill(frame);
+        frame.put(&[END]);
+    });
+}
+
+/// What a frame begins with.
+fn head(kind: u8, channel: ChannelNumber, payload_bytes: usize) -> [u8; HEAD_BYTES] {
     let size = u32::try_from(payload_bytes).expect("a payload is no larger than a frame may be");
     let [c0, c1] = channel.to_be_bytes();
     let [s0, s1, s2, s3] = size.to_be_bytes();
-    out.put(&[kind, c0, c1, s0, s1, s2, s3]);
+    [kind, c0, c1, s0, s1, s2, s3]
 }
 
 /// Appends a content header and as many body frames as the message needs. `properties` are the message's own or stand in
@@ -156,23 +172,23 @@ pub(super) fn put_content(
     frame_max: usize,
 ) {
     let body_bytes = message.body_bytes();
-    put_head(out, HEADER, channel, 12 + properties.len());
-    // The class is basic, the weight unused.
-    out.put(&[0, 60, 0, 0]);
-    out.put(&(body_bytes as u64).to_be_bytes());
-    out.put(properties);
-    out.put(&[END]);
+    put_frame(out, HEADER, channel, 12 + properties.len(), |payload| {
+        // The class is basic, the weight unused.
+        payload.put(&[0, 60, 0, 0]);
+        payload.put(&(body_bytes as u64).to_be_bytes());
+        payload.put(properties);
+    });
     let payload_max = frame_max - ENVELOPE_BYTES;
     let mut start = 0;
     while start < body_bytes {
         let end = body_bytes.min(start + payload_max);
-        put_head(out, BODY, channel, end - start);
         if end - start < SHARE_BYTES_MIN {
-            out.put(&message.body()[start..end]);
+            put_frame(out, BODY, channel, end - start, |payload| payload.put(&message.body()[start..end]));
         } else {
+            out.put(&head(BODY, channel, end - start));
             out.put_shared(message.body_slice(start..end));
+            out.put(&[END]);
         }
-        out.put(&[END]);
         start = end;
     }
 }

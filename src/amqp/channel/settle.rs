@@ -116,10 +116,13 @@ impl Channel {
         for run in acked.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
             let queue = &run[0].queue;
             let mut bytes = 0;
-            for unacked in run {
-                bytes += unacked.entry.message.body_bytes() as u64;
-                if unacked.entry.journaled {
-                    context.turn.changes.settle(queue.definition().id, unacked.entry.position);
+            for neighbours in run.chunk_by(are_neighbours) {
+                bytes +=
+                    neighbours.iter().map(|unacked| unacked.entry.message.body_bytes() as u64).sum::<u64>();
+                let (first, last) = (&neighbours[0].entry, &neighbours[neighbours.len() - 1].entry);
+                if first.journaled {
+                    let id = queue.definition().id;
+                    context.turn.changes.settle_range(id, first.position, last.position);
                 }
             }
             queue.lock().settle(run[0].consumer, run.len(), bytes, context.turn);
@@ -160,6 +163,11 @@ impl Channel {
     pub(super) fn reply_recover_ok(&self, context: &mut Context<'_>) {
         self.reply(AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})), context);
     }
+}
+
+/// Whether the journal is told of both in one go, or of neither.
+fn are_neighbours(a: &Unacked, b: &Unacked) -> bool {
+    a.entry.journaled == b.entry.journaled && a.entry.position.0 + 1 == b.entry.position.0
 }
 
 /// How many count against the channel's own limit: what basic.get fetched does not.

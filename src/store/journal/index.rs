@@ -172,9 +172,14 @@ impl Index {
 impl QueueIndex {
     fn enqueue(&mut self, ledger: &mut Ledger, target: &Target, slot: Slot) {
         let position = target.position;
+        // Nothing has been said of what is beyond all that was spoken of.
+        let known = match position > self.highest {
+            true => Known::Not,
+            false => self.positions.find(ledger, position),
+        };
         self.highest = self.highest.max(position);
         let mut alive = true;
-        match self.positions.find(ledger, position) {
+        match known {
             Known::Alive(other) if other == slot => return,
             Known::Alive(other) => {
                 self.positions.unlive(position, other);

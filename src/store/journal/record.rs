@@ -237,16 +237,40 @@ impl<'a> OperationReader<'a> {
     }
 
     fn number(&mut self) -> Option<u64> {
+        let rest = self.bytes.get(self.at..)?;
+        if let Some(next) = rest.first_chunk()
+            && let Some((number, bytes)) = short_number(u64::from_le_bytes(*next))
+        {
+            self.at += bytes;
+            return Some(number);
+        }
         let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << shift;
+        for (byte, at) in rest.iter().zip(0..NUMBER_BYTES_MAX) {
+            number |= u64::from(byte & 0x7f) << (7 * at);
             if byte & 0x80 == 0 {
+                self.at += at + 1;
                 return Some(number);
             }
         }
         None
     }
+}
+
+/// The LEB128 number that eight bytes begin with, and how many of them are its own; `None` when it goes on behind them. All at once:
+/// byte by byte, numbers would be most of what applying a record takes.
+fn short_number(bytes: u64) -> Option<(u64, usize)> {
+    let ends = !bytes & 0x8080_8080_8080_8080;
+    if ends == 0 {
+        return None;
+    }
+    // Everything up to the first byte without the high bit.
+    let own = bytes & (ends ^ (ends - 1));
+    // Sevens of bits move together: by pairs, by pairs of pairs, and so on.
+    let sevens = own & 0x7f7f_7f7f_7f7f_7f7f;
+    let pairs = (sevens & 0x007f_007f_007f_007f) | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    let all = (fours & 0x0fff_ffff) | (fours & 0x0fff_ffff_0000_0000) >> 4;
+    Some((all, ends.trailing_zeros() as usize / 8 + 1))
 }
 
 impl<'a> Iterator for OperationReader<'a> {
@@ -272,55 +296,87 @@ impl OperationWriter<'_> {
         let flags = [(transient, TRANSIENT), (returned, RETURNED), (shape.dead_lettered, DEAD_LETTERED)]
             .into_iter()
             .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags });
-        self.0.reserve(content.len() + 32);
-        self.0.extend_from_slice(&[ENQUEUE | flags, shape.exchange_bytes, shape.routing_key_bytes]);
-        self.number(u64::from(shape.properties_bytes));
-        self.number(enqueued_at);
-        self.number(content.len() as u64);
-        self.number(targets.len() as u64);
+        let mut numbers = Numbers::new();
+        for byte in [ENQUEUE | flags, shape.exchange_bytes, shape.routing_key_bytes] {
+            numbers.byte(byte);
+        }
+        numbers.number(u64::from(shape.properties_bytes));
+        numbers.number(enqueued_at);
+        numbers.number(content.len() as u64);
+        numbers.number(targets.len() as u64);
+        self.0.reserve(content.len() + 2 * size_of::<Numbers>());
+        self.0.extend_from_slice(numbers.as_bytes());
         for target in targets {
-            self.number(target.queue.0);
-            self.number(target.position.0);
-            self.0.push(target.priority);
+            let mut numbers = Numbers::new();
+            numbers.number(target.queue.0);
+            numbers.number(target.position.0);
+            numbers.byte(target.priority);
             if returned {
-                self.number(target.returned.map_or(0, |count| u64::from(count) + 1));
+                numbers.number(target.returned.map_or(0, |count| u64::from(count) + 1));
             }
+            self.0.extend_from_slice(numbers.as_bytes());
         }
         self.0.extend_from_slice(content);
     }
 
     pub(super) fn settle(&mut self, queue: QueueId, first: Position, last: Position) {
-        self.0.push(SETTLE);
-        self.number(queue.0);
-        self.number(first.0);
-        self.number(last.0 - first.0);
+        self.numbers(SETTLE, &[queue.0, first.0, last.0 - first.0]);
     }
 
     pub(super) fn requeue(&mut self, queue: QueueId, position: Position, delivery_count: u32) {
-        self.0.push(REQUEUE);
-        self.number(queue.0);
-        self.number(position.0);
-        self.number(u64::from(delivery_count));
+        self.numbers(REQUEUE, &[queue.0, position.0, u64::from(delivery_count)]);
     }
 
     pub(super) fn drop_queue(&mut self, queue: QueueId) {
-        self.0.push(DROP_QUEUE);
-        self.number(queue.0);
+        self.numbers(DROP_QUEUE, &[queue.0]);
     }
 
     pub(super) fn delivered(&mut self, queue: QueueId, priority: u8, position: Position) {
-        self.0.push(DELIVERED);
-        self.number(queue.0);
-        self.0.push(priority);
-        self.number(position.0);
+        let mut operation = Numbers::new();
+        operation.byte(DELIVERED);
+        operation.number(queue.0);
+        operation.byte(priority);
+        operation.number(position.0);
+        self.0.extend_from_slice(operation.as_bytes());
+    }
+
+    fn numbers(&mut self, kind: u8, numbers: &[u64]) {
+        let mut operation = Numbers::new();
+        operation.byte(kind);
+        numbers.iter().for_each(|number| operation.number(*number));
+        self.0.extend_from_slice(operation.as_bytes());
+    }
+}
+
+/// Bytes of the largest number as LEB128.
+const NUMBER_BYTES_MAX: usize = 10;
+
+/// A few bytes and at most four numbers, put together before they are appended at once.
+struct Numbers {
+    bytes: [u8; 4 + 4 * NUMBER_BYTES_MAX],
+    len: usize,
+}
+
+impl Numbers {
+    const fn new() -> Numbers {
+        Numbers { bytes: [0; 4 + 4 * NUMBER_BYTES_MAX], len: 0 }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.len] = byte;
+        self.len += 1;
     }
 
     fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
-            self.0.push((number & 0x7f) as u8 | 0x80);
+            self.byte((number & 0x7f) as u8 | 0x80);
             number >>= 7;
         }
-        self.0.push(number as u8);
+        self.byte(number as u8);
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
@@ -361,6 +417,24 @@ mod tests {
         let rest: Vec<_> = reader.map(|operation| format!("{operation:?}")).collect();
         assert_eq!(rest.len(), 4);
         assert!(rest[0].contains("last: Position(18446744073709551615)"), "{rest:?}");
+    }
+
+    #[test]
+    fn numbers_come_back_whatever_is_behind_them() {
+        let ends = (0..64).flat_map(|bits| [(1u64 << bits) - 1, 1 << bits, (1 << bits) | 1]);
+        for number in ends.chain([u64::MAX, 0x0123_4567_89ab_cdef]) {
+            let mut encoded = Numbers::new();
+            encoded.number(number);
+            for behind in [&[][..], &[0; 9], &[0xff; 9]] {
+                let bytes = [encoded.as_bytes(), behind].concat();
+                let mut reader = OperationReader::new(&bytes);
+                assert_eq!(reader.number(), Some(number), "{bytes:x?}");
+                assert_eq!(reader.at, encoded.len, "{bytes:x?}");
+            }
+            let cut = &encoded.as_bytes()[..encoded.len - 1];
+            assert_eq!(OperationReader::new(cut).number(), None, "{cut:x?}");
+        }
+        assert_eq!(OperationReader::new(&[0xff; 20]).number(), None);
     }
 
     #[test]
