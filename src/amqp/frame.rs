@@ -23,6 +23,9 @@ pub(super) const HEARTBEAT: u8 = 8;
 /// The octet that ends every frame.
 pub(super) const END: u8 = 0xCE;
 
+/// Octets of a content header's payload before its properties.
+pub(super) const HEADER_BYTES_MIN: usize = 12;
+
 /// Octets of a frame around its payload.
 pub(super) const ENVELOPE_BYTES: usize = 8;
 
@@ -34,6 +37,14 @@ pub(super) struct Frame<'a> {
     pub(super) kind: u8,
     pub(super) channel: ChannelNumber,
     pub(super) payload: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// Whether it is a content header that is long enough to be one, or a content body, on that channel.
+    pub(super) fn is_content_of(&self, channel: ChannelNumber) -> bool {
+        let is_content = self.kind == BODY || (self.kind == HEADER && self.payload.len() >= HEADER_BYTES_MIN);
+        is_content && self.channel == channel
+    }
 }
 
 /// Bytes that are no frame.
@@ -172,7 +183,7 @@ pub(super) fn put_content(
     frame_max: usize,
 ) {
     let body_bytes = message.body_bytes();
-    put_frame(out, HEADER, channel, 12 + properties.len(), |payload| {
+    put_frame(out, HEADER, channel, HEADER_BYTES_MIN + properties.len(), |payload| {
         // The class is basic, the weight unused.
         payload.put(&[0, 60, 0, 0]);
         payload.put(&(body_bytes as u64).to_be_bytes());

@@ -237,7 +237,7 @@ impl Connection {
                 Ok(None) => break false,
                 Ok(Some(frame)) => {
                     done += frame.payload.len() + frame::ENVELOPE_BYTES;
-                    if let Err(error) = self.handle_frame(&frame, now) {
+                    if let Err(error) = self.handle_frame(&frame, &input[done..], &mut done, now) {
                         // The frames behind it are looked at: the answer to the close may be among them.
                         self.fail(&error, now);
                     }
@@ -253,7 +253,14 @@ impl Connection {
         stopped
     }
 
-    fn handle_frame(&mut self, frame: &Frame<'_>, now: Millis) -> Result<(), AmqpError> {
+    /// Handles a frame, and of `behind` the content that belongs to it; adds to `done` the bytes of that.
+    fn handle_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        behind: &[u8],
+        done: &mut usize,
+        now: Millis,
+    ) -> Result<(), AmqpError> {
         if let Stage::Closing { .. } = self.stage {
             return self.handle_closing(frame);
         }
@@ -266,7 +273,9 @@ impl Connection {
             }
             frame::HEARTBEAT => return Ok(()),
             frame::METHOD if payload.len() < 4 => return Err(unknown_frame(frame.kind, payload)),
-            frame::HEADER if payload.len() < 12 => return Err(unknown_frame(frame.kind, payload)),
+            frame::HEADER if payload.len() < frame::HEADER_BYTES_MIN => {
+                return Err(unknown_frame(frame.kind, payload));
+            }
             frame::METHOD | frame::HEADER | frame::BODY => {}
             _ => return Err(unknown_frame(frame.kind, payload)),
         }
@@ -278,19 +287,41 @@ impl Connection {
                 format!("frame on channel {} in connection state {}", frame.channel, self.stage.name());
             return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text).without_method());
         }
-        self.handle_channel_frame(frame)
+        self.handle_channel_frame(frame, behind, done)
     }
 
-    fn handle_channel_frame(&mut self, frame: &Frame<'_>) -> Result<(), AmqpError> {
+    fn handle_channel_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        mut behind: &[u8],
+        done: &mut usize,
+    ) -> Result<(), AmqpError> {
         let number = frame.channel;
         if self.touched.last() != Some(&number) {
             self.touched.push(number);
         }
-        self.published |= frame.kind != frame::METHOD;
+        // While an alarm is up, a header passes and its body does not, see `is_held_up`.
+        let is_content_next = self.amqp.broker.alarms().reason().is_none();
+        let frame_max = self.frame_max;
         let Some((channel, mut context)) = self.channel(number) else {
             return self.open_channel(frame);
         };
-        if channel.handle_frame(frame, &mut context)? == Handled::Closed {
+        let mut frame = *frame;
+        let mut handled = channel.handle_frame(&frame, &mut context);
+        // What has to be seen to between frames is not touched by content, which comes in greater numbers than all else.
+        while is_content_next
+            && matches!(handled, Ok(Handled::Open))
+            && let Ok(Some(content)) = cut(behind, frame_max)
+            && content.is_content_of(number)
+        {
+            let content_bytes = content.payload.len() + frame::ENVELOPE_BYTES;
+            *done += content_bytes;
+            behind = &behind[content_bytes..];
+            frame = content;
+            handled = channel.handle_frame(&frame, &mut context);
+        }
+        self.published |= frame.kind != frame::METHOD;
+        if handled? == Handled::Closed {
             self.forget_channel(number);
         }
         Ok(())

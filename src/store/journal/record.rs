@@ -107,6 +107,8 @@ pub(super) struct Enqueue<'a> {
     returned: bool,
     target_count: u64,
     targets: &'a [u8],
+    /// The target when there is one, as mostly: it was read to find what is behind it.
+    only_target: Option<Target>,
 }
 
 /// One queue's copy of a message.
@@ -123,10 +125,10 @@ impl<'a> Enqueue<'a> {
     /// The queues that the message went into.
     pub(super) fn targets(&self) -> impl Iterator<Item = Target> + 'a {
         let mut reader = OperationReader { bytes: self.targets, at: 0 };
-        let (returned, mut left) = (self.returned, self.target_count);
+        let (returned, only, mut left) = (self.returned, self.only_target, self.target_count);
         std::iter::from_fn(move || {
             left = left.checked_sub(1)?;
-            reader.target(returned)
+            only.or_else(|| reader.target(returned))
         })
     }
 
@@ -209,15 +211,27 @@ impl<'a> OperationReader<'a> {
         let target_count = self.number()?;
         let returned = kind & RETURNED != 0;
         let targets_at = self.at;
+        let mut last_target = None;
         for _ in 0..target_count {
-            self.target(returned)?;
+            last_target = Some(self.target(returned)?);
         }
+        let only_target = last_target.filter(|_| target_count == 1);
         let targets = &self.bytes[targets_at..self.at];
         let content_at = self.at;
         let content = self.bytes.get(content_at..content_at.checked_add(content_bytes)?)?;
         self.at += content_bytes;
         let transient = kind & TRANSIENT != 0;
-        Some(Enqueue { shape, enqueued_at, transient, content, content_at, returned, target_count, targets })
+        Some(Enqueue {
+            shape,
+            enqueued_at,
+            transient,
+            content,
+            content_at,
+            returned,
+            target_count,
+            targets,
+            only_target,
+        })
     }
 
     fn target(&mut self, returned: bool) -> Option<Target> {
