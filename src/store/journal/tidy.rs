@@ -141,6 +141,20 @@ mod tests {
     const SHAPE: StoredShape =
         StoredShape { exchange_bytes: 0, routing_key_bytes: 0, properties_bytes: 0, dead_lettered: false };
 
+    fn open(options: JournalOptions) -> Journal {
+        Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap().0
+    }
+
+    /// One that copies anything mostly dead after every 64 KiB.
+    fn eager() -> Journal {
+        open(JournalOptions {
+            copy_age_records: 4,
+            copy_look_records: 1,
+            copy_anything_bytes: 64 << 10,
+            ..JournalOptions::default()
+        })
+    }
+
     /// Writes records of 4 KiB that nobody needs.
     fn pass_by(journal: &Journal, queue: QueueId, positions: std::ops::RangeInclusive<u64>) {
         let mut changes = Changes::default();
@@ -158,13 +172,7 @@ mod tests {
 
     #[test]
     fn a_single_message_does_not_hold_up_the_log_for_good() {
-        let options = JournalOptions {
-            copy_age_records: 4,
-            copy_look_records: 1,
-            copy_anything_bytes: 64 << 10,
-            ..JournalOptions::default()
-        };
-        let (journal, _) = Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap();
+        let journal = eager();
         let mut changes = Changes::default();
         changes.enqueue((b"stays", SHAPE), 1, &[(QueueId(1), Position(1), 0)]);
         journal.append(&mut changes, None);
@@ -176,13 +184,7 @@ mod tests {
     /// That a queue was dropped is copied too, and forgotten in the end all the same.
     #[test]
     fn a_dropped_queue_is_forgotten_although_it_was_copied() {
-        let options = JournalOptions {
-            copy_age_records: 4,
-            copy_look_records: 1,
-            copy_anything_bytes: 64 << 10,
-            ..JournalOptions::default()
-        };
-        let (journal, _) = Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap();
+        let journal = eager();
         let mut changes = Changes::default();
         changes.enqueue((b"goes", SHAPE), 1, &[(QueueId(1), Position(1), 0)]);
         changes.drop_queue(QueueId(1));
@@ -200,7 +202,7 @@ mod tests {
     fn records_that_need_one_another_are_discarded_without_being_copied() {
         const QUEUE: QueueId = QueueId(1);
         let options = JournalOptions { copy_gain_bytes_min: u64::MAX, ..JournalOptions::default() };
-        let (journal, _) = Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap();
+        let journal = open(options);
         let mut changes = Changes::default();
         let mut records_max = 0;
         for position in 1..=1000 {
@@ -221,7 +223,7 @@ mod tests {
         const QUEUE: QueueId = QueueId(1);
         let options =
             JournalOptions { copy_age_records: 4, copy_gain_bytes_min: 1, ..JournalOptions::default() };
-        let (journal, _) = Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap();
+        let journal = open(options);
         let mut changes = Changes::default();
         let mut records_max = 0;
         for position in 1..=8000 {
