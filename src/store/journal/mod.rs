@@ -21,6 +21,7 @@ mod changes;
 mod gathering;
 mod index;
 mod ledger;
+mod numbers;
 mod positions;
 mod reading;
 mod record;

@@ -15,6 +15,7 @@
 //! 0x20, returned: this is a copy that carries what was noted about the message since it was first written; 0x40: the message
 //! was dead-lettered by this broker.
 
+use super::numbers::{self, Numbers};
 use crate::message::{Lsn, Millis, Position, QueueId, StoredShape};
 
 const VERSION: u8 = 1;
@@ -251,40 +252,10 @@ impl<'a> OperationReader<'a> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        let rest = self.bytes.get(self.at..)?;
-        if let Some(next) = rest.first_chunk()
-            && let Some((number, bytes)) = short_number(u64::from_le_bytes(*next))
-        {
-            self.at += bytes;
-            return Some(number);
-        }
-        let mut number = 0;
-        for (byte, at) in rest.iter().zip(0..NUMBER_BYTES_MAX) {
-            number |= u64::from(byte & 0x7f) << (7 * at);
-            if byte & 0x80 == 0 {
-                self.at += at + 1;
-                return Some(number);
-            }
-        }
-        None
+        let (number, bytes) = numbers::read(self.bytes.get(self.at..)?)?;
+        self.at += bytes;
+        Some(number)
     }
-}
-
-/// The LEB128 number that eight bytes begin with, and how many of them are its own; `None` when it goes on behind them. All at once:
-/// byte by byte, numbers would be most of what applying a record takes.
-fn short_number(bytes: u64) -> Option<(u64, usize)> {
-    let ends = !bytes & 0x8080_8080_8080_8080;
-    if ends == 0 {
-        return None;
-    }
-    // Everything up to the first byte without the high bit.
-    let own = bytes & (ends ^ (ends - 1));
-    // Sevens of bits move together: by pairs, by pairs of pairs, and so on.
-    let sevens = own & 0x7f7f_7f7f_7f7f_7f7f;
-    let pairs = (sevens & 0x007f_007f_007f_007f) | (sevens & 0x7f00_7f00_7f00_7f00) >> 1;
-    let fours = (pairs & 0x0000_3fff_0000_3fff) | (pairs & 0x3fff_0000_3fff_0000) >> 2;
-    let all = (fours & 0x0fff_ffff) | (fours & 0x0fff_ffff_0000_0000) >> 4;
-    Some((all, ends.trailing_zeros() as usize / 8 + 1))
 }
 
 impl<'a> Iterator for OperationReader<'a> {
@@ -362,38 +333,6 @@ impl OperationWriter<'_> {
     }
 }
 
-/// Bytes of the largest number as LEB128.
-const NUMBER_BYTES_MAX: usize = 10;
-
-/// A few bytes and at most four numbers, put together before they are appended at once.
-struct Numbers {
-    bytes: [u8; 4 + 4 * NUMBER_BYTES_MAX],
-    len: usize,
-}
-
-impl Numbers {
-    const fn new() -> Numbers {
-        Numbers { bytes: [0; 4 + 4 * NUMBER_BYTES_MAX], len: 0 }
-    }
-
-    fn byte(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
-    }
-
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.byte((number & 0x7f) as u8 | 0x80);
-            number >>= 7;
-        }
-        self.byte(number as u8);
-    }
-
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -431,24 +370,6 @@ mod tests {
         let rest: Vec<_> = reader.map(|operation| format!("{operation:?}")).collect();
         assert_eq!(rest.len(), 4);
         assert!(rest[0].contains("last: Position(18446744073709551615)"), "{rest:?}");
-    }
-
-    #[test]
-    fn numbers_come_back_whatever_is_behind_them() {
-        let ends = (0..64).flat_map(|bits| [(1u64 << bits) - 1, 1 << bits, (1 << bits) | 1]);
-        for number in ends.chain([u64::MAX, 0x0123_4567_89ab_cdef]) {
-            let mut encoded = Numbers::new();
-            encoded.number(number);
-            for behind in [&[][..], &[0; 9], &[0xff; 9]] {
-                let bytes = [encoded.as_bytes(), behind].concat();
-                let mut reader = OperationReader::new(&bytes);
-                assert_eq!(reader.number(), Some(number), "{bytes:x?}");
-                assert_eq!(reader.at, encoded.len, "{bytes:x?}");
-            }
-            let cut = &encoded.as_bytes()[..encoded.len - 1];
-            assert_eq!(OperationReader::new(cut).number(), None, "{cut:x?}");
-        }
-        assert_eq!(OperationReader::new(&[0xff; 20]).number(), None);
     }
 
     #[test]
