@@ -75,6 +75,15 @@ impl Pieces<'_> {
         start.copy_from_slice(piece);
         self.room = rest;
     }
+
+    /// As [`Pieces::put`], for a piece of few bytes: they are stored, where others are copied by a call.
+    #[inline(always)]
+    pub(crate) fn put_array<const BYTES: usize>(&mut self, piece: [u8; BYTES]) {
+        let room = std::mem::take(&mut self.room);
+        let (start, rest) = room.split_first_chunk_mut().expect("there is room for all pieces");
+        *start = piece;
+        self.room = rest;
+    }
 }
 
 impl Transmit {

@@ -31,6 +31,9 @@ pub(super) const ENVELOPE_BYTES: usize = 8;
 
 const HEAD_BYTES: usize = 7;
 
+/// Octets of a method's payload before its arguments: the ids of its class and of itself.
+const IDS_BYTES: usize = 4;
+
 /// One whole frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame<'a> {
@@ -129,43 +132,130 @@ pub(super) fn put_raw_method<const PIECES: usize>(
     ids: (u16, u16),
     arguments: [&[u8]; PIECES],
 ) {
-    let payload_bytes = 4 + arguments.iter().map(|piece| piece.len()).sum::<usize>();
-    let ([c0, c1], [m0, m1]) = (ids.0.to_be_bytes(), ids.1.to_be_bytes());
-    put_frame(out, METHOD, channel, payload_bytes, |payload| {
-        payload.put(&[c0, c1, m0, m1]);
+    let argument_bytes = arguments.iter().map(|piece| piece.len()).sum();
+    put_encoded_method(out, channel, ids, argument_bytes, |payload| {
         for piece in arguments {
             payload.put(piece);
         }
     });
 }
 
-/// The octet before a short string.
-pub(super) fn short_str_head(text: &[u8]) -> [u8; 1] {
-    [u8::try_from(text.len()).expect("tags, names and keys are short strings")]
+/// Appends a method frame whose arguments, of so many bytes, `fill` puts there.
+#[inline]
+fn put_encoded_method(
+    out: &mut Transmit,
+    channel: ChannelNumber,
+    ids: (u16, u16),
+    argument_bytes: usize,
+    fill: impl FnOnce(&mut Pieces<'_>),
+) {
+    let payload_bytes = IDS_BYTES + argument_bytes;
+    out.put_pieces(payload_bytes + ENVELOPE_BYTES, |pieces| {
+        fill_method(pieces, channel, ids, payload_bytes, fill);
+    });
 }
 
 /// Appends a heartbeat.
 pub(super) fn put_heartbeat(out: &mut Transmit) {
-    put_frame(out, HEARTBEAT, 0, 0, |_| ());
+    out.put_pieces(ENVELOPE_BYTES, |pieces| fill_frame(pieces, HEARTBEAT, 0, 0, |_| ()));
 }
 
-/// Appends a frame whose payload `fill` puts there.
-#[inline]
-fn put_frame(
-    out: &mut Transmit,
+/// A method that carries content (0-9-1 section 2.3.5.2): basic.deliver, basic.get-ok, basic.return.
+pub(super) struct ContentMethod<'a> {
+    pub(super) channel: ChannelNumber,
+    pub(super) ids: (u16, u16),
+    /// Bytes of its arguments.
+    pub(super) argument_bytes: usize,
+    pub(super) message: &'a Message,
+    /// The message's own, or what stands in for them.
+    pub(super) properties: &'a [u8],
+}
+
+impl ContentMethod<'_> {
+    /// Appends it, with a content header and as many content bodies as the message needs; `fill_arguments` puts its arguments
+    /// there. What fits one content body and is cheaper copied than shared is put together in one go.
+    #[inline]
+    pub(super) fn put(
+        &self,
+        out: &mut Transmit,
+        frame_max: usize,
+        fill_arguments: impl FnOnce(&mut Pieces<'_>),
+    ) {
+        let &ContentMethod { channel, ids, argument_bytes, message, properties } = self;
+        let body_bytes = message.body_bytes();
+        let payload_max = frame_max - ENVELOPE_BYTES;
+        if body_bytes == 0 || body_bytes > payload_max.min(SHARE_BYTES_MIN - 1) {
+            put_encoded_method(out, channel, ids, argument_bytes, fill_arguments);
+            let header_bytes = HEADER_BYTES_MIN + properties.len() + ENVELOPE_BYTES;
+            out.put_pieces(header_bytes, |pieces| fill_header(pieces, channel, body_bytes, properties));
+            put_bodies(out, channel, message, payload_max);
+            return;
+        }
+        let method_bytes = IDS_BYTES + argument_bytes;
+        let header_bytes = HEADER_BYTES_MIN + properties.len();
+        out.put_pieces(method_bytes + header_bytes + body_bytes + 3 * ENVELOPE_BYTES, |pieces| {
+            fill_method(pieces, channel, ids, method_bytes, fill_arguments);
+            fill_header(pieces, channel, body_bytes, properties);
+            fill_frame(pieces, BODY, channel, body_bytes, |payload| payload.put(message.body()));
+        });
+    }
+}
+
+/// Bytes of a short string: with the one that says how long it is.
+pub(super) fn short_str_bytes(text: &[u8]) -> usize {
+    text.len() + 1
+}
+
+/// Puts a short string.
+#[inline(always)]
+pub(super) fn fill_short_str(pieces: &mut Pieces<'_>, text: &[u8]) {
+    pieces.put_array([u8::try_from(text.len()).expect("tags, names and keys are short strings")]);
+    pieces.put(text);
+}
+
+/// Puts a method frame.
+#[inline(always)]
+fn fill_method(
+    pieces: &mut Pieces<'_>,
+    channel: ChannelNumber,
+    (class, method): (u16, u16),
+    payload_bytes: usize,
+    fill_arguments: impl FnOnce(&mut Pieces<'_>),
+) {
+    fill_frame(pieces, METHOD, channel, payload_bytes, |payload| {
+        payload.put_array(class.to_be_bytes());
+        payload.put_array(method.to_be_bytes());
+        fill_arguments(payload);
+    });
+}
+
+/// Puts a content header.
+#[inline(always)]
+fn fill_header(pieces: &mut Pieces<'_>, channel: ChannelNumber, body_bytes: usize, properties: &[u8]) {
+    fill_frame(pieces, HEADER, channel, HEADER_BYTES_MIN + properties.len(), |payload| {
+        // The class is basic, the weight unused.
+        payload.put_array([0, 60, 0, 0]);
+        payload.put_array((body_bytes as u64).to_be_bytes());
+        payload.put(properties);
+    });
+}
+
+/// Puts a frame whose payload `fill` puts there.
+#[inline(always)]
+fn fill_frame(
+    pieces: &mut Pieces<'_>,
     kind: u8,
     channel: ChannelNumber,
     payload_bytes: usize,
     fill: impl FnOnce(&mut Pieces<'_>),
 ) {
-    out.put_pieces(payload_bytes + ENVELOPE_BYTES, |frame| {
-        frame.put(&head(kind, channel, payload_bytes));
-        fill(frame);
-        frame.put(&[END]);
-    });
+    pieces.put_array(head(kind, channel, payload_bytes));
+    fill(pieces);
+    pieces.put_array([END]);
 }
 
 /// What a frame begins with.
+#[inline(always)]
 fn head(kind: u8, channel: ChannelNumber, payload_bytes: usize) -> [u8; HEAD_BYTES] {
     let size = u32::try_from(payload_bytes).expect("a payload is no larger than a frame may be");
     let [c0, c1] = channel.to_be_bytes();
@@ -173,33 +263,15 @@ fn head(kind: u8, channel: ChannelNumber, payload_bytes: usize) -> [u8; HEAD_BYT
     [kind, c0, c1, s0, s1, s2, s3]
 }
 
-/// Appends a content header and as many body frames as the message needs. `properties` are the message's own or stand in
-/// for them.
-pub(super) fn put_content(
-    out: &mut Transmit,
-    channel: ChannelNumber,
-    message: &Message,
-    properties: &[u8],
-    frame_max: usize,
-) {
+/// Appends as many content bodies as the message needs.
+fn put_bodies(out: &mut Transmit, channel: ChannelNumber, message: &Message, payload_max: usize) {
     let body_bytes = message.body_bytes();
-    put_frame(out, HEADER, channel, HEADER_BYTES_MIN + properties.len(), |payload| {
-        // The class is basic, the weight unused.
-        payload.put(&[0, 60, 0, 0]);
-        payload.put(&(body_bytes as u64).to_be_bytes());
-        payload.put(properties);
-    });
-    let payload_max = frame_max - ENVELOPE_BYTES;
     let mut start = 0;
     while start < body_bytes {
         let end = body_bytes.min(start + payload_max);
-        if end - start < SHARE_BYTES_MIN {
-            put_frame(out, BODY, channel, end - start, |payload| payload.put(&message.body()[start..end]));
-        } else {
-            out.put(&head(BODY, channel, end - start));
-            out.put_shared(message.body_slice(start..end));
-            out.put(&[END]);
-        }
+        out.put(&head(BODY, channel, end - start));
+        out.put_shared(message.body_slice(start..end));
+        out.put(&[END]);
         start = end;
     }
 }
@@ -207,6 +279,7 @@ pub(super) fn put_content(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Buf;
 
     #[test]
     fn frames_are_cut_when_they_are_whole() {
@@ -216,6 +289,54 @@ mod tests {
         }
         let frame = cut(&bytes, 4096).unwrap().unwrap();
         assert_eq!((frame.kind, frame.channel, frame.payload), (1, 5, &[7, 8][..]));
+    }
+
+    #[test]
+    fn a_method_with_content_has_a_header_and_bodies_as_long_as_frames_may_be() {
+        const FRAME_MAX: usize = 4096;
+        let payload_max = FRAME_MAX - ENVELOPE_BYTES;
+        for (frame_max, body_bytes, bodies) in [
+            (FRAME_MAX, 0, 0),
+            (FRAME_MAX, 5, 1),
+            (FRAME_MAX, payload_max, 1),
+            (FRAME_MAX, payload_max + 1, 2),
+            (FRAME_MAX, 5 * payload_max + 7, 6),
+            (1 << 17, SHARE_BYTES_MIN - 1, 1),
+            (1 << 17, SHARE_BYTES_MIN, 1),
+        ] {
+            let body: Vec<u8> = (0..body_bytes).map(|at| at as u8).collect();
+            let message = Message::new("x", b"key", &[0, 0], &body).unwrap();
+            let method = ContentMethod {
+                channel: 3,
+                ids: (60, 60),
+                argument_bytes: 6,
+                message: &message,
+                properties: message.properties(),
+            };
+            let mut out = Transmit::default();
+            method.put(&mut out, frame_max, |arguments| {
+                fill_short_str(arguments, b"tag");
+                arguments.put_array([8, 9]);
+            });
+            let bytes = out.copy_to_bytes(out.len());
+            let (mut frames, mut at) = (Vec::new(), 0);
+            while let Some(frame) = cut(&bytes[at..], frame_max).unwrap() {
+                assert_eq!(frame.channel, 3);
+                at += frame.payload.len() + ENVELOPE_BYTES;
+                frames.push((frame.kind, frame.payload));
+            }
+            assert_eq!((at, frames.len()), (bytes.len(), 2 + bodies), "{body_bytes} bytes");
+            assert_eq!(frames[0], (METHOD, &[0, 60, 0, 60, 3, b't', b'a', b'g', 8, 9][..]));
+            let mut header = vec![0, 60, 0, 0];
+            header.extend((body_bytes as u64).to_be_bytes());
+            header.extend(message.properties());
+            assert_eq!(frames[1], (HEADER, &header[..]));
+            assert!(frames[2..].iter().all(|(kind, _)| *kind == BODY));
+            assert_eq!(
+                frames[2..].iter().flat_map(|(_, payload)| payload.to_vec()).collect::<Vec<_>>(),
+                body
+            );
+        }
     }
 
     #[test]

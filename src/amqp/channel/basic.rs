@@ -1,11 +1,12 @@
 //! Class basic (0-9-1 section 1.8), but for publishing, acknowledging and delivering: qos, consume, cancel, get.
 
+use super::deliver::{envelope_bytes, fill_envelope, properties_of_entry};
 use super::queue::{REPLY_TO, saturating};
 use super::timeouts::consumer_timeout_ms;
 use super::unacked::Unacked;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::{put_raw_method, short_str_head};
+use crate::amqp::frame::ContentMethod;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::NewConsumer;
@@ -199,18 +200,19 @@ impl Channel {
             return Ok(());
         };
         let tag = self.next_tag();
-        let [exchange, routing_key] = [entry.message.exchange(), entry.message.routing_key()];
-        let ok = [
-            &tag.0.to_be_bytes()[..],
-            &[u8::from(entry.redelivered)],
-            &short_str_head(exchange),
-            exchange,
-            &short_str_head(routing_key),
-            routing_key,
-            &saturating(left).to_be_bytes(),
-        ];
-        put_raw_method(context.out, self.number, GET_OK, ok);
-        self.put_entry_content(&entry, &queue, context.frame_max, context.out);
+        let method = ContentMethod {
+            channel: self.number,
+            ids: GET_OK,
+            argument_bytes: 9 + envelope_bytes(&entry.message) + 4,
+            message: &entry.message,
+            properties: &properties_of_entry(&entry, &queue),
+        };
+        method.put(context.out, context.frame_max, |arguments| {
+            arguments.put_array(tag.0.to_be_bytes());
+            arguments.put_array([u8::from(entry.redelivered)]);
+            fill_envelope(arguments, &entry.message);
+            arguments.put_array(saturating(left).to_be_bytes());
+        });
         self.stats.redeliver += u64::from(entry.redelivered);
         if get.no_ack {
             self.stats.get_no_ack += 1;

@@ -3,13 +3,14 @@
 use super::timeouts::AckDeadline;
 use super::unacked::Unacked;
 use super::{Channel, Context};
-use crate::amqp::frame::{put_content, put_method, put_raw_method, short_str_head};
+use crate::amqp::frame::{ContentMethod, fill_short_str, put_method, short_str_bytes};
 use crate::broker::Turn;
 use crate::broker::delivery::{Entry, Outgoing};
 use crate::broker::queue::{QueueHandle, QueueType};
-use crate::message::{ConsumerId, Message, Millis, Value};
-use crate::session::Transmit;
+use crate::message::{ChannelNumber, ConsumerId, Message, Millis, Value};
+use crate::session::{Pieces, Transmit};
 use amq_protocol::protocol::{AMQPClass, basic};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 const DELIVER: (u16, u16) = (60, 60);
@@ -75,8 +76,13 @@ impl Channel {
                 };
                 let tag = reply_to.consumer_tag.clone();
                 // A reply takes no number of its own, as in RabbitMQ: it can't be acknowledged.
-                put_deliver(wire.out, self.number, &tag, self.next_delivery_tag, false, &message);
-                self.put_message(&message, None, wire.frame_max, wire.out);
+                let deliver = Deliver {
+                    channel: self.number,
+                    consumer_tag: &tag,
+                    delivery_tag: self.next_delivery_tag,
+                    redelivered: false,
+                };
+                deliver.put(&message, &properties_to_send(&message, None), wire.frame_max, wire.out);
             }
         }
     }
@@ -84,8 +90,14 @@ impl Channel {
     fn basic_deliver(&mut self, id: ConsumerId, entry: Entry, wire: &mut Wire<'_>) {
         let tag = self.next_tag();
         let consumer = self.consumers.get(&id).expect("a consumer is kept while deliveries for it wait");
-        put_deliver(wire.out, self.number, &consumer.tag, tag.0, entry.redelivered, &entry.message);
-        self.put_entry_content(&entry, &consumer.queue, wire.frame_max, wire.out);
+        let deliver = Deliver {
+            channel: self.number,
+            consumer_tag: &consumer.tag,
+            delivery_tag: tag.0,
+            redelivered: entry.redelivered,
+        };
+        let properties = properties_of_entry(&entry, &consumer.queue);
+        deliver.put(&entry.message, &properties, wire.frame_max, wire.out);
         self.stats.redeliver += u64::from(entry.redelivered);
         let bytes = entry.message.size_bytes();
         match wire.sent.last_mut() {
@@ -107,44 +119,6 @@ impl Channel {
             let (queue, delivered_at) = (consumer.queue.clone(), wire.now);
             self.unacked.push(Unacked { tag, consumer: Some(id), queue, entry, delivered_at });
         }
-    }
-
-    /// Header and body of a delivery from a queue.
-    pub(super) fn put_entry_content(
-        &self,
-        entry: &Entry,
-        queue: &QueueHandle,
-        frame_max: usize,
-        out: &mut Transmit,
-    ) {
-        let counts_deliveries =
-            entry.delivery_count > 0 && queue.definition().queue_type == QueueType::Quorum;
-        let delivery_count = counts_deliveries.then_some(entry.delivery_count);
-        self.put_message(&entry.message, delivery_count, frame_max, out);
-    }
-
-    /// Header and body of a message: its own, but for what the broker adds or keeps to itself.
-    pub(super) fn put_message(
-        &self,
-        message: &Message,
-        delivery_count: Option<u32>,
-        frame_max: usize,
-        out: &mut Transmit,
-    ) {
-        if delivery_count.is_none() && !message.has_blind_copies() {
-            put_content(out, self.number, message, message.properties(), frame_max);
-            return;
-        }
-        let mut properties = message.decode_properties();
-        let mut headers = properties.headers.take().unwrap_or_default();
-        headers.remove("BCC");
-        if let Some(count) = delivery_count {
-            headers.insert("x-delivery-count", Value::I64(count.into()));
-        }
-        properties.headers = Some(headers);
-        let mut encoded = Vec::new();
-        properties.encode(&mut encoded);
-        put_content(out, self.number, message, &encoded, frame_max);
     }
 
     /// Sends all that waits for this channel now, before something else is said on it.
@@ -187,26 +161,61 @@ impl Channel {
     }
 }
 
-fn put_deliver(
-    out: &mut Transmit,
-    channel: u16,
-    consumer_tag: &str,
+/// What basic.deliver says of a message.
+struct Deliver<'a> {
+    channel: ChannelNumber,
+    consumer_tag: &'a str,
     delivery_tag: u64,
     redelivered: bool,
-    message: &Message,
-) {
-    let tag = consumer_tag.as_bytes();
-    let delivery_tag = delivery_tag.to_be_bytes();
-    let [exchange, routing_key] = [message.exchange(), message.routing_key()];
-    let arguments = [
-        &short_str_head(tag)[..],
-        tag,
-        &delivery_tag,
-        &[u8::from(redelivered)],
-        &short_str_head(exchange),
-        exchange,
-        &short_str_head(routing_key),
-        routing_key,
-    ];
-    put_raw_method(out, channel, DELIVER, arguments);
+}
+
+impl Deliver<'_> {
+    /// Appends it with the message, whose properties these are or stand in for.
+    fn put(&self, message: &Message, properties: &[u8], frame_max: usize, out: &mut Transmit) {
+        let tag = self.consumer_tag.as_bytes();
+        let argument_bytes = short_str_bytes(tag) + 9 + envelope_bytes(message);
+        let method =
+            ContentMethod { channel: self.channel, ids: DELIVER, argument_bytes, message, properties };
+        method.put(out, frame_max, |arguments| {
+            fill_short_str(arguments, tag);
+            arguments.put_array(self.delivery_tag.to_be_bytes());
+            arguments.put_array([u8::from(self.redelivered)]);
+            fill_envelope(arguments, message);
+        });
+    }
+}
+
+/// Bytes of a message's exchange and routing key.
+pub(super) fn envelope_bytes(message: &Message) -> usize {
+    short_str_bytes(message.exchange()) + short_str_bytes(message.routing_key())
+}
+
+/// Puts the exchange and the routing key.
+#[inline(always)]
+pub(super) fn fill_envelope(arguments: &mut Pieces<'_>, message: &Message) {
+    fill_short_str(arguments, message.exchange());
+    fill_short_str(arguments, message.routing_key());
+}
+
+/// The properties that an entry of a queue is sent with.
+pub(super) fn properties_of_entry<'a>(entry: &'a Entry, queue: &QueueHandle) -> Cow<'a, [u8]> {
+    let counts_deliveries = entry.delivery_count > 0 && queue.definition().queue_type == QueueType::Quorum;
+    properties_to_send(&entry.message, counts_deliveries.then_some(entry.delivery_count))
+}
+
+/// A message's own properties, but for what the broker adds or keeps to itself.
+pub(super) fn properties_to_send(message: &Message, delivery_count: Option<u32>) -> Cow<'_, [u8]> {
+    if delivery_count.is_none() && !message.has_blind_copies() {
+        return Cow::Borrowed(message.properties());
+    }
+    let mut properties = message.decode_properties();
+    let mut headers = properties.headers.take().unwrap_or_default();
+    headers.remove("BCC");
+    if let Some(count) = delivery_count {
+        headers.insert("x-delivery-count", Value::I64(count.into()));
+    }
+    properties.headers = Some(headers);
+    let mut encoded = Vec::new();
+    properties.encode(&mut encoded);
+    Cow::Owned(encoded)
 }

@@ -1,9 +1,10 @@
 //! basic.publish: the checks on a message, its route, and its way to the queues in a batch (0-9-1 section 1.8.3.7).
 
 use super::content::Published;
+use super::deliver::{envelope_bytes, fill_envelope, properties_to_send};
 use super::{Channel, Context, Mode};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::amqp::frame::{put_raw_method, short_str_head};
+use crate::amqp::frame::{ContentMethod, fill_short_str, short_str_bytes};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
@@ -127,17 +128,19 @@ impl Channel {
     fn basic_return(&self, message: &Message, context: &mut Context<'_>) {
         const RETURN: (u16, u16) = (60, 50);
         const NO_ROUTE: u16 = 312;
-        let [exchange, routing_key] = [message.exchange(), message.routing_key()];
-        let arguments = [
-            &NO_ROUTE.to_be_bytes()[..],
-            b"\x08NO_ROUTE",
-            &short_str_head(exchange),
-            exchange,
-            &short_str_head(routing_key),
-            routing_key,
-        ];
-        put_raw_method(context.out, self.number, RETURN, arguments);
-        self.put_message(message, None, context.frame_max, context.out);
+        const TEXT: &[u8] = b"NO_ROUTE";
+        let method = ContentMethod {
+            channel: self.number,
+            ids: RETURN,
+            argument_bytes: 2 + short_str_bytes(TEXT) + envelope_bytes(message),
+            message,
+            properties: &properties_to_send(message, None),
+        };
+        method.put(context.out, context.frame_max, |arguments| {
+            arguments.put_array(NO_ROUTE.to_be_bytes());
+            fill_short_str(arguments, TEXT);
+            fill_envelope(arguments, message);
+        });
     }
 
     /// Looks at the properties that RabbitMQ looks at. A reply address that stands for this channel is made a real one.
