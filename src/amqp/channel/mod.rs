@@ -294,12 +294,12 @@ impl Channel {
                 format!("unexpected frame of type {}", frame.kind),
             )),
         };
-        let method = match frame.kind {
-            frame::METHOD => method::ids(frame.payload),
-            _ => method::PUBLISH,
-        };
         match result {
             Err(error) => {
+                let method = match frame.kind {
+                    frame::METHOD => method::ids(frame.payload),
+                    _ => method::PUBLISH,
+                };
                 let error = AmqpError { method: error.method.or(Some(method)), ..error };
                 if error.hard {
                     return Err(error);

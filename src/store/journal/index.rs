@@ -24,7 +24,8 @@ const SINGLES_MAX: u64 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Index {
     pub(super) ledger: Ledger,
-    pub(super) queues: HashMap<QueueId, QueueIndex>,
+    /// Asked for each operation of each record.
+    pub(super) queues: HashMap<QueueId, QueueIndex, foldhash::fast::RandomState>,
     /// Records that were copied, and the record that holds the copies.
     copied: Vec<(Lsn, Vec<Slot>)>,
 }

@@ -6,6 +6,10 @@ const NUMBER_BYTES_MAX: usize = 10;
 /// The number that these bytes begin with, and how many of them are its own; `None` when they end before it does.
 #[inline]
 pub(super) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
+    // Most are: lengths, counts, and the ids of the first queues.
+    if let Some(&byte @ ..0x80) = bytes.first() {
+        return Some((byte.into(), 1));
+    }
     if let Some(next) = bytes.first_chunk()
         && let Some(found) = read_short(u64::from_le_bytes(*next))
     {
