@@ -150,3 +150,50 @@ fn a_broker_that_goes_away_ends_the_run() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("the connection to the broker was lost: "), "{text}");
 }
+
+/// Runs the comparison with the built program as its load.
+fn compare(arguments: &[&str]) -> Output {
+    let mut command = Command::new("python3");
+    command.args(["benches/compare.py", "--leveret", env!("CARGO_BIN_EXE_leveret")]).args(arguments);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("there is Python 3")
+}
+
+#[test]
+fn brokers_are_compared_under_the_same_loads() {
+    let broker = BrokerProcess::start("perf-compare");
+    let (first, second) = (format!("first={}", broker.url), format!("second={}", broker.url));
+    let only = "durable-confirm-1k,topic-1000-bindings,latency-5k-per-s";
+    let output = compare(&[&first, &second, "--rounds", "1", "--seconds", "0.3", "--only", only]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0].join(" "), "first second x second us first us second");
+    for (row, name) in rows[1..].iter().zip(only.split(',')) {
+        assert_eq!(row[0].trim_end_matches(','), name);
+        // What was measured of each, their ratio, and no processor times, since no process was named.
+        let cells = &row[row.len() - 5..];
+        let numbers: Vec<f64> =
+            cells[..3].iter().map(|cell| cell.replace(',', "").parse().expect("a number")).collect();
+        assert!(numbers.iter().all(|number| *number > 0.0) && cells[3..] == ["-", "-"], "{text}");
+    }
+    assert_eq!(rows.len(), 4, "{text}");
+}
+
+#[test]
+fn a_comparison_says_what_failed() {
+    let broker = BrokerProcess::start("perf-compare-failures");
+    let nobody =
+        TcpListener::bind("127.0.0.1:0").expect("the system has a port").local_addr().expect("it is bound");
+    let (first, second) = (format!("first={}", broker.url), format!("second=amqp://guest:guest@{nobody}"));
+    let output =
+        compare(&[&first, &second, "--rounds", "1", "--seconds", "0.3", "--only", "transient-autoack"]);
+    let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("transient-autoack: second: ") && said.contains("no broker answers at"), "{said}");
+    let row: Vec<&str> = text.lines().nth(1).expect("it has its row").split_whitespace().collect();
+    assert!(row.len() == 6 && row[2..] == ["-", "-", "-", "-"], "{text}");
+    let output = compare(&[&first, "--only", "fastest"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no load is called fastest; there are transient-autoack, "), "{said}");
+}

@@ -45,6 +45,8 @@ fn files_that_are_named_exist() {
 
 /// Whether what stands in backticks is a path in the repository.
 fn is_path(code: &str) -> bool {
-    ["src/", "tests/", "examples/", "conformance/", ".ci/"].iter().any(|folder| code.starts_with(folder))
+    ["src/", "tests/", "benches/", "examples/", "conformance/", ".ci/"]
+        .iter()
+        .any(|folder| code.starts_with(folder))
         && !code.contains([' ', '*', '<', '{'])
 }
