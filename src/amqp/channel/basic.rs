@@ -1,6 +1,6 @@
 //! Class basic (0-9-1 section 1.8), but for publishing, acknowledging and delivering: qos, consume, cancel, get.
 
-use super::deliver::{envelope_bytes, fill_envelope, properties_of_entry};
+use super::deliver::{NUMBER_BYTES, envelope_bytes, fill_envelope, fill_number, properties_of_entry};
 use super::queue::{REPLY_TO, saturating};
 use super::timeouts::consumer_timeout_ms;
 use super::unacked::Unacked;
@@ -200,18 +200,18 @@ impl Channel {
             return Ok(());
         };
         let tag = self.next_tag();
+        let left = saturating(left).to_be_bytes();
         let method = ContentMethod {
             channel: self.number,
             ids: GET_OK,
-            argument_bytes: 9 + envelope_bytes(&entry.message) + 4,
+            argument_bytes: NUMBER_BYTES + envelope_bytes(&entry.message) + left.len(),
             message: &entry.message,
             properties: &properties_of_entry(&entry, &queue),
         };
         method.put(context.out, context.frame_max, |arguments| {
-            arguments.put_array(tag.0.to_be_bytes());
-            arguments.put_array([u8::from(entry.redelivered)]);
+            fill_number(arguments, tag.0, entry.redelivered);
             fill_envelope(arguments, &entry.message);
-            arguments.put_array(saturating(left).to_be_bytes());
+            arguments.put_array(left);
         });
         self.stats.redeliver += u64::from(entry.redelivered);
         if get.no_ack {

@@ -173,16 +173,25 @@ impl Deliver<'_> {
     /// Appends it with the message, whose properties these are or stand in for.
     fn put(&self, message: &Message, properties: &[u8], frame_max: usize, out: &mut Transmit) {
         let tag = self.consumer_tag.as_bytes();
-        let argument_bytes = short_str_bytes(tag) + 9 + envelope_bytes(message);
+        let argument_bytes = short_str_bytes(tag) + NUMBER_BYTES + envelope_bytes(message);
         let method =
             ContentMethod { channel: self.channel, ids: DELIVER, argument_bytes, message, properties };
         method.put(out, frame_max, |arguments| {
             fill_short_str(arguments, tag);
-            arguments.put_array(self.delivery_tag.to_be_bytes());
-            arguments.put_array([u8::from(self.redelivered)]);
+            fill_number(arguments, self.delivery_tag, self.redelivered);
             fill_envelope(arguments, message);
         });
     }
+}
+
+/// Bytes of a delivery tag, and of the one that says whether the message is redelivered.
+pub(super) const NUMBER_BYTES: usize = 9;
+
+/// Puts the delivery tag, and whether the message is redelivered.
+#[inline(always)]
+pub(super) fn fill_number(arguments: &mut Pieces<'_>, delivery_tag: u64, redelivered: bool) {
+    arguments.put_array(delivery_tag.to_be_bytes());
+    arguments.put_array([u8::from(redelivered)]);
 }
 
 /// Bytes of a message's exchange and routing key.

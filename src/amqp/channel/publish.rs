@@ -127,17 +127,17 @@ impl Channel {
     /// Sends an unroutable message back (0-9-1 section 1.8.3.8).
     fn basic_return(&self, message: &Message, context: &mut Context<'_>) {
         const RETURN: (u16, u16) = (60, 50);
-        const NO_ROUTE: u16 = 312;
+        const CODE: [u8; 2] = 312u16.to_be_bytes();
         const TEXT: &[u8] = b"NO_ROUTE";
         let method = ContentMethod {
             channel: self.number,
             ids: RETURN,
-            argument_bytes: 2 + short_str_bytes(TEXT) + envelope_bytes(message),
+            argument_bytes: CODE.len() + short_str_bytes(TEXT) + envelope_bytes(message),
             message,
             properties: &properties_to_send(message, None),
         };
         method.put(context.out, context.frame_max, |arguments| {
-            arguments.put_array(NO_ROUTE.to_be_bytes());
+            arguments.put_array(CODE);
             fill_short_str(arguments, TEXT);
             fill_envelope(arguments, message);
         });
