@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 
+use tikv_jemalloc_ctl::{Access, AsName};
 // Linked for its malloc, which takes the place of the system's: see ARCHITECTURE.md, "Dependencies".
 use tikv_jemallocator as _;
 
@@ -184,6 +185,7 @@ fn serve(config: &Config) -> ExitCode {
         return ExitCode::FAILURE;
     }
     leveret::log::report_panics(leveret::store::takes_panics);
+    keep_freed_memory();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -197,6 +199,17 @@ fn serve(config: &Config) -> ExitCode {
             eprintln!("leveret: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Lets what was freed lie until it has been unused for the time in `.cargo/config.toml`, however much of it has grown together.
+/// jemalloc gives 8 MiB or more back at once, and with messages of a megabyte that is soon together and soon wanted again. The
+/// setting in the file comes too late for the first of its arenas.
+fn keep_freed_memory() {
+    if let Err(error) = b"arena.0.oversize_threshold\0".name().write(usize::MAX) {
+        tracing::debug!(
+            "jemalloc does not take a setting, so large messages take more processor time: {error}"
+        );
     }
 }
 
