@@ -102,8 +102,9 @@ fn start(binary: &str, data: &Path) -> Result<BrokerProcess> {
     BrokerProcess::start(binary, data, &variables)
 }
 
-/// Tells what one of many things takes. `without` are the bytes of one that do not count.
+/// Tells what one of many things takes when all is done. `without` are the bytes of one that do not count.
 fn tell(broker: &BrokerProcess, what: &str, count: u64, before: u64, without: u64) {
+    settle(broker);
     let bytes = broker.resident_bytes().saturating_sub(before);
     let each = (bytes / count).saturating_sub(without);
     println!("{count} {what}: {each} bytes each, {} MiB together", bytes >> 20);
@@ -146,6 +147,7 @@ fn queues(binary: &str, data: &Path) -> Result<()> {
     client.declare()?;
     println!("{QUEUES} durable queues were declared in {:.1?}", began.elapsed());
     tell(&broker, "idle durable queues", QUEUES, before, 0);
+    drop(client);
     broker.end(Ended::Terminated)?;
     let began = Instant::now();
     let mut broker = BrokerProcess::start(binary, data, &[])?;
@@ -164,6 +166,7 @@ fn messages(binary: &str, data: &Path) -> Result<()> {
     let own = BODY_BYTES as u64 + PROPERTIES_BYTES;
     tell(&broker, "ready messages, beyond body and properties", MESSAGES, before, own);
     client.purge()?;
+    drop(client);
     settle(&broker);
     println!("purged: {}", broker.state());
     broker.end(Ended::Terminated)
@@ -190,6 +193,7 @@ fn routing(binary: &str, data: &Path) -> Result<()> {
     println!(
         "a message takes {alone:.2} us of the broker's processor time beside no other binding, {among:.2} us beside {BINDINGS}"
     );
+    drop(client);
     broker.end(Ended::Terminated)
 }
 
@@ -226,14 +230,14 @@ fn synchronize(client: &mut Client) -> Result<()> {
     client.expect((60, 11)).map(drop)
 }
 
-/// Waits until the broker has nothing left to tidy up: its processor time stands still.
+/// Waits until the broker has nothing left to tidy up or to give back: its processor time and its memory stand still.
 fn settle(broker: &BrokerProcess) {
     let began = Instant::now();
-    let mut before = broker.processor_time();
+    let mut before = (broker.processor_time(), broker.resident_bytes());
     while began.elapsed() < Duration::from_secs(20) {
         std::thread::sleep(Duration::from_secs(1));
-        let now = broker.processor_time();
-        if now - before <= Duration::from_millis(20) {
+        let now = (broker.processor_time(), broker.resident_bytes());
+        if now.0 - before.0 <= Duration::from_millis(20) && now.1.abs_diff(before.1) <= 1 << 20 {
             break;
         }
         before = now;
