@@ -1,6 +1,7 @@
 //! The contract between a socket and any protocol: bytes in, bytes out, deadlines. `net` drives it, a protocol implements it.
 
 use crate::message::Millis;
+use bytes::buf::Limit;
 use bytes::{Buf, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -22,11 +23,32 @@ pub enum Flow {
     Closed,
 }
 
+/// Where what a peer sends next is read to.
+#[derive(Debug)]
+pub enum Room<'a> {
+    /// Into the input, as much as there is.
+    Input,
+    /// Into the input too, but no more than so many bytes: what is behind them may have a place of its own.
+    Short(usize),
+    /// To where it belongs, without a copy in between.
+    Own(Limit<&'a mut Vec<u8>>),
+}
+
 /// One peer's conversation in one protocol. Synchronous; the same code runs behind a socket and in a test.
 pub trait Session: Send {
     /// Takes whatever whole units `input` holds, and leaves an unfinished one in it. True when it stopped earlier, since it is
     /// held up or much waits to be sent already: it wants to be called again with the rest when it goes on.
     fn handle_input(&mut self, input: &mut BytesMut, now: Millis) -> bool;
+
+    /// Where to read to while nothing of the input is left.
+    fn room(&mut self) -> Room<'_> {
+        Room::Input
+    }
+
+    /// So many bytes were put into a [`Room::Own`].
+    fn handle_own_room(&mut self, bytes: usize, now: Millis) {
+        let _ = (bytes, now);
+    }
 
     /// Does what is due at `now`.
     fn handle_timeout(&mut self, now: Millis);

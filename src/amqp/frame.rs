@@ -29,7 +29,9 @@ pub(super) const HEADER_BYTES_MIN: usize = 12;
 /// Octets of a frame around its payload.
 pub(super) const ENVELOPE_BYTES: usize = 8;
 
-const HEAD_BYTES: usize = 7;
+/// Octets before its payload, and behind it.
+pub(super) const HEAD_BYTES: usize = 7;
+pub(super) const END_BYTES: usize = 1;
 
 /// Octets of a method's payload before its arguments: the ids of its class and of itself.
 const IDS_BYTES: usize = 4;
@@ -77,8 +79,19 @@ pub(super) fn cut(input: &[u8], frame_max: usize) -> Result<Option<Frame<'_>>, F
     match rest.get(payload_bytes) {
         None => Ok(None),
         Some(&END) => Ok(Some(Frame { kind, channel, payload: &rest[..payload_bytes] })),
-        Some(&end) => Err(FrameFault::NoEnd { kind, payload: snippet(&rest[..payload_bytes]).to_vec(), end }),
+        Some(&end) => Err(no_end(kind, &rest[..payload_bytes], end)),
     }
+}
+
+/// The channel and the size of a content body that is not all there yet.
+pub(super) fn begun_body(input: &[u8]) -> Option<(ChannelNumber, usize)> {
+    let [BODY, channel @ .., s0, s1, s2, s3] = *input.first_chunk::<HEAD_BYTES>()? else { return None };
+    Some((ChannelNumber::from_be_bytes(channel), u32::from_be_bytes([s0, s1, s2, s3]) as usize))
+}
+
+/// The fault of a frame that ends with another octet.
+pub(super) fn no_end(kind: u8, payload: &[u8], end: u8) -> FrameFault {
+    FrameFault::NoEnd { kind, payload: snippet(payload).to_vec(), end }
 }
 
 /// How much of a bad frame's payload reply texts show.

@@ -278,6 +278,16 @@ impl MessageBuffer {
         self.content.extend_from_slice(bytes);
     }
 
+    /// Where more of the body goes that is read straight there.
+    pub fn room(&mut self) -> &mut Vec<u8> {
+        &mut self.content
+    }
+
+    /// The last `bytes` of what has come so far.
+    pub fn last(&self, bytes: usize) -> &[u8] {
+        &self.content[self.content.len().saturating_sub(bytes)..]
+    }
+
     /// The whole message.
     #[inline]
     pub fn finish(self) -> Message {

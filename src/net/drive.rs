@@ -3,8 +3,8 @@
 use super::Shutdown;
 use crate::clock::Clock;
 use crate::message::Millis;
-use crate::session::{Flow, Session, Transmit};
-use bytes::BytesMut;
+use crate::session::{Flow, Room, Session, Transmit};
+use bytes::{BufMut, BytesMut};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -146,15 +146,19 @@ where
                 }
                 last_written = clock.now();
             }
-            read = receive(reader, &mut input, paused), if may_read || paused => {
+            read = receive(session, reader, &mut input, paused), if may_read || paused => {
                 let read = read?;
                 if read == 0 {
                     return Ok(());
                 }
                 last_read = clock.now();
-                // What fills a small buffer has more behind it. A login does not, nor does a consumer that acknowledges.
-                idle &= input.len() < input.capacity();
-                unhandled = session.handle_input(&mut input, last_read);
+                if input.is_empty() {
+                    session.handle_own_room(read, last_read);
+                } else {
+                    // What fills a small buffer has more behind it. A login does not, nor does a consumer that acknowledges.
+                    idle &= input.len() < input.capacity();
+                    unhandled = session.handle_input(&mut input, last_read);
+                }
                 if read >= LARGE_TURN_BYTES {
                     tokio::task::yield_now().await;
                 }
@@ -178,13 +182,22 @@ where
     }
 }
 
-/// Reads what is there, or only waits for the end.
-async fn receive<R: Input>(reader: &mut R, input: &mut BytesMut, paused: bool) -> io::Result<usize> {
+/// Reads what is there, into the input or to where the session wants it, or only waits for the end.
+async fn receive<S: Session, R: Input>(
+    session: &mut S,
+    reader: &mut R,
+    input: &mut BytesMut,
+    paused: bool,
+) -> io::Result<usize> {
     if paused {
         reader.hung_up().await;
         return Ok(0);
     }
-    reader.read_buf(input).await
+    match if input.is_empty() { session.room() } else { Room::Input } {
+        Room::Input => reader.read_buf(input).await,
+        Room::Short(bytes) => reader.read_buf(&mut input.limit(bytes)).await,
+        Room::Own(mut room) => reader.read_buf(&mut room).await,
+    }
 }
 
 /// Writes what there is, or lets go out what has been written.

@@ -6,7 +6,7 @@
 use crate::direct_socket::{DirectSocket, Received};
 use crate::frames::{channel_open, cut, handshake};
 use amq_protocol::frame::AMQPFrame;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
 use leveret::broker::connections::Endpoint;
 use leveret::broker::exchange::ExchangeTypes;
@@ -14,7 +14,7 @@ use leveret::broker::permissions::Patterns;
 use leveret::broker::users::User;
 use leveret::broker::{Broker, BrokerLimits};
 use leveret::clock::{Clock, TestClock};
-use leveret::session::{Flow, Session, Transmit};
+use leveret::session::{Flow, Room, Session, Transmit};
 use leveret::store::{Journal, JournalOptions, MemoryStore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ pub(crate) struct InMemory {
 struct Line {
     session: Connection,
     woken: Arc<AtomicBool>,
+    /// What the peer has sent and nobody has read.
+    socket: BytesMut,
+    /// What was read and the session has left.
     input: BytesMut,
     /// What the session gave and the peer has not read.
     out: Transmit,
@@ -77,6 +80,7 @@ impl InMemory {
         let line = Line {
             session,
             woken,
+            socket: BytesMut::new(),
             input: BytesMut::new(),
             out: Transmit::default(),
             received,
@@ -108,7 +112,7 @@ impl InMemory {
     /// Puts bytes on their way, for several connections to be busy at once.
     pub(crate) fn feed(&mut self, line: LineId, bytes: &[u8]) {
         if let Some(line) = self.lines.get_mut(&line).filter(|line| !line.closed) {
-            line.input.extend_from_slice(bytes);
+            line.socket.extend_from_slice(bytes);
         }
     }
 
@@ -198,24 +202,47 @@ impl InMemory {
 }
 
 impl Line {
+    /// Reads what is there to where the session wants it, once. True when the session took something.
+    fn read(&mut self, now: u64) -> bool {
+        let before = self.socket.len() + self.input.len();
+        if before == 0 {
+            return false;
+        }
+        let room = if self.input.is_empty() { self.session.room() } else { Room::Input };
+        let bytes = match &room {
+            Room::Input => self.socket.len(),
+            Room::Short(bytes) => self.socket.len().min(*bytes),
+            Room::Own(room) => self.socket.len().min(room.remaining_mut()),
+        };
+        let read = self.socket.split_to(bytes);
+        if let Room::Own(mut room) = room {
+            room.put(read);
+            self.session.handle_own_room(bytes, now);
+        } else {
+            self.input.unsplit(read);
+            self.session.handle_input(&mut self.input, now);
+        }
+        self.socket.len() + self.input.len() != before
+    }
+
     /// What `net` does with a session: it has its turn when something has come or can leave, when it is woken, and when its time
     /// has come. Nothing is read while much waits to be sent.
     fn step(&mut self, now: u64, transmit_bytes: usize) -> bool {
         let is_woken = self.woken.swap(false, Ordering::Relaxed);
         let is_due = self.session.poll_timeout().is_some_and(|at| at <= now);
         let reading = self.reading.load(Ordering::Relaxed);
-        let has_something = !self.input.is_empty() || (reading && !self.out.is_empty());
+        let has_something =
+            !self.socket.is_empty() || !self.input.is_empty() || (reading && !self.out.is_empty());
         if self.closed || !(is_woken || is_due || has_something) {
             return false;
         }
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
             self.session.handle_timeout(now);
         }
-        let before = self.input.len();
-        if before > 0 && !self.paused && self.out.len() < transmit_bytes {
-            self.session.handle_input(&mut self.input, now);
+        let mut progress = false;
+        if !self.paused && self.out.len() < transmit_bytes {
+            progress = self.read(now);
         }
-        let mut progress = self.input.len() != before;
         loop {
             let waiting = self.out.len();
             let flow = self.session.poll_transmit(&mut self.out, now);

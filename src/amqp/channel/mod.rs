@@ -16,6 +16,7 @@ mod timeouts;
 mod tx;
 mod unacked;
 
+pub(super) use content::ContentAssembler;
 pub use content::ContentLimits;
 pub(super) use deliver::{Sent, Wire};
 pub(super) use timeouts::AckDeadline;
@@ -38,7 +39,6 @@ use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Lsn, Millis, Name,
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, access, channel};
 use confirms::Confirms;
-use content::ContentAssembler;
 use publish::PublishBatch;
 use settle::Settlements;
 use std::collections::{BTreeMap, BTreeSet};
@@ -309,6 +309,11 @@ impl Channel {
             }
             handled => handled,
         }
+    }
+
+    /// The message that is arriving.
+    pub(super) fn content(&mut self) -> &mut ContentAssembler {
+        &mut self.content
     }
 
     /// After an error only the answer to it counts. The number is not free until then.

@@ -1,19 +1,38 @@
 //! What comes from the client: frames are cut and go where they belong.
 
 use super::{Connection, Stage};
-use crate::amqp::channel::{Channel, Handled};
+use crate::amqp::channel::{Channel, ContentAssembler, Handled};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, cut, put_method, unknown_frame};
 use crate::amqp::method;
-use crate::message::Millis;
+use crate::message::{ChannelNumber, Millis};
+use crate::session::Room;
 use amq_protocol::protocol::{AMQPClass, channel};
 use bytes::{Buf, BytesMut};
+
+/// A content body of at least so many bytes goes into its message as it comes, not only when all of it is there: what the socket
+/// has of it is read straight into the message.
+const PARTS_BYTES_MIN: usize = 32 * 1024;
+
+/// A content body that is arriving.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ArrivingBody {
+    channel: ChannelNumber,
+    payload_bytes: usize,
+    /// Bytes of it that have yet to come.
+    left: usize,
+}
 
 impl Connection {
     /// Handles the frames of `input`. True when it stopped before the last one: whoever asks and does not read the answers
     /// waits until there is room for more of them.
     pub(super) fn handle_frames(&mut self, input: &mut BytesMut, now: Millis) -> bool {
         let mut done = 0;
+        if let Some(body) = self.arriving
+            && !self.is_held_up()
+        {
+            done = self.go_on_with_body(body, input, now);
+        }
         let stopped = loop {
             if self.lost_track || matches!(self.stage, Stage::Closed | Stage::Refused { .. }) {
                 done = input.len();
@@ -23,7 +42,10 @@ impl Connection {
                 break true;
             }
             match cut(&input[done..], self.frame_max) {
-                Ok(None) => break false,
+                Ok(None) => {
+                    done += self.begin_body(&input[done..]);
+                    break false;
+                }
                 Ok(Some(frame)) => {
                     done += frame.payload.len() + frame::ENVELOPE_BYTES;
                     if let Err(error) = self.handle_frame(&frame, &input[done..], &mut done, now) {
@@ -42,7 +64,88 @@ impl Connection {
         stopped
     }
 
-    /// Handles a frame, and of `behind` the content that belongs to it; adds to `done` the bytes of that.
+    /// Begins to take a content body of which not all is there yet, if it is a large one, and returns how much has been taken:
+    /// all there is, or nothing.
+    fn begin_body(&mut self, input: &[u8]) -> usize {
+        let Some((channel, payload_bytes)) = frame::begun_body(input) else { return 0 };
+        if self.stage != Stage::Running || payload_bytes < PARTS_BYTES_MIN {
+            return 0;
+        }
+        let Some(content) = self.content(channel) else { return 0 };
+        if !content.takes_parts_of(payload_bytes) {
+            return 0;
+        }
+        let part = &input[frame::HEAD_BYTES..];
+        content.part_of_body(part);
+        self.arriving = Some(ArrivingBody { channel, payload_bytes, left: payload_bytes - part.len() });
+        input.len()
+    }
+
+    /// Takes more of a content body, and what ends its frame if that has come too; returns how much that was.
+    fn go_on_with_body(&mut self, body: ArrivingBody, input: &[u8], now: Millis) -> usize {
+        let ArrivingBody { channel, payload_bytes, left } = body;
+        let (part, behind) = input.split_at(left.min(input.len()));
+        if let Some(content) = self.content(channel) {
+            content.part_of_body(part);
+        }
+        let Some(&end) = behind.first() else {
+            self.arriving = Some(ArrivingBody { left: left - part.len(), ..body });
+            return part.len();
+        };
+        self.arriving = None;
+        if let Err(error) = self.end_body(channel, payload_bytes, end) {
+            self.fail(&error, now);
+        }
+        part.len() + frame::END_BYTES
+    }
+
+    /// A content body of which all has been taken ends with that octet.
+    fn end_body(&mut self, number: ChannelNumber, payload_bytes: usize, end: u8) -> Result<(), AmqpError> {
+        if end != frame::END {
+            self.lost_track = true;
+            let payload = self.content(number).map_or(&[][..], |content| content.last_of_body(payload_bytes));
+            return Err(frame::no_end(frame::BODY, payload, end).into());
+        }
+        if self.stage != Stage::Running {
+            return Ok(());
+        }
+        self.published = true;
+        self.touched.push(number);
+        let Some((channel, mut context)) = self.channel(number) else { return Ok(()) };
+        // What was taken already is not part of it any more.
+        let rest = Frame { kind: frame::BODY, channel: number, payload: &[] };
+        channel.handle_frame(&rest, &mut context).map(drop)
+    }
+
+    /// The message that is arriving on a channel.
+    fn content(&mut self, channel: ChannelNumber) -> Option<&mut ContentAssembler> {
+        Some(self.channels.get_mut(&channel)?.content())
+    }
+
+    /// Where what comes next goes: into its message while a content body is arriving.
+    pub(super) fn room_of_body(&mut self) -> Room<'_> {
+        let Some(arriving) = self.arriving.filter(|_| self.held_up.is_none()) else { return Room::Input };
+        if arriving.left == 0 {
+            // What ends the frame, and the head of the next one, which may be a content body too.
+            return Room::Short(frame::END_BYTES + frame::HEAD_BYTES);
+        }
+        let room = self.content(arriving.channel).and_then(|content| content.room(arriving.left));
+        room.map_or(Room::Input, Room::Own)
+    }
+
+    /// So much of it has been read there.
+    pub(super) fn room_of_body_was_filled(&mut self, bytes: usize) {
+        self.traffic.received(bytes);
+        let Some(body) = &mut self.arriving else { return };
+        body.left -= bytes;
+        let channel = body.channel;
+        if let Some(content) = self.content(channel) {
+            content.room_was_filled(bytes);
+        }
+    }
+
+    /// Handles a frame, and of `behind` the content that belongs to it; adds to `done` the bytes of that. Inlined, as what cuts it.
+    #[inline(always)]
     fn handle_frame(
         &mut self,
         frame: &Frame<'_>,

@@ -22,10 +22,11 @@ use crate::broker::permissions::Grants;
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
 use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis};
-use crate::session::{DirectWrite, Flow, Session, Transmit};
+use crate::session::{DirectWrite, Flow, Room, Session, Transmit};
 use amq_protocol::protocol::connection;
 use bytes::BytesMut;
 use heartbeat::Heartbeat;
+use input::ArrivingBody;
 use log::End;
 pub use log::log_refused;
 use progress::Traffic;
@@ -140,6 +141,8 @@ pub struct Connection {
     lost_track: bool,
     /// Whether the log says why it ends.
     end_is_told: bool,
+    /// The content body whose frame has begun and is not all there yet.
+    arriving: Option<ArrivingBody>,
     /// Whether a message has begun since it was last looked at; only then an alarm holds the connection up.
     published: bool,
     /// Why what comes has to wait, if it has to.
@@ -208,6 +211,7 @@ impl Connection {
             started_at: now,
             lost_track: false,
             end_is_told: false,
+            arriving: None,
             published: false,
             held_up: None,
             blocked: false,
@@ -287,6 +291,16 @@ impl Session for Connection {
         let stopped = self.stage != Stage::ProtocolHeader && self.handle_frames(input, now);
         self.end_turn();
         stopped
+    }
+
+    fn room(&mut self) -> Room<'_> {
+        self.room_of_body()
+    }
+
+    fn handle_own_room(&mut self, bytes: usize, now: Millis) {
+        self.turn.now = now;
+        self.heartbeat.received(now);
+        self.room_of_body_was_filled(bytes);
     }
 
     fn handle_timeout(&mut self, now: Millis) {
