@@ -36,8 +36,8 @@ pub enum Room<'a> {
 
 /// One peer's conversation in one protocol. Synchronous; the same code runs behind a socket and in a test.
 pub trait Session: Send {
-    /// Takes whatever whole units `input` holds, and leaves an unfinished one in it. True when it stopped earlier, since it is
-    /// held up or much waits to be sent already: it wants to be called again with the rest when it goes on.
+    /// Takes whatever whole units `input` holds, and leaves an unfinished one in it, unless that is large. True when it stopped
+    /// earlier, since it is held up or much waits to be sent already: it wants to be called again with the rest when it goes on.
     fn handle_input(&mut self, input: &mut BytesMut, now: Millis) -> bool;
 
     /// Where to read to while nothing of the input is left.
@@ -45,7 +45,7 @@ pub trait Session: Send {
         Room::Input
     }
 
-    /// So many bytes were put into a [`Room::Own`].
+    /// So many bytes were put into a [`Room::Own`]. A session that gives none is never told so.
     fn handle_own_room(&mut self, bytes: usize, now: Millis) {
         let _ = (bytes, now);
     }
