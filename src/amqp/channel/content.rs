@@ -94,7 +94,9 @@ impl ContentAssembler {
         }
     }
 
-    /// Takes a content header; a message without a body is whole then. Inlined, as [`ContentAssembler::body`]: each message has both.
+    /// Takes a content header; a message without a body is whole then.
+    ///
+    /// Inlined, as [`ContentAssembler::body`]: each message has both.
     #[inline(always)]
     pub(super) fn header(
         &mut self,
@@ -173,9 +175,9 @@ impl ContentAssembler {
 
     /// Takes a part of a content body. [`ContentAssembler::body`] takes what is left of it, which may be nothing.
     pub(in crate::amqp) fn part_of_body(&mut self, part: &[u8]) {
-        if let Expect::Body { buffer, left } = &mut self.expect {
+        if let Expect::Body { buffer, .. } = &mut self.expect {
             buffer.extend_body(part);
-            *left = left.saturating_sub(part.len() as u64);
+            self.room_was_filled(part.len());
         }
     }
 
