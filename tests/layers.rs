@@ -114,14 +114,14 @@ impl Source {
 
     /// Modules of this one that are only there for tests.
     fn test_modules(&self) -> impl Iterator<Item = String> {
-        let parent = Path::new(&self.module);
-        let parent = if self.is_folder { Some(parent) } else { parent.parent() };
+        let is_root = self.module == "lib" || self.module == "main";
+        let parent = Path::new(if is_root { "" } else { &self.module });
         let lines: Vec<&str> = self.text.lines().collect();
         let names: Vec<String> = lines
             .windows(2)
             .filter(|pair| pair[0] == "#[cfg(test)]")
             .filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'))
-            .map(|name| parent.unwrap_or(Path::new("")).join(name).display().to_string())
+            .map(|name| parent.join(name).display().to_string())
             .collect();
         names.into_iter()
     }
