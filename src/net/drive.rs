@@ -1,18 +1,22 @@
 //! Drives one session over one socket: reads what is there, lets the session handle it, writes what it has to say.
 
+pub(super) mod bell;
+mod driven;
 #[cfg(test)]
 mod tests;
 
 use super::Shutdown;
 use crate::clock::Clock;
 use crate::message::Millis;
-use crate::session::{Flow, Room, Session, Transmit};
+use crate::session::{Flow, Room, Session};
 use bytes::{BufMut, BytesMut};
+pub(super) use driven::Driven;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// How much is read at once. A read is a turn: large ones make batches.
@@ -67,10 +71,9 @@ pub struct DriveLimits {
 
 /// Runs the session until either end closes. Whatever happens, the session is disconnected at the end.
 pub(super) async fn drive<S, R, W>(
-    mut session: S,
+    driven: &Driven<S>,
     mut reader: R,
     mut writer: W,
-    wake: &Notify,
     clock: &dyn Clock,
     limits: DriveLimits,
     shutdown: &Shutdown,
@@ -80,9 +83,13 @@ where
     R: Input,
     W: Output,
 {
-    let result = turns(&mut session, &mut reader, &mut writer, wake, clock, limits, shutdown).await;
+    let result = turns(driven, &mut reader, &mut writer, clock, limits, shutdown).await;
     let fault = result.as_ref().err().map(io::Error::to_string);
-    session.handle_disconnect(fault.as_deref(), clock.now());
+    {
+        let mut state = driven.lock();
+        state.flow = Flow::Closed;
+        state.session.handle_disconnect(fault.as_deref(), clock.now());
+    }
     // The peer may be gone already, or not read the farewell of TLS.
     let patience = Duration::from_millis(limits.write_stall_timeout_ms);
     let _ = tokio::time::timeout(patience, writer.shutdown()).await;
@@ -90,10 +97,9 @@ where
 }
 
 async fn turns<S, R, W>(
-    session: &mut S,
+    driven: &Driven<S>,
     reader: &mut R,
     writer: &mut W,
-    wake: &Notify,
     clock: &dyn Clock,
     limits: DriveLimits,
     shutdown: &Shutdown,
@@ -104,90 +110,99 @@ where
     W: Output,
 {
     let mut input = BytesMut::new();
-    let mut out = Transmit::default();
     let mut timer = Timer::new();
     let mut now = clock.now();
-    let (mut last_written, mut last_read) = (now, now);
+    let mut last_read = now;
     // Whether the session has left frames in `input` until there is room for what they are answered with.
     let mut unhandled = false;
     let (mut idle, mut stopping) = (true, false);
-    let mut shutdown_begun = std::pin::pin!(shutdown.begun());
+    let mut shutdown_begun = pin!(shutdown.begun());
     loop {
-        let had_sent_all = out.is_empty() && !writer.holds_bytes();
-        let flow = session.poll_transmit(&mut out, now);
-        if had_sent_all {
-            last_written = now;
+        let (has_sent_all, may_read, paused);
+        {
+            let state = &mut *driven.lock();
+            if state.failed {
+                return Err(io::Error::other("its session has failed"));
+            }
+            let had_sent_all = state.out.is_empty() && !writer.holds_bytes();
+            state.flow = state.session.poll_transmit(&mut state.out, now);
+            if had_sent_all {
+                state.last_written = now;
+            }
+            has_sent_all = state.out.is_empty() && !writer.holds_bytes();
+            if state.flow == Flow::Closed && has_sent_all {
+                return Ok(());
+            }
+            paused = state.flow == Flow::Paused;
+            let has_room =
+                matches!(state.flow, Flow::Open | Flow::More) && state.out.len() < limits.transmit_bytes;
+            if unhandled && has_room {
+                unhandled = state.session.handle_input(&mut input, now);
+                continue;
+            }
+            may_read = has_room && !unhandled;
+            let stalled_at = (!has_sent_all).then_some(state.last_written + limits.write_stall_timeout_ms);
+            let idle_at = (input.is_empty() && !idle).then_some(last_read + IDLE_MS);
+            timer.arm([state.session.poll_timeout(), stalled_at, idle_at].into_iter().flatten().min(), now);
+            state.looks_at = timer.at;
         }
-        let has_sent_all = out.is_empty() && !writer.holds_bytes();
-        if flow == Flow::Closed && has_sent_all {
-            return Ok(());
-        }
-        let paused = flow == Flow::Paused;
-        let has_room = matches!(flow, Flow::Open | Flow::More) && out.len() < limits.transmit_bytes;
-        if unhandled && has_room {
-            unhandled = session.handle_input(&mut input, now);
-            continue;
-        }
-        let may_read = has_room && !unhandled;
         let read_bytes = if idle { IDLE_READ_BYTES } else { READ_BYTES };
         // An empty buffer begins anew: with 50 of them that wander through their memory each read meets cold lines.
         if may_read && (input.is_empty() || input.capacity() - input.len() < read_bytes / 2) {
             input.reserve(read_bytes);
         }
-        let stalled_at = (!has_sent_all).then_some(last_written + limits.write_stall_timeout_ms);
-        let idle_at = (input.is_empty() && !idle).then_some(last_read + IDLE_MS);
-        timer.arm([session.poll_timeout(), stalled_at, idle_at].into_iter().flatten().min(), now);
         tokio::select! {
             biased;
             () = &mut shutdown_begun, if !stopping => {
                 stopping = true;
-                session.handle_shutdown(clock.now());
+                driven.lock().session.handle_shutdown(clock.now());
             }
-            written = send(writer, &mut out), if !has_sent_all => {
+            written = send(driven, writer), if !has_sent_all => {
                 if written? == 0 {
                     return Err(io::ErrorKind::WriteZero.into());
                 }
-                last_written = clock.now();
+                driven.lock().last_written = clock.now();
             }
-            read = receive(session, reader, &mut input, paused), if may_read || paused => {
+            read = receive(driven, reader, &mut input, paused), if may_read || paused => {
                 let read = read?;
                 if read == 0 {
                     return Ok(());
                 }
                 last_read = clock.now();
                 if input.is_empty() {
-                    session.handle_own_room(read, last_read);
+                    driven.lock().session.handle_own_room(read, last_read);
                 } else {
                     // What fills a small buffer has more behind it. A login does not, nor does a consumer that acknowledges.
                     idle &= input.len() < input.capacity();
-                    unhandled = session.handle_input(&mut input, last_read);
+                    unhandled = driven.handle_input(&mut input, read, last_read);
                 }
                 if read >= LARGE_TURN_BYTES {
                     tokio::task::yield_now().await;
                 }
             }
-            () = wake.notified() => {}
+            () = driven.bell.rung() => {}
             () = timer.fired() => {}
         }
         now = clock.now();
+        let mut state = driven.lock();
         // Looked at every time: a peer that never pauses would keep the timer from its turn.
-        let waits = !out.is_empty() || writer.holds_bytes();
-        if waits && last_written + limits.write_stall_timeout_ms <= now {
+        let waits = !state.out.is_empty() || writer.holds_bytes();
+        if waits && state.last_written + limits.write_stall_timeout_ms <= now {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it is sent"));
         }
         if !idle && input.is_empty() && last_read + IDLE_MS <= now {
             input = BytesMut::new();
             idle = true;
         }
-        if session.poll_timeout().is_some_and(|at| at <= now) {
-            session.handle_timeout(now);
+        if state.session.poll_timeout().is_some_and(|at| at <= now) {
+            state.session.handle_timeout(now);
         }
     }
 }
 
 /// Reads what is there, into the input or to where the session wants it, or only waits for the end.
 async fn receive<S: Session, R: Input>(
-    session: &mut S,
+    driven: &Driven<S>,
     reader: &mut R,
     input: &mut BytesMut,
     paused: bool,
@@ -196,20 +211,24 @@ async fn receive<S: Session, R: Input>(
         reader.hung_up().await;
         return Ok(0);
     }
-    match if input.is_empty() { session.room() } else { Room::Input } {
-        Room::Input => reader.read_buf(input).await,
-        Room::Short(bytes) => reader.read_buf(&mut input.limit(bytes)).await,
-        Room::Own(mut room) => reader.read_buf(&mut room).await,
-    }
+    poll_fn(|context| {
+        let state = &mut *driven.lock();
+        match if input.is_empty() { state.session.room() } else { Room::Input } {
+            Room::Input => pin!(reader.read_buf(input)).poll(context),
+            Room::Short(bytes) => pin!(reader.read_buf(&mut input.limit(bytes))).poll(context),
+            Room::Own(mut room) => pin!(reader.read_buf(&mut room)).poll(context),
+        }
+    })
+    .await
 }
 
 /// Writes what there is, or lets go out what has been written.
-async fn send<W: Output>(writer: &mut W, out: &mut Transmit) -> io::Result<usize> {
-    if out.is_empty() {
+async fn send<S: Session, W: Output>(driven: &Driven<S>, writer: &mut W) -> io::Result<usize> {
+    if driven.lock().out.is_empty() {
         writer.flush().await?;
         return Ok(1);
     }
-    writer.write_buf(out).await
+    poll_fn(|context| pin!(writer.write_buf(&mut driven.lock().out)).poll(context)).await
 }
 
 /// A timer that is set anew only when it has to ring earlier: deadlines mostly move away, and one look too many is cheap.

@@ -3,6 +3,7 @@
 //! A connection stays on the thread that it was given when it came. A runtime that moves tasks between its threads would let a
 //! publisher and its consumer take turns on one processor, or wake a sleeping thread with each turn to take one of them over.
 
+use super::drive::bell::Sleep;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +22,7 @@ pub struct EventLoops {
 struct EventLoop {
     handle: Handle,
     connections: Arc<AtomicUsize>,
+    sleep: Arc<Sleep>,
     /// Ends the thread when it is dropped.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -30,6 +32,7 @@ struct EventLoop {
 pub(super) struct Seat {
     handle: Handle,
     connections: Arc<AtomicUsize>,
+    sleep: Arc<Sleep>,
 }
 
 impl EventLoops {
@@ -47,14 +50,19 @@ impl EventLoops {
         let count = |one: &&EventLoop| one.connections.load(Ordering::Relaxed);
         let emptiest = self.loops.iter().min_by_key(count).expect("there is one for each processor");
         emptiest.connections.fetch_add(1, Ordering::Relaxed);
-        Seat { handle: emptiest.handle.clone(), connections: emptiest.connections.clone() }
+        let EventLoop { handle, connections, sleep, .. } = emptiest;
+        Seat { handle: handle.clone(), connections: connections.clone(), sleep: sleep.clone() }
     }
 }
 
 impl EventLoop {
     fn start(number: usize) -> io::Result<EventLoop> {
+        let sleep = Arc::new(Sleep::default());
+        let (begins, ends) = (sleep.clone(), sleep.clone());
         let runtime = Builder::new_current_thread()
             .enable_all()
+            .on_thread_park(move || begins.begin())
+            .on_thread_unpark(move || ends.end())
             .event_interval(LOOK_EVERY)
             .global_queue_interval(LOOK_EVERY)
             .build()?;
@@ -64,7 +72,7 @@ impl EventLoop {
             // An error means that the other end is gone, which is what is waited for.
             let _ = runtime.block_on(stopped);
         })?;
-        Ok(EventLoop { handle, connections: Arc::default(), stop: Some(stop), thread: Some(thread) })
+        Ok(EventLoop { handle, connections: Arc::default(), sleep, stop: Some(stop), thread: Some(thread) })
     }
 }
 
@@ -80,6 +88,11 @@ impl Drop for EventLoop {
 impl Seat {
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// The sleep of its loop.
+    pub(super) fn sleep(&self) -> &Arc<Sleep> {
+        &self.sleep
     }
 }
 

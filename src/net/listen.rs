@@ -1,6 +1,7 @@
 //! Accepts connections. Nothing that happens to one of them, or to accept itself, ends the broker.
 
-use super::drive::{DriveLimits, drive};
+use super::drive::bell::Bell;
+use super::drive::{DriveLimits, Driven, drive};
 use super::event_loops::EventLoops;
 use super::proxy::{self, Addresses};
 use super::socket::SharedWriteHalf;
@@ -9,6 +10,7 @@ use super::{Shutdown, canonical};
 use crate::amqp::{Amqp, Connection, Peer, log_refused};
 use crate::broker::connections::{Endpoint, TlsFacts};
 use crate::clock::Clock;
+use crate::session::DirectWrite;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 
@@ -142,9 +143,11 @@ impl Listener {
         // Its socket has to be known to the loop that it will run on.
         let stream = stream.into_std();
         let connection = async move {
-            let _held = (guard, seat);
+            let _held = (guard, &seat);
+            let bell = Arc::new(Bell::new(seat.sleep().clone()));
             let served = async {
-                serve_connection(TcpStream::from_std(stream?)?, peer, &transport, serving, &shutdown).await
+                serve_connection(TcpStream::from_std(stream?)?, peer, &transport, serving, bell, &shutdown)
+                    .await
             };
             if let Err(error) = served.await {
                 tracing::debug!("connection from {peer} ended: {error}");
@@ -166,6 +169,7 @@ async fn serve_connection(
     peer: SocketAddr,
     transport: &Transport,
     serving: Serving,
+    bell: Arc<Bell>,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
@@ -188,10 +192,9 @@ async fn serve_connection(
             return Ok(());
         }
     };
-    let wake = Arc::new(Notify::new());
     let waker = {
-        let wake = wake.clone();
-        Box::new(move || wake.notify_one())
+        let bell = bell.clone();
+        Box::new(move || bell.ring())
     };
     let (peer, local) = (addresses.peer, addresses.local);
     let mut peer = Peer::new(endpoint(peer), endpoint(local), peer.ip().is_loopback());
@@ -199,14 +202,19 @@ async fn serve_connection(
         Prepared::Plain(stream) => {
             let (reader, writer) = stream.into_split();
             let writer = SharedWriteHalf::new(writer);
-            let session = Connection::new(amqp, peer, waker, Some(Arc::new(writer.clone())), accepted_at);
-            drive(session, reader, writer, &wake, &*clock, limits.drive, shutdown).await
+            let socket: Arc<dyn DirectWrite> = Arc::new(writer.clone());
+            let session = Connection::new(amqp, peer, waker, Some(socket.clone()), accepted_at);
+            let driven = Arc::new(Driven::new(session, bell.clone(), Some(socket), accepted_at));
+            let others = Arc::downgrade(&driven);
+            bell.admit(others);
+            drive(&*driven, reader, writer, &*clock, limits.drive, shutdown).await
         }
         Prepared::Tls(stream, facts) => {
             peer.tls = Some(*facts);
             let session = Connection::new(amqp, peer, waker, None, accepted_at);
             let (reader, writer) = tls::split(*stream);
-            drive(session, reader, writer, &wake, &*clock, limits.drive, shutdown).await
+            let driven = Driven::new(session, bell, None, accepted_at);
+            drive(&driven, reader, writer, &*clock, limits.drive, shutdown).await
         }
     }
 }
