@@ -213,7 +213,8 @@ async fn serve_connection(
             peer.tls = Some(*facts);
             let session = Connection::new(amqp, peer, waker, None, accepted_at);
             let (reader, writer) = tls::split(*stream);
-            let driven = Driven::new(session, bell, None, accepted_at);
+            // On its own, as above: the task of any connection has room for what either way keeps.
+            let driven = Arc::new(Driven::new(session, bell, None, accepted_at));
             drive(&driven, reader, writer, &*clock, limits.drive, shutdown).await
         }
     }
