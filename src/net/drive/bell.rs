@@ -2,8 +2,8 @@
 //!
 //! A message that comes alone to a broker that sleeps would wake two of its threads: the publisher's event loop, and the
 //! consumer's. To wake a thread takes far longer than to send a message, most of all on another processor. So after a small turn an
-//! event loop itself has those sessions send that the turn woke and whose loops sleep. Where there is more to do, loops do not
-//! sleep and turns are not small: there each session sends on its own loop, and what is sent gathers meanwhile.
+//! event loop itself has those sessions send that the turn woke and whose loops sleep. Where there is more to do each session sends
+//! on its own loop, and what is sent gathers meanwhile: where loops do not sleep, turns are large, or one wake-up brings several.
 
 use crate::message::Millis;
 use std::cell::{Cell, RefCell};
@@ -30,7 +30,7 @@ impl Sleep {
     /// It has been woken.
     pub(in crate::net) fn end(&self) {
         self.0.store(false, Ordering::Relaxed);
-        THREAD.with(|thread| thread.was_woken.set(true));
+        THREAD.with(|thread| thread.was_quiet.set(thread.turns.replace(0) <= 1));
     }
 
     /// Whether it lasts: a guess, since it may end at any moment.
@@ -56,8 +56,10 @@ pub(in crate::net) struct Bell {
 /// What a thread knows of its turn.
 #[derive(Default)]
 struct Thread {
-    /// Its loop has slept, and no session had a turn since.
-    was_woken: Cell<bool>,
+    /// Turns of its sessions since its loop slept.
+    turns: Cell<u32>,
+    /// There was no more than one between the two sleeps before.
+    was_quiet: Cell<bool>,
     /// Its turn is a small one.
     gathers: Cell<bool>,
     /// Whom the small turn woke.
@@ -125,11 +127,12 @@ impl Thread {
 pub(super) struct SmallTurn(());
 
 impl SmallTurn {
-    /// Begins one on this thread, if a turn with so much input is one: a small turn, and the first since the thread was woken, so
-    /// that nothing else seems to have come.
+    /// Begins one on this thread, if a turn with so much input is one: a small turn where no other has come since the thread was
+    /// woken, nor did the last time.
     pub(super) fn begin(input_bytes: usize) -> Option<SmallTurn> {
         THREAD.with(|thread| {
-            let is_small = thread.was_woken.take() && input_bytes < SMALL_TURN_BYTES;
+            let is_first = thread.turns.replace(thread.turns.get().saturating_add(1)) == 0;
+            let is_small = is_first && thread.was_quiet.get() && input_bytes < SMALL_TURN_BYTES;
             thread.gathers.set(is_small);
             is_small.then_some(SmallTurn(()))
         })
@@ -241,6 +244,10 @@ mod tests {
         turn(100, || {});
         next_turn(100, || rig.bell.ring());
         assert_eq!(rig.heard(), (0, true), "after a second turn");
+        turn(100, || rig.bell.ring());
+        assert_eq!(rig.heard(), (0, true), "when there were two the last time");
+        turn(100, || rig.bell.ring());
+        assert_eq!(rig.heard(), (1, false), "when it is quiet again");
         rig.bell.ring();
         assert_eq!(rig.heard(), (0, true), "between turns");
         rig.sleep.0.store(false, Ordering::Relaxed);
