@@ -122,10 +122,10 @@ async fn a_peer_that_never_pauses_keeps_nothing_from_its_turn() {
     assert_eq!(drive_under_flood(stalled).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
 }
 
-/// Has nothing to say, and counts how often it is asked.
-struct Silent(Arc<AtomicUsize>);
+/// Ignores what it reads, and says what its function puts there.
+struct Speaking<F>(F);
 
-impl Session for Silent {
+impl<F: FnMut(&mut Transmit) -> Flow + Send> Session for Speaking<F> {
     fn handle_input(&mut self, input: &mut BytesMut, _: Millis) -> bool {
         input.clear();
         false
@@ -137,9 +137,8 @@ impl Session for Silent {
 
     fn handle_shutdown(&mut self, _: Millis) {}
 
-    fn poll_transmit(&mut self, _: &mut Transmit, _: Millis) -> Flow {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Flow::Open
+    fn poll_transmit(&mut self, out: &mut Transmit, _: Millis) -> Flow {
+        self.0(out)
     }
 
     fn poll_timeout(&self) -> Option<Millis> {
@@ -158,12 +157,16 @@ impl Clock for PausedClock {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_is_left_alone() {
-    let polls = Arc::new(AtomicUsize::new(0));
+    let mut polls = 0;
+    let silent = Speaking(|_: &mut Transmit| {
+        polls += 1;
+        Flow::Open
+    });
     let (mut peer, socket) = tokio::io::duplex(64);
     let (reader, writer) = tokio::io::split(socket);
     let limits = DriveLimits { transmit_bytes: 1024, write_stall_timeout_ms: 1000 };
     let clock = PausedClock(TestClock::at(1), Instant::now());
-    let (session, shutdown) = (alone(Silent(polls.clone())), Shutdown::default());
+    let (session, shutdown) = (alone(silent), Shutdown::default());
     let driven = drive(&session, reader, writer, &clock, limits, &shutdown);
     let hour = async {
         peer.write_all(b"something").await.unwrap();
@@ -172,7 +175,7 @@ async fn an_idle_connection_is_left_alone() {
     };
     let (ended, ()) = tokio::join!(driven, hour);
     ended.unwrap();
-    let polls = polls.load(Ordering::Relaxed);
+    drop(session);
     assert!(polls < 10, "an hour of silence took {polls} turns");
 }
 
@@ -401,41 +404,6 @@ async fn a_session_that_fails_ends_alone() {
     assert!(matches!(rig.turn(), Poll::Ready(Err(_))));
 }
 
-/// Says the next numbers, up to how far it has been let.
-struct Numbers {
-    next: u32,
-    end: Arc<AtomicU32>,
-}
-
-impl Session for Numbers {
-    fn handle_input(&mut self, input: &mut BytesMut, _: Millis) -> bool {
-        input.clear();
-        false
-    }
-
-    fn handle_timeout(&mut self, _: Millis) {}
-
-    fn handle_disconnect(&mut self, _: Option<&str>, _: Millis) {}
-
-    fn handle_shutdown(&mut self, _: Millis) {}
-
-    fn poll_transmit(&mut self, out: &mut Transmit, _: Millis) -> Flow {
-        let end = self.end.load(Ordering::Acquire);
-        while self.next < end {
-            if out.len() >= 1000 {
-                return Flow::More;
-            }
-            out.put(&self.next.to_be_bytes());
-            self.next += 1;
-        }
-        Flow::Open
-    }
-
-    fn poll_timeout(&self) -> Option<Millis> {
-        None
-    }
-}
-
 /// However a task and those who have its session send get in one another's way: all arrives, in order, and nobody is left asleep.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_several_threads_send_arrives_in_order() {
@@ -448,8 +416,18 @@ async fn what_several_threads_send_arrives_in_order() {
     sleep.begin();
     let bell = Arc::new(Bell::new(sleep));
     let end = Arc::new(AtomicU32::new(0));
-    let session = Numbers { next: 0, end: end.clone() };
-    let driven = Arc::new(Driven::new(session, bell.clone(), Some(Arc::new(writer.clone())), 0));
+    let (allowed, mut next) = (end.clone(), 0);
+    let numbers = Speaking(move |out: &mut Transmit| {
+        while next < allowed.load(Ordering::Acquire) {
+            if out.len() >= 1000 {
+                return Flow::More;
+            }
+            out.put(&u32::to_be_bytes(next));
+            next += 1;
+        }
+        Flow::Open
+    });
+    let driven = Arc::new(Driven::new(numbers, bell.clone(), Some(Arc::new(writer.clone())), 0));
     let others = Arc::downgrade(&driven);
     bell.admit(others);
     let task = tokio::spawn(async move {
