@@ -37,11 +37,27 @@ const REMOVALS_MAX: usize = 256;
 pub(super) struct Moving {
     /// Counts changes of the database.
     sequence: u64,
+    /// The last attempt to rewrite it that failed.
+    given_up: Option<GivenUp>,
+}
+
+/// What a database was like that could not be rewritten.
+#[derive(Clone, Copy)]
+struct GivenUp {
+    live_bytes: u64,
+    file_bytes: u64,
+}
+
+impl GivenUp {
+    /// Whether so much has changed since that another attempt is worth it.
+    fn is_long_past(self, live_bytes: u64, file_bytes: u64) -> bool {
+        live_bytes < self.live_bytes.div_ceil(2) || file_bytes >= self.file_bytes / 4 * 5
+    }
 }
 
 impl Moving {
     pub(super) fn new(sequence: u64) -> Moving {
-        Moving { sequence }
+        Moving { sequence, given_up: None }
     }
 }
 
@@ -149,7 +165,7 @@ impl Shared {
                 .inspect_err(|error| self.writing.lock().failed = Some(error.clone()))?;
         }
         self.conclude(plan, sizes, &moving)?;
-        self.shrink(&moving).inspect_err(|error| self.writing.lock().failed = Some(error.clone()))?;
+        self.shrink(&mut moving).inspect_err(|error| self.writing.lock().failed = Some(error.clone()))?;
         Ok(true)
     }
 
@@ -269,20 +285,39 @@ impl Shared {
         self.note(&mut writing, note)
     }
 
-    /// Copies what lives into a new database when it is little and the file is large; the switch is one durable step.
-    fn shrink(&self, moving: &Moving) -> Result<(), StoreError> {
+    /// Copies what lives into a new database when it is little and the file is large.
+    fn shrink(&self, moving: &mut Moving) -> Result<(), StoreError> {
         let old = self.current();
         let (live_bytes, is_known) = {
             let known = self.known.lock();
             (known.database_bytes, known.in_database.is_some())
         };
-        if !is_known || !is_shrinking_due(live_bytes, &old) {
-            return Ok(());
+        let is_long_past = |given_up: GivenUp| given_up.is_long_past(live_bytes, old.file_bytes());
+        if is_known && moving.given_up.is_none_or(is_long_past) && is_shrinking_due(live_bytes, &old) {
+            self.rewrite(&old, live_bytes, moving)?;
         }
+        Ok(())
+    }
+
+    /// Copies what lives into a new database; the switch is one durable step. A copy that fails is none: everything is where it was.
+    fn rewrite(&self, old: &Database, live_bytes: u64, moving: &mut Moving) -> Result<(), StoreError> {
         let records: Vec<Lsn> = self.known.lock().in_database.iter().flatten().map(|(lsn, _)| *lsn).collect();
         let old_bytes = old.file_bytes();
-        let failed = |error: String| self.directory.failed("the database can't be rewritten", &error);
-        let new = old.copy_to(&self.directory, self.durability, &records).map_err(failed)?;
+        moving.given_up = None;
+        let new = match old.copy_to(&self.directory, self.durability, &records) {
+            Ok(new) => new,
+            Err(reason) => {
+                tracing::error!(
+                    "{} can't be rewritten, though {} of its {} MiB are not needed: {reason}. It stays in use, and this is \
+                     tried again when it has become much larger or emptier",
+                    self.directory.database().display(),
+                    old_bytes.saturating_sub(live_bytes) >> 20,
+                    old_bytes >> 20
+                );
+                moving.given_up = Some(GivenUp { live_bytes, file_bytes: old_bytes });
+                return Ok(());
+            }
+        };
         self.directory.advance()?;
         tracing::info!(
             "rewrote the database: {} MiB on disk held {} MiB that was needed",
@@ -352,6 +387,7 @@ fn is_shrinking_due(live_bytes: u64, database: &Database) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::GivenUp;
     use crate::message::Lsn;
     use crate::store::sled::SledStore;
     use crate::store::sled::database::PART_BYTES;
@@ -393,6 +429,47 @@ mod tests {
             scanned(&open(folder.path()))[..],
             [(Lsn(2), Scanned::Record(_)), (Lsn(3), Scanned::Record(_))]
         ));
+    }
+
+    /// Rewrites the database, and says whether that was given up.
+    fn rewrite(store: &SledStore) -> bool {
+        let mut moving = store.shared.moving.lock();
+        store.shared.rewrite(&store.shared.current(), 100, &mut moving).unwrap();
+        moving.given_up.is_some()
+    }
+
+    #[test]
+    fn a_database_that_can_not_be_rewritten_stays_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        assert_eq!(store.append(b"head", &[7; 3 * PART_BYTES]).unwrap(), Lsn(1));
+        assert_eq!(store.append(b"head", b"whole").unwrap(), Lsn(2));
+        store.checkpoint().unwrap();
+        assert_eq!(scanned(&store).len(), 2);
+        store.shared.current().damage(Lsn(1));
+        assert!(rewrite(&store));
+        assert_eq!(store.append(b"head", b"more").unwrap(), Lsn(3));
+        store.checkpoint().unwrap();
+        assert!(folder.path().join("db-1").exists() && !folder.path().join("db-2").exists());
+        store.discard(&[Lsn(1)]).unwrap();
+        store.checkpoint().unwrap();
+        assert!(!rewrite(&store), "the missing piece is not needed any more");
+        assert!(folder.path().join("db-2").exists() && !folder.path().join("db-1").exists());
+        drop(store);
+        assert!(matches!(
+            scanned(&open(folder.path()))[..],
+            [(Lsn(2), Scanned::Record(_)), (Lsn(3), Scanned::Record(_))]
+        ));
+    }
+
+    #[test]
+    fn a_rewrite_that_was_given_up_is_tried_again_when_much_has_changed() {
+        let given_up = GivenUp { live_bytes: 100, file_bytes: 1000 };
+        assert!(!given_up.is_long_past(50, 1249));
+        assert!(!given_up.is_long_past(400, 900));
+        assert!(given_up.is_long_past(49, 1000));
+        assert!(given_up.is_long_past(100, 1250));
+        assert!(!GivenUp { live_bytes: 0, file_bytes: 1000 }.is_long_past(0, 1000), "nor when it was empty");
     }
 
     #[test]

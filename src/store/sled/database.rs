@@ -201,7 +201,7 @@ impl Database {
         Ok(database)
     }
 
-    /// Copies all definitions and these records into the next database, durably.
+    /// Copies all definitions and these records into the next database, durably. What was written of it goes when that fails.
     pub(super) fn copy_to(
         &self,
         directory: &Directory,
@@ -209,6 +209,11 @@ impl Database {
         records: &[Lsn],
     ) -> Result<Database, String> {
         let new = Database::create(directory, &directory.next_database(), durability)?;
+        self.copy_into(&new, records).inspect_err(|_| new.remove_files())?;
+        Ok(new)
+    }
+
+    fn copy_into(&self, new: &Database, records: &[Lsn]) -> Result<(), String> {
         let mut definitions = self.definitions.iter();
         while let Some((key, value)) = guarded(|| definitions.next().transpose())? {
             guarded(|| new.definitions.insert(key, value))?;
@@ -224,8 +229,7 @@ impl Database {
             }
         }
         new.flush()?;
-        new.fsync().map_err(|error| error.to_string())?;
-        Ok(new)
+        new.fsync().map_err(|error| error.to_string())
     }
 
     /// Removes its files; who still reads it may go on.
