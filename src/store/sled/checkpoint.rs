@@ -27,6 +27,9 @@ const SHRINK_LIVE_BYTES_MAX: u64 = 256 << 20;
 const SHRINK_TIGHT_FILE_BYTES_MIN: u64 = 16 << 20;
 const SHRINK_TIGHT_LIVE_BYTES_MAX: u64 = 512 << 20;
 
+/// So many checkpoints pass before a rewrite that failed is tried again: at least a minute or so.
+const SHRINK_PAUSE_CHECKPOINTS: u32 = 64;
+
 /// How long removals wait for a checkpoint that has more to do.
 const REMOVALS_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -37,27 +40,13 @@ const REMOVALS_MAX: usize = 256;
 pub(super) struct Moving {
     /// Counts changes of the database.
     sequence: u64,
-    /// The last attempt to rewrite it that failed.
-    given_up: Option<GivenUp>,
-}
-
-/// What a database was like that could not be rewritten.
-#[derive(Clone, Copy)]
-struct GivenUp {
-    live_bytes: u64,
-    file_bytes: u64,
-}
-
-impl GivenUp {
-    /// Whether so much has changed since that another attempt is worth it.
-    fn is_long_past(self, live_bytes: u64, file_bytes: u64) -> bool {
-        live_bytes < self.live_bytes.div_ceil(2) || file_bytes >= self.file_bytes / 4 * 5
-    }
+    /// After so many more checkpoints it may be rewritten: the last attempt has failed.
+    pause: u32,
 }
 
 impl Moving {
     pub(super) fn new(sequence: u64) -> Moving {
-        Moving { sequence, given_up: None }
+        Moving { sequence, pause: 0 }
     }
 }
 
@@ -292,8 +281,9 @@ impl Shared {
             let known = self.known.lock();
             (known.database_bytes, known.in_database.is_some())
         };
-        let is_long_past = |given_up: GivenUp| given_up.is_long_past(live_bytes, old.file_bytes());
-        if is_known && moving.given_up.is_none_or(is_long_past) && is_shrinking_due(live_bytes, &old) {
+        if moving.pause > 0 {
+            moving.pause -= 1;
+        } else if is_known && is_shrinking_due(live_bytes, &old) {
             self.rewrite(&old, live_bytes, moving)?;
         }
         Ok(())
@@ -303,18 +293,17 @@ impl Shared {
     fn rewrite(&self, old: &Database, live_bytes: u64, moving: &mut Moving) -> Result<(), StoreError> {
         let records: Vec<Lsn> = self.known.lock().in_database.iter().flatten().map(|(lsn, _)| *lsn).collect();
         let old_bytes = old.file_bytes();
-        moving.given_up = None;
         let new = match old.copy_to(&self.directory, self.durability, &records) {
             Ok(new) => new,
             Err(reason) => {
                 tracing::error!(
                     "{} can't be rewritten, though {} of its {} MiB are not needed: {reason}. It stays in use, and this is \
-                     tried again when it has become much larger or emptier",
+                     tried again after {SHRINK_PAUSE_CHECKPOINTS} more checkpoints",
                     self.directory.database().display(),
                     old_bytes.saturating_sub(live_bytes) >> 20,
                     old_bytes >> 20
                 );
-                moving.given_up = Some(GivenUp { live_bytes, file_bytes: old_bytes });
+                moving.pause = SHRINK_PAUSE_CHECKPOINTS;
                 return Ok(());
             }
         };
@@ -387,7 +376,7 @@ fn is_shrinking_due(live_bytes: u64, database: &Database) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::GivenUp;
+    use super::SHRINK_PAUSE_CHECKPOINTS;
     use crate::message::Lsn;
     use crate::store::sled::SledStore;
     use crate::store::sled::database::PART_BYTES;
@@ -431,11 +420,11 @@ mod tests {
         ));
     }
 
-    /// Rewrites the database, and says whether that was given up.
-    fn rewrite(store: &SledStore) -> bool {
+    /// Rewrites the database if it can; returns how many checkpoints pass before it is rewritten again.
+    fn rewrite(store: &SledStore) -> u32 {
         let mut moving = store.shared.moving.lock();
         store.shared.rewrite(&store.shared.current(), 100, &mut moving).unwrap();
-        moving.given_up.is_some()
+        moving.pause
     }
 
     #[test]
@@ -447,29 +436,19 @@ mod tests {
         store.checkpoint().unwrap();
         assert_eq!(scanned(&store).len(), 2);
         store.shared.current().damage(Lsn(1));
-        assert!(rewrite(&store));
+        assert_eq!(rewrite(&store), SHRINK_PAUSE_CHECKPOINTS);
         assert_eq!(store.append(b"head", b"more").unwrap(), Lsn(3));
         store.checkpoint().unwrap();
         assert!(folder.path().join("db-1").exists() && !folder.path().join("db-2").exists());
         store.discard(&[Lsn(1)]).unwrap();
         store.checkpoint().unwrap();
-        assert!(!rewrite(&store), "the missing piece is not needed any more");
+        assert_eq!(rewrite(&store), SHRINK_PAUSE_CHECKPOINTS - 2, "the missing piece is not needed any more");
         assert!(folder.path().join("db-2").exists() && !folder.path().join("db-1").exists());
         drop(store);
         assert!(matches!(
             scanned(&open(folder.path()))[..],
             [(Lsn(2), Scanned::Record(_)), (Lsn(3), Scanned::Record(_))]
         ));
-    }
-
-    #[test]
-    fn a_rewrite_that_was_given_up_is_tried_again_when_much_has_changed() {
-        let given_up = GivenUp { live_bytes: 100, file_bytes: 1000 };
-        assert!(!given_up.is_long_past(50, 1249));
-        assert!(!given_up.is_long_past(400, 900));
-        assert!(given_up.is_long_past(49, 1000));
-        assert!(given_up.is_long_past(100, 1250));
-        assert!(!GivenUp { live_bytes: 0, file_bytes: 1000 }.is_long_past(0, 1000), "nor when it was empty");
     }
 
     #[test]
