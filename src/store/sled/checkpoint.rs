@@ -27,7 +27,8 @@ const SHRINK_LIVE_BYTES_MAX: u64 = 256 << 20;
 const SHRINK_TIGHT_FILE_BYTES_MIN: u64 = 16 << 20;
 const SHRINK_TIGHT_LIVE_BYTES_MAX: u64 = 512 << 20;
 
-/// So many checkpoints pass before a rewrite that failed is tried again: at least a minute or so.
+/// So many checkpoints pass before a rewrite that failed is tried again: a gibibyte of the log, or a minute where removals alone
+/// make them.
 const SHRINK_PAUSE_CHECKPOINTS: u32 = 64;
 
 /// How long removals wait for a checkpoint that has more to do.
