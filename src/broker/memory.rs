@@ -1,29 +1,141 @@
-//! What ready messages take in memory, over all queues: when it is too much, queues let the later ones of theirs go.
+//! What the broker keeps in memory for its clients, by kind: the one account of it. Who holds something counts it here, in
+//! batches, and asks whether it has become too much.
+//!
+//! Above the budget ready messages and deliveries that wait for an acknowledgement leave memory, and keep only their places.
+//! What the process takes beside all this, code, buffers and what the allocator keeps, is in no account; only the system
+//! knows the whole, see [`crate::net::MemoryWatch`].
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+
+/// What memory is taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryUse {
+    /// Ready messages.
+    Ready,
+    /// Deliveries that wait for an acknowledgement.
+    Unacked,
+    /// Deliveries and replies that wait for a session to send them.
+    Outboxes,
+    /// Publishes that wait for a commit.
+    Transactions,
+    /// Argument tables of queues, exchanges, bindings and consumers.
+    Arguments,
+    /// Bodies of requests to the management API.
+    HttpBodies,
+}
+
+impl MemoryUse {
+    /// All of them.
+    pub const ALL: [MemoryUse; 6] = [
+        MemoryUse::Ready,
+        MemoryUse::Unacked,
+        MemoryUse::Outboxes,
+        MemoryUse::Transactions,
+        MemoryUse::Arguments,
+        MemoryUse::HttpBodies,
+    ];
+
+    /// Its name in metrics and in the management API.
+    pub fn name(self) -> &'static str {
+        match self {
+            MemoryUse::Ready => "ready_messages",
+            MemoryUse::Unacked => "unacked_messages",
+            MemoryUse::Outboxes => "outboxes",
+            MemoryUse::Transactions => "transactions",
+            MemoryUse::Arguments => "arguments",
+            MemoryUse::HttpBodies => "http_bodies",
+        }
+    }
+}
+
+/// A counter by itself in its line of the processor's caches: two event loops count different kinds at once.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Counter(AtomicI64);
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct MemoryBudget {
-    limit_bytes: i64,
-    used_bytes: AtomicI64,
+pub struct MemoryAccount {
+    budget_bytes: i64,
+    used: [Counter; MemoryUse::ALL.len()],
 }
 
-impl MemoryBudget {
-    pub(super) fn new(limit_bytes: u64) -> MemoryBudget {
-        MemoryBudget {
-            limit_bytes: i64::try_from(limit_bytes).unwrap_or(i64::MAX),
-            used_bytes: AtomicI64::new(0),
+impl MemoryAccount {
+    /// An account of nothing, for messages of up to `budget_bytes`.
+    pub fn new(budget_bytes: u64) -> MemoryAccount {
+        MemoryAccount {
+            budget_bytes: i64::try_from(budget_bytes).unwrap_or(i64::MAX),
+            used: Default::default(),
         }
     }
 
-    /// Counts what a queue took or gave back, and says whether all of them together take too much now.
-    pub(super) fn add(&self, bytes: i64) -> bool {
-        self.used_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit_bytes
+    /// Counts bytes that somebody took, or gave back when they are negative. True when all of this kind together take more
+    /// than the budget now.
+    pub fn add(&self, kind: MemoryUse, bytes: i64) -> bool {
+        self.used[kind as usize].0.fetch_add(bytes, Ordering::Relaxed) + bytes > self.budget_bytes
     }
 
-    /// What all queues together take.
-    pub(super) fn used_bytes(&self) -> u64 {
-        u64::try_from(self.used_bytes.load(Ordering::Relaxed)).unwrap_or(0)
+    /// Counts `bytes` for as long as the answer lives.
+    pub fn hold(self: &Arc<Self>, kind: MemoryUse, bytes: usize) -> Held {
+        let mut held = Held { account: self.clone(), kind, bytes: 0 };
+        held.set(bytes);
+        held
+    }
+
+    /// Bytes that are taken for it.
+    pub fn used_bytes(&self, kind: MemoryUse) -> u64 {
+        u64::try_from(self.used[kind as usize].0.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Bytes that are taken for all of it together.
+    pub fn total_bytes(&self) -> u64 {
+        MemoryUse::ALL.iter().map(|kind| self.used_bytes(*kind)).sum()
+    }
+}
+
+/// Bytes that are counted for as long as this lives.
+#[derive(Debug)]
+pub struct Held {
+    account: Arc<MemoryAccount>,
+    kind: MemoryUse,
+    bytes: usize,
+}
+
+impl Held {
+    /// How many there are now.
+    pub fn set(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            self.account.add(self.kind, bytes as i64 - self.bytes as i64);
+            self.bytes = bytes;
+        }
+    }
+
+    /// How many there are.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_counts_until_it_goes() {
+        let account = Arc::new(MemoryAccount::new(100));
+        let mut held = account.hold(MemoryUse::HttpBodies, 40);
+        held.set(70);
+        assert!(!account.add(MemoryUse::Ready, 100));
+        assert!(account.add(MemoryUse::Ready, 1));
+        assert_eq!((account.used_bytes(MemoryUse::HttpBodies), account.total_bytes()), (70, 171));
+        drop(held);
+        assert_eq!((account.used_bytes(MemoryUse::HttpBodies), account.total_bytes()), (0, 101));
     }
 }

@@ -14,7 +14,7 @@ pub mod error;
 pub mod exchange;
 pub mod lengths;
 pub mod logins;
-mod memory;
+pub mod memory;
 pub mod parameters;
 pub mod passwords;
 pub mod permissions;
@@ -43,7 +43,7 @@ use definitions::Definition;
 use exchange::ExchangeTypes;
 use lengths::Lengths;
 use logins::Logins;
-use memory::MemoryBudget;
+use memory::MemoryAccount;
 use parameters::Parameters;
 use parking_lot::Mutex;
 use permissions::Permissions;
@@ -113,8 +113,8 @@ pub struct Shared {
     limits: BrokerLimits,
     exchange_types: ExchangeTypes,
     journal: Arc<Journal>,
-    /// What ready messages take in memory.
-    memory: Arc<MemoryBudget>,
+    /// What is kept in memory.
+    memory: Arc<MemoryAccount>,
     timer: Timer,
     reply_consumers: DashMap<Box<str>, ReplyConsumer>,
     /// The type of queues that are declared without one in a vhost that says nothing of it.
@@ -217,7 +217,7 @@ impl Broker {
         journal.definitions().put_definition(STARTS_KEY, &starts.to_be_bytes()).map_err(store_error)?;
         let failed_logins_waiting_max = limits.failed_logins_waiting_max;
         let shared = Arc::new(Shared {
-            memory: Arc::new(MemoryBudget::new(limits.memory_budget_bytes)),
+            memory: Arc::new(MemoryAccount::new(limits.memory_budget_bytes)),
             limits,
             exchange_types,
             journal,
@@ -352,9 +352,9 @@ impl Broker {
         &self.logins
     }
 
-    /// What the ready messages of all queues take in memory, in bytes.
-    pub fn ready_bytes(&self) -> u64 {
-        self.shared.memory.used_bytes()
+    /// What is kept in memory for clients, by kind.
+    pub fn memory(&self) -> &Arc<MemoryAccount> {
+        &self.shared.memory
     }
 
     /// The resource alarms.

@@ -40,7 +40,7 @@ struct State {
     limit_bytes: u64,
     broker: Arc<Broker>,
     source: MemorySource,
-    /// The most that the process has taken, and what of that was none of the ready messages'.
+    /// The most that the process has taken, and what of that is in no account.
     peak_bytes: u64,
     rest_bytes: u64,
     is_low: bool,
@@ -111,14 +111,14 @@ impl State {
     /// next to nothing of it was kept so, unless messages had gone just before: then it grows a little, although much is kept,
     /// since what is kept does not fit every need. Only as it goes on growing is it taken to be in use.
     fn in_use(&mut self, resident_bytes: u64) -> u64 {
-        let ready_bytes = self.broker.ready_bytes();
+        let counted_bytes = self.broker.memory().total_bytes();
         if resident_bytes > self.peak_bytes {
             let grown_bytes = resident_bytes - self.peak_bytes;
             self.peak_bytes = resident_bytes;
             let likely_bytes = self.rest_bytes.saturating_add(grown_bytes.saturating_mul(GROWTH_WEIGHT));
-            self.rest_bytes = resident_bytes.saturating_sub(ready_bytes).min(likely_bytes);
+            self.rest_bytes = resident_bytes.saturating_sub(counted_bytes).min(likely_bytes);
         }
-        resident_bytes.min(self.rest_bytes.saturating_add(ready_bytes))
+        resident_bytes.min(self.rest_bytes.saturating_add(counted_bytes))
     }
 
     fn judge(&mut self, used_bytes: u64) -> Duration {

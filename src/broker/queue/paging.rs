@@ -7,7 +7,7 @@ use super::ready::{PageRequest, PagedRun};
 use super::{Queue, Turn};
 use crate::broker::Shared;
 use crate::broker::delivery::Entry;
-use crate::broker::memory::MemoryBudget;
+use crate::broker::memory::{MemoryAccount, MemoryUse};
 use crate::broker::turn::Effect;
 use crate::message::{Message, Position, QueueId};
 use crate::store::{Changes, Journal, RecoveredRun, StoredMessage};
@@ -19,7 +19,7 @@ const SPILLED_AT_ONCE_BYTES: usize = 192 << 10;
 /// What a queue needs to let messages go.
 pub(super) struct Pager {
     journal: Arc<Journal>,
-    memory: Arc<MemoryBudget>,
+    memory: Arc<MemoryAccount>,
     /// What has been counted in `memory` for this queue.
     counted_bytes: i64,
     /// What is being spilled in this turn.
@@ -136,7 +136,7 @@ impl Queue {
             return false;
         }
         self.pager.counted_bytes = resident_bytes;
-        self.pager.memory.add(change)
+        self.pager.memory.add(MemoryUse::Ready, change)
     }
 
     /// Asks for messages that are not in memory, if they will be wanted.
