@@ -28,13 +28,14 @@ pub enum LevelError {
     NotOurs,
 }
 
-/// Starts the log, on standard error.
+/// Starts the log, on standard error. When nobody reads that any more, lines are lost and the broker goes on.
 ///
 /// # Errors
 /// When the process has a log already.
 pub fn start(log: &Log) -> Result<(), TryInitError> {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(&log.level));
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    // A line that can't be written is told on standard error otherwise, which can't be written to either: that would panic.
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let lines = match log.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

@@ -3,6 +3,7 @@
 mod cli;
 mod notify;
 mod perf;
+mod terminal;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -10,9 +11,11 @@ use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Credentials, Engine, User};
 use leveret::server::{Server, backup};
 use notify::{READY, STOPPING, notify};
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use terminal::{complain, say};
 use tokio::signal::unix::{SignalKind, signal};
 
 use tikv_jemalloc_ctl::{Access, AsName};
@@ -124,29 +127,35 @@ fn with_config(before: Place, behind: Place, command: impl FnOnce(&Config) -> Ex
     match Config::load(file.as_deref(), data_dir.as_deref()) {
         Ok(config) => command(&config),
         Err(problems) => {
-            eprintln!("{problems}");
+            complain(problems);
             ExitCode::FAILURE
         }
     }
 }
 
 fn complete(shell: Shell) -> ExitCode {
-    clap_complete::generate(shell, &mut Arguments::command(), "leveret", &mut std::io::stdout());
-    ExitCode::SUCCESS
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "leveret", &mut script);
+    match std::io::stdout().write_all(&script) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(format_args!("leveret: the script can't be written: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// What can be known without a store has been checked by reading; this is what the types of exchange say.
-#[allow(clippy::print_stdout)]
 fn check(file: &str, config: &Config) -> ExitCode {
     let problems = leveret::server::check(config, &ExchangeTypes::standard());
     for problem in &problems {
-        eprintln!("{problem}");
+        complain(problem);
     }
     if !problems.is_empty() {
         return ExitCode::FAILURE;
     }
     for warning in config.warnings() {
-        eprintln!("warning: {warning}");
+        complain(format_args!("warning: {warning}"));
     }
     let counts = [
         counted(config.vhosts.len(), "vhost"),
@@ -155,7 +164,7 @@ fn check(file: &str, config: &Config) -> ExitCode {
         counted(config.queues.len(), "queue"),
         counted(config.bindings.len(), "binding"),
     ];
-    println!("{file} is fine: {}", counts.join(", "));
+    say(format_args!("{file} is fine: {}", counts.join(", ")));
     ExitCode::SUCCESS
 }
 
@@ -165,15 +174,14 @@ fn counted(count: usize, thing: &str) -> String {
 }
 
 /// Runs a command that tells how far it is, and says how it ended.
-#[allow(clippy::print_stdout)]
 fn tell<E: std::fmt::Display>(command: impl FnOnce(&mut dyn FnMut(&str)) -> Result<String, E>) -> ExitCode {
-    match command(&mut |text| eprintln!("{text}")) {
+    match command(&mut |text| complain(text)) {
         Ok(text) => {
-            println!("{text}");
+            say(text);
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("leveret: {error}");
+            complain(format_args!("leveret: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -181,7 +189,7 @@ fn tell<E: std::fmt::Display>(command: impl FnOnce(&mut dyn FnMut(&str)) -> Resu
 
 fn serve(config: &Config) -> ExitCode {
     if let Err(error) = leveret::log::start(&config.log) {
-        eprintln!("leveret: {error}");
+        complain(format_args!("leveret: {error}"));
         return ExitCode::FAILURE;
     }
     leveret::log::report_panics(leveret::store::takes_panics);
@@ -189,14 +197,14 @@ fn serve(config: &Config) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("leveret: the system gives no threads: {error}");
+            complain(format_args!("leveret: the system gives no threads: {error}"));
             return ExitCode::FAILURE;
         }
     };
     match runtime.block_on(run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("leveret: {error}");
+            complain(format_args!("leveret: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -213,34 +221,35 @@ fn keep_freed_memory() {
     }
 }
 
-#[allow(clippy::print_stdout)]
 async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let server = Server::start(config, ExchangeTypes::standard()).await?;
     let address = server.address()?;
-    println!("leveret {} is listening on amqp://{address}", env!("CARGO_PKG_VERSION"));
+    say(format_args!("leveret {} is listening on amqp://{address}", env!("CARGO_PKG_VERSION")));
     for listener in server.listeners()? {
         let address = listener.address;
         match listener.protocol {
-            "amqp/ssl" => println!("leveret is listening on amqps://{address}"),
-            "http" => println!("the management API is at http://{address}/api"),
-            "https" => println!("the management API is at https://{address}/api"),
-            "http/prometheus" => println!("metrics are at http://{address}/metrics"),
-            "https/prometheus" => println!("metrics are at https://{address}/metrics"),
+            "amqp/ssl" => say(format_args!("leveret is listening on amqps://{address}")),
+            "http" => say(format_args!("the management API is at http://{address}/api")),
+            "https" => say(format_args!("the management API is at https://{address}/api")),
+            "http/prometheus" => say(format_args!("metrics are at http://{address}/metrics")),
+            "https/prometheus" => say(format_args!("metrics are at https://{address}/metrics")),
             _ => {}
         }
     }
     match config.store.engine {
-        Engine::Sled => println!("what is kept is in {}", std::path::absolute(&config.data_dir)?.display()),
-        Engine::Memory => println!("nothing is kept when it stops, since store.engine is \"memory\""),
+        Engine::Sled => {
+            say(format_args!("what is kept is in {}", std::path::absolute(&config.data_dir)?.display()))
+        }
+        Engine::Memory => say("nothing is kept when it stops, since store.engine is \"memory\""),
     }
     if config.users.iter().any(is_guest) && config.vhosts.iter().any(|vhost| vhost.name == "/") {
         let address = reachable(address);
-        println!("try it: AMQP_URL=amqp://guest:guest@{address}/%2F python3 examples/first.py");
+        say(format_args!("try it: AMQP_URL=amqp://guest:guest@{address}/%2F python3 examples/first.py"));
     }
-    println!("Ctrl-C stops the broker");
+    say("Ctrl-C stops the broker");
     notify(READY);
     let shutdown = server.shutdown();
     let tls = server.tls().cloned();

@@ -24,10 +24,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["broker", "clock", "message", "net"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone.
-    ("cli", &["broker", "config", "server"]),
+    ("cli", &["broker", "config", "server", "terminal"]),
     ("notify", &[]),
+    ("terminal", &[]),
     // The load tool is a client of any broker.
-    ("perf", &[]),
+    ("perf", &["terminal"]),
     ("lib", EVERYTHING),
     ("main", EVERYTHING),
 ];
@@ -49,6 +50,7 @@ const EVERYTHING: &[&str] = &[
     "server",
     "session",
     "store",
+    "terminal",
 ];
 
 /// What only some layers may use of the world outside.
@@ -68,6 +70,10 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("todo!", "no todo!"),
     ("unimplemented!", "no unimplemented!"),
     ("dbg!", "no dbg!"),
+    ("println!", "no println!, which panics when nobody reads any more: terminal::say"),
+    ("eprintln!", "no eprintln!, which panics when nobody reads any more: terminal::complain"),
+    ("print!", "no print!, which panics when nobody reads any more"),
+    ("eprint!", "no eprint!, which panics when nobody reads any more"),
     ("thread::sleep", "no sleeping: wait for what is to happen"),
 ];
 

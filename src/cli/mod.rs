@@ -107,7 +107,7 @@ fn end(command: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> ExitCode 
         // Whoever has read enough closes the pipe.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("leveret: {failure}");
+            crate::terminal::complain(format_args!("leveret: {failure}"));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -69,7 +69,7 @@ pub(crate) fn run(options: &Perf) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Output { error, .. }) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("leveret: {failure}");
+            crate::terminal::complain(format_args!("leveret: {failure}"));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -91,7 +91,7 @@ fn import(connect: &Connect, file: &Path, vhost: Option<&str>, out: &mut dyn Wri
 fn convert_file(file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
     let converted = convert::convert(&read(file)?);
     for note in &converted.notes {
-        eprintln!("leveret: {note}");
+        crate::terminal::complain(format_args!("leveret: {note}"));
     }
     Ok(out.write_all(converted.text.as_bytes())?)
 }

@@ -127,7 +127,10 @@ pub(super) fn run(arguments: &[String], out: &mut dyn Write, errors: &mut dyn Wr
     };
     if typed.command.is_empty() || typed.command == "help" || typed.has("--help") {
         let code = if typed.command.is_empty() && !typed.has("--help") { status::USAGE } else { 0 };
-        return help(out).map_or(status::SOFTWARE, |()| code);
+        return match help(out) {
+            Ok(()) => code,
+            Err(error) => complain(errors, &typed.given, None, error.into()),
+        };
     }
     let Some(command) = commands().find(|command| command.name == typed.command) else {
         return complain(errors, &typed.given, None, Refusal::Usage(unknown(&typed.command)));
