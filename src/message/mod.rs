@@ -238,6 +238,14 @@ pub struct StoredShape {
     pub dead_lettered: bool,
 }
 
+impl StoredShape {
+    /// Whether a message of this shape carries an expiration; `content` is what it was stored with.
+    pub fn has_expiration(&self, content: &[u8]) -> bool {
+        let start = usize::from(self.exchange_bytes) + usize::from(self.routing_key_bytes);
+        content.get(start..).is_some_and(properties::have_expiration)
+    }
+}
+
 /// A message whose body is still arriving.
 #[derive(Debug)]
 pub struct MessageBuffer {
@@ -317,6 +325,7 @@ mod tests {
         assert!(message.is_persistent());
         assert_eq!((message.priority(), message.expiration_ms()), (Some(7), Some(250)));
         let (content, shape) = message.stored();
+        assert!(shape.has_expiration(content));
         assert_eq!(Message::from_stored(Bytes::copy_from_slice(content), shape).unwrap(), message);
     }
 }

@@ -43,6 +43,11 @@ mod flag {
     pub(super) const UNKNOWN: u16 = 0b11;
 }
 
+/// Whether property flags and list, with whatever follows, have an expiration.
+pub(super) fn have_expiration(properties: &[u8]) -> bool {
+    properties.first_chunk().is_some_and(|flags| u16::from_be_bytes(*flags) & flag::EXPIRATION != 0)
+}
+
 impl<'a> PropertyScan<'a> {
     /// Scans property flags and list; header tables may be nested `depth_max` levels deep.
     ///

@@ -157,9 +157,9 @@ impl std::fmt::Debug for MemoryWatch {
 /// What this process takes of the machine's memory.
 ///
 /// # Errors
-/// When the system does not say.
+/// When the system does not say. It does also when no descriptor is left, once it has been asked before.
 pub fn resident_bytes() -> io::Result<u64> {
-    kib_of(&fs::read_to_string("/proc/self/status")?, "VmRSS:")
+    kib_of(&super::process::status()?, "VmRSS:")
 }
 
 /// What this process may take: the machine's memory, or the limit of its control group where that is less.

@@ -1,6 +1,9 @@
 //! What the system says of this process.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::OnceLock;
 
 /// See the module; 0 where the system does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,7 +26,7 @@ impl Process {
     /// Looks now.
     pub fn look() -> Process {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let (status, limits) = (read("/proc/self/status"), read("/proc/self/limits"));
+        let (status, limits) = (status().unwrap_or_default(), read("/proc/self/limits"));
         let threads_max = match number_after(&limits, "Max processes") {
             0 => read("/proc/sys/kernel/threads-max").trim().parse().unwrap_or(0),
             max => max,
@@ -40,6 +43,29 @@ impl Process {
         }
     }
 }
+
+/// What the system says of this process now. The file is opened once, by the first call, so that this works on when no
+/// descriptor is left.
+///
+/// # Errors
+/// When the system does not say.
+pub(super) fn status() -> io::Result<String> {
+    static STATUS: OnceLock<File> = OnceLock::new();
+    let file = match STATUS.get() {
+        Some(file) => file,
+        None => {
+            let opened = File::open("/proc/self/status")?;
+            STATUS.get_or_init(|| opened)
+        }
+    };
+    let mut text = vec![0; STATUS_BYTES_MAX];
+    let bytes = file.read_at(&mut text, 0)?;
+    text.truncate(bytes);
+    String::from_utf8(text).map_err(io::Error::other)
+}
+
+/// More than the system ever says there.
+const STATUS_BYTES_MAX: usize = 16 << 10;
 
 /// The first number behind a word that begins a line; 0 where there is no such line, or something else behind the word.
 fn number_after(text: &str, word: &str) -> u64 {

@@ -145,7 +145,8 @@ impl Queue {
         let wanted = !self.consumers.is_empty()
             || self.has_limits()
             || settings.message_ttl_ms.is_some()
-            || settings.dead_letter_exchange.is_some();
+            || settings.dead_letter_exchange.is_some()
+            || self.ready.may_expire_unseen();
         if wanted {
             self.request_page(false, turn);
         }
@@ -208,7 +209,7 @@ impl Queue {
     pub(super) fn restore(&mut self, runs: &[RecoveredRun]) {
         for run in runs {
             let paged = PagedRun { first: run.first, count: run.count.into(), body_bytes: run.body_bytes };
-            self.ready.restore(run.priority, paged);
+            self.ready.restore(run.priority, paged, run.expires);
         }
     }
 }

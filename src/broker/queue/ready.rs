@@ -12,7 +12,6 @@ pub(super) use places::{Place, Taken};
 use crate::broker::delivery::Entry;
 use crate::message::{Millis, Position};
 use lane::{FRONT_MESSAGES, Lane};
-use std::collections::VecDeque;
 
 /// What an entry takes besides its message's bytes, roughly.
 const ENTRY_BYTES: usize = 192;
@@ -73,7 +72,7 @@ impl Ready {
         let body_bytes = entry.message.body_bytes();
         let lane = self.lane(entry.priority);
         if lane.paged.front().is_some_and(|run| run.first < entry.position) {
-            lane.note_paged(entry.position, body_bytes as u64);
+            lane.note_paged(entry.position, body_bytes as u64, entry.expires());
             self.messages += 1;
             self.bytes += body_bytes as u64;
             return (!entry.journaled).then_some(entry);
@@ -185,6 +184,11 @@ impl Ready {
         fronts.filter(|entry| entry.expires()).map(|entry| entry.expires_at).min()
     }
 
+    /// Whether messages that are not in memory may die of age, so that somebody has to look at them when it is time.
+    pub(super) fn may_expire_unseen(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.paged_expire)
+    }
+
     /// Takes everything: those in memory, and the runs of those that are not.
     pub(super) fn take_all(&mut self) -> (Vec<Entry>, Vec<PagedRun>) {
         let (mut entries, mut paged) = (Vec::new(), Vec::new());
@@ -205,6 +209,7 @@ impl Ready {
                 let body_bytes = entry.message.body_bytes();
                 freed += memory_bytes(&entry);
                 expiring += usize::from(entry.expires());
+                lane.paged_expire |= entry.expires();
                 match lane.paged.front_mut() {
                     Some(run) if entry.position.0 + 1 == run.first.0 => {
                         run.first = entry.position;
@@ -229,10 +234,12 @@ impl Ready {
     }
 
     /// Takes over messages that are in the journal and not in memory.
-    pub(super) fn restore(&mut self, priority: u8, run: PagedRun) {
+    pub(super) fn restore(&mut self, priority: u8, run: PagedRun, may_expire: bool) {
         self.messages += usize::try_from(run.count).unwrap_or(usize::MAX);
         self.bytes += run.body_bytes;
-        let paged = &mut self.lane(priority).paged;
+        let lane = self.lane(priority);
+        lane.paged_expire |= may_expire;
+        let paged = &mut lane.paged;
         paged.push_back(run);
         if let Some(before) = paged.len().checked_sub(2) {
             self.lane(priority).join(before);
@@ -292,8 +299,7 @@ impl Ready {
         let at = match self.lanes.binary_search_by(|lane| priority.cmp(&lane.priority)) {
             Ok(at) => at,
             Err(at) => {
-                let lane =
-                    Lane { priority, entries: VecDeque::new(), paged: VecDeque::new(), loading: false };
+                let lane = Lane { priority, ..Lane::default() };
                 self.lanes.insert(at, lane);
                 at
             }
@@ -422,7 +428,7 @@ mod tests {
     #[test]
     fn what_the_journal_lost_is_not_waited_for() {
         let mut ready = Ready::default();
-        ready.restore(0, PagedRun { first: Position(1), count: 5, body_bytes: 20 });
+        ready.restore(0, PagedRun { first: Position(1), count: 5, body_bytes: 20 }, false);
         let request = ready.page_request(false).unwrap();
         ready.paged_in(request, vec![entry(2, 0, None), entry(4, 0, None)]);
         assert_eq!((ready.len(), drain(&mut ready)), (3, vec![2, 4]));

@@ -54,6 +54,8 @@ pub struct RecoveredRun {
     pub priority: u8,
     /// Bytes of all their bodies.
     pub body_bytes: u64,
+    /// Whether one of them carries an expiration.
+    pub expires: bool,
 }
 
 /// A message that came back from a consumer.
@@ -300,8 +302,13 @@ fn each_run(slot: Slot, body: &[u8], is_wanted: impl Fn(&Target) -> bool, mut ad
         }
         for target in enqueue.targets().filter(|target| is_wanted(target)) {
             let body_bytes = enqueue.body_bytes();
-            let new =
-                RecoveredRun { first: target.position, count: 1, priority: target.priority, body_bytes };
+            let new = RecoveredRun {
+                first: target.position,
+                count: 1,
+                priority: target.priority,
+                body_bytes,
+                expires: enqueue.shape.has_expiration(enqueue.content),
+            };
             let of_target =
                 |run: &RecordRun| run.queue == target.queue && run.run.priority == target.priority;
             match open.iter().rposition(of_target) {
@@ -348,5 +355,6 @@ impl RecoveredRun {
     fn extend(&mut self, next: &RecoveredRun) {
         self.count += next.count;
         self.body_bytes += next.body_bytes;
+        self.expires |= next.expires;
     }
 }

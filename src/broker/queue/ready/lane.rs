@@ -9,7 +9,7 @@ pub(super) const FRONT_MESSAGES: usize = 1024;
 pub(super) const FRONT_BYTES: usize = 1 << 20;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Lane {
     pub(super) priority: u8,
     pub(super) entries: VecDeque<Entry>,
@@ -17,6 +17,8 @@ pub(super) struct Lane {
     pub(super) paged: VecDeque<PagedRun>,
     /// Whether some of them have been asked for.
     pub(super) loading: bool,
+    /// Whether one of those that are not in memory may die of age.
+    pub(super) paged_expire: bool,
 }
 
 /// Neighbouring messages that are not in memory.
@@ -57,7 +59,8 @@ impl Lane {
     }
 
     /// Notes a message behind the entries that is not in memory.
-    pub(super) fn note_paged(&mut self, position: Position, body_bytes: u64) {
+    pub(super) fn note_paged(&mut self, position: Position, body_bytes: u64, expires: bool) {
+        self.paged_expire |= expires;
         let at = self.paged.partition_point(|run| run.first < position);
         let run = PagedRun { first: position, count: 1, body_bytes };
         self.paged.insert(at, run);
@@ -96,6 +99,7 @@ impl Lane {
                 self.paged.pop_front();
             }
         }
+        self.paged_expire &= !self.paged.is_empty();
         (messages, bytes)
     }
 

@@ -133,7 +133,7 @@ mod tests {
         for (position, priority) in [(1, 0), (2, 5), (3, 0)] {
             ready.insert(entry(position, priority, None));
         }
-        ready.restore(0, PagedRun { first: Position(4), count: 10, body_bytes: 100 });
+        ready.restore(0, PagedRun { first: Position(4), count: 10, body_bytes: 100 }, false);
         assert_eq!(shown(&ready, None), [(2, 1), (1, 1), (3, 1), (4, 10)]);
         assert_eq!(shown(&ready, Some((5, Position(2)))), [(1, 1), (3, 1), (4, 10)]);
         assert_eq!(shown(&ready, Some((0, Position(1)))), [(3, 1), (4, 10)]);
@@ -146,7 +146,7 @@ mod tests {
         let mut ready = Ready::default();
         ready.insert(entry(1, 0, None));
         ready.insert(entry(2, 0, None));
-        ready.restore(0, PagedRun { first: Position(3), count: 4, body_bytes: 40 });
+        ready.restore(0, PagedRun { first: Position(3), count: 4, body_bytes: 40 }, false);
         let bytes = ready.bytes();
         assert!(matches!(ready.take(0, Position(1), 0), Taken::Here(entry) if entry.position == Position(1)));
         assert!(matches!(ready.take(0, Position(1), 0), Taken::Nothing));
