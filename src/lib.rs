@@ -12,4 +12,5 @@ pub mod net;
 pub mod pattern;
 pub mod server;
 pub mod session;
+pub mod steps;
 pub mod store;

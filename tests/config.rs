@@ -328,3 +328,21 @@ fn a_user_who_can_not_do_anything_is_warned_of() {
     );
     assert_eq!(Config::default().warnings(), []);
 }
+
+#[test]
+fn what_a_long_file_costs_grows_with_its_length() {
+    let queue = |n| format!("[[queues]]\nname = \"q{n}\"\narguments = {{ x-max-length = 10 }}\n");
+    let text: String = (0..5000).map(queue).collect();
+    let (config, steps) = leveret::steps::of(|| load(&text));
+    assert_eq!(config.queues.len(), 5000);
+    assert!(steps < 5000 * 100, "{steps} steps to find the lines");
+    // What leads nowhere is looked for among what there is, but not for ever.
+    let binding = |n| format!("[[bindings]]\nsource = \"amq.topic\"\ndestination = \"q{n}x\"\n");
+    let wrong = text + &(0..2000).map(binding).collect::<String>();
+    let (said, steps) = leveret::steps::of(|| complaints(&wrong, &NO_VARIABLES));
+    assert_eq!(said.lines().count(), 2000);
+    let [first, last] = [said.lines().next(), said.lines().last()].map(Option::unwrap_or_default);
+    assert!(first.contains("did you mean"), "{first}");
+    assert!(last.contains("declare it under [[queues]]"), "{last}");
+    assert!(steps < 2_500_000, "{steps} steps to look for names");
+}

@@ -11,11 +11,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("message", &[]),
     ("clock", &["message"]),
     ("session", &["message"]),
-    ("pattern", &[]),
-    ("config", &["pattern"]),
-    ("store", &["message"]),
-    ("broker", &["clock", "message", "pattern", "store"]),
-    ("amqp", &["broker", "message", "session"]),
+    // Counting steps, for tests.
+    ("steps", &[]),
+    ("pattern", &["steps"]),
+    ("config", &["pattern", "steps"]),
+    ("store", &["message", "steps"]),
+    ("broker", &["clock", "message", "pattern", "steps", "store"]),
+    ("amqp", &["broker", "message", "session", "steps"]),
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
     ("net", &["amqp", "broker", "clock", "config", "message", "session", "store"]),
@@ -49,6 +51,7 @@ const EVERYTHING: &[&str] = &[
     "perf",
     "server",
     "session",
+    "steps",
     "store",
     "terminal",
 ];

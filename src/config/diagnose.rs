@@ -3,8 +3,9 @@
 //! [`Problems`] gathers while the configuration is read (by `source`, `section` and `references`); [`ConfigErrors`] is
 //! what the caller of `Config::load` gets. Nothing here stops at the first problem.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use crate::steps;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 /// The place in the configuration file where something is declared.
@@ -109,7 +110,12 @@ pub(super) struct Problems {
     /// Key path to the variable that set it.
     variables: BTreeMap<String, String>,
     found: RefCell<Vec<Problem>>,
+    /// How many names may still be compared with what was meant.
+    comparisons_left: Cell<usize>,
 }
+
+/// Names that are compared to find what was meant, for all problems of a file together. Beyond that nobody reads them all.
+const COMPARISONS_MAX: usize = 1_000_000;
 
 impl Problems {
     pub(super) fn new(file: &str) -> Problems {
@@ -118,6 +124,7 @@ impl Problems {
             lines: HashMap::new(),
             variables: BTreeMap::new(),
             found: RefCell::default(),
+            comparisons_left: Cell::new(COMPARISONS_MAX),
         }
     }
 
@@ -185,6 +192,14 @@ impl Problems {
         let message = without_passwords(&message.into());
         let problem = Problem { file, line: line.copied(), key: path.to_owned(), message };
         self.found.borrow_mut().push(problem);
+    }
+
+    /// The known name that `name` most likely was meant to be, if any is near, and as long as not too many were looked for.
+    pub(super) fn nearest<'a>(&self, name: &str, known: &HashSet<&'a str>) -> Option<&'a str> {
+        let left = self.comparisons_left.get().checked_sub(known.len())?;
+        self.comparisons_left.set(left);
+        steps::count(known.len());
+        nearest(name, known.iter().copied())
     }
 
     fn variables_below(&self, path: &str) -> impl Iterator<Item = &String> {

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::diagnose::{Location, Problem, Problems, join, nearest};
+use super::diagnose::{Location, Problem, Problems, join};
 use super::{Binding, Config, DestinationType, Exchange, Permission, Policy, Queue, TopicPermission, User};
 
 /// The tags that open the management API.
@@ -13,9 +13,11 @@ const MANAGEMENT_TAGS: [&str; 4] = ["management", "policymaker", "monitoring", "
 
 /// What is not wrong, and most likely not meant: users who can't do anything.
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
+    let permitted: HashSet<&str> =
+        config.permissions.iter().map(|permission| permission.user.as_str()).collect();
     let can_do_something = |user: &User| {
         user.tags.iter().any(|tag| MANAGEMENT_TAGS.contains(&tag.as_str()))
-            || config.permissions.iter().any(|permission| permission.user == user.name)
+            || permitted.contains(user.name.as_str())
     };
     let useless = config.users.iter().filter(|user| !can_do_something(user));
     let warning = |user: &User| {
@@ -143,7 +145,7 @@ impl Reference<'_> {
         if self.name.is_empty() || known.contains(self.name) {
             return;
         }
-        let advice = match nearest(self.name, known.iter().copied()) {
+        let advice = match problems.nearest(self.name, known) {
             Some(near) => format!("did you mean {near:?}?"),
             None => format!("declare it under [[{}]]", self.list),
         };

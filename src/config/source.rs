@@ -9,6 +9,7 @@ use config::{Environment, File, FileFormat, Map, Value};
 use toml::de::{DeFloat, DeTable, DeValue};
 
 use super::diagnose::{Problems, is_bare, join};
+use crate::steps;
 
 /// What every variable of ours begins with. The second underscore matters: orchestrators inject variables such as
 /// `LEVERET_PORT` for a service of that name, and those are none of ours.
@@ -38,9 +39,10 @@ pub(super) fn merge(
 /// Notes the line of every key and reports what is not TOML or has no place in a configuration.
 fn index_lines(text: &str, problems: &mut Problems) -> bool {
     let (table, errors) = DeTable::parse_recoverable(text);
+    let lines = Lines::of(text);
     for error in &errors {
         let span = error.span().unwrap_or_default();
-        let line = line_of(text, span.start);
+        let line = lines.at(span.start);
         match error.message() {
             // The one error that points at a key, which its text leaves out.
             "duplicate key" => {
@@ -53,7 +55,7 @@ fn index_lines(text: &str, problems: &mut Problems) -> bool {
     for (key, _) in table.get_ref() {
         if !is_bare(key.get_ref()) {
             // The merge would take `"limits.heartbeat_s"` for a path, and `"queues[9]"` for nine empty items more.
-            let line = line_of(text, key.span().start);
+            let line = lines.at(key.span().start);
             problems.report_line(
                 line,
                 &join("", key.get_ref()),
@@ -61,49 +63,69 @@ fn index_lines(text: &str, problems: &mut Problems) -> bool {
             );
         }
     }
-    index_table(text, "", table.get_ref(), problems);
+    lines.index_table("", table.get_ref(), problems);
     problems.is_empty()
 }
 
-fn index_table(text: &str, path: &str, table: &DeTable<'_>, problems: &mut Problems) {
-    for (key, value) in table {
-        let line = line_of(text, key.span().start);
-        let path = join(path, key.get_ref());
-        problems.set_line(&path, line);
-        index_value(text, &path, value.get_ref(), problems);
-    }
+/// Where the lines of a text begin.
+struct Lines {
+    starts: Vec<usize>,
 }
 
-fn index_value(text: &str, path: &str, value: &DeValue<'_>, problems: &mut Problems) {
-    match value {
-        DeValue::Table(table) => index_table(text, path, table, problems),
-        DeValue::Array(array) => {
-            for (index, value) in array.iter().enumerate() {
-                let path = format!("{path}[{index}]");
-                problems.set_line(&path, line_of(text, value.span().start));
-                index_value(text, &path, value.get_ref(), problems);
+impl Lines {
+    fn of(text: &str) -> Lines {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
+        Lines { starts: std::iter::once(0).chain(ends).collect() }
+    }
+
+    /// The number of the line that a byte is in, from 1.
+    fn at(&self, offset: usize) -> usize {
+        self.starts.partition_point(|start| {
+            steps::count(1);
+            *start <= offset
+        })
+    }
+
+    fn index_table(&self, path: &str, table: &DeTable<'_>, problems: &mut Problems) {
+        for (key, value) in table {
+            let line = self.at(key.span().start);
+            let path = join(path, key.get_ref());
+            problems.set_line(&path, line);
+            self.index_value(&path, value.get_ref(), problems);
+        }
+    }
+
+    fn index_value(&self, path: &str, value: &DeValue<'_>, problems: &mut Problems) {
+        match value {
+            DeValue::Table(table) => self.index_table(path, table, problems),
+            DeValue::Array(array) => {
+                for (index, value) in array.iter().enumerate() {
+                    let path = format!("{path}[{index}]");
+                    problems.set_line(&path, self.at(value.span().start));
+                    self.index_value(&path, value.get_ref(), problems);
+                }
             }
+            DeValue::Datetime(_) => {
+                problems.report(
+                    path,
+                    "",
+                    "dates have no place here; put the value in quotes to mean a string",
+                );
+            }
+            DeValue::Integer(integer) if i64::from_str_radix(integer.as_str(), integer.radix()).is_err() => {
+                problems.report(path, "", "expected a whole number that fits in 64 bits with its sign");
+            }
+            DeValue::Float(float) if is_too_large(float) => {
+                problems.report(path, "", "expected a number that fits in 64 bits of floating point");
+            }
+            DeValue::Integer(_) | DeValue::Float(_) | DeValue::String(_) | DeValue::Boolean(_) => {}
         }
-        DeValue::Datetime(_) => {
-            problems.report(path, "", "dates have no place here; put the value in quotes to mean a string");
-        }
-        DeValue::Integer(integer) if i64::from_str_radix(integer.as_str(), integer.radix()).is_err() => {
-            problems.report(path, "", "expected a whole number that fits in 64 bits with its sign");
-        }
-        DeValue::Float(float) if is_too_large(float) => {
-            problems.report(path, "", "expected a number that fits in 64 bits of floating point");
-        }
-        DeValue::Integer(_) | DeValue::Float(_) | DeValue::String(_) | DeValue::Boolean(_) => {}
     }
 }
 
 fn is_too_large(float: &DeFloat<'_>) -> bool {
     let overflows = float.as_str().parse::<f64>().is_ok_and(f64::is_infinite);
     overflows && !float.as_str().contains("inf")
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|&&byte| byte == b'\n').count()
 }
 
 /// Our variables, each noted under the key path it sets. Those that could not be a key path are reported here,
