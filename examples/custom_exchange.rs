@@ -37,7 +37,7 @@ impl ExchangeType for JsonField {
         self.bindings.push(binding.clone());
     }
 
-    fn unbind(&mut self, binding: &Binding) {
+    fn unbind(&mut self, binding: &Arc<Binding>) {
         self.bindings.retain(|other| **other != *binding);
     }
 

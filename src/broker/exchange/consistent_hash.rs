@@ -128,7 +128,7 @@ impl ExchangeType for ConsistentHash {
         self.by_weight.entry(weight).or_default().insert(binding, hash_of_destination(&binding.destination));
     }
 
-    fn unbind(&mut self, binding: &Binding) {
+    fn unbind(&mut self, binding: &Arc<Binding>) {
         let Ok(weight) = weight(binding) else { return };
         if let Some(set) = self.by_weight.get_mut(&weight) {
             set.remove(binding);
@@ -175,8 +175,13 @@ mod tests {
     const KEYS: usize = 10_000;
 
     fn bound(queues: &[(&str, &str)]) -> ConsistentHash {
+        let bindings: Vec<_> = queues.iter().map(|(queue, weight)| binding(queue, weight)).collect();
+        with(&bindings)
+    }
+
+    fn with(bindings: &[Arc<Binding>]) -> ConsistentHash {
         let mut exchange = ConsistentHash::new(&FieldTable::default()).unwrap();
-        queues.iter().for_each(|(queue, weight)| exchange.bind(&binding(queue, weight)));
+        bindings.iter().for_each(|binding| exchange.bind(binding));
         exchange
     }
 
@@ -207,7 +212,8 @@ mod tests {
 
     #[test]
     fn only_the_keys_of_the_binding_that_comes_or_goes_move() {
-        let mut exchange = bound(&[("a", "3"), ("b", "3"), ("c", "1"), ("d", "3")]);
+        let bindings = [("a", "3"), ("b", "3"), ("c", "1"), ("d", "3")].map(|(q, weight)| binding(q, weight));
+        let mut exchange = with(&bindings);
         let before = owners(&exchange);
         let e = binding("e", "2");
         exchange.bind(&e);
@@ -216,7 +222,7 @@ mod tests {
         assert!((share(&with_e, "e") - 2.0 / 12.0).abs() < 0.02);
         exchange.unbind(&e);
         assert_eq!(owners(&exchange), before);
-        exchange.unbind(&binding("b", "3"));
+        exchange.unbind(&bindings[1]);
         assert!(before.iter().zip(owners(&exchange)).all(|(old, new)| *old == new || old == "b"));
     }
 
@@ -228,11 +234,12 @@ mod tests {
 
     #[test]
     fn unbinding_leaves_nothing_behind() {
-        let mut exchange = bound(&[("a", "1"), ("a", "2")]);
-        exchange.unbind(&binding("a", "1"));
+        let bindings = ["1", "2"].map(|weight| binding("a", weight));
+        let mut exchange = with(&bindings);
+        exchange.unbind(&bindings[0]);
         assert_eq!(routed(&exchange, "k"), ["a"]);
-        exchange.unbind(&binding("a", "2"));
-        exchange.unbind(&binding("a", "2"));
+        exchange.unbind(&bindings[1]);
+        exchange.unbind(&bindings[1]);
         assert!(exchange.by_weight.is_empty());
     }
 

@@ -18,7 +18,7 @@ impl ExchangeType for Direct {
         self.by_key.entry(binding.routing_key.clone()).or_default().insert(binding, ());
     }
 
-    fn unbind(&mut self, binding: &Binding) {
+    fn unbind(&mut self, binding: &Arc<Binding>) {
         if let Some(set) = self.by_key.get_mut(&binding.routing_key) {
             set.remove(binding);
             if set.is_empty() {

@@ -16,7 +16,7 @@ impl ExchangeType for Fanout {
         self.bindings.insert(binding, ());
     }
 
-    fn unbind(&mut self, binding: &Binding) {
+    fn unbind(&mut self, binding: &Arc<Binding>) {
         self.bindings.remove(binding);
     }
 

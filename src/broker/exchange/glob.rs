@@ -166,7 +166,7 @@ impl ExchangeType for Glob {
         self.segments[place / SEGMENT].take();
     }
 
-    fn unbind(&mut self, binding: &Binding) {
+    fn unbind(&mut self, binding: &Arc<Binding>) {
         let Some(&place) = self.places.get(&binding.routing_key) else { return };
         let bindings = &mut self.patterns[place].1;
         bindings.remove(binding);

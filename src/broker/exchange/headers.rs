@@ -9,6 +9,8 @@ use super::key_hash::{KeyHashSeed, KeyMap};
 use super::types::{Envelope, ExchangeType, Matches, Refusal};
 use crate::broker::term::term;
 use crate::message::{FieldTable, ShortStr, Value};
+use crate::steps;
+use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -22,6 +24,12 @@ pub struct Headers {
     /// Those that ask for nothing, and so match everything.
     unconditional: BindingSet,
 }
+
+/// Up to so many arguments, looking through all of them again costs less than knowing that it was done.
+const FEW_ARGUMENTS: usize = 16;
+
+/// Bindings that have been looked at.
+type Seen = HashSet<*const Binding, KeyHashSeed>;
 
 /// How a binding's arguments are to be taken.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -159,13 +167,22 @@ fn places(mode: Mode, arguments: &FieldTable) -> Vec<u64> {
 }
 
 impl Headers {
-    /// Pushes those that lie at a place and match. One that lies at several places is pushed at the first one that it matches.
-    fn push_matching<'a>(&'a self, place: u64, headers: &HeadersByName<'_>, matches: &mut Matches<'a>) {
+    /// Pushes those that lie at a place and match. One that lies at several places is pushed at the first one that it matches;
+    /// `seen` are those with so many arguments that they are looked at only once.
+    fn push_matching<'a>(
+        &'a self,
+        place: u64,
+        headers: &HeadersByName<'_>,
+        seen: &mut Seen,
+        matches: &mut Matches<'a>,
+    ) {
         let Some(found) = self.by_criterion.get(&place) else { return };
         for (binding, mode) in found.iter() {
-            let mut criteria = mode.criteria(&binding.arguments);
+            let mut criteria = mode.criteria(&binding.arguments).inspect(|_| steps::count(1));
             let is_match = if mode.all {
                 criteria.all(|criterion| headers.satisfies(criterion))
+            } else if binding.arguments.iter().nth(FEW_ARGUMENTS).is_some() {
+                seen.insert(Arc::as_ptr(binding)) && criteria.any(|criterion| headers.satisfies(criterion))
             } else {
                 let first = criteria.find(|criterion| headers.satisfies(*criterion));
                 first.is_some_and(|criterion| place_of_criterion(criterion) == place)
@@ -176,7 +193,7 @@ impl Headers {
         }
     }
 
-    fn remove_at(&mut self, place: u64, binding: &Binding) -> bool {
+    fn remove_at(&mut self, place: u64, binding: &Arc<Binding>) -> bool {
         let Some(set) = self.by_criterion.get_mut(&place) else { return false };
         let was_there = set.remove(binding);
         if set.is_empty() {
@@ -207,7 +224,7 @@ impl ExchangeType for Headers {
         }
     }
 
-    fn unbind(&mut self, binding: &Binding) {
+    fn unbind(&mut self, binding: &Arc<Binding>) {
         let Ok(mode) = Mode::of(&binding.arguments) else { return };
         let places = places(mode, &binding.arguments);
         if mode.all && places.is_empty() {
@@ -227,9 +244,10 @@ impl ExchangeType for Headers {
             return;
         }
         let headers = HeadersByName::new(envelope.headers());
+        let mut seen = Seen::default();
         for (name, value) in &headers.0 {
-            self.push_matching(place_of_value(name, value), &headers, matches);
-            self.push_matching(place_of_presence(name), &headers, matches);
+            self.push_matching(place_of_value(name, value), &headers, &mut seen, matches);
+            self.push_matching(place_of_presence(name), &headers, &mut seen, matches);
         }
     }
 }
@@ -418,5 +436,23 @@ mod tests {
             bound.iter().for_each(|binding| exchange.unbind(binding));
             assert!(exchange.by_criterion.is_empty() && exchange.unconditional.is_empty());
         }
+    }
+
+    #[test]
+    fn bindings_and_messages_with_many_fields_cost_no_more_than_these() {
+        const FIELDS: usize = 3000;
+        let names: Vec<String> = (0..2 * FIELDS).map(|n| format!("k{n}")).collect();
+        let fields = |range: std::ops::Range<usize>| {
+            range.map(|n| (names[n].as_str(), Value::Void)).collect::<Vec<_>>()
+        };
+        let mut exchange = Headers::default();
+        let mut any = fields(0..FIELDS);
+        any.push((X_MATCH, text("any")));
+        let (_, steps) = steps::of(|| (0..40).for_each(|_| exchange.bind(&binding_with("q", "", &any))));
+        assert!(steps < 40 * 20 * FIELDS as u64, "{steps} steps to bind");
+        let headers = table(&fields(FIELDS - 1..2 * FIELDS - 1));
+        let (routed, steps) = steps::of(|| routed_headers(&exchange, &headers));
+        assert_eq!(routed.len(), 40);
+        assert!(steps < 40 * 3 * FIELDS as u64, "{steps} steps for a message");
     }
 }

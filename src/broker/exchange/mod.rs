@@ -30,9 +30,10 @@ use super::error::{BrokerError, Resource};
 use super::policy::{self, Applied};
 use super::queue::{inequivalent, same_value};
 use super::stats::{ExchangeCounters, ExchangeStats, Samples};
-use crate::message::{FieldTable, Millis, Name, ShortStr, Value};
+use crate::message::{FieldTable, Millis, Name, ShortStr};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 /// What was declared. It never changes.
@@ -128,9 +129,7 @@ struct Policed {
 
 /// The bindings that start from an exchange, and its type's index of them.
 pub struct Bindings {
-    /// By destination and key; several only where their arguments differ.
-    list: BTreeMap<(Destination, ShortStr), Vec<Arc<Binding>>>,
-    count: usize,
+    list: BTreeMap<Identity, Arc<Binding>>,
     index: Box<dyn ExchangeType>,
 }
 
@@ -146,7 +145,7 @@ impl Exchange {
             .map_err(|refusal| BrokerError::Precondition(refusal.0))?;
         let alternate_exchange = definition.alternate_exchange()?;
         let policed = RwLock::new(Policed { applied: Applied::default(), alternate_exchange });
-        let bindings = RwLock::new(Bindings { list: BTreeMap::new(), count: 0, index });
+        let bindings = RwLock::new(Bindings { list: BTreeMap::new(), index });
         let (counters, samples) = (ExchangeCounters::default(), Mutex::default());
         Ok(Exchange { definition, policed, bindings, counters, samples })
     }
@@ -205,17 +204,15 @@ impl Exchange {
     /// When the type refuses it.
     pub(super) fn bind(&self, binding: Binding) -> Result<bool, BrokerError> {
         let mut bindings = self.bindings.write();
-        let Bindings { list, count, index } = &mut *bindings;
+        let Bindings { list, index } = &mut *bindings;
         index.check_binding(&binding).map_err(|refusal| BrokerError::Precondition(refusal.0))?;
-        let same_key = list.entry((binding.destination.clone(), binding.routing_key.clone())).or_default();
-        if same_key.iter().any(|other| same_arguments(&other.arguments, &binding.arguments)) {
-            return Ok(false);
+        match list.entry(identity(&binding.destination, &binding.routing_key, &binding.arguments)) {
+            Entry::Occupied(_) => Ok(false),
+            Entry::Vacant(place) => {
+                index.bind(place.insert(Arc::new(binding)));
+                Ok(true)
+            }
         }
-        let binding = Arc::new(binding);
-        index.bind(&binding);
-        same_key.push(binding);
-        *count += 1;
-        Ok(true)
     }
 
     /// Removes a binding, and returns it if it was there.
@@ -226,14 +223,7 @@ impl Exchange {
         arguments: &FieldTable,
     ) -> Option<Arc<Binding>> {
         let mut bindings = self.bindings.write();
-        let key = (destination.clone(), routing_key.clone());
-        let same_key = bindings.list.get_mut(&key)?;
-        let at = same_key.iter().position(|binding| same_arguments(&binding.arguments, arguments))?;
-        let binding = same_key.swap_remove(at);
-        if same_key.is_empty() {
-            bindings.list.remove(&key);
-        }
-        bindings.count -= 1;
+        let binding = bindings.list.remove(&identity(destination, routing_key, arguments))?;
         bindings.index.unbind(&binding);
         Some(binding)
     }
@@ -241,16 +231,10 @@ impl Exchange {
     /// Removes all bindings to a destination, and returns them.
     pub(super) fn unbind_all(&self, destination: &Destination) -> Vec<Arc<Binding>> {
         let mut bindings = self.bindings.write();
-        let keys: Vec<_> =
-            bindings.of(destination).map(|b| (destination.clone(), b.routing_key.clone())).collect();
-        let mut removed = Vec::new();
-        for key in keys {
-            removed.extend(bindings.list.remove(&key).unwrap_or_default());
-        }
-        for binding in &removed {
-            bindings.index.unbind(binding);
-        }
-        bindings.count -= removed.len();
+        let identities: Vec<_> = bindings.entries_of(destination).map(|(key, _)| key.clone()).collect();
+        let Bindings { list, index } = &mut *bindings;
+        let removed: Vec<_> = identities.iter().filter_map(|identity| list.remove(identity)).collect();
+        removed.iter().for_each(|binding| index.unbind(binding));
         removed
     }
 }
@@ -258,32 +242,35 @@ impl Exchange {
 impl Bindings {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.count
+        self.list.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.list.is_empty()
     }
 
-    /// All of them, ordered by destination and key.
+    /// All of them, ordered by destination, key and arguments.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Binding>> {
-        self.list.values().flatten()
+        self.list.values()
     }
 
     /// Those to one destination.
     pub fn of<'a>(&'a self, destination: &'a Destination) -> impl Iterator<Item = &'a Arc<Binding>> {
-        let first = (destination.clone(), ShortStr::from(""));
-        self.list
-            .range(first..)
-            .take_while(move |((to, _), _)| to == destination)
-            .flat_map(|(_, same_key)| same_key)
+        self.entries_of(destination).map(|(_, binding)| binding)
+    }
+
+    fn entries_of<'a>(
+        &'a self,
+        destination: &'a Destination,
+    ) -> impl Iterator<Item = (&'a Identity, &'a Arc<Binding>)> {
+        let first = identity(destination, &ShortStr::from(""), &FieldTable::default());
+        self.list.range(first..).take_while(move |((to, ..), _)| to == destination)
     }
 
     /// Whether there is such a binding.
     pub fn contains(&self, destination: &Destination, key: &ShortStr, arguments: &FieldTable) -> bool {
-        let same_key = self.list.get(&(destination.clone(), key.clone()));
-        same_key.is_some_and(|list| list.iter().any(|other| same_arguments(&other.arguments, arguments)))
+        self.list.contains_key(&identity(destination, key, arguments))
     }
 
     /// The type's index.
@@ -292,18 +279,22 @@ impl Bindings {
     }
 }
 
+/// What tells a binding of an exchange from the others: destination, key, and the arguments, encoded in the order of their
+/// names. So arguments are the same in any order, with the same types and values, and a number that is none is itself.
+type Identity = (Destination, ShortStr, Box<[u8]>);
+
+fn identity(destination: &Destination, routing_key: &ShortStr, arguments: &FieldTable) -> Identity {
+    let mut encoded = Vec::new();
+    if !arguments.is_empty() {
+        let mut arguments = arguments.clone();
+        arguments.sort();
+        arguments.encode(&mut encoded);
+    }
+    (destination.clone(), routing_key.clone(), encoded.into())
+}
+
 impl std::fmt::Debug for Exchange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Exchange").field("definition", &self.definition).finish_non_exhaustive()
     }
-}
-
-/// Whether two bindings' arguments are the same: in any order, with the same types.
-fn same_arguments(a: &FieldTable, b: &FieldTable) -> bool {
-    fn sorted(table: &FieldTable) -> Vec<(&ShortStr, &Value)> {
-        let mut fields: Vec<_> = table.iter().collect();
-        fields.sort_by_key(|(name, _)| *name);
-        fields
-    }
-    sorted(a) == sorted(b)
 }

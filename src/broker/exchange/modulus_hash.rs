@@ -3,50 +3,90 @@
 //! Binding keys don't matter. Unlike with `x-consistent-hash`, most keys move when a binding comes or goes.
 
 use super::binding::Binding;
-use super::binding_set::BindingSet;
 use super::key_hash::stable_hash;
 use super::types::{Envelope, ExchangeType, Matches};
-use std::sync::{Arc, OnceLock};
+use crate::steps;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// Bindings of one piece of the order at most: a new one moves no more than these, whatever their number.
+const PIECE_MAX: usize = 512;
 
 /// The index of a modulus hash exchange.
 #[derive(Debug, Default)]
 pub struct ModulusHash {
-    bindings: BindingSet,
-    /// The same, ordered by destination, key and arguments, so that a key goes the same way after a restart. Sorted when the
-    /// first message after a change needs it.
-    ordered: OnceLock<Vec<Arc<Binding>>>,
+    /// Ordered by destination, key and arguments, so that a key goes the same way after a restart; in pieces, none of them
+    /// empty.
+    pieces: Vec<Vec<Arc<Binding>>>,
+    count: usize,
 }
 
 impl ModulusHash {
-    fn ordered(&self) -> &[Arc<Binding>] {
-        self.ordered.get_or_init(|| {
-            let mut ordered: Vec<_> = self.bindings.iter().map(|(binding, _)| binding.clone()).collect();
-            ordered.sort_by_cached_key(|binding| {
-                let mut arguments = Vec::new();
-                binding.arguments.encode(&mut arguments);
-                (binding.destination.clone(), binding.routing_key.clone(), arguments)
-            });
-            ordered
-        })
+    /// The piece that a binding belongs to, and where in it: as `Ok` if it is there.
+    fn place(&self, binding: &Binding) -> (usize, Result<usize, usize>) {
+        let ends_before =
+            |piece: &Vec<Arc<Binding>>| piece.last().is_some_and(|last| order(last, binding).is_lt());
+        let piece = self.pieces.partition_point(ends_before).min(self.pieces.len().saturating_sub(1));
+        let at = self
+            .pieces
+            .get(piece)
+            .map_or(Err(0), |piece| piece.binary_search_by(|other| order(other, binding)));
+        (piece, at)
     }
+
+    fn nth(&self, mut place: usize) -> Option<&Arc<Binding>> {
+        for piece in &self.pieces {
+            match piece.get(place) {
+                Some(binding) => return Some(binding),
+                None => place -= piece.len(),
+            }
+        }
+        None
+    }
+}
+
+fn order(a: &Binding, b: &Binding) -> Ordering {
+    steps::count(1);
+    let encoded = |binding: &Binding| {
+        let mut arguments = Vec::new();
+        binding.arguments.encode(&mut arguments);
+        arguments
+    };
+    (&a.destination, &a.routing_key)
+        .cmp(&(&b.destination, &b.routing_key))
+        .then_with(|| encoded(a).cmp(&encoded(b)))
 }
 
 impl ExchangeType for ModulusHash {
     fn bind(&mut self, binding: &Arc<Binding>) {
-        self.bindings.insert(binding, ());
-        self.ordered.take();
+        let (piece, at) = self.place(binding);
+        if self.pieces.is_empty() {
+            self.pieces.push(Vec::new());
+        }
+        let found = &mut self.pieces[piece];
+        let at = at.unwrap_or_else(|at| at);
+        steps::count(1 + (found.len() - at) / 64);
+        found.insert(at, binding.clone());
+        if found.len() > PIECE_MAX {
+            let behind = found.split_off(PIECE_MAX / 2);
+            self.pieces.insert(piece + 1, behind);
+        }
+        self.count += 1;
     }
 
-    fn unbind(&mut self, binding: &Binding) {
-        self.bindings.remove(binding);
-        self.ordered.take();
+    fn unbind(&mut self, binding: &Arc<Binding>) {
+        let (piece, Ok(at)) = self.place(binding) else { return };
+        self.pieces[piece].remove(at);
+        if self.pieces[piece].is_empty() {
+            self.pieces.remove(piece);
+        }
+        self.count -= 1;
     }
 
     fn route<'a>(&'a self, envelope: &Envelope<'_>, matches: &mut Matches<'a>) {
-        let ordered = self.ordered();
-        if !ordered.is_empty() && envelope.is_for_published_key() {
-            let place = stable_hash(envelope.routing_key) % ordered.len() as u64;
-            matches.push(&ordered[place as usize]);
+        if self.count > 0 && envelope.is_for_published_key() {
+            let place = stable_hash(envelope.routing_key) % self.count as u64;
+            self.nth(place as usize).into_iter().for_each(|binding| matches.push(binding));
         }
     }
 
@@ -92,5 +132,23 @@ mod tests {
         assert!(owners(&exchange).iter().all(|owner| owner == "b"));
         exchange.unbind(&b);
         assert!(owners(&exchange).is_empty());
+    }
+    #[test]
+    fn many_bindings_keep_their_order_and_cost_little_each() {
+        const COUNT: usize = 20_000;
+        let bindings: Vec<_> =
+            (0..COUNT).map(|n| binding(&format!("q{:05}", n * 7919 % COUNT), "")).collect();
+        let mut exchange = ModulusHash::default();
+        let (_, steps) = steps::of(|| {
+            for binding in &bindings {
+                exchange.bind(binding);
+                assert_eq!(routed(&exchange, "k").len(), 1);
+            }
+        });
+        assert!(steps < 40 * COUNT as u64, "{steps} steps for {COUNT} bindings, each followed by a message");
+        let places: Vec<_> = (0..COUNT).filter_map(|place| exchange.nth(place)).collect();
+        assert!(places.len() == COUNT && places.is_sorted_by_key(|binding| &binding.destination));
+        bindings.iter().rev().for_each(|binding| exchange.unbind(binding));
+        assert!(exchange.count == 0 && exchange.pieces.is_empty());
     }
 }

@@ -34,7 +34,7 @@ impl ExchangeType for Random {
         self.bindings.insert(binding, ());
     }
 
-    fn unbind(&mut self, binding: &Binding) {
+    fn unbind(&mut self, binding: &Arc<Binding>) {
         self.bindings.remove(binding);
     }
 
@@ -54,9 +54,17 @@ mod tests {
         (0..1000).flat_map(|_| routed(exchange, "k")).collect()
     }
 
+    fn bindings() -> [Arc<Binding>; 4] {
+        ["a", "b", "c", "d"].map(|queue| binding(queue, ""))
+    }
+
     fn bound(seed: u64) -> Random {
+        with(seed, &bindings())
+    }
+
+    fn with(seed: u64, bindings: &[Arc<Binding>]) -> Random {
         let mut exchange = Random::new(seed);
-        ["a", "b", "c", "d"].iter().for_each(|queue| exchange.bind(&binding(queue, "")));
+        bindings.iter().for_each(|binding| exchange.bind(binding));
         exchange
     }
 
@@ -78,10 +86,11 @@ mod tests {
 
     #[test]
     fn what_is_unbound_is_not_chosen() {
-        let mut exchange = bound(1);
-        ["a", "b", "d"].iter().for_each(|queue| exchange.unbind(&binding(queue, "")));
+        let bindings = bindings();
+        let mut exchange = with(1, &bindings);
+        [0, 1, 3].iter().for_each(|other| exchange.unbind(&bindings[*other]));
         assert!(chosen(&exchange).iter().all(|chosen| chosen == "c"));
-        exchange.unbind(&binding("c", ""));
+        exchange.unbind(&bindings[2]);
         assert!(chosen(&exchange).is_empty());
     }
 }

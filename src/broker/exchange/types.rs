@@ -88,8 +88,8 @@ pub trait ExchangeType: Send + Sync {
     /// Takes a new binding into the index. The same binding never comes twice.
     fn bind(&mut self, binding: &Arc<Binding>);
 
-    /// Takes a binding out of the index again.
-    fn unbind(&mut self, binding: &Binding);
+    /// Takes a binding out of the index again: the very one that it took in.
+    fn unbind(&mut self, binding: &Arc<Binding>);
 
     /// Pushes every binding that matches.
     fn route<'a>(&'a self, envelope: &Envelope<'_>, matches: &mut Matches<'a>);
