@@ -111,7 +111,7 @@ impl Channel {
         };
         queue.lock().consume(new, context.turn)?;
         let consumer = Consumer { tag: tag.as_str().into(), queue, no_ack: consume.no_ack, timeout_ms };
-        self.consumers.insert(id, consumer);
+        self.add_consumer(id, consumer);
         self.reply_consume_ok(consume, &tag, context);
         context.vhost.apply_effects(context.turn);
         Ok(())
@@ -119,9 +119,8 @@ impl Channel {
 
     fn check_consumer_tag(&self, consume: &basic::Consume, context: &Context<'_>) -> Result<(), AmqpError> {
         let tag = consume.consumer_tag.as_str();
-        let reply_tag = self.reply_to.as_ref().map(|reply_to| &*reply_to.consumer_tag);
-        let mut tags = self.consumers.values().map(|consumer| &*consumer.tag).chain(reply_tag);
-        if !tag.is_empty() && tags.any(|other| other == tag) {
+        let is_of_replies = self.reply_to.as_ref().is_some_and(|reply_to| &*reply_to.consumer_tag == tag);
+        if !tag.is_empty() && (is_of_replies || self.consumer_tags.contains_key(tag)) {
             let text = format!("attempt to reuse consumer tag '{tag}'");
             return Err(AmqpError::new(ReplyCode::NotAllowed, text));
         }
@@ -173,13 +172,13 @@ impl Channel {
 
     fn basic_cancel(&mut self, cancel: &basic::Cancel, context: &mut Context<'_>) {
         let tag = cancel.consumer_tag.as_str();
-        let consumer = self.consumers.iter().find(|(_, consumer)| &*consumer.tag == tag);
-        if let Some((id, queue)) = consumer.map(|(id, consumer)| (*id, consumer.queue.clone())) {
+        let consumer = self.consumer_tags.get(tag).and_then(|id| Some((*id, self.consumers.get(id)?)));
+        if let Some((id, queue)) = consumer.map(|(id, consumer)| (id, consumer.queue.clone())) {
             queue.lock().cancel(id, context.turn);
             context.vhost.apply_effects(context.turn);
             // What it was given before goes out before the answer.
             self.send_waiting(context);
-            self.consumers.remove(&id);
+            self.remove_consumer(id);
         } else if let Some(reply_to) = self.reply_to.take_if(|reply_to| &*reply_to.consumer_tag == tag) {
             context.broker().remove_reply_consumer(&reply_to.token);
         }

@@ -64,7 +64,7 @@ impl Channel {
                 wire.sent.extend(all);
             }
             Outgoing::Cancelled { consumer, .. } => {
-                let Some(consumer) = self.consumers.remove(&consumer) else { return };
+                let Some(consumer) = self.remove_consumer(consumer) else { return };
                 if wire.cancel_notify && !self.closing {
                     let cancel = basic::Cancel { consumer_tag: (*consumer.tag).into(), nowait: true };
                     put_method(wire.out, self.number, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));

@@ -208,6 +208,7 @@ pub(super) struct Channel {
     next_delivery_tag: u64,
     unacked: UnackedList,
     consumers: BTreeMap<ConsumerId, Consumer>,
+    consumer_tags: BTreeMap<Arc<str>, ConsumerId>,
     reply_to: Option<ReplyTo>,
     prefetch_count: u16,
     credit: Arc<ChannelCredit>,
@@ -240,6 +241,7 @@ impl Channel {
             next_delivery_tag: 1,
             unacked: UnackedList::default(),
             consumers: BTreeMap::new(),
+            consumer_tags: BTreeMap::new(),
             reply_to: None,
             prefetch_count: 0,
             credit: Arc::default(),
@@ -309,6 +311,17 @@ impl Channel {
             }
             handled => handled,
         }
+    }
+
+    fn add_consumer(&mut self, id: ConsumerId, consumer: Consumer) {
+        self.consumer_tags.insert(consumer.tag.clone(), id);
+        self.consumers.insert(id, consumer);
+    }
+
+    fn remove_consumer(&mut self, id: ConsumerId) -> Option<Consumer> {
+        let consumer = self.consumers.remove(&id)?;
+        self.consumer_tags.remove(&consumer.tag);
+        Some(consumer)
     }
 
     /// The message that is arriving.
@@ -441,6 +454,7 @@ impl Channel {
         unacked.extend(self.take_back_waiting(context));
         self.requeue(unacked, true, context);
         self.consumers.clear();
+        self.consumer_tags.clear();
         context.vhost.apply_effects(context.turn);
     }
 }

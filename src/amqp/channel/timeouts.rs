@@ -123,7 +123,7 @@ impl Channel {
         }
         self.send_all(of_others, context);
         self.carry_out(back, Verdict::Requeue { failed: false }, context);
-        self.consumers.remove(&id);
+        self.remove_consumer(id);
         let cancel = basic::Cancel { consumer_tag: (*tag).into(), nowait: true };
         put_method(context.out, self.number, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
         context.vhost.apply_effects(context.turn);

@@ -5,8 +5,9 @@
 
 use crate::broker::delivery::{ChannelCredit, Entry, Outbox};
 use crate::message::{ChannelNumber, ConnectionId, ConsumerId, FieldTable};
+use crate::steps;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What a channel says of a new consumer.
@@ -88,9 +89,62 @@ impl Consumer {
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
     by_id: BTreeMap<ConsumerId, Consumer>,
-    line: BTreeMap<Reverse<i32>, VecDeque<ConsumerId>>,
+    /// Who takes turns; nobody does where one of them is the single active one.
+    line: BTreeMap<Reverse<i32>, Line>,
+    /// Who holds the queue for itself, alone in it.
+    exclusive: Option<ConsumerId>,
     single_active: bool,
     active: Option<ConsumerId>,
+    /// With a single active consumer: all of them, in the order in which they become it.
+    succession: BTreeSet<(Reverse<i32>, ConsumerId)>,
+}
+
+/// Those of one priority that wait for their turn.
+#[derive(Debug, Default)]
+struct Line {
+    /// Some of them may be gone: they are passed over when their turn comes, so that leaving costs the same in any line.
+    ids: VecDeque<ConsumerId>,
+    /// How many are not.
+    waiting: usize,
+}
+
+/// So many that are gone may be left in any line, and as many as are there.
+const GONE_IN_LINE: usize = 16;
+
+impl Line {
+    fn join(&mut self, id: ConsumerId) {
+        self.ids.push_back(id);
+        self.waiting += 1;
+    }
+
+    /// One of them is gone. Those are sorted out before they are the greater part.
+    fn note_gone(&mut self, is_there: impl Fn(&ConsumerId) -> bool) {
+        self.waiting -= 1;
+        if self.ids.len() > 2 * self.waiting + GONE_IN_LINE {
+            steps::count(self.ids.len());
+            self.ids.retain(is_there);
+        }
+    }
+
+    /// Moves the first of them to the end.
+    fn turn(&mut self, is_there: impl Fn(&ConsumerId) -> bool) -> Option<ConsumerId> {
+        if self.ids.len() > 1 {
+            self.ids.rotate_left(1);
+            while self.ids.len() > self.waiting && !self.ids.back().is_some_and(&is_there) {
+                steps::count(1);
+                self.ids.pop_back();
+                self.ids.rotate_left(1);
+            }
+        }
+        self.ids.back().copied()
+    }
+
+    /// The one at the end leaves.
+    fn leave(&mut self) {
+        steps::count(1);
+        self.ids.pop_back();
+        self.waiting -= 1;
+    }
 }
 
 impl Consumers {
@@ -108,12 +162,12 @@ impl Consumers {
 
     /// Whether a consumer holds the queue for itself.
     pub(super) fn has_exclusive(&self) -> bool {
-        self.by_id.values().any(|consumer| consumer.new.exclusive)
+        self.exclusive.is_some()
     }
 
     /// The tag of the one that holds the queue for itself.
     pub(super) fn exclusive_tag(&self) -> Option<Arc<str>> {
-        self.by_id.values().find(|consumer| consumer.new.exclusive).map(|consumer| consumer.new.tag.clone())
+        self.exclusive.and_then(|id| self.by_id.get(&id)).map(|consumer| consumer.new.tag.clone())
     }
 
     /// All of them, each with whether it is given messages.
@@ -130,22 +184,36 @@ impl Consumers {
     }
 
     pub(super) fn add(&mut self, new: NewConsumer) {
-        let (id, priority) = (new.id, new.priority);
+        let (id, priority) = (new.id, Reverse(new.priority));
+        if new.exclusive {
+            self.exclusive = Some(id);
+        }
         let consumer = Consumer { new, outstanding: Outstanding::default(), in_line: true };
         self.by_id.insert(id, consumer);
-        self.line.entry(Reverse(priority)).or_default().push_back(id);
-        if self.single_active && self.active.is_none() {
-            self.active = Some(id);
+        if self.single_active {
+            self.succession.insert((priority, id));
+            self.active = self.active.or(Some(id));
+        } else {
+            self.line.entry(priority).or_default().join(id);
         }
     }
 
     pub(super) fn remove(&mut self, id: ConsumerId) -> Option<NewConsumer> {
-        let consumer = self.by_id.remove(&id)?;
-        self.leave_line(id, consumer.new.priority);
-        if self.active == Some(id) {
-            self.active = self.successor();
+        let Consumer { new, in_line, .. } = self.by_id.remove(&id)?;
+        let priority = Reverse(new.priority);
+        if in_line && let Some(line) = self.line.get_mut(&priority) {
+            line.note_gone(|other| self.by_id.contains_key(other));
+            if line.waiting == 0 {
+                self.line.remove(&priority);
+            }
         }
-        Some(consumer.new)
+        self.exclusive.take_if(|exclusive| *exclusive == id);
+        self.succession.remove(&(priority, id));
+        if self.active == Some(id) {
+            // Of the highest priority the one that registered first.
+            self.active = self.succession.first().map(|(_, id)| *id);
+        }
+        Some(new)
     }
 
     /// Takes all of them.
@@ -177,7 +245,9 @@ impl Consumers {
             && !consumer.in_line
         {
             consumer.in_line = true;
-            self.line.entry(Reverse(consumer.new.priority)).or_default().push_back(id);
+            if !self.single_active {
+                self.line.entry(Reverse(consumer.new.priority)).or_default().join(id);
+            }
         }
     }
 
@@ -200,7 +270,7 @@ impl Consumers {
             }
             consumer.in_line = false;
             let priority = consumer.new.priority;
-            self.leave_line(id, priority);
+            self.leave_head(priority);
         };
         Some((self.by_id.get_mut(&id)?, granted))
     }
@@ -213,29 +283,100 @@ impl Consumers {
         }
         let mut line = self.line.first_entry()?;
         let line = line.get_mut();
-        if line.len() > 1 {
-            line.rotate_left(1);
-        }
-        line.back().map(|id| (*id, line.len() == 1))
+        let id = line.turn(|id| self.by_id.contains_key(id))?;
+        Some((id, line.waiting == 1))
     }
 
-    fn leave_line(&mut self, id: ConsumerId, priority: i32) {
+    /// Who was at the head of its line, and has been moved to its end, steps out of it.
+    fn leave_head(&mut self, priority: i32) {
         if let Some(line) = self.line.get_mut(&Reverse(priority)) {
-            line.retain(|other| *other != id);
-            if line.is_empty() {
+            line.leave();
+            if line.waiting == 0 {
                 self.line.remove(&Reverse(priority));
             }
         }
     }
+}
 
-    /// The next single active consumer: of the highest priority, the one that registered first.
-    fn successor(&self) -> Option<ConsumerId> {
-        if !self.single_active {
-            return None;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANY: u64 = 20_000;
+    const WINDOW: Window = Window { messages: 10, bytes: 1000 };
+
+    fn consumer(id: u64, prefetch_count: u16) -> NewConsumer {
+        NewConsumer {
+            id: ConsumerId(id),
+            tag: "c".into(),
+            channel: ChannelNumber::from(1u16),
+            connection: ConnectionId(1),
+            arguments: FieldTable::default(),
+            outbox: Arc::new(Outbox::new(Box::new(|| ()))),
+            no_ack: false,
+            exclusive: false,
+            priority: 0,
+            prefetch_count,
+            channel_credit: Arc::default(),
         }
-        self.by_id
-            .values()
-            .min_by_key(|consumer| (Reverse(consumer.new.priority), consumer.new.id))
-            .map(|c| c.new.id)
+    }
+
+    fn with(count: u64, single_active: bool) -> Consumers {
+        let mut consumers = Consumers::new(single_active);
+        (1..=count).for_each(|id| consumers.add(consumer(id, 1)));
+        consumers
+    }
+
+    /// Whose turn it is; it is given one message.
+    fn next(consumers: &mut Consumers) -> Option<u64> {
+        let (consumer, _) = consumers.next_turn(WINDOW, 100)?;
+        consumer.outstanding.unacked += 1;
+        Some(consumer.new.id.0)
+    }
+
+    #[test]
+    fn who_has_no_credit_leaves_the_line_and_joins_its_end() {
+        let mut consumers = with(3, false);
+        assert_eq!([(); 4].map(|()| next(&mut consumers)), [Some(1), Some(2), Some(3), None]);
+        consumers.settled(ConsumerId(2), 1);
+        consumers.settled(ConsumerId(1), 1);
+        assert_eq!([(); 3].map(|()| next(&mut consumers)), [Some(2), Some(1), None]);
+    }
+
+    #[test]
+    fn who_is_gone_is_passed_over() {
+        let mut consumers = with(5, false);
+        [1, 3, 4].iter().for_each(|id| drop(consumers.remove(ConsumerId(*id))));
+        consumers.add(consumer(6, 1));
+        assert_eq!([(); 4].map(|()| next(&mut consumers)), [Some(2), Some(5), Some(6), None]);
+        [2, 5, 6].iter().for_each(|id| drop(consumers.remove(ConsumerId(*id))));
+        assert!(consumers.is_empty() && consumers.line.is_empty());
+    }
+
+    #[test]
+    fn the_last_of_many_costs_what_the_first_one_does() {
+        for single_active in [false, true] {
+            let (mut consumers, steps) = steps::of(|| with(MANY, single_active));
+            assert!(steps < 2 * MANY, "{steps} steps to come");
+            let (_, steps) = steps::of(|| while next(&mut consumers).is_some() {});
+            assert!(steps < 4 * MANY, "{steps} steps for turns");
+            (1..=MANY).for_each(|id| consumers.settled(ConsumerId(id), 1));
+            let (_, steps) = steps::of(|| {
+                for id in 1..=MANY {
+                    assert!(consumers.remove(ConsumerId(id * 7919 % MANY + 1)).is_some());
+                }
+            });
+            assert!(steps < 8 * MANY && consumers.is_empty(), "{steps} steps to leave");
+        }
+    }
+
+    #[test]
+    fn who_comes_and_goes_leaves_nothing_in_the_line() {
+        let mut consumers = with(1, false);
+        for id in 2..1000 {
+            consumers.add(consumer(id, 1));
+            consumers.remove(ConsumerId(id));
+        }
+        assert!(consumers.line[&Reverse(0)].ids.len() <= 3 + GONE_IN_LINE);
     }
 }
