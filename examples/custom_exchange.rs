@@ -38,7 +38,7 @@ impl ExchangeType for JsonField {
     }
 
     fn unbind(&mut self, binding: &Arc<Binding>) {
-        self.bindings.retain(|other| **other != *binding);
+        self.bindings.retain(|other| !Arc::ptr_eq(other, binding));
     }
 
     /// Runs for every message, and may be given anything: a body that is no JSON object matches nothing.
