@@ -1,6 +1,9 @@
 //! The log of the process: how it looks, and what is in it, which can be changed while it runs.
 
+mod one_line;
+
 use crate::config::{Log, LogFormat};
+use one_line::OneLine;
 use parking_lot::Mutex;
 use std::io::IsTerminal;
 use std::sync::OnceLock;
@@ -37,7 +40,7 @@ pub fn start(log: &Log) -> Result<(), TryInitError> {
     // A line that can't be written is told on standard error otherwise, which can't be written to either: that would panic.
     let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let lines = match log.format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).fmt_fields(OneLine).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init()?;
@@ -45,25 +48,25 @@ pub fn start(log: &Log) -> Result<(), TryInitError> {
     Ok(())
 }
 
-/// Makes a panic one line of the log, where an operator looks for faults; with a backtrace when RUST_BACKTRACE asks for it.
+/// Makes a panic one line of the log, where an operator looks for faults; with a backtrace behind it, a line for each of its
+/// own, when RUST_BACKTRACE asks for that.
 /// Nothing is said while `is_taken`, asked on the thread that panics, tells that it becomes an error.
 pub fn report_panics(is_taken: fn() -> bool) {
     std::panic::set_hook(Box::new(move |panic| {
         if is_taken() {
             return;
         }
-        let text = panic.payload_as_str().unwrap_or("without a word").replace('\n', " ");
+        let text = panic.payload_as_str().unwrap_or("without a word");
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let thread = std::thread::current();
         let backtrace = std::backtrace::Backtrace::capture();
-        let backtrace = match backtrace.status() {
-            std::backtrace::BacktraceStatus::Captured => format!("\n{backtrace}"),
-            _ => String::new(),
-        };
         tracing::error!(
-            "thread {} panicked: {text} ({place}). This is a fault of the broker's: please report it{backtrace}",
+            "thread {} panicked: {text} ({place}). This is a fault of the broker's: please report it",
             thread.name().unwrap_or("without a name")
         );
+        if backtrace.status() == std::backtrace::BacktraceStatus::Captured {
+            backtrace.to_string().lines().for_each(|line| tracing::error!("{line}"));
+        }
     }));
 }
 

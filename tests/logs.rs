@@ -164,6 +164,43 @@ fn levels_change_while_the_broker_runs() {
 }
 
 #[test]
+fn nobody_writes_lines_of_its_own_into_the_log() {
+    let forged = "x\nERROR forged\r\u{1b}[2K\u{85}\u{2028}\u{202e}";
+    for format in ["text", "json"] {
+        let broker =
+            start(&format!("log-forging-{format}"), &format!("format = '{format}'\nlevel = 'trace'"));
+        let api = broker.management();
+        ask(&api, "GET", "/api/whoami", &format!("{forged}:y"), "");
+        assert!(log_in(&broker, "PLAIN", &format!("\0{forged}\0y")).is_err());
+        assert!(log_in(&broker, forged, "y").is_err());
+        let (mut transport, mut client) = log_in(&broker, "PLAIN", &worker()).unwrap();
+        let close_with = [("reply_code", Wire::Int(200)), ("reply_text", text(forged))];
+        client.send(&mut transport, 0, &method("connection.close", &close_with));
+        client.answer(&mut transport, 0, "connection.close-ok").unwrap();
+        let admin = format!("worker:{SECRET}");
+        for place in ["users", "vhosts", "permissions/%2F", "queues/%2F", "exchanges/%2F", "policies/%2F"] {
+            let body = r#"{"password":"p","tags":"","type":"direct","configure":"","write":"","read":"","pattern":"","definition":{"max-length":1}}"#;
+            let path = format!("/api/{place}/x%0AERROR%20forged%0D%1B%5B2K%C2%85%E2%80%A8%E2%80%AE");
+            ask(&api, "PUT", &path, &admin, body);
+            ask(&api, "DELETE", &path, &admin, "");
+        }
+        broker.wait_for_log("connection closed");
+        let log = broker.log();
+        assert!(log.matches("forged").count() > 3, "{log}");
+        for line in log.lines() {
+            match format {
+                "json" => assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}"),
+                // Each begins with the time, and has no more of what is no text.
+                _ => {
+                    assert!(line.starts_with("20") && line.as_bytes()[10] == b'T', "{line:?}");
+                    assert!(!line.contains(['\r', '\u{1b}', '\u{85}', '\u{2028}', '\u{202e}']), "{line:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn no_password_is_ever_logged() {
     let broker = start("log-secrets", "level = 'trace'");
     let api = broker.management();
