@@ -9,7 +9,7 @@ use super::policies::escaped;
 use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::broker::VirtualHost;
-use crate::broker::parameters::ParameterKey;
+use crate::broker::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::policy::PolicyKind;
 use crate::broker::vhost_settings::VhostLimits;
 use crate::message;
@@ -108,6 +108,8 @@ fn get_parameter(request: &Request) -> Result<Answer, ApiError> {
 fn put_parameter(request: &Request) -> Result<Answer, ApiError> {
     request.vhost().map_err(|_| ApiError::NotThere("vhost_not_found".to_owned()))?;
     if is_limits(request) {
+        // They bind policymakers too, so that one can't lift them by another path than that of limits.
+        request.check_administrator()?;
         return put_limits(request);
     }
     let value = value(request)?;
@@ -137,6 +139,7 @@ fn delete_limits(request: &Request) -> Result<Answer, ApiError> {
 
 fn delete_parameter(request: &Request) -> Result<Answer, ApiError> {
     if is_limits(request) {
+        request.check_administrator()?;
         return delete_limits(request);
     }
     if request.broker().remove_parameter(&key(request))? {
@@ -182,13 +185,20 @@ fn get_global(request: &Request) -> Result<Answer, ApiError> {
     one(global_json(name, &value), request)
 }
 
+/// The cluster's name has a path of its own too, and both are for administrators.
+fn check_global(request: &Request) -> Result<(), ApiError> {
+    if request.parameter("name") == CLUSTER_NAME { request.check_administrator() } else { Ok(()) }
+}
+
 fn put_global(request: &Request) -> Result<Answer, ApiError> {
+    check_global(request)?;
     let value = value(request)?;
     let is_new = request.broker().set_global_parameter(request.parameter("name"), value)?;
     Ok(if is_new { Answer::Created } else { Answer::NoContent })
 }
 
 fn delete_global(request: &Request) -> Result<Answer, ApiError> {
+    check_global(request)?;
     let was_there = request.broker().remove_global_parameter(request.parameter("name"))?;
     if was_there { Ok(Answer::NoContent) } else { Err(ApiError::NotFound) }
 }

@@ -1,6 +1,7 @@
 //! A request as handlers see it: who asks, the path's and the query's parameters, and the body.
 
 use super::answer::ApiError;
+use super::routes::Needs;
 use super::{Management, ManagementSettings, auth};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
@@ -96,6 +97,11 @@ impl Request {
             Ok(Value::Object(fields)) => Ok(Fields(fields)),
             _ => Err(ApiError::bad_request("not_json")),
         }
+    }
+
+    /// Checks that an administrator asks.
+    pub(super) fn check_administrator(&self) -> Result<(), ApiError> {
+        auth::authorise(self.broker(), &self.user, Needs::Administrator, None)
     }
 
     /// Checks that the user may do that to a queue or an exchange.

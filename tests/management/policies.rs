@@ -53,3 +53,39 @@ fn policies_are_for_policymakers_and_operator_policies_for_administrators() {
     assert_eq!(of_all_kinds("policymaker"), [204, 401, 200]);
     assert_eq!(of_all_kinds("management"), [401, 401, 401]);
 }
+
+#[test]
+fn what_binds_policymakers_is_not_theirs_to_lift() {
+    let broker = TestBroker::start();
+    let tags = vec!["policymaker".to_owned()];
+    broker.broker.put_user(User::with_password("app", "p", [1; 4], tags)).unwrap();
+    broker.broker.set_permissions("app", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
+    assert_eq!(broker.put("/api/vhost-limits/%2F/max-queues", r#"{"value":3}"#).status, 204);
+    let login = base64::engine::general_purpose::STANDARD.encode("app:p");
+    let ask = |method: &str, path: &str, body: &str| {
+        broker.ask_with(method, path, &[&format!("Authorization: Basic {login}")], body).status
+    };
+    let limits = "/api/parameters/vhost-limits/%2F/limits";
+    for (method, path, body) in [
+        ("PUT", "/api/vhost-limits/%2F/max-queues", r#"{"value":-1}"#),
+        ("DELETE", "/api/vhost-limits/%2F/max-queues", ""),
+        ("PUT", limits, r#"{"value":{"max-queues":-1}}"#),
+        ("DELETE", limits, ""),
+        ("PUT", "/api/cluster-name", r#"{"name":"other"}"#),
+        ("PUT", "/api/global-parameters/cluster_name", r#"{"value":"other"}"#),
+        ("DELETE", "/api/global-parameters/cluster_name", ""),
+        ("PUT", "/api/operator-policies/%2F/o", r#"{"pattern":"","definition":{"max-length":1}}"#),
+        ("POST", "/api/definitions/%2F", r#"{"queues":[]}"#),
+        ("PUT", "/api/vhosts/%2F", r#"{"description":"mine"}"#),
+    ] {
+        assert_eq!(ask(method, path, body), 401, "{method} {path}");
+    }
+    assert_eq!(broker.get(limits)["value"], serde_json::json!({ "max-queues": 3 }));
+    assert_eq!(
+        ask("PUT", "/api/parameters/federation-upstream/%2F/limits", r#"{"value":{"uri":"amqp://x"}}"#),
+        201
+    );
+    // An administrator may.
+    assert_eq!(broker.put(limits, r#"{"value":{"max-queues":4}}"#).status, 204);
+    assert_eq!(broker.ask("DELETE", limits, "").status, 204);
+}
