@@ -4,6 +4,7 @@ pub mod amqp;
 pub mod broker;
 pub mod clock;
 pub mod config;
+pub mod files;
 pub mod log;
 pub mod management;
 pub mod message;

@@ -173,8 +173,9 @@ fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
-/// Runs a command that tells how far it is, and says how it ended.
+/// Runs a command that makes data directories or copies of them and tells how far it is, and says how it ended.
 fn tell<E: std::fmt::Display>(command: impl FnOnce(&mut dyn FnMut(&str)) -> Result<String, E>) -> ExitCode {
+    leveret::files::keep_all_private();
     match command(&mut |text| complain(text)) {
         Ok(text) => {
             say(text);
@@ -193,6 +194,7 @@ fn serve(config: &Config) -> ExitCode {
         return ExitCode::FAILURE;
     }
     leveret::log::report_panics(leveret::store::takes_panics);
+    leveret::files::keep_all_private();
     keep_freed_memory();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -14,8 +14,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Counting steps, for tests.
     ("steps", &[]),
     ("pattern", &["steps"]),
+    ("files", &[]),
     ("config", &["pattern", "steps"]),
-    ("store", &["message", "steps"]),
+    ("store", &["files", "message", "steps"]),
     ("broker", &["clock", "message", "pattern", "steps", "store"]),
     ("amqp", &["broker", "message", "session", "steps"]),
     // The loop behind a socket knows no protocol and no broker.
@@ -26,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["broker", "clock", "message", "net"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone.
-    ("cli", &["broker", "config", "server", "terminal"]),
+    ("cli", &["broker", "config", "files", "server", "terminal"]),
     ("notify", &[]),
     ("terminal", &[]),
     // The load tool is a client of any broker.
@@ -41,6 +42,7 @@ const EVERYTHING: &[&str] = &[
     "cli",
     "clock",
     "config",
+    "files",
     "log",
     "management",
     "message",

@@ -5,6 +5,7 @@
 
 use super::directory::{FORMAT_FILE, sync_folder};
 use super::{BackupContents, Durability, Journal, JournalOptions, Recovered, SledStore, Store, StoreError};
+use crate::files;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -135,7 +136,7 @@ fn remove(path: &Path) -> io::Result<()> {
 
 /// Keeps brokers off a directory that is read. One that can't be written to needs no keeping off.
 fn hold(directory: &Path) -> Result<Option<File>, BackupError> {
-    let Ok(lock) = File::options().write(true).open(directory.join(LOCK_FILE)) else { return Ok(None) };
+    let Ok(lock) = files::options().write(true).open(directory.join(LOCK_FILE)) else { return Ok(None) };
     match lock.try_lock() {
         Err(fs::TryLockError::WouldBlock) => Err(BackupError::InUse(directory.to_owned())),
         _ => Ok(Some(lock)),
@@ -152,7 +153,7 @@ fn copy_all(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Resul
         let target = to.join(path);
         let failed = |error| BackupError::File { path: target.clone(), error };
         let parent = target.parent().unwrap_or(to);
-        fs::create_dir_all(parent).map_err(failed)?;
+        files::make_folder(parent).map_err(failed)?;
         if path == Path::new(FORMAT_FILE) {
             sync(to)?;
         }
@@ -168,8 +169,8 @@ fn copy_all(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Resul
 fn copy(from: &Path, to: &Path, progress: &mut dyn FnMut(u64)) -> Result<(), BackupError> {
     let unread = |error| BackupError::File { path: from.to_owned(), error };
     let unwritten = |error| BackupError::File { path: to.to_owned(), error };
-    let mut source = File::open(from).map_err(unread)?;
-    let mut target = File::create_new(to).map_err(unwritten)?;
+    let mut source = files::options().read(true).open(from).map_err(unread)?;
+    let mut target = files::options().create_new(true).write(true).open(to).map_err(unwritten)?;
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let bytes = source.read(&mut chunk).map_err(unread)?;
@@ -199,7 +200,7 @@ fn list(root: &Path, below: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result<()
 
 fn make_empty(directory: &Path) -> Result<(), BackupError> {
     let failed = |error| BackupError::File { path: directory.to_owned(), error };
-    fs::create_dir_all(directory).map_err(failed)?;
+    files::make_folder(directory).map_err(failed)?;
     if names(directory)?.is_empty() { Ok(()) } else { Err(BackupError::NotEmpty(directory.to_owned())) }
 }
 

@@ -12,6 +12,7 @@
 use super::StoreError;
 use super::salvage::Magic;
 use super::wal::EntryMagic;
+use crate::files;
 use crate::message::Lsn;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use std::fs::{self, File, TryLockError};
@@ -64,8 +65,8 @@ impl Directory {
             directory: path.display().to_string(),
             reason: format!("{what}: {error}"),
         };
-        fs::create_dir_all(path).map_err(|error| unusable("it can't be created", &error))?;
-        let lock = File::options()
+        files::make_folder(path).map_err(|error| unusable("it can't be created", &error))?;
+        let lock = files::options()
             .create(true)
             .truncate(false)
             .write(true)
@@ -79,7 +80,7 @@ impl Directory {
             Err(TryLockError::Error(error)) => return Err(unusable("it can't be locked", &error)),
         }
         let last =
-            File::options().create(true).truncate(false).read(true).write(true).open(path.join("last"));
+            files::options().create(true).truncate(false).read(true).write(true).open(path.join("last"));
         let last = last.map_err(|error| unusable("its file \"last\" can't be opened", &error))?;
         let magic = std::hash::RandomState::new().build_hasher().finish().to_le_bytes();
         let generation = AtomicU64::new(1);
@@ -96,6 +97,7 @@ impl Directory {
             Err(error) => return Err(unusable("its format file can't be read", &error)),
         }
         directory.remove_leftovers();
+        directory.warn_of_readers();
         Ok(directory)
     }
 
@@ -158,7 +160,9 @@ impl Directory {
     /// Keeps a copy of the database file, for when opening the database destroys what is in it.
     pub(super) fn copy_file(&self) -> std::io::Result<PathBuf> {
         let copy = self.path.join("db-copy");
-        fs::copy(self.database().join("db"), &copy)?;
+        let mut from = files::options().read(true).open(self.database().join("db"))?;
+        let mut to = files::options().create(true).truncate(true).write(true).open(&copy)?;
+        std::io::copy(&mut from, &mut to)?;
         Ok(copy)
     }
 
@@ -244,7 +248,7 @@ impl Directory {
     fn write_format(&self) -> Result<(), StoreError> {
         let write = || -> std::io::Result<()> {
             let next = self.path.join("format.new");
-            let mut file = File::create(&next)?;
+            let mut file = files::options().create(true).truncate(true).write(true).open(&next)?;
             let magic = u64::from_be_bytes(self.magic);
             writeln!(file, "leveret store {FORMAT}\ndb-{}\n{magic:016x}", self.generation())?;
             file.sync_all()?;
@@ -252,6 +256,18 @@ impl Directory {
             sync_folder(&self.path)
         };
         write().map_err(|error| self.failed("its format file can't be written", &error))
+    }
+
+    /// Says so when what is kept can be read by every user of the machine, as what earlier versions made could.
+    fn warn_of_readers(&self) {
+        if let Some(found) = files::readable_by_others(&self.path) {
+            tracing::warn!(
+                "{} can be read by every user of this machine, and so can messages and what is kept of passwords; \
+                 `chmod -R go= {}` keeps them out",
+                found.display(),
+                self.path.display()
+            );
+        }
     }
 
     /// Databases other than the current one are what an interrupted rewrite left.

@@ -76,9 +76,23 @@ fn export(connect: &Connect, file: &Path, vhost: Option<&str>, out: &mut dyn Wri
     if is_standard(file) {
         return Ok(out.write_all(text.as_bytes())?);
     }
-    std::fs::write(file, text)
+    write_export(file, &text)
         .map_err(|error| Failure::State(format!("{} can't be written: {error}", file.display())))?;
     Ok(writeln!(out, "exported {} to {}", counted(&document), file.display())?)
+}
+
+/// Writes definitions to a file: what is kept of passwords is in them, so it is its owner's alone.
+pub(crate) fn write_export(file: &Path, text: &str) -> std::io::Result<()> {
+    leveret::files::write(file, text.as_bytes())?;
+    if leveret::files::readable_by_others(file).is_some() {
+        crate::terminal::complain(format_args!(
+            "leveret: {} was there before and can be read by every user of this machine, and so can what is kept of \
+             passwords; `chmod go= {}` keeps them out",
+            file.display(),
+            file.display()
+        ));
+    }
+    Ok(())
 }
 
 fn import(connect: &Connect, file: &Path, vhost: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {

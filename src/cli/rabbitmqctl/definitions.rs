@@ -48,7 +48,7 @@ fn export(call: &mut Call) -> Done {
     }
     call.banner(&format!("Exporting definitions in JSON to a file at \"{file}\" ..."))?;
     let document = call.client.get(&path(&["definitions"]))?;
-    std::fs::write(&file, document.to_string())
+    crate::cli::definitions::write_export(Path::new(&file), &document.to_string())
         .map_err(|error| Refusal::Error(status::UNAVAILABLE, format!("{file} can't be written: {error}")))
 }
 

@@ -17,6 +17,7 @@
 //! it is copied into a new one.
 
 use super::guard::{guarded, unpanicked, wait_until_released};
+use crate::files;
 use crate::message::Lsn;
 use crate::store::directory::{self, Directory};
 use crate::store::salvage::{Frame, Magic, Salvage};
@@ -79,6 +80,7 @@ impl Database {
         };
         let file = path.join("db");
         let of_system = |error: std::io::Error| Fault::System(format!("{}: {error}", file.display()));
+        files::make_folder(path).map_err(of_system)?;
         wait_until_released(&file).map_err(of_system)?;
         let (db, records, definitions) = match unpanicked(open) {
             Ok(Ok(opened)) => opened,

@@ -14,6 +14,7 @@ mod replay;
 pub(super) use entry::{Entry, EntryMagic, Replayed};
 
 use super::Durability;
+use crate::files;
 use crate::message::Lsn;
 use bytes::{Bytes, BytesMut};
 use entry::{Found, Ordinals, RECORD_HEAD_BYTES, padded};
@@ -165,7 +166,7 @@ impl Wal {
         options: WalOptions,
         visit: &mut dyn FnMut(Replayed<'_>, Option<Place>),
     ) -> io::Result<Wal> {
-        fs::create_dir_all(&folder)?;
+        files::make_folder(&folder)?;
         let spare = folder.join(SPARE);
         if spare.exists() {
             fs::remove_file(spare)?;
@@ -265,7 +266,7 @@ impl Wal {
         if let Some(spare) = self.spare.take() {
             fs::rename(spare, &path)?;
         }
-        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+        let file = files::options().create(true).truncate(false).read(true).write(true).open(&path)?;
         if file.metadata()?.len() < self.options.segment_bytes {
             allocate(&file, self.options.segment_bytes)?;
         }

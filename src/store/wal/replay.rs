@@ -2,8 +2,9 @@
 
 use super::entry::{ALIGNMENT, EntryMagic, Found, HEAD_BYTES, RECORD_HEAD_BYTES, Replayed, padded};
 use super::{Full, Place, Segment, first_ordinal};
-use std::fs::{self, File};
-use std::io;
+use crate::files;
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -25,8 +26,9 @@ pub(super) fn replay(
     let mut replay = Replay { magic, expected, visit };
     let mut segments = Vec::new();
     for (index, (_, path)) in paths.iter().enumerate() {
-        let file = File::options().read(true).write(true).open(path)?;
-        let bytes = fs::read(path)?;
+        let mut file = files::options().read(true).write(true).open(path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
         let segment = Arc::new(Segment { file, path: path.clone(), live: AtomicU64::new(0) });
         let next_first = paths.get(index + 1).map(|(first, _)| *first);
         let end = replay.segment(&segment, &bytes, next_first, &paths[index + 1..])?;
