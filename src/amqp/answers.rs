@@ -177,6 +177,27 @@ impl Answers {
         true
     }
 
+    /// A channel is about to end: what is due of its answers goes behind the session's replies. Returns the last publish that this
+    /// confirms.
+    pub(super) fn answer_channel(
+        &self,
+        channel: ChannelNumber,
+        durable: Lsn,
+        replies: &mut Transmit,
+    ) -> Option<u64> {
+        let mut state = self.state.lock();
+        // What the committer is writing goes before what the session replies.
+        state.take_socket();
+        let is_due = |waiting: &Waiting| waiting.channel == channel && waiting.lsn <= durable;
+        let (due, waiting): (VecDeque<_>, _) =
+            std::mem::take(&mut state.waiting).into_iter().partition(is_due);
+        state.waiting = waiting;
+        state.due.extend(due);
+        state.answer_due(replies, None);
+        let confirmed = state.told.confirmed.iter().find(|(number, _)| *number == channel);
+        confirmed.map(|(_, last)| *last)
+    }
+
     /// A channel has ended: what it waits for is not answered.
     pub(super) fn forget(&self, channel: ChannelNumber) {
         let mut state = self.state.lock();
@@ -237,10 +258,14 @@ impl State {
     }
 
     /// Encodes what is due, with as few acks as can be.
-    fn answer(&mut self, durable: Lsn, out: &mut Transmit, mut progress: Option<&mut Progress>) {
+    fn answer(&mut self, durable: Lsn, out: &mut Transmit, progress: Option<&mut Progress>) {
         while let Some(waiting) = self.waiting.pop_front_if(|waiting| waiting.lsn <= durable) {
             self.due.push(waiting);
         }
+        self.answer_due(out, progress);
+    }
+
+    fn answer_due(&mut self, out: &mut Transmit, mut progress: Option<&mut Progress>) {
         self.due.sort_by_key(|waiting| waiting.channel);
         let mut due = std::mem::take(&mut self.due);
         let mut answers = due.drain(..).peekable();

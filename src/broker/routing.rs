@@ -104,6 +104,24 @@ impl VirtualHost {
         found.route
     }
 
+    /// The route of a message that was published some time ago, by the names it led to then: RabbitMQ keeps those too. A queue
+    /// that is gone is no longer in it, one that has taken its name is, and the default exchange finds those that came meanwhile.
+    pub fn route_again(&self, earlier: &Route, message: &Message) -> Route {
+        match &earlier.exchange {
+            Some(exchange) if exchange.definition().name.is_empty() => self.route(exchange, message),
+            exchange => Route {
+                queues: earlier
+                    .queues
+                    .iter()
+                    .filter_map(|queue| self.queue(&queue.definition().name))
+                    .collect(),
+                reply: None,
+                exchange: exchange.clone(),
+                by_key_alone: false,
+            },
+        }
+    }
+
     /// Follows the bindings of one exchange, or else goes to its alternate exchange.
     fn visit(
         &self,

@@ -4,7 +4,8 @@ use super::answer::{Answer, ApiError};
 use super::list::list;
 use super::request::Request;
 use super::routes::{Needs, Route};
-use serde_json::{Value, json};
+use crate::broker::queue::QueueDefinition;
+use serde_json::{Map, Value, json};
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/feature-flags", Needs::Login, feature_flags, "The feature flags, all of them enabled"),
@@ -14,8 +15,13 @@ pub(super) const ROUTES: &[Route] = &[
         enable,
         "Enables a feature flag, which it is already",
     ),
-    Route::get("/api/deprecated-features", Needs::Login, nothing, "Features that will go: none"),
-    Route::get("/api/deprecated-features/used", Needs::Login, nothing, "Such features in use: none"),
+    Route::get(
+        "/api/deprecated-features",
+        Needs::Login,
+        deprecated_features,
+        "What the RabbitMQ of the version that is shown has deprecated",
+    ),
+    Route::get("/api/deprecated-features/used", Needs::Login, used, "The deprecated features in use"),
     Route::get("/api/extensions", Needs::Login, nothing, "Extensions of the web pages: none"),
     Route::get("/api/version", Needs::Login, version, "The version"),
     Route::post(
@@ -48,6 +54,93 @@ const FLAGS: &[(&str, &str)] = &[
     ("virtual_host_metadata", "Descriptions and tags of vhosts"),
 ];
 
+/// A feature that RabbitMQ has deprecated, from 3.13 on.
+struct Deprecated {
+    name: &'static str,
+    /// Where it is told why, behind [`ANNOUNCEMENTS`].
+    section: &'static str,
+    provided_by: &'static str,
+    /// Its phase in RabbitMQ 3.13, which does not list all of them, and in 4.
+    phases: [Option<&'static str>; 2],
+    /// Whether it can be used here.
+    is_there: bool,
+}
+
+const ANNOUNCEMENTS: &str = "https://blog.rabbitmq.com/posts/2021/08/4.0-deprecation-announcements/#";
+const PERMITTED: Option<&str> = Some("permitted_by_default");
+const DENIED: Option<&str> = Some("denied_by_default");
+const REMOVED: Option<&str> = Some("removed");
+const TRANSIENT_QUEUES: &str = "transient_nonexcl_queues";
+
+const DEPRECATED: &[Deprecated] = &[
+    Deprecated {
+        name: "queue_master_locator",
+        section: "",
+        provided_by: "rabbit",
+        phases: [None, DENIED],
+        is_there: true,
+    },
+    Deprecated {
+        name: "global_qos",
+        section: "removal-of-global-qos",
+        provided_by: "rabbit",
+        phases: [PERMITTED, DENIED],
+        is_there: true,
+    },
+    Deprecated {
+        name: "management_metrics_collection",
+        section: "disable-metrics-delivery-via-the-management-api--ui",
+        provided_by: "rabbitmq_management_agent",
+        phases: [PERMITTED, PERMITTED],
+        is_there: true,
+    },
+    Deprecated {
+        name: TRANSIENT_QUEUES,
+        section: "removal-of-transient-non-exclusive-queues",
+        provided_by: "rabbit",
+        phases: [PERMITTED, PERMITTED],
+        is_there: true,
+    },
+    Deprecated {
+        name: "classic_queue_mirroring",
+        section: "removal-of-classic-queue-mirroring",
+        provided_by: "rabbit",
+        phases: [PERMITTED, REMOVED],
+        is_there: false,
+    },
+    Deprecated {
+        name: "ram_node_type",
+        section: "removal-of-ram-nodes",
+        provided_by: "rabbit",
+        phases: [PERMITTED, REMOVED],
+        is_there: false,
+    },
+];
+
+impl Deprecated {
+    /// What is said of it, and in which phase it is, if the version that is shown lists it.
+    fn render(&self, version: &str) -> Option<Map<String, Value>> {
+        let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
+        let phase = match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
+            (4.., _) => self.phases[1],
+            (3, 13..) => self.phases[0],
+            _ => None,
+        };
+        let doc_url = match self.section {
+            "" => String::new(),
+            section => format!("{ANNOUNCEMENTS}{section}"),
+        };
+        let fields: [(&str, Value); 5] = [
+            ("name", self.name.into()),
+            ("desc", "".into()),
+            ("deprecation_phase", phase?.into()),
+            ("doc_url", doc_url.into()),
+            ("provided_by", self.provided_by.into()),
+        ];
+        Some(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+}
+
 fn feature_flags(request: &Request) -> Result<Answer, ApiError> {
     let flag = |(name, text): &(&str, &str)| {
         json!({
@@ -72,6 +165,27 @@ fn enable(request: &Request) -> Result<Answer, ApiError> {
 
 fn nothing(request: &Request) -> Result<Answer, ApiError> {
     list(Vec::<Value>::new(), request)
+}
+
+fn deprecated_features(request: &Request) -> Result<Answer, ApiError> {
+    let render = |feature: &Deprecated| {
+        let mut fields = feature.render(&request.settings().version)?;
+        let state = if feature.is_there { "permitted" } else { "denied" };
+        fields.insert("state".to_owned(), state.into());
+        Some(Value::Object(fields))
+    };
+    list(DEPRECATED.iter().filter_map(render).collect(), request)
+}
+
+/// RabbitMQ tells of queues only whether one of these is in use.
+fn used(request: &Request) -> Result<Answer, ApiError> {
+    let is_transient = |queue: &QueueDefinition| !queue.durable && queue.exclusive_owner.is_none();
+    let mut queues = request.broker().vhosts().into_iter().flat_map(|vhost| vhost.queues());
+    let feature = DEPRECATED.iter().find(|feature| feature.name == TRANSIENT_QUEUES);
+    let used = feature
+        .filter(|_| queues.any(|queue| is_transient(queue.definition())))
+        .and_then(|feature| feature.render(&request.settings().version));
+    list(used.map(Value::Object).into_iter().collect(), request)
 }
 
 fn version(request: &Request) -> Result<Answer, ApiError> {

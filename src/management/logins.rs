@@ -5,13 +5,12 @@ use super::list::list;
 use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::broker::logins::{Attempts, Logins};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 const ATTEMPTS: &str = "/api/auth/attempts/{node}";
 const ATTEMPTS_BY_SOURCE: &str = "/api/auth/attempts/{node}/source";
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/auth", Needs::Nothing, auth, "How users of the API log in"),
     Route::get(ATTEMPTS, Needs::Monitoring, attempts, "How often it was tried to log in"),
     Route::delete(ATTEMPTS, Needs::Monitoring, reset, "Counts attempts to log in from zero"),
     Route::get(
@@ -22,10 +21,6 @@ pub(super) const ROUTES: &[Route] = &[
     ),
     Route::delete(ATTEMPTS_BY_SOURCE, Needs::Monitoring, reset, "Counts attempts to log in from zero"),
 ];
-
-fn auth(_: &Request) -> Result<Answer, ApiError> {
-    Ok(Answer::Json(json!({ "enable_uaa": false, "uaa_client_id": "", "uaa_location": "" })))
-}
 
 /// The counts of the node in the path, which has to be this one.
 fn logins(request: &Request) -> Result<&Logins, ApiError> {

@@ -77,6 +77,8 @@ fn render(request: &Request) -> Value {
     put("name", settings.node_name.as_str().into());
     put("type", "disc".into());
     put("running", true.into());
+    // Taking clients off a node goes before it leaves its cluster, and this one is alone.
+    put("being_drained", false.into());
     put("cluster_links", json!([]));
     let steady =
         |fields: &mut Map<String, Value>, name: &str, count: u64| put_rated(fields, name, count, 0.0);

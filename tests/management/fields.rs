@@ -17,7 +17,6 @@ const PATHS: &[&str] = &[
     "/api/overview",
     "/api/overview?lengths_age=60&lengths_incr=5&msg_rates_age=60&msg_rates_incr=5",
     "/api/whoami",
-    "/api/auth",
     "/api/cluster-name",
     "/api/extensions",
     "/api/nodes",

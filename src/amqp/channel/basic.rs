@@ -161,7 +161,9 @@ impl Channel {
         }
         self.check_consumer_tag(consume, context)?;
         let tag = self.consumer_tag(consume, context);
-        let token = context.names.name("");
+        // RabbitMQ's addresses have two parts, and tools cut them at the dot.
+        let place = context.names.name("");
+        let token = context.names.name(&format!("{place}."));
         let id = context.broker().next_consumer_id();
         let consumer = ReplyConsumer { outbox: context.outbox.clone(), channel: self.number, consumer: id };
         context.broker().add_reply_consumer(&token, consumer);

@@ -45,6 +45,18 @@ impl Channel {
         waits
     }
 
+    /// The channel ends: what of its answers does not have to wait any longer is said before.
+    pub(super) fn confirm_done(&mut self, context: &mut Context<'_>) {
+        if self.closing {
+            return;
+        }
+        self.end_turn(context);
+        let durable = context.broker().journal().durable();
+        if let Some(last) = context.answers.answer_channel(self.number, durable, context.out) {
+            self.confirmed(last);
+        }
+    }
+
     /// All publishes up to that one have been confirmed.
     pub(in crate::amqp) fn confirmed(&mut self, last: u64) {
         if let Mode::Confirm(confirms) = &mut self.mode {

@@ -1,7 +1,7 @@
 //! A channel: takes frames of its number, acts on the broker, and writes replies. One file for each class of methods.
 //!
-//! Publishes and acknowledgements are gathered over one pass of the input and handed to the queues together, see
-//! [`Channel::flush`]; any other method sees what came before it done.
+//! Publishes that come one behind the other are gathered over one pass of the input and handed to the queues together, and so are
+//! acknowledgements, see [`Channel::flush`]; whatever else is said, on this channel or another, finds done what came before it.
 
 mod basic;
 mod confirm;
@@ -187,7 +187,7 @@ struct Consumer {
 struct ReplyTo {
     id: ConsumerId,
     consumer_tag: Arc<str>,
-    /// What the address has behind `amq.rabbitmq.reply-to.`.
+    /// What the address has behind `amq.rabbitmq.reply-to.`: two parts with a dot between them, as RabbitMQ's have.
     token: String,
 }
 
@@ -423,7 +423,8 @@ impl Channel {
         put_method(context.out, self.number, method);
     }
 
-    /// Hands what was gathered to the queues. Called before any other method is handled and at the end of a turn.
+    /// Hands what was gathered to the queues. Called before any other method is handled, before another channel is spoken to and
+    /// at the end of a turn.
     pub(super) fn flush(&mut self, context: &mut Context<'_>) {
         self.flush_publishes(context);
         self.flush_settlements(context);
@@ -443,6 +444,7 @@ impl Channel {
     /// Gives everything back: consumers end, deliveries return to their queues, a transaction is rolled back.
     pub(super) fn release(&mut self, context: &mut Context<'_>) {
         self.end_consumers(context);
+        self.confirm_done(context);
         if let Some(reply_to) = self.reply_to.take() {
             context.broker().remove_reply_consumer(&reply_to.token);
         }

@@ -60,7 +60,8 @@ impl Channel {
             return Err(AmqpError::new(ReplyCode::NotImplemented, "immediate=true"));
         }
         // Read first: a route that is found while the topology or permissions change must not be remembered.
-        let is_for = RouteIsFor { envelope, version: context.vhost.version() };
+        let version = context.vhost.version();
+        let is_for = RouteIsFor { envelope, version };
         let is_known = self.publishes.route_is_for.as_ref() == Some(&is_for) && !message.has_copies();
         let exchange = if is_known { None } else { Some(target_exchange(&message, context)?) };
         if needs_check {
@@ -74,7 +75,7 @@ impl Channel {
         }
         self.stats.publish += 1;
         if let Mode::Tx(transaction) = &mut self.mode {
-            let route = self.publishes.route.clone();
+            let route = (self.publishes.route.clone(), version);
             return transaction.publish(route, message, mandatory, context.settings());
         }
         let tag = self.number_publish();
@@ -85,6 +86,8 @@ impl Channel {
         }
         if self.publishes.messages.is_empty() {
             self.publishes.first_tag = tag;
+            // What was acknowledged before has made room by now.
+            self.flush_settlements(context);
         }
         self.publishes.messages.push(message);
         Ok(())

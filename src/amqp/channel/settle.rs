@@ -34,6 +34,8 @@ impl Channel {
         if let Mode::Tx(_) = self.mode {
             return self.judge(DeliveryTag(tag), multiple, Verdict::Ack, context);
         }
+        // What was published before comes before what the acknowledgement makes room for.
+        self.flush_publishes(context);
         if self.unacked.take(DeliveryTag(tag), multiple, &mut self.settlements.acked) {
             return Ok(());
         }

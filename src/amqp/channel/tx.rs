@@ -7,6 +7,7 @@ use super::unacked::Unacked;
 use super::{Channel, Context, Mode, unimplemented};
 use crate::amqp::AmqpSettings;
 use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::broker::VirtualHost;
 use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle};
 use crate::broker::routing::Route;
 use crate::broker::vhost::StagedLetter;
@@ -26,14 +27,26 @@ pub(super) struct Transaction {
 #[derive(Debug)]
 struct Publish {
     route: Arc<Route>,
+    /// The vhost's topology when the route was found.
+    version: u64,
     message: Message,
     mandatory: bool,
+}
+
+impl Publish {
+    /// Its route as it is now: queues may have gone and come since it was published.
+    fn route_now(&self, vhost: &VirtualHost) -> Arc<Route> {
+        if self.version == vhost.version() {
+            return self.route.clone();
+        }
+        Arc::new(vhost.route_again(&self.route, &self.message))
+    }
 }
 
 impl Transaction {
     pub(super) fn publish(
         &mut self,
-        route: Arc<Route>,
+        (route, version): (Arc<Route>, u64),
         message: Message,
         mandatory: bool,
         settings: &AmqpSettings,
@@ -47,7 +60,7 @@ impl Transaction {
             );
             return Err(AmqpError::new(ReplyCode::ResourceError, text));
         }
-        self.publishes.push(Publish { route, message, mandatory });
+        self.publishes.push(Publish { route, version, message, mandatory });
         Ok(())
     }
 
@@ -103,7 +116,9 @@ impl Channel {
         let Mode::Tx(transaction) = &mut self.mode else { return Err(not_transactional()) };
         let Transaction { publishes, settlements, .. } = std::mem::take(&mut **transaction);
         let mut staged = Vec::with_capacity(publishes.len());
-        for Publish { route, message, mandatory } in publishes {
+        for publish in publishes {
+            let route = publish.route_now(context.vhost);
+            let Publish { message, mandatory, .. } = publish;
             self.stats.routed += route.count(1);
             if !route.is_empty() {
                 let messages = context.vhost.stage(&route, vec![message], context.turn);

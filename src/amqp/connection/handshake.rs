@@ -28,6 +28,10 @@ const FRAME_MAX_MIN: u32 = 4096;
 /// guessing.
 const REFUSED_DELAY_MS: u64 = 3000;
 
+/// The server property `platform`. It begins as RabbitMQ's does, since libraries that take the product for RabbitMQ look at
+/// that too.
+const PLATFORM: &str = "Erlang/OTP compatible, in Rust";
+
 impl Connection {
     /// Takes the protocol header. Anything but ours is answered with ours, and the end (0-9-1 section 2.2.4).
     pub(super) fn handle_protocol_header(&mut self, input: &mut BytesMut) {
@@ -79,7 +83,7 @@ impl Connection {
             ("cluster_name", Value::from(settings.cluster_name.as_str())),
             ("copyright", Value::from("Copyright the authors of Leveret")),
             ("information", Value::from("Leveret, a message broker. Licensed under the Apache License 2.0.")),
-            ("platform", Value::from("Rust")),
+            ("platform", Value::from(PLATFORM)),
             ("product", Value::from(settings.product.as_str())),
             ("version", Value::from(settings.version.as_str())),
             ("leveret_version", Value::from(leveret_version)),

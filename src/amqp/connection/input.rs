@@ -110,7 +110,7 @@ impl Connection {
             return Ok(());
         }
         self.published = true;
-        self.touched.push(number);
+        self.turn_to(number);
         let Some((channel, mut context)) = self.channel(number) else { return Ok(()) };
         // What was taken already is not part of it any more.
         let rest = Frame { kind: frame::BODY, channel: number, payload: &[] };
@@ -182,6 +182,23 @@ impl Connection {
         self.handle_channel_frame(frame, behind, done)
     }
 
+    /// A channel is spoken to. What another one has gathered is done before, so that all happens in the order in which it came.
+    #[inline(always)]
+    fn turn_to(&mut self, number: ChannelNumber) {
+        if self.touched.last() != Some(&number) {
+            self.leave_channel();
+            self.touched.push(number);
+        }
+    }
+
+    fn leave_channel(&mut self) {
+        if let Some(last) = self.touched.last().copied()
+            && let Some((channel, mut context)) = self.channel(last)
+        {
+            channel.flush(&mut context);
+        }
+    }
+
     fn handle_channel_frame(
         &mut self,
         frame: &Frame<'_>,
@@ -189,9 +206,7 @@ impl Connection {
         done: &mut usize,
     ) -> Result<(), AmqpError> {
         let number = frame.channel;
-        if self.touched.last() != Some(&number) {
-            self.touched.push(number);
-        }
+        self.turn_to(number);
         // While an alarm is up, a header passes and its body does not, see `is_held_up`.
         let is_content_next = self.amqp.broker.alarms().reason().is_none();
         let frame_max = self.frame_max;
