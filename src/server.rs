@@ -402,6 +402,7 @@ fn management_settings(config: &Config) -> ManagementSettings {
         listeners: Vec::new(),
         body_bytes_max: config.limits.http_body_max_bytes,
         field_table_depth_max: config.limits.field_table_depth_max as usize,
+        consumer_timeout_ms: config.limits.consumer_timeout_ms,
         message_bytes_max: config.limits.message_size_max_bytes,
         data_dir: match config.store.engine {
             Engine::Memory => None,

@@ -180,6 +180,9 @@ fn users_vhosts_and_policies_are_managed() {
     let broker = TestBroker::start();
     let added = run_as(leveret(), &url(&broker), "ctl user add app --tags monitoring", "secret\n");
     assert_eq!(added.code, 0, "{added:?}");
+    let again = run_as(leveret(), &url(&broker), "ctl user add app", "secret\n");
+    assert_eq!((again.code, again.out.as_str()), (0, "user 'app' was there, and has a new password\n"));
+    assert_eq!(broker.get("/api/users/app")["tags"], json!(["monitoring"]), "who says no tags keeps them");
     out(&broker, "ctl vhost add shop --description 'what is sold'");
     out(&broker, "ctl permission set app '^a' '.*' '' --vhost shop");
     out(&broker, "ctl topic-permission set app amq.topic '^a' '^b' --vhost shop");

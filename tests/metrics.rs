@@ -163,6 +163,19 @@ fn one_by_one_and_only_some() {
     let own = samples(&get(&address, "/metrics/detailed?family=queue_delivery_metrics&queue=empty"));
     assert!(own.contains_key("leveret_detailed_queue_messages_acked_total{vhost=\"/\",queue=\"empty\"}"));
 
+    let exist = "/metrics/detailed?family=vhost_status&family=exchange_names&family=exchange_bindings";
+    let exist = samples(&get(&address, exist));
+    for name in [
+        "rabbitmq_cluster_vhost_status{vhost=\"/\"}",
+        "rabbitmq_cluster_exchange_name{vhost=\"/\",exchange=\"amq.topic\",type=\"topic\"}",
+    ] {
+        assert_eq!(exist[name], 1.0, "{name}");
+    }
+    assert_eq!(
+        exist["rabbitmq_cluster_exchange_bindings{vhost=\"/\",exchange=\"amq.topic\",type=\"topic\"}"],
+        0.0
+    );
+
     let memory = samples(&get(&address, "/metrics/memory-breakdown"));
     assert!(memory["rabbitmq_process_resident_memory_bytes"] > memory["leveret_memory_messages_bytes"]);
 }
@@ -185,7 +198,26 @@ const ALL_FAMILIES: &str = "/metrics/detailed?family=connection_churn_metrics&fa
     &family=node_metrics&family=node_persister_metrics&family=auth_attempt_metrics&family=queue_coarse_metrics\
     &family=queue_metrics&family=queue_delivery_metrics&family=queue_age_metrics&family=channel_metrics\
     &family=channel_exchange_metrics&family=channel_queue_metrics&family=channel_queue_exchange_metrics\
-    &family=connection_coarse_metrics&family=connection_metrics&family=exchange_metrics";
+    &family=connection_coarse_metrics&family=connection_metrics&family=exchange_metrics&family=vhost_status\
+    &family=exchange_names&family=exchange_bindings";
+
+#[test]
+fn every_page_says_which_it_is() {
+    let (_broker, _transport, _client, address) = worked("metrics-identity");
+    for (path, endpoint) in [
+        ("/metrics", "aggregated"),
+        ("/metrics/", "aggregated"),
+        ("/metrics/per-object", "per-object"),
+        ("/metrics/per-object/", "per-object"),
+        ("/metrics/detailed", "detailed"),
+        ("/metrics/memory-breakdown/", "memory-breakdown"),
+    ] {
+        let page = get(&address, path);
+        let line = page.lines().find(|line| line.starts_with("rabbitmq_identity_info{")).unwrap();
+        assert!(line.contains(&format!("rabbitmq_endpoint=\"{endpoint}\"}} 1")), "{path}: {line}");
+        assert!(page.contains("erlang_version=\"none\""), "{path}");
+    }
+}
 
 #[test]
 fn promtool_has_nothing_to_say() {
@@ -217,6 +249,51 @@ fn is_there(program: &str) -> bool {
         );
     }
     is_there.is_ok()
+}
+
+/// The samples that a page calls counters, those of histograms too.
+fn counters(page: &str) -> BTreeMap<String, f64> {
+    let kinds: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let mut counters = samples(page);
+    counters.retain(|sample, _| {
+        let name = sample.split('{').next().unwrap();
+        let parts = ["_bucket", "_sum", "_count"].into_iter().filter_map(|part| name.strip_suffix(part));
+        kinds.contains(&&*format!("{name} counter"))
+            || parts.into_iter().any(|name| kinds.contains(&&*format!("{name} histogram")))
+    });
+    counters
+}
+
+#[test]
+fn no_counter_falls_when_things_go() {
+    let (broker, mut transport, mut client, address) = worked("metrics-fall");
+    let declare = [("exchange", text("counted")), ("type", text("fanout"))];
+    client.call(&mut transport, 1, &method("exchange.declare", &declare)).unwrap();
+    let bind = [("exchange", text("counted")), ("queue", text("empty"))];
+    client.call(&mut transport, 1, &method("queue.bind", &bind)).unwrap();
+    let mut bytes = Vec::new();
+    client.put_publish(&mut bytes, 1, ("counted", ""), &[], b"12345");
+    client.send_bytes(&mut transport, &bytes);
+    client.answer(&mut transport, 1, "basic.ack").unwrap();
+    let before = counters(&get(&address, "/metrics"));
+    assert!(before.len() > 60, "{before:?}");
+    assert_eq!(before["leveret_exchange_messages_published_in_total"], 4.0);
+    assert!(before["rabbitmq_connection_incoming_bytes_total"] > 100.0);
+    let delete = [("exchange", text("counted"))];
+    client.call(&mut transport, 1, &method("exchange.delete", &delete)).unwrap();
+    client.call(&mut transport, 1, &method("queue.delete", &[("queue", text("a \"b\"\\"))])).unwrap();
+    client.hang_up(&mut transport);
+    drop(transport);
+    let after = loop {
+        let page = get(&address, "/metrics");
+        if samples(&page)["rabbitmq_connections"] == 0.0 {
+            break counters(&page);
+        }
+    };
+    for (name, count) in &before {
+        assert!(after[name] >= *count, "{name} was {count} and is {}", after[name]);
+    }
+    drop(broker);
 }
 
 /// A Prometheus, which ends with the test.

@@ -5,7 +5,7 @@
 
 use super::browse::Inquiries;
 use super::delivery::Outbox;
-use super::stats::{MessageStats, Samples, count};
+use super::stats::{MessageStats, Samples, Traffic, count};
 use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis, Name};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -200,6 +200,16 @@ impl Progress {
         }
     }
 
+    /// What has moved so far.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            received_bytes: self.received_bytes,
+            received_count: self.received_count,
+            sent_bytes: self.sent_bytes,
+            sent_count: self.sent_count,
+        }
+    }
+
     fn sample(&mut self, now: Millis) {
         self.samples.take(now, Octets { received: self.received_bytes, sent: self.sent_bytes });
         for channel in self.channels.values_mut() {
@@ -296,6 +306,8 @@ struct Live {
     of_vhost: BTreeMap<Name, usize>,
     /// What was done on connections that have ended, by vhost.
     ended: BTreeMap<Name, MessageStats>,
+    /// What moved over them.
+    ended_traffic: Traffic,
 }
 
 impl Connections {
@@ -337,8 +349,20 @@ impl Connections {
         count(&self.closed);
         count_down(&mut live.of_user, &connection.facts.user);
         count_down(&mut live.of_vhost, &connection.facts.vhost);
-        let stats = connection.progress.lock().stats;
+        let (stats, traffic) = {
+            let progress = connection.progress.lock();
+            (progress.stats, progress.traffic())
+        };
         live.ended.entry(connection.facts.vhost.clone()).or_default().add(&stats);
+        live.ended_traffic.add(&traffic);
+    }
+
+    /// What has moved over all connections since the start.
+    pub fn traffic(&self) -> Traffic {
+        let live = self.live.lock();
+        let mut total = live.ended_traffic;
+        live.by_id.values().for_each(|connection| total.add(&connection.progress.lock().traffic()));
+        total
     }
 
     /// Counts what was done with messages of a vhost on no connection.

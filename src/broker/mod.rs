@@ -49,7 +49,9 @@ use parking_lot::Mutex;
 use permissions::Permissions;
 use queue::{QueueHandle, QueueType, Window};
 use routing::ReplyConsumer;
-use stats::{Churn, ChurnCounters, MessageStats, SAMPLE_INTERVAL_MS, Samples, TotalSample};
+use stats::{
+    Churn, ChurnCounters, ExchangeStats, MessageStats, Retired, SAMPLE_INTERVAL_MS, Samples, TotalSample,
+};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -126,8 +128,7 @@ pub struct Shared {
     consumer_ids: AtomicU64,
     connection_ids: AtomicU64,
     churn: ChurnCounters,
-    /// What was done with messages of queues that are gone, by type of queue.
-    retired: Mutex<[MessageStats; 2]>,
+    retired: Mutex<Retired>,
 }
 
 impl Shared {
@@ -422,10 +423,19 @@ impl Broker {
 
     /// What was done with the messages of all queues of a type, also of those that are gone.
     pub fn queue_stats(&self, queue_type: QueueType) -> MessageStats {
-        let mut total = self.shared.retired.lock()[queue_type as usize];
+        let mut total = self.shared.retired.lock().queues[queue_type as usize];
         let of_type = self.vhosts().into_iter().flat_map(|vhost| vhost.queues());
         for queue in of_type.filter(|queue| queue.definition().queue_type == queue_type) {
             total.add(queue.lock().stats());
+        }
+        total
+    }
+
+    /// What all exchanges have seen, also those that are gone.
+    pub fn exchange_stats(&self) -> ExchangeStats {
+        let mut total = self.shared.retired.lock().exchanges;
+        for exchange in self.vhosts().into_iter().flat_map(|vhost| vhost.exchanges()) {
+            total.add(&exchange.counters().stats());
         }
         total
     }

@@ -203,6 +203,46 @@ impl ExchangeCounters {
     }
 }
 
+impl ExchangeStats {
+    /// Adds the counts of another one.
+    pub fn add(&mut self, other: &ExchangeStats) {
+        self.publish_in += other.publish_in;
+        self.publish_out += other.publish_out;
+    }
+}
+
+/// What moved over a connection, or over several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes that came.
+    pub received_bytes: u64,
+    /// Reads in which they came.
+    pub received_count: u64,
+    /// Bytes that were to be sent.
+    pub sent_bytes: u64,
+    /// Pieces in which they were handed to the socket.
+    pub sent_count: u64,
+}
+
+impl Traffic {
+    /// Adds what moved elsewhere.
+    pub(super) fn add(&mut self, other: &Traffic) {
+        self.received_bytes += other.received_bytes;
+        self.received_count += other.received_count;
+        self.sent_bytes += other.sent_bytes;
+        self.sent_count += other.sent_count;
+    }
+}
+
+/// What was counted of things that are gone, so that no sum over all of them ever falls.
+#[derive(Debug, Default)]
+pub(super) struct Retired {
+    /// What was done with the messages of queues, by type of queue.
+    pub(super) queues: [MessageStats; 2],
+    /// What exchanges have seen.
+    pub(super) exchanges: ExchangeStats,
+}
+
 /// Comings and goings since the broker started.
 #[derive(Debug, Default)]
 pub struct ChurnCounters {

@@ -204,8 +204,9 @@ impl VirtualHost {
     }
 
     pub(super) fn remove_exchange(&self, name: &str) {
-        if self.exchanges.remove(name).is_some() {
+        if let Some((_, exchange)) = self.exchanges.remove(name) {
             self.shared.exchanges.fetch_sub(1, Ordering::Relaxed);
+            self.shared.retired.lock().exchanges.add(&exchange.counters().stats());
         }
         self.topology_changed();
     }
@@ -222,7 +223,7 @@ impl VirtualHost {
             self.shared.queues.fetch_sub(1, Ordering::Relaxed);
             count(&self.shared.churn.queue_deleted);
             let stats = *queue.lock().stats();
-            self.shared.retired.lock()[queue.definition().queue_type as usize].add(&stats);
+            self.shared.retired.lock().queues[queue.definition().queue_type as usize].add(&stats);
         }
         self.topology_changed();
     }

@@ -6,7 +6,7 @@ use super::consumers::consumers_of;
 use super::list::{list, one};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::stats::{StatsOf, iso8601, message_stats};
+use super::stats::{StatsOf, idle_since, message_stats};
 use crate::broker::connections::{LiveChannel, LiveConnection};
 use crate::message::ChannelNumber;
 use serde_json::{Value, json};
@@ -78,7 +78,6 @@ fn render(
         "connection_details": details(&of.name, &of.peer),
         "consumer_count": facts.consumers,
         "global_prefetch_count": facts.global_prefetch_count,
-        "idle_since": iso8601(facts.active_at),
         "messages_unacknowledged": facts.unacked,
         "messages_uncommitted": facts.uncommitted,
         "messages_unconfirmed": facts.unconfirmed,
@@ -92,6 +91,9 @@ fn render(
         "user_who_performed_action": &*of.user,
         "vhost": &*of.vhost,
     });
+    if let Some(since) = idle_since(facts.active_at, request.now) {
+        rendered["idle_since"] = since;
+    }
     let rate = |count: &dyn Fn(&_) -> u64| channel.samples.rate(count);
     if let Some(stats) = message_stats(StatsOf::Clients, &facts.stats, rate) {
         rendered["message_stats"] = stats;

@@ -7,6 +7,7 @@ use super::routes::{Needs, Route};
 use super::{auth, json};
 use crate::broker::Broker;
 use crate::broker::queue::{ConsumerState, QueueHandle};
+use crate::message::Value as Argument;
 use serde_json::{Value, json};
 
 pub(super) const ROUTES: &[Route] = &[
@@ -56,8 +57,18 @@ fn consumer(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> Op
         "active": state.active,
         "activity_status": if state.active { "up" } else { "waiting" },
         "consumer_tag": &*state.tag,
+        "consumer_timeout": timeout_ms(request, queue, state),
         "exclusive": state.exclusive,
         "prefetch_count": state.prefetch_count,
         "queue": { "name": &*definition.name, "vhost": &*definition.vhost },
     }))
+}
+
+/// How long the consumer's deliveries may wait for their acknowledgement, in milliseconds: as it says itself, or its queue, or
+/// the broker; 0 is for ever.
+fn timeout_ms(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> u64 {
+    let own = state.arguments.field("x-consumer-timeout").and_then(Argument::as_integer);
+    let own = own.and_then(|timeout| u64::try_from(timeout).ok());
+    own.or_else(|| queue.lock().settings().consumer_timeout_ms)
+        .unwrap_or(request.settings().consumer_timeout_ms)
 }

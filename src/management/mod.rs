@@ -97,6 +97,8 @@ pub struct ManagementSettings {
     pub field_table_depth_max: usize,
     /// Bytes of a published message's body.
     pub message_bytes_max: u64,
+    /// How long a delivery may wait for its acknowledgement where neither consumer nor queue say so; 0 is for ever.
+    pub consumer_timeout_ms: u64,
     /// Where messages are kept, if they are.
     pub data_dir: Option<PathBuf>,
     /// What has to stay free there; without it the size of the volume decides.

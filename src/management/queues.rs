@@ -7,7 +7,7 @@ use super::list::{Listed, list, one};
 use super::ranges::{Range, put_samples};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::stats::{StatsOf, iso8601, message_stats, put_lengths, rounded, stat_at};
+use super::stats::{StatsOf, idle_since, message_stats, put_lengths, rounded, stat_at};
 use super::{bindings, json};
 use crate::broker::VirtualHost;
 use crate::broker::error::Resource;
@@ -131,7 +131,7 @@ impl Listed for Row<'_> {
             "message_bytes" => (state().ready_bytes + state().unacked_bytes).into(),
             "message_bytes_ready" => state().ready_bytes.into(),
             "message_bytes_unacknowledged" => state().unacked_bytes.into(),
-            "idle_since" => iso8601(state().used_at).into(),
+            "idle_since" => return Some(idle_since(state().used_at, self.request.now)),
             _ if path.starts_with("message_stats.") => {
                 let queue = self.queue.lock();
                 let stats = *queue.stats();
@@ -262,7 +262,9 @@ fn put_messages(put: &mut impl FnMut(&str, Value), state: &QueueState, request: 
     put("head_message_timestamp", state.head_timestamp.map_or(Value::Null, Value::from));
     let age_ms = state.oldest_at.map(|at| request.now.saturating_sub(at));
     put("oldest_message_age_ms", age_ms.map_or(Value::Null, Value::from));
-    put("idle_since", iso8601(state.used_at).into());
+    if let Some(since) = idle_since(state.used_at, request.now) {
+        put("idle_since", since);
+    }
     put("memory", state.resident_bytes.into());
     put("message_bytes", (state.ready_bytes + state.unacked_bytes).into());
     put("message_bytes_ready", state.ready_bytes.into());

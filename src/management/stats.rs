@@ -114,6 +114,14 @@ pub(super) fn exchange_stats(stats: &ExchangeStats, samples: &Samples<ExchangeSt
     Some(Value::Object(fields))
 }
 
+/// How long something has to lie idle until `idle_since` says so, as RabbitMQ's processes do before they sleep.
+const IDLE_AFTER_MS: Millis = 1000;
+
+/// `idle_since` of what was last used at a time; `None` while it is in use, for whoever takes the field's presence as the sign.
+pub(super) fn idle_since(used_at: Millis, now: Millis) -> Option<Value> {
+    (now.saturating_sub(used_at) >= IDLE_AFTER_MS).then(|| iso8601(used_at).into())
+}
+
 /// A time as RabbitMQ writes `idle_since`: `2026-01-31T12:34:56.789+00:00`.
 pub(super) fn iso8601(at: Millis) -> String {
     let (days, ms) = (at / 86_400_000, at % 86_400_000);
@@ -151,6 +159,13 @@ mod tests {
         ] {
             assert_eq!(iso8601(at), text);
         }
+    }
+
+    #[test]
+    fn only_what_is_idle_says_since_when() {
+        assert_eq!(idle_since(5000, 5999), None);
+        assert_eq!(idle_since(5000, 4000), None, "the clock was set back");
+        assert_eq!(idle_since(5000, 6000), Some("1970-01-01T00:00:05.000+00:00".into()));
     }
 
     #[test]

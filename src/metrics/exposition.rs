@@ -44,13 +44,13 @@ pub(super) enum Together {
     Sum,
     /// The greatest of them.
     Greatest,
-    /// Nothing.
+    /// Nothing. So it is with counters: what is gone would make the sum fall.
     Nothing,
 }
 
 impl<T> Metric<T> {
     pub(super) const fn counter(name: &'static str, help: &'static str, value: fn(&T) -> f64) -> Metric<T> {
-        Metric { name, kind: Kind::Counter, help, value, together: Together::Sum }
+        Metric { name, kind: Kind::Counter, help, value, together: Together::Nothing }
     }
 
     pub(super) const fn gauge(name: &'static str, help: &'static str, value: fn(&T) -> f64) -> Metric<T> {
@@ -151,7 +151,7 @@ impl Exposition {
         }
     }
 
-    /// Every metric of all things together.
+    /// Every metric of all things together, but for those of which that says nothing.
     pub(super) fn totals<T>(&mut self, metrics: &[Metric<T>], things: &[(Labels, T)]) {
         for metric in metrics {
             let values = things.iter().map(|(_, thing)| (metric.value)(thing));
@@ -209,9 +209,6 @@ p_age_seconds{a="y"} 1.5
 # TYPE p_use gauge
 p_use{a="x\\\"\n",b=""} NaN
 p_use{a="y"} NaN
-# HELP p_things_total Things.
-# TYPE p_things_total counter
-p_things_total 4
 # HELP p_age_seconds Age.
 # TYPE p_age_seconds gauge
 p_age_seconds 1.5

@@ -13,7 +13,6 @@ mod objects;
 mod totals;
 
 use crate::broker::Broker;
-use crate::broker::stats::MessageStats;
 use crate::clock::Clock;
 use crate::message::Millis;
 use crate::net::commits::CommitStats;
@@ -30,6 +29,8 @@ use std::sync::Arc;
 
 const PREFIX: &str = "rabbitmq_";
 const DETAILED_PREFIX: &str = "rabbitmq_detailed_";
+/// For what RabbitMQ tells of the cluster, though only of objects that are asked for.
+const CLUSTER_PREFIX: &str = "rabbitmq_cluster_";
 const OWN_PREFIX: &str = "leveret_";
 const OWN_DETAILED_PREFIX: &str = "leveret_detailed_";
 
@@ -95,10 +96,27 @@ const FAMILIES: &[(&str, PutFamily)] = &[
         out.each(objects::QUEUE_PUBLISHED, &objects.published);
     }),
     ("connection_coarse_metrics", |out, _, objects| {
-        out.each(objects::CONNECTIONS_COARSE, &objects.connections);
+        out.each(objects::CONNECTION_BYTES, &of_each(&objects.connections, |connection| connection.traffic));
     }),
-    ("connection_metrics", |out, _, objects| out.each(objects::CONNECTIONS, &objects.connections)),
+    ("connection_metrics", |out, _, objects| {
+        out.each(
+            objects::CONNECTION_PACKETS,
+            &of_each(&objects.connections, |connection| connection.traffic),
+        );
+        out.each(objects::CONNECTIONS, &objects.connections);
+    }),
 ];
+
+/// Families about what exists.
+const CLUSTER_FAMILIES: &[(&str, PutFamily)] = &[
+    ("vhost_status", |out, _, objects| out.each(objects::VHOST_STATUS, &objects.vhosts)),
+    ("exchange_names", |out, _, objects| out.each(objects::EXCHANGE_NAMES, &objects.bound)),
+    ("exchange_bindings", |out, _, objects| out.each(objects::EXCHANGE_BINDINGS, &objects.bound)),
+];
+
+/// All families, each kind with its prefix.
+const ALL_FAMILIES: [(&str, &[(&str, PutFamily)]); 3] =
+    [(DETAILED_PREFIX, FAMILIES), (CLUSTER_PREFIX, CLUSTER_FAMILIES), (OWN_DETAILED_PREFIX, OWN_FAMILIES)];
 
 /// Our own families, which have a prefix of their own.
 const OWN_FAMILIES: &[(&str, PutFamily)] = &[
@@ -132,11 +150,16 @@ impl Metrics {
             let metrics = self.clone();
             get(async move |RawQuery(query): RawQuery| metrics.answer(text, query).await)
         };
-        Router::new()
-            .route("/metrics", answer(|metrics, _| metrics.all(View::Together)))
-            .route("/metrics/per-object", answer(|metrics, _| metrics.all(View::Each)))
-            .route("/metrics/detailed", answer(Metrics::detailed))
-            .route("/metrics/memory-breakdown", answer(|metrics, _| metrics.memory()))
+        let pages: [(&str, fn(&Metrics, &Query) -> String); 4] = [
+            ("/metrics", |metrics, _| metrics.all(View::Together)),
+            ("/metrics/per-object", |metrics, _| metrics.all(View::Each)),
+            ("/metrics/detailed", Metrics::detailed),
+            ("/metrics/memory-breakdown", |metrics, _| metrics.memory()),
+        ];
+        // A slash at the end makes no difference, as in RabbitMQ.
+        pages.into_iter().fold(Router::new(), |router, (path, text)| {
+            router.route(path, answer(text)).route(&format!("{path}/"), answer(text))
+        })
     }
 
     /// Writes on a thread for what may take its time: there may be many queues.
@@ -158,7 +181,7 @@ impl Metrics {
     fn all(&self, view: View) -> String {
         let objects = self.look(&Filter::default());
         let mut out = Exposition::new(PREFIX);
-        self.put_identity(&mut out);
+        self.put_identity(&mut out, view.endpoint());
         self.put_alarms(&mut out);
         self.put_churn(&mut out);
         self.put_node(&mut out);
@@ -170,7 +193,6 @@ impl Metrics {
         put(&mut out, view, objects::QUEUE_CONSUMERS, &objects.queues);
         put(&mut out, view, objects::QUEUES, &objects.queues);
         put(&mut out, view, objects::CHANNELS, &objects.channels);
-        put(&mut out, view, objects::CONNECTIONS_COARSE, &objects.connections);
         put(&mut out, view, objects::CONNECTIONS, &objects.connections);
         let (clients, published, queued) = match view {
             View::Each => (
@@ -183,6 +205,16 @@ impl Metrics {
                 (alone(self.done_by_clients()), alone(self.routed()), alone(self.done_in_queues()))
             }
         };
+        let (traffic, exchanged) = match view {
+            View::Each => {
+                (of_each(&objects.connections, |connection| connection.traffic), objects.exchanges.clone())
+            }
+            View::Together => {
+                (alone(self.broker.connections().traffic()), alone(self.broker.exchange_stats()))
+            }
+        };
+        out.each(objects::CONNECTION_BYTES, &traffic);
+        out.each(objects::CONNECTION_PACKETS, &traffic);
         out.each(objects::CHANNEL_PUBLISHED, &clients);
         out.each(objects::CHANNEL_DELIVERED, &clients);
         out.each(objects::QUEUE_PUBLISHED, &published);
@@ -190,7 +222,7 @@ impl Metrics {
         out.set_prefix(OWN_PREFIX);
         out.each(objects::QUEUE_MESSAGES, &queued);
         put(&mut out, view, objects::QUEUE_AGES, &objects.queues);
-        put(&mut out, view, objects::EXCHANGES, &objects.exchanges);
+        out.each(objects::EXCHANGES, &exchanged);
         self.put_commits(&mut out);
         self.put_certificate(&mut out);
         out.into_text()
@@ -199,8 +231,8 @@ impl Metrics {
     fn detailed(&self, query: &Query) -> String {
         let objects = self.look(&query.filter);
         let mut out = Exposition::new(PREFIX);
-        self.put_identity(&mut out);
-        for (prefix, families) in [(DETAILED_PREFIX, FAMILIES), (OWN_DETAILED_PREFIX, OWN_FAMILIES)] {
+        self.put_identity(&mut out, "detailed");
+        for (prefix, families) in ALL_FAMILIES {
             out.set_prefix(prefix);
             for (name, put) in families {
                 // The count of consumers is one of the queue's metrics, and stands there once.
@@ -211,7 +243,8 @@ impl Metrics {
             }
         }
         for asked in &query.families {
-            if !FAMILIES.iter().chain(OWN_FAMILIES).any(|(name, _)| name == asked) {
+            let all = ALL_FAMILIES.into_iter().flat_map(|(_, families)| families);
+            if !all.into_iter().any(|(name, _)| name == asked) {
                 out.comment(&format!("there is no family {asked:?}"));
             }
         }
@@ -219,8 +252,18 @@ impl Metrics {
     }
 }
 
+impl View {
+    /// What RabbitMQ calls the page in a label.
+    fn endpoint(self) -> &'static str {
+        match self {
+            View::Together => "aggregated",
+            View::Each => "per-object",
+        }
+    }
+}
+
 /// Counts that are of nothing in particular.
-fn alone(stats: MessageStats) -> Vec<(exposition::Labels, MessageStats)> {
+fn alone<T>(stats: T) -> Vec<(exposition::Labels, T)> {
     vec![(exposition::Labels::default(), stats)]
 }
 

@@ -4,7 +4,7 @@ use super::exposition::{Labels, Metric};
 use crate::broker::Broker;
 use crate::broker::connections::{ChannelFacts, ConnectionState};
 use crate::broker::queue::QueueState;
-use crate::broker::stats::{ExchangeStats, MessageStats};
+use crate::broker::stats::{ExchangeStats, MessageStats, Traffic};
 use crate::message::Millis;
 
 /// A queue, at one time.
@@ -15,12 +15,14 @@ pub(super) struct Queue {
 
 /// A connection, at one time.
 pub(super) struct Connection {
-    received_bytes: u64,
-    received_count: u64,
-    sent_bytes: u64,
-    sent_count: u64,
+    pub(super) traffic: Traffic,
     channels: u64,
     is_blocked: bool,
+}
+
+/// An exchange's name and how many bindings lead away from it.
+pub(super) struct Bound {
+    bindings: usize,
 }
 
 impl Queue {
@@ -38,6 +40,10 @@ pub(super) struct Objects {
     pub(super) channels: Vec<(Labels, ChannelFacts)>,
     pub(super) connections: Vec<(Labels, Connection)>,
     pub(super) exchanges: Vec<(Labels, ExchangeStats)>,
+    /// All exchanges but the default one, with their types.
+    pub(super) bound: Vec<(Labels, Bound)>,
+    /// Vhosts, all of which are up.
+    pub(super) vhosts: Vec<(Labels, ())>,
 }
 
 /// Which of them are wanted. Empty lists want all.
@@ -62,6 +68,8 @@ impl Objects {
             channels: Vec::new(),
             connections: Vec::new(),
             exchanges: Vec::new(),
+            bound: Vec::new(),
+            vhosts: Vec::new(),
         };
         let mut vhosts = broker.vhosts();
         vhosts.retain(|vhost| Filter::wants(&filter.vhosts, vhost.name()));
@@ -83,10 +91,15 @@ impl Objects {
             let mut exchanges = vhost.exchanges();
             exchanges.sort_by(|a, b| a.definition().name.cmp(&b.definition().name));
             for exchange in exchanges {
-                let labels =
-                    Labels::new(&[("vhost", vhost.name()), ("exchange", &exchange.definition().name)]);
-                objects.exchanges.push((labels, exchange.counters().stats()));
+                let definition = exchange.definition();
+                let of = [("vhost", &**vhost.name()), ("exchange", &*definition.name)];
+                objects.exchanges.push((Labels::new(&of), exchange.counters().stats()));
+                if !definition.name.is_empty() {
+                    let labels = Labels::new(&[of[0], of[1], ("type", &*definition.kind)]);
+                    objects.bound.push((labels, Bound { bindings: exchange.bindings().len() }));
+                }
             }
+            objects.vhosts.push((Labels::new(&[("vhost", vhost.name())]), ()));
         }
         objects.look_at_connections(broker, filter);
         objects
@@ -110,10 +123,7 @@ impl Objects {
             }
             let progress = connection.progress();
             let figures = Connection {
-                received_bytes: progress.received_bytes,
-                received_count: progress.received_count,
-                sent_bytes: progress.sent_bytes,
-                sent_count: progress.sent_count,
+                traffic: progress.traffic(),
                 channels: progress.channels.len() as u64,
                 is_blocked: progress.state == ConnectionState::Blocked,
             };
@@ -361,37 +371,55 @@ pub(super) const CHANNEL_DELIVERED: &[Metric<MessageStats>] = &[
     ),
 ];
 
-/// The family `connection_coarse_metrics`.
-pub(super) const CONNECTIONS_COARSE: &[Metric<Connection>] = &[
+/// The family `connection_coarse_metrics`. Of a connection, or of all there have been.
+pub(super) const CONNECTION_BYTES: &[Metric<Traffic>] = &[
     Metric::counter(
         "connection_incoming_bytes_total",
         "Bytes received on a connection",
-        of!(Connection, received_bytes),
+        of!(Traffic, received_bytes),
     ),
     Metric::counter(
         "connection_outgoing_bytes_total",
         "Bytes sent on a connection",
-        of!(Connection, sent_bytes),
+        of!(Traffic, sent_bytes),
     ),
 ];
 
-/// The family `connection_metrics`.
-pub(super) const CONNECTIONS: &[Metric<Connection>] = &[
+/// Of the family `connection_metrics` what only grows. Of a connection, or of all there have been.
+pub(super) const CONNECTION_PACKETS: &[Metric<Traffic>] = &[
     Metric::counter(
         "connection_incoming_packets_total",
         "Packets received on a connection",
-        of!(Connection, received_count),
+        of!(Traffic, received_count),
     ),
     Metric::counter(
         "connection_outgoing_packets_total",
         "Packets sent on a connection",
-        of!(Connection, sent_count),
+        of!(Traffic, sent_count),
     ),
+];
+
+/// The rest of it.
+pub(super) const CONNECTIONS: &[Metric<Connection>] = &[
     Metric::gauge("connection_channels", "Channels on a connection", of!(Connection, channels)),
     Metric::gauge("connection_blocked", "Whether an alarm holds the connection up", |connection| {
         f64::from(u8::from(connection.is_blocked))
     }),
 ];
+
+/// The family `vhost_status`.
+pub(super) const VHOST_STATUS: &[Metric<()>] =
+    &[Metric::gauge("vhost_status", "Whether a vhost is up, which all are that are there", |()| 1.0)];
+
+/// The family `exchange_names`.
+pub(super) const EXCHANGE_NAMES: &[Metric<Bound>] =
+    &[Metric::gauge("exchange_name", "1 for every exchange, for its labels", |_| 1.0)];
+
+/// The family `exchange_bindings`.
+pub(super) const EXCHANGE_BINDINGS: &[Metric<Bound>] =
+    &[Metric::gauge("exchange_bindings", "Bindings that lead away from an exchange", |exchange| {
+        float(exchange.bindings as u64)
+    })];
 
 /// Of exchanges; Leveret's own family `exchange_metrics`.
 pub(super) const EXCHANGES: &[Metric<ExchangeStats>] = &[

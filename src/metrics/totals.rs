@@ -109,19 +109,24 @@ const LOGINS: &[OfLogins] = &[
 ];
 
 impl Metrics {
-    pub(super) fn put_identity(&self, out: &mut Exposition) {
+    /// Who tells this; `endpoint` is the page, in RabbitMQ's word.
+    pub(super) fn put_identity(&self, out: &mut Exposition, endpoint: &str) {
         let settings = &self.settings;
         let build = Labels::new(&[
-            ("rabbitmq_version", &settings.version),
+            ("rabbitmq_version", &*settings.version),
+            // Dashboards show these columns.
+            ("prometheus_plugin_version", env!("CARGO_PKG_VERSION")),
+            ("erlang_version", "none"),
             ("product_name", "Leveret"),
             ("product_version", env!("CARGO_PKG_VERSION")),
         ]);
         let help = "The version that is spoken, and that of the product";
         out.with_labels("build_info", Untyped, help, &[(build, 1.0)]);
         let identity = Labels::new(&[
-            ("rabbitmq_node", &settings.node_name),
-            ("rabbitmq_cluster", &settings.cluster_name),
-            ("rabbitmq_cluster_permanent_id", &settings.cluster_name),
+            ("rabbitmq_node", &*settings.node_name),
+            ("rabbitmq_cluster", &*settings.cluster_name),
+            ("rabbitmq_cluster_permanent_id", &*settings.cluster_name),
+            ("rabbitmq_endpoint", endpoint),
         ]);
         out.with_labels("identity_info", Untyped, "Names of the node and of the cluster", &[(identity, 1.0)]);
     }
@@ -349,7 +354,7 @@ impl Metrics {
     /// Where the memory is, as far as it can be told.
     pub(super) fn memory(&self) -> String {
         let mut out = Exposition::new(PREFIX);
-        self.put_identity(&mut out);
+        self.put_identity(&mut out, "memory-breakdown");
         let total = Process::look().resident_bytes;
         let usage = self.broker.journal().usage();
         let messages: u64 = self

@@ -41,6 +41,7 @@ fn settings() -> ManagementSettings {
         listeners: Vec::new(),
         body_bytes_max: 16 << 20,
         field_table_depth_max: 64,
+        consumer_timeout_ms: 0,
         message_bytes_max: 128 << 20,
         data_dir: None,
         disk_free_limit_bytes: None,

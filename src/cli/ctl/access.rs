@@ -1,6 +1,6 @@
 //! Users, and what they may do.
 
-use super::super::client::{Client, Put};
+use super::super::client::{Client, ClientError, Put};
 use super::super::output::printable;
 use super::super::path::path;
 use super::super::secret;
@@ -18,14 +18,14 @@ const PASSWORD_HELP: &str =
 
 #[derive(Subcommand, Debug)]
 pub(super) enum User {
-    /// Adds a user, or sets the password and tags of one
+    /// Adds a user, or gives one that is there another password; the tags of that one stay unless --tags are said
     #[command(after_help = PASSWORD_HELP)]
     Add {
         /// Its name
         name: String,
         /// What it is besides: administrator, monitoring, policymaker, management; with commas between them
         #[arg(long, value_name = "TAGS", value_delimiter = ',')]
-        tags: Vec<String>,
+        tags: Option<Vec<String>>,
         /// The password, where everybody may see it
         #[arg(long, value_name = "TEXT", conflicts_with = "password_hash")]
         new_password: Option<String>,
@@ -119,7 +119,11 @@ impl User {
     pub(super) fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         match self {
             User::Add { name, tags, new_password, password_hash } => {
-                let mut body = json!({ "tags": tags.join(",") });
+                let tags = match tags {
+                    Some(tags) => tags.join(",").into(),
+                    None => tags_of(client, name)?,
+                };
+                let mut body = json!({ "tags": tags });
                 match password_hash {
                     Some(hash) => body["password_hash"] = hash.as_str().into(),
                     None => body["password"] = password(name, new_password.as_deref())?.into(),
@@ -132,9 +136,7 @@ impl User {
                         out,
                         "user '{name}' is added; leveret ctl permission set opens a vhost to it"
                     )?,
-                    Put::Updated => {
-                        writeln!(out, "user '{name}' was there, and has a new password and these tags")?
-                    }
+                    Put::Updated => writeln!(out, "user '{name}' was there, and has a new password")?,
                 }
             }
             User::Delete { name } => {
@@ -161,6 +163,14 @@ impl User {
             }
         }
         Ok(())
+    }
+}
+
+/// The tags that a user has, none if there is no such user: who is told of anew does not lose them by that.
+fn tags_of(client: &mut Client, name: &str) -> Result<Value, Failure> {
+    match client.get(&path(&["users", name])) {
+        Err(ClientError::NotFound(_)) => Ok("".into()),
+        got => got.map(|user| user["tags"].clone()).about(|| format!("user '{name}' can't be looked up")),
     }
 }
 
