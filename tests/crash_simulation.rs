@@ -45,7 +45,8 @@ impl Simulation {
             ..JournalOptions::default()
         };
         let limits = BrokerLimits {
-            memory_budget_bytes: 1 << (12 + random.below(10)),
+            // A third of them keep nothing that a client has and does not acknowledge.
+            memory_budget_bytes: if random.one_in(3) { 1 } else { 1 << (12 + random.below(10)) },
             page_bytes: 1 << (10 + random.below(9)),
             ..BrokerLimits::default()
         };

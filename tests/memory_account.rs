@@ -8,7 +8,7 @@ mod direct_socket;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod in_memory;
 
-use amqp_client::{Client, method, table, text};
+use amqp_client::{Client, bit, method, number, string, table, text};
 use in_memory::InMemory;
 use leveret::broker::BrokerLimits;
 use leveret::broker::memory::MemoryUse;
@@ -72,4 +72,135 @@ fn what_carries_an_expiration_and_has_left_memory_dies_in_time() {
         broker.advance(Duration::from_millis(1));
         assert_eq!(counts(&broker, "q").ready, 0, "after a restart: {restarts}");
     }
+}
+
+/// Puts messages into a queue, persistent ones and others in turn if `mixed`.
+fn publish(client: &mut Client, broker: &mut InMemory, numbers: std::ops::Range<usize>, mixed: bool) {
+    let mut bytes = Vec::new();
+    for number in numbers {
+        let mode = if mixed && number % 3 == 0 { 1 } else { 2 };
+        let properties = [("delivery_mode", Wire::Int(mode))];
+        client.put_publish(&mut bytes, 1, ("", "q"), &properties, &body(number));
+    }
+    client.send_bytes(broker, &bytes);
+    broker.broker().journal().commit().unwrap();
+}
+
+const BODY_BYTES: usize = 1000;
+
+fn body(number: usize) -> Vec<u8> {
+    format!("{number:0BODY_BYTES$}").into_bytes()
+}
+
+/// What was delivered: the tag, the number in the body, and whether it was redelivered. The journal is written meanwhile.
+fn delivered(client: &mut Client, broker: &mut InMemory) -> Vec<(u64, usize, bool)> {
+    let mut came = Vec::new();
+    loop {
+        let more = client.take(broker).unwrap();
+        if more.is_empty() {
+            break;
+        }
+        came.extend(more);
+        broker.broker().journal().commit().unwrap();
+        broker.advance(Duration::from_millis(1));
+    }
+    let deliveries = came.into_iter().filter(|(_, method, _)| method.spec.name == "basic.deliver");
+    let shown = |(_, method, content): (_, _, Option<leveret_conformance::frame::Content>)| {
+        let body = String::from_utf8(content.unwrap().body).unwrap();
+        (number(&method, "delivery_tag"), body.parse().unwrap(), bit(&method, "redelivered"))
+    };
+    deliveries.map(shown).collect()
+}
+
+fn consume(client: &mut Client, broker: &mut InMemory, queue: &str) {
+    client.call(broker, 1, &method("basic.consume", &[("queue", text(queue))])).unwrap();
+}
+
+fn nack(client: &mut Client, broker: &mut InMemory, tag: u64, multiple: bool, requeue: bool) {
+    let arguments = [
+        ("delivery_tag", Wire::Int(tag)),
+        ("multiple", Wire::Bit(multiple)),
+        ("requeue", Wire::Bit(requeue)),
+    ];
+    client.send(broker, 1, &method("basic.nack", &arguments));
+}
+
+fn ack(client: &mut Client, broker: &mut InMemory, tag: u64, multiple: bool) {
+    let arguments = [("delivery_tag", Wire::Int(tag)), ("multiple", Wire::Bit(multiple))];
+    client.send(broker, 1, &method("basic.ack", &arguments));
+}
+
+fn unacked_bytes(broker: &InMemory) -> u64 {
+    broker.broker().memory().used_bytes(MemoryUse::Unacked)
+}
+
+#[test]
+fn what_a_consumer_does_not_acknowledge_leaves_memory_and_comes_back_in_order() {
+    const MESSAGES: usize = 3000;
+    for mixed in [false, true] {
+        let (store, clock) = (FaultyStore::default(), TestClock::at(1_700_000_000_000));
+        let mut broker = open(&store, &clock);
+        let mut client = connect(&mut broker);
+        declare(&mut client, &mut broker, "q", table(&[]));
+        publish(&mut client, &mut broker, 0..MESSAGES, mixed);
+        let mut greedy = connect(&mut broker);
+        consume(&mut greedy, &mut broker, "q");
+        let got = delivered(&mut greedy, &mut broker);
+        assert!(got.iter().copied().eq((0..MESSAGES).map(|n| (n as u64 + 1, n, false))));
+        assert_eq!((counts(&broker, "q").unacked, unacked_bytes(&broker)), (MESSAGES, 0));
+        // Some are acknowledged: one, some in the middle, and all up to one.
+        ack(&mut greedy, &mut broker, 2000, false);
+        (1500..1600).for_each(|tag| ack(&mut greedy, &mut broker, tag, false));
+        ack(&mut greedy, &mut broker, 10, true);
+        assert_eq!(counts(&broker, "q").unacked, MESSAGES - 111);
+        // One goes back by itself, the others when the connection ends.
+        nack(&mut greedy, &mut broker, 1200, false, true);
+        let again = delivered(&mut greedy, &mut broker);
+        assert_eq!(again, [(MESSAGES as u64 + 1, 1199, true)]);
+        greedy.hang_up(&mut broker);
+        assert_eq!((counts(&broker, "q").ready, counts(&broker, "q").unacked), (MESSAGES - 111, 0));
+        let mut other = connect(&mut broker);
+        consume(&mut other, &mut broker, "q");
+        let left = (10..MESSAGES).filter(|n| *n != 1999 && !(1499..1599).contains(n));
+        let got = delivered(&mut other, &mut broker);
+        assert!(got.iter().map(|(_, n, redelivered)| (*n, *redelivered)).eq(left.clone().map(|n| (n, true))));
+        ack(&mut other, &mut broker, 0, true);
+        assert_eq!((counts(&broker, "q").unacked, broker.broker().memory().total_bytes()), (0, 0));
+    }
+}
+
+#[test]
+fn what_is_refused_for_good_and_has_left_memory_is_dead_lettered_in_order() {
+    const MESSAGES: usize = 1000;
+    let (store, clock) = (FaultyStore::default(), TestClock::at(1_700_000_000_000));
+    let mut broker = open(&store, &clock);
+    let mut client = connect(&mut broker);
+    declare(&mut client, &mut broker, "dead", table(&[]));
+    let letters = [("x-dead-letter-exchange", string("")), ("x-dead-letter-routing-key", string("dead"))];
+    declare(&mut client, &mut broker, "q", table(&letters));
+    publish(&mut client, &mut broker, 0..MESSAGES, true);
+    consume(&mut client, &mut broker, "q");
+    assert_eq!(delivered(&mut client, &mut broker).len(), MESSAGES);
+    // In a transaction all at once.
+    client.call(&mut broker, 1, &method("tx.select", &[])).unwrap();
+    (1..=100).for_each(|tag| nack(&mut client, &mut broker, tag, false, false));
+    assert_eq!(counts(&broker, "dead").ready, 0);
+    client.send(&mut broker, 1, &method("tx.commit", &[]));
+    assert_eq!((counts(&broker, "dead").ready, counts(&broker, "q").unacked), (100, MESSAGES - 100));
+    // Without one a page at a time.
+    client.open_channel(&mut broker, 2).unwrap();
+    client.call(&mut broker, 1, &method("channel.close", &[])).unwrap();
+    client.open_channel(&mut broker, 1).unwrap();
+    consume(&mut client, &mut broker, "q");
+    assert_eq!(delivered(&mut client, &mut broker).len(), MESSAGES - 100);
+    nack(&mut client, &mut broker, 0, true, false);
+    let at_once = counts(&broker, "dead").ready;
+    assert!((101..300).contains(&at_once), "{at_once} went at once");
+    broker.advance(Duration::from_secs(1));
+    assert_eq!((counts(&broker, "dead").ready, counts(&broker, "q").unacked), (MESSAGES, 0));
+    let mut reader = connect(&mut broker);
+    consume(&mut reader, &mut broker, "dead");
+    let got: Vec<usize> = delivered(&mut reader, &mut broker).iter().map(|(_, number, _)| *number).collect();
+    assert_eq!(got, (0..MESSAGES).collect::<Vec<_>>());
+    assert_eq!(unacked_bytes(&broker), 0);
 }

@@ -2,8 +2,9 @@
 
 use super::VirtualHost;
 use super::connections::LiveConnection;
+use super::delivery::Entry;
 use super::error::BrokerError;
-use super::queue::{Glimpse, QueueHandle, SeenMessage};
+use super::queue::{AwayRun, Glimpse, QueueHandle, SeenMessage};
 use super::turn::Turn;
 use crate::message::{ChannelNumber, Message, Millis, Position, QueueId};
 use parking_lot::Mutex;
@@ -52,6 +53,50 @@ impl VirtualHost {
             }
         }
         Ok(seen.messages)
+    }
+
+    /// A message that waits for its acknowledgement, read back if need be. `None` when it is gone, or damaged.
+    ///
+    /// # Errors
+    /// When the store can't be read.
+    pub fn seen_unacked(
+        &self,
+        queue: &QueueHandle,
+        seen: SeenOrAway,
+    ) -> Result<Option<SeenMessage>, BrokerError> {
+        let (priority, position) = match seen {
+            SeenOrAway::Seen(seen) => return Ok(Some(seen)),
+            SeenOrAway::Away { priority, position } => (priority, position),
+        };
+        let read = self.shared().journal.read(queue.definition().id, priority, position, 1);
+        let read = read.map_err(|error| BrokerError::Store(error.to_string()))?;
+        let found = read.into_iter().find(|stored| stored.position == position);
+        Ok(found.and_then(SeenMessage::of_stored))
+    }
+
+    /// Entries that are away, in memory again; those that can't be read, or are not there any more, are left out.
+    pub fn read_away(&self, queue: &QueueHandle, run: &AwayRun) -> Vec<Entry> {
+        let (mut entries, mut from) = (Vec::new(), run.first);
+        while run.journaled && from <= run.last() {
+            let shared = self.shared();
+            let read =
+                shared.journal.read(queue.definition().id, run.priority, from, shared.limits.page_bytes);
+            let read = match read {
+                Ok(read) => read,
+                Err(error) => {
+                    tracing::error!(
+                        "messages of {} can't be read back: {error}",
+                        queue.definition().resource()
+                    );
+                    break;
+                }
+            };
+            let Some(last) = read.last() else { break };
+            from = Position(last.position.0 + 1);
+            let locked = queue.lock();
+            entries.extend(read.into_iter().filter_map(|stored| locked.entry_that_was_away(run, stored)));
+        }
+        entries
     }
 
     fn read_back(
@@ -122,11 +167,35 @@ impl Seen {
     }
 }
 
+/// A message that waits for its acknowledgement, if its channel has it in memory.
+#[derive(Clone, Debug)]
+pub enum SeenOrAway {
+    /// It has.
+    Seen(SeenMessage),
+    /// Only the journal has it.
+    Away {
+        /// Its lane.
+        priority: u8,
+        /// Its place in the queue.
+        position: Position,
+    },
+}
+
+impl SeenOrAway {
+    /// Its place in the queue.
+    pub fn position(&self) -> Position {
+        match self {
+            SeenOrAway::Seen(seen) => seen.position,
+            SeenOrAway::Away { position, .. } => *position,
+        }
+    }
+}
+
 /// A message that waits for its acknowledgement, as its channel tells of it.
 #[derive(Clone, Debug)]
 pub struct UnackedMessage {
-    /// The message.
-    pub seen: SeenMessage,
+    /// The message, or where it is.
+    pub seen: SeenOrAway,
     /// The channel that has it.
     pub channel: ChannelNumber,
     /// The consumer that it was delivered to; `None` if it was fetched.

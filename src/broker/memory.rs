@@ -76,6 +76,13 @@ impl MemoryAccount {
         self.used[kind as usize].0.fetch_add(bytes, Ordering::Relaxed) + bytes > self.budget_bytes
     }
 
+    /// Whether messages, ready or unacknowledged, take more than the budget.
+    pub fn is_over_budget(&self) -> bool {
+        let used = [MemoryUse::Ready, MemoryUse::Unacked]
+            .map(|kind| self.used[kind as usize].0.load(Ordering::Relaxed));
+        used[0].saturating_add(used[1]) > self.budget_bytes
+    }
+
     /// Counts `bytes` for as long as the answer lives.
     pub fn hold(self: &Arc<Self>, kind: MemoryUse, bytes: usize) -> Held {
         let mut held = Held { account: self.clone(), kind, bytes: 0 };

@@ -89,8 +89,8 @@ impl MessageStats {
         self.deliver + self.deliver_no_ack + self.get + self.get_no_ack
     }
 
-    /// Counts a message that has died, and went to a dead-letter exchange or nowhere.
-    pub fn died(&mut self, reason: DeathReason, is_lettered: bool) {
+    /// Counts messages that have died, and went to a dead-letter exchange or nowhere.
+    pub fn died(&mut self, reason: DeathReason, messages: u64, is_lettered: bool) {
         let (dead, lettered) = match reason {
             DeathReason::Rejected => (&mut self.dead_rejected, &mut self.dead_lettered_rejected),
             DeathReason::Expired => (&mut self.dead_expired, &mut self.dead_lettered_expired),
@@ -99,8 +99,8 @@ impl MessageStats {
                 (&mut self.dead_delivery_limit, &mut self.dead_lettered_delivery_limit)
             }
         };
-        *dead += 1;
-        *lettered += u64::from(is_lettered);
+        *dead += messages;
+        *lettered += if is_lettered { messages } else { 0 };
     }
 }
 

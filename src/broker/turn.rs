@@ -3,7 +3,7 @@
 
 use super::delivery::Outbox;
 use super::queue::{DeadLetter, PageRequest, QueueDefinition};
-use crate::message::{Lsn, Millis, Name, QueueId};
+use crate::message::{Lsn, Millis, Name, Position, QueueId};
 use crate::store::{Changes, Journal};
 
 pub use crate::store::{DurableWaiter, StoreError};
@@ -27,6 +27,17 @@ pub enum Effect {
         queue: Arc<QueueDefinition>,
         /// Which.
         wanted: PageRequest,
+    },
+    /// The queue wants messages back that are on their way to a dead-letter exchange.
+    ReadDying {
+        /// The queue.
+        queue: Arc<QueueDefinition>,
+        /// Their priority.
+        priority: u8,
+        /// The first one wanted.
+        from: Position,
+        /// How many bytes of them.
+        bytes_max: usize,
     },
     /// The queue wants to be looked at.
     WakeAt {

@@ -323,6 +323,9 @@ impl VirtualHost {
                     Effect::DeadLetter(dead) => self.dead_letter(dead, turn),
                     Effect::Delete { name, id } => self.delete_finished_queue(&name, id, turn),
                     Effect::PageIn { queue, wanted } => self.page_in(&queue, wanted, turn),
+                    Effect::ReadDying { queue, priority, from, bytes_max } => {
+                        self.read_dying(&queue, (priority, from), bytes_max, turn);
+                    }
                     Effect::WakeAt { name, at } => {
                         self.shared.timer.push(Deadline { at, vhost: self.name.clone(), queue: name });
                     }
@@ -395,6 +398,25 @@ impl VirtualHost {
                 queue.lock().paging_failed();
             }
         }
+    }
+
+    /// Brings messages back that are to be dead-lettered.
+    fn read_dying(
+        &self,
+        queue: &Arc<QueueDefinition>,
+        (priority, from): (u8, Position),
+        bytes_max: usize,
+        turn: &mut Turn,
+    ) {
+        let Some(queue) = self.queue_by_id(&queue.name, queue.id) else { return };
+        let read = self.shared.journal.read(queue.definition().id, priority, from, bytes_max);
+        let read = read.inspect_err(|error| {
+            let resource = queue.definition().resource();
+            tracing::error!(
+                "messages of {resource} that are to be dead-lettered can't be read back: {error}"
+            );
+        });
+        queue.lock().dying_read(read.ok(), turn);
     }
 
     fn hold(&self, queue: &Arc<QueueDefinition>, entry: Entry, reason: DeathReason, turn: &mut Turn) {

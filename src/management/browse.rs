@@ -95,7 +95,7 @@ fn browse(request: &Request) -> Result<Answer, ApiError> {
     };
     match request.query("state").unwrap_or("ready") {
         "ready" => page.of_ready(&vhost, &queue),
-        "unacked" => page.of_unacked(request, &queue),
+        "unacked" => page.of_unacked(request, &vhost, &queue),
         other => Err(ApiError::bad_value("unknown_state", other)),
     }
 }
@@ -150,34 +150,44 @@ impl Page {
         Ok(Answer::Json(json!({ "items": items, "next": next, "scanned": scanned })))
     }
 
-    fn of_unacked(&self, request: &Request, queue: &QueueHandle) -> Result<Answer, ApiError> {
+    fn of_unacked(
+        &self,
+        request: &Request,
+        vhost: &crate::broker::VirtualHost,
+        queue: &QueueHandle,
+    ) -> Result<Answer, ApiError> {
         let after = self.after.map_or(Position(0), |(_, position)| position);
         let (mut held, silent) = ask_connections(request, queue, after);
-        held.sort_by_key(|(_, held)| held.seen.position);
+        held.sort_by_key(|(_, held)| held.seen.position());
         held.truncate(SCANNED_AT_ONCE);
-        let mut next =
-            (held.len() == SCANNED_AT_ONCE).then(|| held.last().map(|(_, held)| place(&held.seen)));
+        let is_more_likely = held.len() == SCANNED_AT_ONCE;
+        let mut next = None;
         let (mut items, mut scanned, mut bytes) = (Vec::new(), 0, 0);
-        for (connection, held) in &held {
+        let mut is_whole = true;
+        for (connection, held) in held {
             scanned += 1;
-            if !self.filter.wants(&held.seen.message) {
+            // One that was acknowledged meanwhile is not shown.
+            let Some(seen) = vhost.seen_unacked(queue, held.seen)? else { continue };
+            next = Some(place(&seen));
+            if !self.filter.wants(&seen.message) {
                 continue;
             }
-            let mut item = self.render(&held.seen, "unacked");
+            let mut item = self.render(&seen, "unacked");
             item["connection_name"] = connection.facts().name.as_str().into();
             item["channel_number"] = held.channel.into();
             item["consumer_tag"] = held.consumer_tag.as_deref().map_or(Value::Null, Value::from);
             item["delivered_at"] = held.delivered_at.into();
             items.push(item);
-            bytes += self.shown_bytes(&held.seen);
+            bytes += self.shown_bytes(&seen);
             if items.len() == self.count || bytes >= PAGE_BYTES_MAX {
-                next = Some(Some(place(&held.seen)));
+                is_whole = false;
                 break;
             }
         }
+        let next = next.filter(|_| is_more_likely || !is_whole);
         Ok(Answer::Json(json!({
             "items": items,
-            "next": next.flatten(),
+            "next": next,
             "scanned": scanned,
             "silent_connections": silent,
         })))

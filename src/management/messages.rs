@@ -295,8 +295,8 @@ fn settle(
     turn: &mut crate::broker::Turn,
 ) {
     match then {
-        Then::Requeue => queue.lock().requeue(None, entries, false, turn),
-        Then::Reject => queue.lock().reject(None, entries, turn),
+        Then::Requeue => queue.lock().requeue(None, entries, Vec::new(), false, turn),
+        Then::Reject => queue.lock().reject(None, entries, Vec::new(), turn),
         Then::Ack => {
             let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
             for entry in entries.iter().filter(|entry| entry.journaled) {

@@ -53,10 +53,15 @@ impl InMemory {
     }
 
     pub(crate) fn with(settings: AmqpSettings) -> InMemory {
+        InMemory::with_limits(settings, BrokerLimits::default())
+    }
+
+    #[allow(dead_code, reason = "each test program uses a part of it")]
+    pub(crate) fn with_limits(settings: AmqpSettings, limits: BrokerLimits) -> InMemory {
         let clock = TestClock::at(1_700_000_000_000);
         let store = Box::new(MemoryStore::default());
         let (journal, recovered) = Journal::open(store, JournalOptions::default(), |_| ()).unwrap();
-        let (types, limits) = (ExchangeTypes::standard(), BrokerLimits::default());
+        let types = ExchangeTypes::standard();
         let broker = Broker::open(Arc::new(journal), recovered, types, limits, clock.now()).unwrap();
         broker.add_vhost("/").unwrap();
         let tags = vec!["administrator".to_owned()];

@@ -24,6 +24,8 @@ use amq_protocol::protocol::tx::{self, AMQPMethod as Tx};
 use amq_protocol::protocol::{AMQPClass, connection};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use frames::{channel_close, channel_open, method, publish};
+use leveret::amqp::AmqpSettings;
+use leveret::broker::BrokerLimits;
 use lines::{InMemory, LineId};
 use model::{ChannelId, Copy, DEAD, Delivery, EXACT, Mode, Model, QUEUES, Verdict, goes_to_dead};
 use std::collections::BTreeMap;
@@ -73,8 +75,11 @@ type Checked = Result<(), String>;
 impl Simulation {
     fn new(seed: u64) -> Simulation {
         let numbers = Numbers(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        // Every other broker keeps no message in memory that a client has and does not acknowledge.
+        let memory_budget_bytes = if seed.is_multiple_of(2) { 1 } else { 256 << 20 };
+        let limits = BrokerLimits { memory_budget_bytes, ..BrokerLimits::default() };
         let mut simulation = Simulation {
-            broker: InMemory::new(),
+            broker: InMemory::with_limits(AmqpSettings::default(), limits),
             model: Model::default(),
             numbers,
             lines: Vec::new(),

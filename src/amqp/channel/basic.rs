@@ -225,6 +225,9 @@ impl Channel {
                 .ack_deadline
                 .note(delivered_at, timeout_ms.unwrap_or(context.amqp.settings.consumer_timeout_ms));
             self.unacked.push(Unacked { tag, consumer: None, queue, entry, delivered_at });
+            if context.broker().memory().is_over_budget() {
+                self.let_go_of_unacked(context.turn);
+            }
         }
         Ok(())
     }

@@ -453,7 +453,7 @@ impl Channel {
             self.unacked.put_back(settled);
         }
         let mut unacked = self.unacked.take_all();
-        unacked.extend(self.take_back_waiting(context));
+        unacked.here.extend(self.take_back_waiting(context));
         self.requeue(unacked, true, context);
         self.consumers.clear();
         self.consumer_tags.clear();

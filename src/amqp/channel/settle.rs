@@ -1,11 +1,11 @@
 //! basic.ack, basic.nack, basic.reject, basic.recover (0-9-1 sections 1.8.3.13 to 1.8.3.16).
 
-use super::unacked::Unacked;
+use super::unacked::{Taken, Unacked, UnackedRun};
 use super::{Channel, Context, Mode, read};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::delivery::Entry;
-use crate::broker::queue::QueueHandle;
-use crate::message::{ConsumerId, DeliveryTag};
+use crate::broker::queue::{AwayRun, QueueHandle};
+use crate::message::{ConsumerId, DeliveryTag, QueueId};
 use amq_protocol::protocol::{AMQPClass, basic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Acknowledged deliveries of this turn, on their way to the queues together.
 #[derive(Debug, Default)]
 pub(super) struct Settlements {
-    acked: Vec<Unacked>,
+    acked: Taken,
 }
 
 /// What a client says of deliveries.
@@ -68,13 +68,12 @@ impl Channel {
         verdict: Verdict,
         context: &mut Context<'_>,
     ) -> Result<(), AmqpError> {
-        let mut taken = Vec::new();
+        let mut taken = Taken::default();
         if !self.unacked.take(tag, multiple, &mut taken) {
             return Err(unknown_delivery_tag(tag.0));
         }
         if let Mode::Tx(transaction) = &mut self.mode {
-            transaction.settle(taken, verdict);
-            return Ok(());
+            return transaction.settle(taken, verdict, &context.amqp.settings);
         }
         self.carry_out(taken, verdict, context);
         context.vhost.apply_effects(context.turn);
@@ -82,7 +81,7 @@ impl Channel {
     }
 
     /// Tells the queues what became of their messages.
-    pub(super) fn carry_out(&mut self, taken: Vec<Unacked>, verdict: Verdict, context: &mut Context<'_>) {
+    pub(super) fn carry_out(&mut self, taken: Taken, verdict: Verdict, context: &mut Context<'_>) {
         match verdict {
             Verdict::Ack => {
                 self.settlements.acked.extend(taken);
@@ -91,8 +90,8 @@ impl Channel {
             Verdict::Requeue { failed } => self.requeue(taken, failed, context),
             Verdict::Reject => {
                 let credit = credit_of(&taken);
-                for (queue, consumer, entries) in by_queue(taken) {
-                    queue.lock().reject(consumer, entries, context.turn);
+                for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
+                    queue.lock().reject(consumer, entries, away, context.turn);
                 }
                 self.release_credit(credit, context);
             }
@@ -100,10 +99,10 @@ impl Channel {
     }
 
     /// Credit comes last, so that a consumer without it is first given what went back, and then what is behind that.
-    pub(super) fn requeue(&mut self, taken: Vec<Unacked>, failed: bool, context: &mut Context<'_>) {
+    pub(super) fn requeue(&mut self, taken: Taken, failed: bool, context: &mut Context<'_>) {
         let credit = credit_of(&taken);
-        for (queue, consumer, entries) in by_queue(taken) {
-            queue.lock().requeue(consumer, entries, failed, context.turn);
+        for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
+            queue.lock().requeue(consumer, entries, away, failed, context.turn);
         }
         self.release_credit(credit, context);
     }
@@ -115,7 +114,7 @@ impl Channel {
         }
         let mut acked = std::mem::take(&mut self.settlements.acked);
         self.stats.ack += acked.len() as u64;
-        for run in acked.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
+        for run in acked.here.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
             let queue = &run[0].queue;
             let mut bytes = 0;
             for neighbours in run.chunk_by(are_neighbours) {
@@ -129,8 +128,15 @@ impl Channel {
             }
             queue.lock().settle(run[0].consumer, run.len(), bytes, context.turn);
         }
+        for UnackedRun { queue, consumer, run, .. } in &acked.away {
+            if run.journaled {
+                context.turn.changes.settle_range(queue.definition().id, run.first, run.last());
+            }
+            queue.lock().settle_away(*consumer, run, context.turn);
+        }
         self.release_credit(credit_of(&acked), context);
-        acked.clear();
+        acked.here.clear();
+        acked.away.clear();
         self.settlements.acked = acked;
     }
 
@@ -173,24 +179,46 @@ fn are_neighbours(a: &Unacked, b: &Unacked) -> bool {
 }
 
 /// How many count against the channel's own limit: what basic.get fetched does not.
-fn credit_of(settled: &[Unacked]) -> u32 {
-    super::queue::saturating(settled.iter().filter(|unacked| unacked.consumer.is_some()).count())
+fn credit_of(settled: &Taken) -> u32 {
+    let here = settled.here.iter().filter(|unacked| unacked.consumer.is_some()).count() as u64;
+    let away = settled.away.iter().filter(|held| held.consumer.is_some()).map(|held| held.run.count);
+    u32::try_from(here + away.sum::<u64>()).unwrap_or(u32::MAX)
 }
 
 /// Deliveries that go back to the same queue and count for the same consumer.
-type OfOneQueue = (Arc<QueueHandle>, Option<ConsumerId>, Vec<Entry>);
+struct OfOneQueue {
+    queue: Arc<QueueHandle>,
+    consumer: Option<ConsumerId>,
+    entries: Vec<Entry>,
+    /// Those whose messages are not in memory.
+    away: Vec<AwayRun>,
+}
 
-fn by_queue(taken: Vec<Unacked>) -> Vec<OfOneQueue> {
-    let mut groups: Vec<OfOneQueue> = Vec::new();
-    let mut places = BTreeMap::new();
-    for Unacked { consumer, queue, entry, .. } in taken {
-        let place = *places.entry((queue.definition().id, consumer)).or_insert(groups.len());
-        match groups.get_mut(place) {
-            Some((_, _, entries)) => entries.push(entry),
-            None => groups.push((queue, consumer, vec![entry])),
+#[derive(Default)]
+struct ByQueue {
+    groups: Vec<OfOneQueue>,
+    places: BTreeMap<(QueueId, Option<ConsumerId>), usize>,
+}
+
+impl ByQueue {
+    fn group(&mut self, queue: Arc<QueueHandle>, consumer: Option<ConsumerId>) -> &mut OfOneQueue {
+        let place = *self.places.entry((queue.definition().id, consumer)).or_insert(self.groups.len());
+        if place == self.groups.len() {
+            self.groups.push(OfOneQueue { queue, consumer, entries: Vec::new(), away: Vec::new() });
         }
+        &mut self.groups[place]
     }
-    groups
+}
+
+fn by_queue(taken: Taken) -> Vec<OfOneQueue> {
+    let mut by_queue = ByQueue::default();
+    for Unacked { consumer, queue, entry, .. } in taken.here {
+        by_queue.group(queue, consumer).entries.push(entry);
+    }
+    for UnackedRun { consumer, queue, run, .. } in taken.away {
+        by_queue.group(queue, consumer).away.push(run);
+    }
+    by_queue.groups
 }
 
 fn unknown_delivery_tag(tag: u64) -> AmqpError {

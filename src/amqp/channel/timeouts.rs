@@ -11,6 +11,7 @@ use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
 use crate::broker::delivery::Outgoing;
 use crate::broker::error::{BrokerError, Resource};
+use crate::broker::queue::QueueHandle;
 use crate::message::{ConsumerId, FieldTable, Millis, QueueId};
 use amq_protocol::protocol::{AMQPClass, basic};
 use std::collections::BTreeMap;
@@ -79,22 +80,23 @@ impl Channel {
     fn overdue(&self, context: &mut Context<'_>) -> BTreeMap<Option<ConsumerId>, u64> {
         let mut timeouts: BTreeMap<(QueueId, Option<ConsumerId>), u64> = BTreeMap::new();
         let mut overdue = BTreeMap::new();
-        for unacked in self.unacked.iter() {
-            let key = (unacked.queue.definition().id, unacked.consumer);
-            let timeout_ms = *timeouts.entry(key).or_insert_with(|| self.timeout_ms(unacked, context));
-            if timeout_ms > 0 && unacked.delivered_at.saturating_add(timeout_ms) <= context.turn.now {
-                overdue.insert(unacked.consumer, timeout_ms);
+        for (queue, consumer, delivered_at) in self.unacked.iter() {
+            let key = (queue.definition().id, consumer);
+            let timeout_ms =
+                *timeouts.entry(key).or_insert_with(|| self.timeout_ms(queue, consumer, context));
+            if timeout_ms > 0 && delivered_at.saturating_add(timeout_ms) <= context.turn.now {
+                overdue.insert(consumer, timeout_ms);
             } else {
-                context.ack_deadline.note(unacked.delivered_at, timeout_ms);
+                context.ack_deadline.note(delivered_at, timeout_ms);
             }
         }
         overdue
     }
 
-    fn timeout_ms(&self, unacked: &Unacked, context: &Context<'_>) -> u64 {
-        let consumer = unacked.consumer.and_then(|id| self.consumers.get(&id));
+    fn timeout_ms(&self, queue: &QueueHandle, consumer: Option<ConsumerId>, context: &Context<'_>) -> u64 {
+        let consumer = consumer.and_then(|id| self.consumers.get(&id));
         let own = consumer.and_then(|consumer| consumer.timeout_ms);
-        own.or_else(|| unacked.queue.lock().settings().consumer_timeout_ms)
+        own.or_else(|| queue.lock().settings().consumer_timeout_ms)
             .unwrap_or(context.settings().consumer_timeout_ms)
     }
 
@@ -116,7 +118,7 @@ impl Channel {
         for outgoing in context.outbox.take_channel(self.number) {
             match outgoing {
                 Outgoing::Deliver { consumer, entry, .. } if consumer == id => {
-                    back.push(Unacked::unsent(id, queue.clone(), entry));
+                    back.here.push(Unacked::unsent(id, queue.clone(), entry));
                 }
                 other => of_others.push(other),
             }

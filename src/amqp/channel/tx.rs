@@ -3,11 +3,12 @@
 //! All of a commit's changes go into one record of the journal, so it is atomic across queues too.
 
 use super::settle::Verdict;
-use super::unacked::Unacked;
+use super::unacked::{Taken, Unacked, UnackedRun};
 use super::{Channel, Context, Mode, unimplemented};
 use crate::amqp::AmqpSettings;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::VirtualHost;
+use crate::broker::delivery::Entry;
 use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle};
 use crate::broker::routing::Route;
 use crate::broker::vhost::StagedLetter;
@@ -21,7 +22,7 @@ use std::sync::Arc;
 pub(super) struct Transaction {
     publishes: Vec<Publish>,
     bytes: usize,
-    settlements: Vec<(Vec<Unacked>, Verdict)>,
+    settlements: Vec<(Taken, Verdict)>,
 }
 
 #[derive(Debug)]
@@ -54,21 +55,28 @@ impl Transaction {
         // A message that goes to many queues remembers all of them.
         self.bytes += message.size_bytes() + route.queues.len() * size_of::<Arc<QueueHandle>>();
         if self.publishes.len() >= settings.tx_messages_max || self.bytes > settings.tx_bytes_max {
-            let text = format!(
-                "transaction is too large: at most {} messages and {} bytes may be uncommitted",
-                settings.tx_messages_max, settings.tx_bytes_max
-            );
-            return Err(AmqpError::new(ReplyCode::ResourceError, text));
+            return Err(too_large(settings));
         }
         self.publishes.push(Publish { route, version, message, mandatory });
         Ok(())
     }
 
-    pub(super) fn settle(&mut self, taken: Vec<Unacked>, verdict: Verdict) {
+    pub(super) fn settle(
+        &mut self,
+        taken: Taken,
+        verdict: Verdict,
+        settings: &AmqpSettings,
+    ) -> Result<(), AmqpError> {
+        // Dead letters are in the record of the commit, and what has left memory comes back for that.
+        if verdict == Verdict::Reject {
+            let bytes: u64 = taken.away.iter().map(|held| held.run.body_bytes).sum();
+            self.bytes = self.bytes.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
         // An acknowledgement of everything may be one of nothing.
         if !taken.is_empty() {
             self.settlements.push((taken, verdict));
         }
+        if self.bytes > settings.tx_bytes_max { Err(too_large(settings)) } else { Ok(()) }
     }
 
     /// How many publishes and how many acknowledgements wait for the commit.
@@ -78,8 +86,12 @@ impl Transaction {
     }
 
     /// Forgets everything, and returns the deliveries that are unacknowledged again.
-    pub(super) fn roll_back(&mut self) -> Vec<Unacked> {
-        std::mem::take(self).settlements.into_iter().flat_map(|(taken, _)| taken).collect()
+    pub(super) fn roll_back(&mut self) -> Taken {
+        let mut unacked = Taken::default();
+        for (taken, _) in std::mem::take(self).settlements {
+            unacked.extend(taken);
+        }
+        unacked
     }
 }
 
@@ -156,32 +168,53 @@ impl Channel {
 /// Writes what a commit settles into the turn's changes, dead letters too, so that it is in the record of the commit. What is
 /// left to do is to tell the queues, and to deliver the letters.
 fn stage_settlements(
-    settlements: Vec<(Vec<Unacked>, Verdict)>,
+    settlements: Vec<(Taken, Verdict)>,
     context: &mut Context<'_>,
-) -> (Vec<(Vec<Unacked>, Verdict)>, Vec<StagedLetter>) {
+) -> (Vec<(Taken, Verdict)>, Vec<StagedLetter>) {
     let mut letters = Vec::new();
     let staged = settlements.into_iter().map(|(mut taken, verdict)| {
         if let Verdict::Requeue { .. } = verdict {
             return (taken, verdict);
         }
-        for Unacked { queue, entry, .. } in &mut taken {
-            let definition = queue.definition();
+        for UnackedRun { queue, run, .. } in &mut taken.away {
             if verdict == Verdict::Reject {
-                let dead = DeadLetter {
-                    queue: definition.clone(),
-                    settings: queue.lock().settings().clone(),
-                    entry: entry.clone(),
-                    reason: DeathReason::Rejected,
-                };
-                letters.extend(context.vhost.stage_dead_letter(dead, context.turn));
+                for entry in context.vhost.read_away(queue, run) {
+                    letters.extend(stage_letter(queue, entry, context));
+                }
+            } else if run.journaled {
+                context.turn.changes.settle_range(queue.definition().id, run.first, run.last());
+            }
+            run.journaled = false;
+        }
+        for Unacked { queue, entry, .. } in &mut taken.here {
+            if verdict == Verdict::Reject {
+                letters.extend(stage_letter(queue, entry.clone(), context));
             } else if entry.journaled {
-                context.turn.changes.settle(definition.id, entry.position);
+                context.turn.changes.settle(queue.definition().id, entry.position);
             }
             entry.journaled = false;
         }
         (taken, Verdict::Ack)
     });
     (staged.collect(), letters)
+}
+
+fn stage_letter(queue: &QueueHandle, entry: Entry, context: &mut Context<'_>) -> Option<StagedLetter> {
+    let dead = DeadLetter {
+        queue: queue.definition().clone(),
+        settings: queue.lock().settings().clone(),
+        entry,
+        reason: DeathReason::Rejected,
+    };
+    context.vhost.stage_dead_letter(dead, context.turn)
+}
+
+fn too_large(settings: &AmqpSettings) -> AmqpError {
+    let text = format!(
+        "transaction is too large: at most {} messages and {} bytes may be uncommitted",
+        settings.tx_messages_max, settings.tx_bytes_max
+    );
+    AmqpError::new(ReplyCode::ResourceError, text)
 }
 
 fn precondition(text: &str) -> AmqpError {

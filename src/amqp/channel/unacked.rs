@@ -1,10 +1,16 @@
 //! What a channel has delivered and not heard of again, by delivery tag.
 
+mod away;
+
+pub(super) use away::UnackedRun;
+
 use super::Channel;
-use crate::broker::browse::UnackedMessage;
+use crate::broker::Turn;
+use crate::broker::browse::{SeenOrAway, UnackedMessage};
 use crate::broker::delivery::Entry;
 use crate::broker::queue::QueueHandle;
 use crate::message::{ConsumerId, DeliveryTag, Millis, Position, QueueId};
+use away::AwayList;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -33,19 +39,79 @@ impl Channel {
         queue: QueueId,
         after: Position,
     ) -> impl Iterator<Item = UnackedMessage> {
-        let of_queue = self
+        let here = self
             .unacked
+            .list
             .iter()
-            .filter(move |unacked| unacked.queue.definition().id == queue && unacked.entry.position > after);
-        of_queue.map(|unacked| UnackedMessage {
-            seen: (&unacked.entry).into(),
-            channel: self.number,
-            consumer_tag: unacked
-                .consumer
-                .and_then(|id| self.consumers.get(&id))
-                .map(|consumer| consumer.tag.clone()),
-            delivered_at: unacked.delivered_at,
-        })
+            .filter(move |unacked| unacked.queue.definition().id == queue && unacked.entry.position > after)
+            .map(|unacked| {
+                let seen = SeenOrAway::Seen((&unacked.entry).into());
+                self.unacked_message(seen, unacked.consumer, unacked.delivered_at)
+            });
+        let away = self.unacked.away.iter().filter(move |held| held.queue.definition().id == queue);
+        let away = away.flat_map(move |held| {
+            let first = held.run.first.0.max(after.0 + 1);
+            (first..=held.run.last().0).map(|position| {
+                let seen = SeenOrAway::Away { priority: held.run.priority, position: Position(position) };
+                self.unacked_message(seen, held.consumer, held.delivered_at)
+            })
+        });
+        here.chain(away)
+    }
+
+    fn unacked_message(
+        &self,
+        seen: SeenOrAway,
+        consumer: Option<ConsumerId>,
+        delivered_at: Millis,
+    ) -> UnackedMessage {
+        let consumer_tag =
+            consumer.and_then(|id| self.consumers.get(&id)).map(|consumer| consumer.tag.clone());
+        UnackedMessage { seen, channel: self.number, consumer_tag, delivered_at }
+    }
+
+    /// Lets go of the messages that wait for an acknowledgement: the journal has them, or is given them now. True when it is
+    /// given some.
+    pub(in crate::amqp) fn let_go_of_unacked(&mut self, turn: &mut Turn) -> bool {
+        let UnackedList { list, away, .. } = &mut self.unacked;
+        let of_list = std::mem::take(list);
+        let has_spilled = of_list.iter().any(|unacked| !unacked.entry.journaled);
+        for neighbours in Vec::from(of_list).chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
+            let entries = neighbours.iter().map(|unacked| &unacked.entry);
+            let journaled = neighbours[0].queue.lock().let_go(entries, turn);
+            neighbours.iter().for_each(|unacked| away.push(unacked, journaled));
+        }
+        has_spilled
+    }
+}
+
+/// Deliveries that are no longer unacknowledged: those whose messages are in memory, and the others.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) here: Vec<Unacked>,
+    pub(super) away: Vec<UnackedRun>,
+}
+
+impl Taken {
+    pub(super) fn is_empty(&self) -> bool {
+        self.here.is_empty() && self.away.is_empty()
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        let away: u64 = self.away.iter().map(|held| held.run.count).sum();
+        self.here.len() + usize::try_from(away).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn extend(&mut self, others: Taken) {
+        self.here.extend(others.here);
+        self.away.extend(others.away);
+    }
+}
+
+impl From<Vec<Unacked>> for Taken {
+    fn from(here: Vec<Unacked>) -> Taken {
+        Taken { here, away: Vec::new() }
     }
 }
 
@@ -56,6 +122,8 @@ const TAKEN_BACK_MAX: usize = 16_384;
 #[derive(Debug, Default)]
 pub(super) struct UnackedList {
     list: VecDeque<Unacked>,
+    /// Those whose messages have left memory.
+    away: AwayList,
     /// Deliveries that were taken back from a consumer which did not acknowledge them in time. It may still do so.
     taken_back: BTreeSet<DeliveryTag>,
 }
@@ -67,9 +135,10 @@ impl UnackedList {
 
     /// Takes the delivery of that tag, or with `multiple` all up to it, into `taken`. Tag 0 with `multiple` is all of them.
     /// False when there is no such delivery.
-    pub(super) fn take(&mut self, tag: DeliveryTag, multiple: bool, taken: &mut Vec<Unacked>) -> bool {
+    pub(super) fn take(&mut self, tag: DeliveryTag, multiple: bool, taken: &mut Taken) -> bool {
         if multiple && tag == DeliveryTag(0) {
-            taken.extend(self.list.drain(..));
+            taken.here.extend(self.list.drain(..));
+            self.away.take_all(&mut taken.away);
             return true;
         }
         let at = match self.list.front() {
@@ -77,53 +146,67 @@ impl UnackedList {
             _ => match self.list.binary_search_by_key(&tag, |unacked| unacked.tag) {
                 Ok(at) => at,
                 Err(behind) => {
-                    let was_taken_back = self.taken_back.remove(&tag);
-                    if was_taken_back && multiple {
-                        taken.extend(self.list.drain(..behind));
+                    let away = self.away.take(tag);
+                    let is_known = away.is_some() || self.taken_back.remove(&tag);
+                    if is_known && multiple {
+                        taken.here.extend(self.list.drain(..behind));
+                        self.away.take_up_to(tag, &mut taken.away);
                     }
-                    return was_taken_back;
+                    taken.away.extend(away);
+                    return is_known;
                 }
             },
         };
         if multiple {
-            taken.extend(self.list.drain(..=at));
+            taken.here.extend(self.list.drain(..=at));
+            if !self.away.is_empty() {
+                self.away.take_up_to(tag, &mut taken.away);
+            }
         } else {
-            taken.extend(self.list.remove(at));
+            taken.here.extend(self.list.remove(at));
         }
         true
     }
 
     pub(super) fn len(&self) -> usize {
-        self.list.len()
+        self.list.len() + self.away.len()
     }
 
-    /// All of them, in order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Unacked> {
-        self.list.iter()
+    /// Of each that is in memory, and of each run of others: the queue, the consumer, and when it was delivered.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<QueueHandle>, Option<ConsumerId>, Millis)> {
+        let here = self.list.iter().map(|unacked| (&unacked.queue, unacked.consumer, unacked.delivered_at));
+        here.chain(self.away.iter().map(|held| (&held.queue, held.consumer, held.delivered_at)))
     }
 
     /// Takes all of one consumer, which may acknowledge them later without an effect.
-    pub(super) fn take_of(&mut self, consumer: ConsumerId) -> Vec<Unacked> {
+    pub(super) fn take_of(&mut self, consumer: ConsumerId) -> Taken {
         let all: Vec<Unacked> = std::mem::take(&mut self.list).into();
         let (taken, left): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|unacked| unacked.consumer == Some(consumer));
         self.list = left.into();
+        let away = self.away.take_of(consumer);
         self.taken_back.extend(taken.iter().map(|unacked| unacked.tag));
+        for held in &away {
+            self.taken_back.extend(held.tags().rev().take(TAKEN_BACK_MAX).map(DeliveryTag));
+        }
         while self.taken_back.len() > TAKEN_BACK_MAX {
             self.taken_back.pop_first();
         }
-        taken
+        Taken { here: taken, away }
     }
 
     /// Takes everything.
-    pub(super) fn take_all(&mut self) -> Vec<Unacked> {
-        std::mem::take(&mut self.list).into()
+    pub(super) fn take_all(&mut self) -> Taken {
+        let mut taken = Taken::from(Vec::from(std::mem::take(&mut self.list)));
+        self.away.take_all(&mut taken.away);
+        taken
     }
 
     /// Puts back what was taken and not settled after all.
-    pub(super) fn put_back(&mut self, taken: impl IntoIterator<Item = Unacked>) {
+    pub(super) fn put_back(&mut self, taken: Taken) {
+        taken.away.into_iter().for_each(|run| self.away.insert(run));
         let mut all: Vec<Unacked> = std::mem::take(&mut self.list).into();
-        all.extend(taken);
+        all.extend(taken.here);
         all.sort_by_key(|unacked| unacked.tag);
         self.list = all.into();
     }

@@ -127,6 +127,8 @@ pub struct Connection {
     taken: Vec<Outgoing>,
     sent: Vec<Sent>,
     ack_deadline: AckDeadline,
+    /// Whether what it was sent is being spilled to the journal, which may be behind with that.
+    is_spilling: bool,
     /// What is to be sent before anything that waits in the outbox.
     out: Transmit,
     turn: Turn,
@@ -202,6 +204,7 @@ impl Connection {
             taken: Vec::new(),
             sent: Vec::new(),
             ack_deadline: AckDeadline::default(),
+            is_spilling: false,
             out: Transmit::default(),
             turn: Turn::at(now),
             heartbeat: Heartbeat::new(now),

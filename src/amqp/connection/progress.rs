@@ -139,7 +139,7 @@ impl Connection {
         for Inquiry { queue, after, max, answer } in live.inquiries().take() {
             let mut held: Vec<UnackedMessage> =
                 self.channels.values().flat_map(|channel| channel.unacked_of(queue, after)).collect();
-            held.sort_unstable_by_key(|held| held.seen.position);
+            held.sort_unstable_by_key(|held| held.seen.position());
             held.truncate(max);
             answer(held);
         }

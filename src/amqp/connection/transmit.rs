@@ -60,7 +60,7 @@ impl Connection {
         if self.stage != Stage::Running {
             return if self.stage == Stage::Closed { Flow::Closed } else { Flow::Open };
         }
-        let more = self.put_deliveries(out);
+        let more = !self.must_deliveries_wait(now) && self.put_deliveries(out);
         match (self.blocked, self.is_held_back(now), more) {
             (true, ..) => Flow::Paused,
             (_, true, _) => Flow::Slowed,
@@ -119,10 +119,29 @@ impl Connection {
             let timeout_ms = self.amqp.settings.consumer_timeout_ms;
             sent.tell(timeout_ms, &mut self.ack_deadline, &mut self.turn);
         }
+        if self.amqp.broker.memory().is_over_budget() {
+            self.let_go_of_unacked();
+        }
         if let Some(open) = &self.open {
             open.vhost.apply_effects(&mut self.turn);
         }
         self.amqp.broker.end_turn(&mut self.turn);
+    }
+
+    /// Lets go of the messages that wait for an acknowledgement on any of the channels.
+    fn let_go_of_unacked(&mut self) {
+        for channel in self.channels.values_mut() {
+            self.is_spilling |= channel.let_go_of_unacked(&mut self.turn);
+        }
+    }
+
+    /// Whether deliveries have to wait until the journal has caught up with what this connection let go of.
+    fn must_deliveries_wait(&mut self, now: Millis) -> bool {
+        self.is_spilling &= self.amqp.broker.journal().is_behind();
+        if self.is_spilling {
+            self.held_back_until = Some(now + HOLD_BACK_MS);
+        }
+        self.is_spilling
     }
 
     /// Whether what comes has to wait: a message came while an alarm is up. As in RabbitMQ its header still passes, and its

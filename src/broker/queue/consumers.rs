@@ -58,7 +58,7 @@ pub(super) struct Consumer {
 pub(super) struct Outstanding {
     unacked: u32,
     unsent: u32,
-    unsent_bytes: usize,
+    pub(super) unsent_bytes: usize,
 }
 
 impl Outstanding {
@@ -97,6 +97,8 @@ pub(super) struct Consumers {
     active: Option<ConsumerId>,
     /// With a single active consumer: all of them, in the order in which they become it.
     succession: BTreeSet<(Reverse<i32>, ConsumerId)>,
+    /// See [`Consumers::unsent_bytes`].
+    unsent_bytes: usize,
 }
 
 /// Those of one priority that wait for their turn.
@@ -160,6 +162,16 @@ impl Consumers {
         self.by_id.is_empty()
     }
 
+    /// Bytes of deliveries that wait for a session to send them, and for no acknowledgement.
+    pub(super) fn unsent_bytes(&self) -> usize {
+        self.unsent_bytes
+    }
+
+    /// Counts deliveries that need no acknowledgement.
+    pub(super) fn add_unsent(&mut self, bytes: usize) {
+        self.unsent_bytes += bytes;
+    }
+
     /// Whether a consumer holds the queue for itself.
     pub(super) fn has_exclusive(&self) -> bool {
         self.exclusive.is_some()
@@ -199,7 +211,10 @@ impl Consumers {
     }
 
     pub(super) fn remove(&mut self, id: ConsumerId) -> Option<NewConsumer> {
-        let Consumer { new, in_line, .. } = self.by_id.remove(&id)?;
+        let Consumer { new, in_line, outstanding } = self.by_id.remove(&id)?;
+        if new.no_ack {
+            self.unsent_bytes = self.unsent_bytes.saturating_sub(outstanding.unsent_bytes);
+        }
         let priority = Reverse(new.priority);
         if in_line && let Some(line) = self.line.get_mut(&priority) {
             line.note_gone(|other| self.by_id.contains_key(other));
@@ -227,6 +242,9 @@ impl Consumers {
             let outstanding = &mut consumer.outstanding;
             outstanding.unsent = outstanding.unsent.saturating_sub(messages);
             outstanding.unsent_bytes = outstanding.unsent_bytes.saturating_sub(bytes);
+            if consumer.new.no_ack {
+                self.unsent_bytes = self.unsent_bytes.saturating_sub(bytes);
+            }
         }
         self.join_line(id);
     }

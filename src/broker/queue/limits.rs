@@ -67,7 +67,10 @@ impl Queue {
     /// Asks to be looked at when the next thing is due, unless it has asked for an earlier time already.
     pub(super) fn ask_for_wake(&mut self, turn: &mut Turn) {
         let retry_at = (!self.held.is_empty()).then_some(turn.now + DEAD_LETTER_RETRY_MS);
-        let next = [self.ready.next_expiry(), self.unused_until(), retry_at].into_iter().flatten().min();
+        let next = [self.ready.next_expiry(), self.unused_until(), retry_at, self.dying.next_at()]
+            .into_iter()
+            .flatten()
+            .min();
         let Some(at) = next else { return };
         if !self.closed && self.wake_at.is_none_or(|asked| at < asked) {
             self.wake_at = Some(at);

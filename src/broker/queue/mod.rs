@@ -4,6 +4,7 @@
 //! wants done elsewhere it leaves in the [`Turn`] as effects.
 
 mod arguments;
+mod away;
 mod consumers;
 mod dead_letter;
 mod definition;
@@ -14,8 +15,10 @@ mod pace;
 mod paging;
 mod policed;
 mod ready;
+mod settle;
 
 pub(crate) use arguments::{inequivalent, same_value};
+pub use away::AwayRun;
 pub use consumers::{NewConsumer, Window};
 pub(crate) use dead_letter::is_cycle;
 pub use dead_letter::{DeadLetter, DeathReason};
@@ -33,6 +36,7 @@ use super::policy::Applied;
 use super::stats::{MessageStats, QueueSample, Samples};
 use super::turn::{Effect, Turn};
 use crate::message::{ConsumerId, FieldTable, Message, Millis, Position};
+use away::{Away, Dying};
 use consumers::{Consumer, Consumers};
 use dead_letter::bury;
 use pace::Pace;
@@ -54,6 +58,11 @@ pub struct Queue {
     consumers: Consumers,
     unacked: usize,
     unacked_bytes: u64,
+    /// Those of them that are not in memory.
+    away: Away,
+    dying: Dying,
+    /// Bytes of messages that are read back at a time.
+    page_bytes: usize,
     /// Dead letters that had nowhere to go and may not get lost.
     held: Vec<(Entry, DeathReason)>,
     had_consumer: bool,
@@ -110,6 +119,9 @@ impl Queue {
             consumers,
             unacked: 0,
             unacked_bytes: 0,
+            away: Away::default(),
+            dying: Dying::default(),
+            page_bytes: shared.limits.page_bytes,
             held: Vec::new(),
             had_consumer: false,
             pace: Pace::default(),
@@ -284,56 +296,6 @@ impl Queue {
         self.settings.consumer_timeout_ms
     }
 
-    /// Delivered messages are done with: `messages` of them with `bytes` of bodies.
-    pub fn settle(&mut self, consumer: Option<ConsumerId>, messages: usize, bytes: u64, turn: &mut Turn) {
-        self.stats.ack += messages as u64;
-        self.no_longer_unacked(consumer, messages, bytes);
-        self.dispatch(turn);
-    }
-
-    /// Delivered messages come back. `failed` says that their delivery counts as one that failed.
-    pub fn requeue(
-        &mut self,
-        consumer: Option<ConsumerId>,
-        entries: Vec<Entry>,
-        failed: bool,
-        turn: &mut Turn,
-    ) {
-        let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
-        self.no_longer_unacked(consumer, entries.len(), bytes);
-        let mut back = Vec::with_capacity(entries.len());
-        for mut entry in entries {
-            entry.redelivered = true;
-            entry.delivery_count += u32::from(failed);
-            // It may have been out while a policy changed.
-            entry.expires_at = self.settings.expires_at(&entry.message, entry.enqueued_at);
-            if self.closed {
-                self.drop_entry(&entry, turn);
-            } else if self.settings.delivery_limit.is_some_and(|limit| entry.delivery_count > limit) {
-                self.bury(entry, DeathReason::DeliveryLimit, turn);
-            } else {
-                if entry.journaled {
-                    turn.changes.requeue(self.definition.id, entry.position, entry.delivery_count);
-                }
-                back.push(entry);
-            }
-        }
-        self.put_all(back);
-        self.drop_head(turn);
-        self.drop_expired(turn);
-        self.dispatch(turn);
-    }
-
-    /// Delivered messages were refused for good.
-    pub fn reject(&mut self, consumer: Option<ConsumerId>, entries: Vec<Entry>, turn: &mut Turn) {
-        let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
-        self.no_longer_unacked(consumer, entries.len(), bytes);
-        for entry in entries {
-            self.bury(entry, DeathReason::Rejected, turn);
-        }
-        self.dispatch(turn);
-    }
-
     /// Drops all ready messages, and says how many there were.
     pub fn purge(&mut self, turn: &mut Turn) -> usize {
         self.drop_expired(turn);
@@ -358,6 +320,7 @@ impl Queue {
             turn.effects.push(Effect::Delete { name: self.definition.name.clone(), id: self.definition.id });
             return;
         }
+        self.go_on_burying(turn);
         for (entry, reason) in std::mem::take(&mut self.held) {
             bury(&self.definition, &self.settings, entry, reason, turn);
         }
@@ -425,13 +388,14 @@ impl Queue {
             }
             self.last_delivered = turn.now;
             let (mut taken, mut bytes) = (0, 0);
+            let had_unsent_bytes = outstanding.unsent_bytes;
             let mut room = true;
             let mut furthest = None;
             while room && taken < count {
                 let Some(entry) = self.ready.pop_front() else { break };
                 if entry.expires_at < turn.now {
                     let is_lettered = self.settings.dead_letter_exchange.is_some();
-                    self.stats.died(DeathReason::Expired, is_lettered);
+                    self.stats.died(DeathReason::Expired, 1, is_lettered);
                     bury(&self.definition, &self.settings, entry, DeathReason::Expired, turn);
                     continue;
                 }
@@ -467,14 +431,9 @@ impl Queue {
                     outbox.push_back(Outgoing::CreditFreed { channel: consumer.channel });
                 }
             }
-        }
-    }
-
-    fn no_longer_unacked(&mut self, consumer: Option<ConsumerId>, messages: usize, bytes: u64) {
-        self.unacked = self.unacked.saturating_sub(messages);
-        self.unacked_bytes = self.unacked_bytes.saturating_sub(bytes);
-        if let Some(consumer) = consumer {
-            self.consumers.settled(consumer, u32::try_from(messages).unwrap_or(u32::MAX));
+            let unsent_bytes = if consumer.no_ack { outstanding.unsent_bytes - had_unsent_bytes } else { 0 };
+            drop(outbox);
+            self.consumers.add_unsent(unsent_bytes);
         }
     }
 
@@ -486,7 +445,7 @@ impl Queue {
     }
 
     fn bury(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
-        self.stats.died(reason, self.settings.dead_letter_exchange.is_some());
+        self.stats.died(reason, 1, self.settings.dead_letter_exchange.is_some());
         bury(&self.definition, &self.settings, entry, reason, turn);
     }
 }

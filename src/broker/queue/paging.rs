@@ -16,12 +16,26 @@ use std::sync::Arc;
 /// What is spilled together ends up in one record, and is read back together.
 const SPILLED_AT_ONCE_BYTES: usize = 192 << 10;
 
+/// What a queue has counted in the account of memory, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    ready: i64,
+    /// Deliveries that wait for an acknowledgement, in outboxes or in channels.
+    unacked: i64,
+    /// Deliveries in outboxes that wait for none.
+    unsent: i64,
+}
+
+fn as_counted(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
 /// What a queue needs to let messages go.
 pub(super) struct Pager {
     journal: Arc<Journal>,
     memory: Arc<MemoryAccount>,
     /// What has been counted in `memory` for this queue.
-    counted_bytes: i64,
+    counted: Counted,
     /// What is being spilled in this turn.
     spilling: Changes,
     has_spilled: bool,
@@ -34,7 +48,7 @@ impl Pager {
         Pager {
             journal: shared.journal.clone(),
             memory: shared.memory.clone(),
-            counted_bytes: 0,
+            counted: Counted::default(),
             spilling: Changes::default(),
             has_spilled: false,
             is_too_fast: false,
@@ -46,7 +60,7 @@ impl Pager {
         self.has_spilled
     }
 
-    fn spill(&mut self, queue: QueueId, entry: &Entry) {
+    pub(super) fn spill(&mut self, queue: QueueId, entry: &Entry) {
         self.has_spilled = true;
         let target = (queue, entry.position, entry.priority);
         self.spilling.spill(entry.message.stored(), entry.enqueued_at, &[target]);
@@ -65,9 +79,20 @@ impl Pager {
     }
 }
 
+impl Drop for Pager {
+    fn drop(&mut self) {
+        let Counted { ready, unacked, unsent } = self.counted;
+        let counted =
+            [(MemoryUse::Ready, ready), (MemoryUse::Unacked, unacked), (MemoryUse::Outboxes, unsent)];
+        for (kind, bytes) in counted {
+            self.memory.add(kind, -bytes);
+        }
+    }
+}
+
 impl std::fmt::Debug for Pager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pager").field("counted_bytes", &self.counted_bytes).finish_non_exhaustive()
+        f.debug_struct("Pager").field("counted", &self.counted).finish_non_exhaustive()
     }
 }
 
@@ -130,13 +155,23 @@ impl Queue {
 
     /// True when all queues together take too much.
     fn count_memory(&mut self) -> bool {
-        let resident_bytes = i64::try_from(self.ready.resident_bytes()).unwrap_or(i64::MAX);
-        let change = resident_bytes - self.pager.counted_bytes;
-        if change == 0 {
+        let now = Counted {
+            ready: as_counted(self.ready.resident_bytes() as u64),
+            unacked: as_counted(self.unacked_resident_bytes()),
+            unsent: as_counted(self.consumers.unsent_bytes() as u64),
+        };
+        let Pager { counted, memory, .. } = &mut self.pager;
+        if now == *counted {
             return false;
         }
-        self.pager.counted_bytes = resident_bytes;
-        self.pager.memory.add(MemoryUse::Ready, change)
+        let before = std::mem::replace(counted, now);
+        if now.unacked != before.unacked {
+            memory.add(MemoryUse::Unacked, now.unacked - before.unacked);
+        }
+        if now.unsent != before.unsent {
+            memory.add(MemoryUse::Outboxes, now.unsent - before.unsent);
+        }
+        now.ready != before.ready && memory.add(MemoryUse::Ready, now.ready - before.ready)
     }
 
     /// Asks for messages that are not in memory, if they will be wanted.
@@ -176,7 +211,7 @@ impl Queue {
         self.dispatch(turn);
     }
 
-    fn restored_entry(&self, stored: StoredMessage) -> Option<Entry> {
+    pub(super) fn restored_entry(&self, stored: StoredMessage) -> Option<Entry> {
         let message = match Message::from_stored(stored.content, stored.shape) {
             Ok(message) => message,
             Err(error) => {

@@ -205,31 +205,36 @@ impl Ready {
         let (mut freed, mut expiring) = (0, 0);
         for lane in &mut self.lanes {
             let keep = lane.front_messages();
-            for entry in lane.entries.drain(keep..).rev() {
-                let body_bytes = entry.message.body_bytes();
-                freed += memory_bytes(&entry);
-                expiring += usize::from(entry.expires());
-                lane.paged_expire |= entry.expires();
-                match lane.paged.front_mut() {
-                    Some(run) if entry.position.0 + 1 == run.first.0 => {
-                        run.first = entry.position;
-                        run.count += 1;
-                        run.body_bytes += body_bytes as u64;
-                    }
-                    _ => lane.paged.push_front(PagedRun {
-                        first: entry.position,
-                        count: 1,
-                        body_bytes: body_bytes as u64,
-                    }),
-                }
-                if !entry.journaled {
-                    to_spill.push(entry);
-                }
-            }
-            lane.entries.shrink_to(2 * FRONT_MESSAGES);
+            let let_go = lane.let_go(keep, &mut to_spill);
+            freed += let_go.bytes;
+            expiring += let_go.expiring;
         }
         self.resident_bytes -= freed;
         self.expiring -= expiring;
+        to_spill
+    }
+
+    /// Puts messages that are not in memory in their places: each run with its priority, and whether one of it may die of age.
+    /// What is behind the first of them in its lane leaves memory too. Those that the journal does not hold are returned, to be
+    /// spilled there.
+    pub(super) fn insert_runs(&mut self, mut runs: Vec<(u8, PagedRun, bool)>) -> Vec<Entry> {
+        let mut to_spill = Vec::new();
+        runs.sort_by_key(|(priority, run, _)| (*priority, run.first));
+        for of_lane in runs.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let (priority, first, _) = of_lane[0];
+            let lane = self.lane(priority);
+            let keep = lane.entries.partition_point(|entry| entry.position < first.first);
+            let let_go = lane.let_go(keep, &mut to_spill);
+            lane.paged_expire |= of_lane.iter().any(|(.., expires)| *expires);
+            lane.insert_paged(of_lane.iter().map(|(_, run, _)| *run));
+            self.resident_bytes -= let_go.bytes;
+            self.expiring -= let_go.expiring;
+            self.messages += of_lane
+                .iter()
+                .map(|(_, run, _)| usize::try_from(run.count).unwrap_or(usize::MAX))
+                .sum::<usize>();
+            self.bytes += of_lane.iter().map(|(_, run, _)| run.body_bytes).sum::<u64>();
+        }
         to_spill
     }
 
@@ -262,6 +267,10 @@ impl Ready {
     pub(super) fn paged_in(&mut self, request: PageRequest, entries: Vec<Entry>) {
         let lane = self.lane(request.priority);
         lane.loading = false;
+        if lane.paged.front().is_some_and(|run| run.first < request.from) {
+            // Some have come back meanwhile whose turn is before these.
+            return;
+        }
         let last = entries.last().map_or(Position(u64::MAX - 1), |entry| entry.position);
         let entries: Vec<Entry> = entries.into_iter().filter(|entry| lane.is_paged(entry.position)).collect();
         let (messages, bytes) = lane.forget_paged_up_to(last);

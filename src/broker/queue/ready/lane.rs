@@ -1,5 +1,6 @@
 //! The messages of one priority that are ready: a front in memory, and behind it runs of those that are not.
 
+use super::memory_bytes;
 use crate::broker::delivery::Entry;
 use crate::message::Position;
 use std::collections::VecDeque;
@@ -21,6 +22,16 @@ pub(super) struct Lane {
     pub(super) paged_expire: bool,
 }
 
+/// What entries took that were let go.
+pub(super) struct LetGo {
+    pub(super) bytes: usize,
+    /// How many of them may die of age.
+    pub(super) expiring: usize,
+}
+
+/// So many runs are put in their places one by one.
+const SINGLE_RUNS_MAX: usize = 8;
+
 /// Neighbouring messages that are not in memory.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::broker::queue) struct PagedRun {
@@ -32,6 +43,16 @@ pub(in crate::broker::queue) struct PagedRun {
 impl PagedRun {
     pub(super) fn end(&self) -> u64 {
         self.first.0 + self.count
+    }
+
+    /// Takes in the run behind it, if they touch. True when it did.
+    fn join(&mut self, next: &PagedRun) -> bool {
+        let touches = self.end() == next.first.0;
+        if touches {
+            self.count += next.count;
+            self.body_bytes += next.body_bytes;
+        }
+        touches
     }
 }
 
@@ -58,25 +79,61 @@ impl Lane {
         self.entries.len() < FRONT_MESSAGES / 4 && bytes() < FRONT_BYTES / 4
     }
 
+    /// Lets all entries go but the first ones. Those that the journal does not hold go into `to_spill`.
+    pub(super) fn let_go(&mut self, keep: usize, to_spill: &mut Vec<Entry>) -> LetGo {
+        let mut let_go = LetGo { bytes: 0, expiring: 0 };
+        for entry in self.entries.drain(keep..).rev() {
+            let body_bytes = entry.message.body_bytes() as u64;
+            let_go.bytes += memory_bytes(&entry);
+            let_go.expiring += usize::from(entry.expires());
+            self.paged_expire |= entry.expires();
+            match self.paged.front_mut() {
+                Some(run) if entry.position.0 + 1 == run.first.0 => {
+                    run.first = entry.position;
+                    run.count += 1;
+                    run.body_bytes += body_bytes;
+                }
+                _ => self.paged.push_front(PagedRun { first: entry.position, count: 1, body_bytes }),
+            }
+            if !entry.journaled {
+                to_spill.push(entry);
+            }
+        }
+        self.entries.shrink_to(2 * FRONT_MESSAGES);
+        let_go
+    }
+
+    /// Puts runs, ordered, among those of messages that are not in memory.
+    pub(super) fn insert_paged(&mut self, runs: impl ExactSizeIterator<Item = PagedRun>) {
+        if runs.len() > SINGLE_RUNS_MAX {
+            self.paged.extend(runs);
+            let mut all = Vec::from(std::mem::take(&mut self.paged));
+            all.sort_by_key(|run| run.first);
+            all.dedup_by(|next, run| run.join(next));
+            self.paged = all.into();
+            return;
+        }
+        for run in runs {
+            let at = self.paged.partition_point(|other| other.first < run.first);
+            self.paged.insert(at, run);
+            self.join(at);
+            if at > 0 {
+                self.join(at - 1);
+            }
+        }
+    }
+
     /// Notes a message behind the entries that is not in memory.
     pub(super) fn note_paged(&mut self, position: Position, body_bytes: u64, expires: bool) {
         self.paged_expire |= expires;
-        let at = self.paged.partition_point(|run| run.first < position);
-        let run = PagedRun { first: position, count: 1, body_bytes };
-        self.paged.insert(at, run);
-        self.join(at);
-        if at > 0 {
-            self.join(at - 1);
-        }
+        self.insert_paged([PagedRun { first: position, count: 1, body_bytes }].into_iter());
     }
 
     /// Joins a run with the one behind it, if they touch.
     pub(super) fn join(&mut self, at: usize) {
         if let Some(next) = self.paged.get(at + 1).copied()
-            && self.paged[at].end() == next.first.0
+            && self.paged[at].join(&next)
         {
-            self.paged[at].count += next.count;
-            self.paged[at].body_bytes += next.body_bytes;
             self.paged.remove(at + 1);
         }
     }
