@@ -24,7 +24,7 @@ mod topology;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use access::{AccessSettings, Credentials, Permission, TopicPermission, User};
+pub use access::{AccessSettings, Credentials, PasswordHash, Permission, TopicPermission, User};
 pub use argument::{Argument, Arguments};
 pub use diagnose::{ConfigErrors, Location, Problem};
 pub use limits::{Limits, MemoryLimit};

@@ -108,6 +108,9 @@ impl Server {
         let broker =
             Broker::open(journal.clone(), recovered, exchange_types, broker_limits(config), clock.now());
         let broker = Arc::new(broker?);
+        let limits = &config.limits;
+        let elsewhere = net::start_hashing(limits.password_hashes_max, limits.failed_logins_waiting_max)?;
+        broker.logins().work_elsewhere(elsewhere);
         declare::declare(&broker, config, clock.now())?;
         let disk_watch = disk_watch(config, &broker);
         let memory_watch = memory_watch(config, &broker);
@@ -229,6 +232,10 @@ impl Server {
 /// What is wrong with a checked configuration that only the broker knows: types of exchange, arguments, bindings. Everything
 /// is declared in a broker that keeps nothing, and forgotten again.
 pub fn check(config: &Config, exchange_types: &ExchangeTypes) -> Vec<StartError> {
+    // What is forgotten again need not be hard to guess from.
+    let mut config = config.clone();
+    config.access.password_hash = config::PasswordHash::Sha256;
+    let config = &config;
     let forgetful = Box::new(MemoryStore::default());
     let broker = Journal::open(forgetful, JournalOptions::default(), |_| ())
         .map_err(|error| BrokerError::Store(error.to_string()))

@@ -4,6 +4,7 @@
 use super::Broker;
 use super::definitions::Definition;
 use super::error::BrokerError;
+use super::passwords::PasswordHash;
 use super::permissions::{Patterns, Permission, TopicPatterns, TopicPermission};
 use super::turn::Turn;
 use super::users::{User, UserLimits};
@@ -50,6 +51,22 @@ impl Broker {
         change(&mut user);
         self.shared.put(&Definition::User(user.clone()))?;
         Ok(Put::new(self.users.put(user)))
+    }
+
+    /// Keeps the same password of a user otherwise, unless it has been changed since.
+    ///
+    /// # Errors
+    /// When there is no such user, or the store failed.
+    pub(super) fn replace_password(&self, before: &User, password: PasswordHash) -> Result<(), BrokerError> {
+        let _changing = self.changing.lock();
+        let user = self.existing_user(&before.name)?;
+        if user.password != before.password {
+            return Ok(());
+        }
+        let user = User { password, ..(*user).clone() };
+        self.shared.put(&Definition::User(user.clone()))?;
+        self.users.put(user);
+        Ok(())
     }
 
     /// A user that has to be there.

@@ -1,54 +1,69 @@
 //! Logging in: who may, how often it was tried, and how long somebody who guesses has to wait.
+//!
+//! Checking a password may take long on purpose ([`HashingAlgorithm::Argon2id`]), so it is done elsewhere then, and the outcome
+//! comes later. What was right once is remembered as a digest in memory, so that only the first login of a user takes long.
+
+mod throttle;
 
 use super::Broker;
+use super::passwords::{HashingAlgorithm, PasswordHash};
 use super::users::{LoginRefusal, User};
 use crate::message::Millis;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use throttle::{Admission, REMEMBERED_MAX, Throttle};
 
-/// Failures within this time count together.
-const WINDOW_MS: u64 = 60_000;
-/// So many failures from one address are answered at once.
-const FREE_FAILURES: usize = 5;
-/// How long the others are kept waiting: as long as RabbitMQ does.
-const DELAY_MS: u64 = 3000;
-/// Addresses, and sources of attempts, that are remembered; then the one that failed first is forgotten.
-const REMEMBERED_MAX: usize = 4096;
+pub use throttle::WaitingLogin;
+
+/// A name that is longer is nobody's, and not remembered.
+const NAME_BYTES_MAX: usize = 255;
 
 /// Somebody who wants to log in.
-#[derive(Clone, Copy, Debug)]
-pub struct Login<'a> {
+#[derive(Clone)]
+pub struct Login {
     /// What it speaks, as RabbitMQ's metrics name it: `amqp091`, `http`.
     pub protocol: &'static str,
     /// The user's name.
-    pub name: &'a str,
+    pub name: String,
     /// How it proves to be that user.
-    pub proof: Proof<'a>,
+    pub proof: Proof,
     /// Where it is.
-    pub address: &'a str,
+    pub address: String,
     /// Whether that is this machine.
     pub is_loopback: bool,
+    /// Whether it has waited as long as [`LoginOutcome::Wait`] said.
+    pub has_waited: bool,
 }
 
 /// How somebody proves to be a user.
-#[derive(Clone, Copy, Debug)]
-pub enum Proof<'a> {
+#[derive(Clone)]
+pub enum Proof {
     /// By the password.
-    Password(&'a [u8]),
+    Password(Vec<u8>),
     /// By something that was checked already, such as a certificate.
     Checked,
 }
 
-/// A login that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailedLogin {
-    /// Why, for the log.
-    pub refusal: LoginRefusal,
-    /// How long the answer should wait, in milliseconds: longer for who fails often.
-    pub delay_ms: u64,
+/// What comes of a login.
+#[derive(Debug)]
+pub enum LoginOutcome {
+    /// It is that user.
+    In(Arc<User>),
+    /// It may not, for that reason.
+    Refused(LoginRefusal),
+    /// It has to wait, and to be tried again then, with [`Login::has_waited`].
+    Wait(WaitingLogin),
+    /// It is not looked at, since too many wait already.
+    TooMany,
 }
+
+/// Work that takes too long for whoever has it.
+pub type Work = Box<dyn FnOnce() + Send>;
+
+/// Who does work that takes long; false when there is too much of it already.
+pub type Elsewhere = Box<dyn Fn(Work) -> bool + Send + Sync>;
 
 /// How often it was tried to log in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,53 +87,42 @@ pub struct Source {
     pub protocol: &'static str,
 }
 
-/// Counts of logins. They begin at zero with each start.
-#[derive(Debug, Default)]
+/// Counts of logins, which begin at zero with each start, and what slows them down.
 pub struct Logins {
     counts: Mutex<BTreeMap<&'static str, Attempts>>,
     tracks_sources: AtomicBool,
     sources: Mutex<BTreeMap<Source, Attempts>>,
-    failures: Mutex<Failures>,
-    waiting: AtomicU32,
-    waiting_max: u32,
-}
-
-/// When each address failed lately.
-#[derive(Debug, Default)]
-struct Failures {
-    by_address: BTreeMap<String, VecDeque<Millis>>,
-    /// The addresses by their last failure, which the oldest are forgotten by.
-    by_time: BTreeSet<(Millis, String)>,
-}
-
-impl Failures {
-    /// Notes a failure, and says how many there were lately.
-    fn note(&mut self, address: &str, now: Millis) -> usize {
-        let mut times = self.by_address.remove(address).unwrap_or_default();
-        if let Some(last) = times.back() {
-            self.by_time.remove(&(*last, address.to_owned()));
-        }
-        times.retain(|time| time + WINDOW_MS > now);
-        if times.len() > FREE_FAILURES {
-            times.pop_front();
-        }
-        times.push_back(now);
-        let count = times.len();
-        self.by_address.insert(address.to_owned(), times);
-        self.by_time.insert((now, address.to_owned()));
-        if self.by_address.len() > REMEMBERED_MAX
-            && let Some((_, oldest)) = self.by_time.pop_first()
-        {
-            self.by_address.remove(&oldest);
-        }
-        count
-    }
+    throttle: Throttle,
+    elsewhere: OnceLock<Elsewhere>,
 }
 
 impl Logins {
     /// No logins yet. Of those that fail, `waiting_max` may wait for their answers at a time.
     pub(super) fn new(waiting_max: u32) -> Logins {
-        Logins { waiting_max, ..Logins::default() }
+        Logins {
+            counts: Mutex::default(),
+            tracks_sources: AtomicBool::default(),
+            sources: Mutex::default(),
+            throttle: Throttle::new(waiting_max),
+            elsewhere: OnceLock::new(),
+        }
+    }
+
+    /// Sets who checks passwords where that takes long; until then whoever asks does. The first call counts.
+    pub fn work_elsewhere(&self, elsewhere: Elsewhere) {
+        // A second one has nothing to add.
+        let _ = self.elsewhere.set(elsewhere);
+    }
+
+    /// Does something that takes long, or has it done; false when there is too much to do already.
+    fn work(&self, work: Work) -> bool {
+        match self.elsewhere.get() {
+            Some(elsewhere) => elsewhere(work),
+            None => {
+                work();
+                true
+            }
+        }
     }
 
     /// Sets whether attempts are also counted by address and user.
@@ -146,27 +150,20 @@ impl Logins {
         self.sources.lock().clear();
     }
 
-    /// A place among those that wait for the answer to a failed login, unless all are taken.
-    pub fn wait(self: &Arc<Logins>) -> Option<WaitingLogin> {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.waiting_max {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(WaitingLogin(self.clone()))
+    /// A place for a client whose login failed and that is kept waiting until then, unless all are taken.
+    pub fn hold(&self, address: &str, until: Millis) -> Option<WaitingLogin> {
+        self.throttle.hold(address, until)
     }
 
-    fn count(&self, login: &Login<'_>, succeeded: bool) {
+    fn count(&self, login: &Login, succeeded: bool) {
         let add = |attempts: &mut Attempts| {
             attempts.all += 1;
             *(if succeeded { &mut attempts.succeeded } else { &mut attempts.failed }) += 1;
         };
         add(self.counts.lock().entry(login.protocol).or_default());
-        if self.tracks_sources.load(Ordering::Relaxed) {
-            let source = Source {
-                address: login.address.to_owned(),
-                user: login.name.to_owned(),
-                protocol: login.protocol,
-            };
+        if self.tracks_sources.load(Ordering::Relaxed) && login.name.len() <= NAME_BYTES_MAX {
+            let source =
+                Source { address: login.address.clone(), user: login.name.clone(), protocol: login.protocol };
             let mut sources = self.sources.lock();
             if sources.len() < REMEMBERED_MAX || sources.contains_key(&source) {
                 add(sources.entry(source).or_default());
@@ -175,35 +172,134 @@ impl Logins {
     }
 }
 
-/// A failed login that waits for its answer.
-#[derive(Debug)]
-pub struct WaitingLogin(Arc<Logins>);
+impl std::fmt::Debug for Logins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Logins").field("counts", &self.counts).finish_non_exhaustive()
+    }
+}
 
-impl Drop for WaitingLogin {
-    fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login")
+            .field("name", &self.name)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
 impl Broker {
-    /// Logs somebody in, and counts that.
-    ///
-    /// # Errors
-    /// When it may not.
-    pub fn log_in(&self, login: &Login<'_>, now: Millis) -> Result<Arc<User>, FailedLogin> {
-        let user = match login.proof {
-            Proof::Password(password) => self.users().authenticate(login.name, password),
-            Proof::Checked => self.users().get(login.name).ok_or(LoginRefusal::Credentials),
+    /// Logs somebody in, and counts that. `None` when the password is checked elsewhere: then `later` is called with what came of
+    /// it. Otherwise it is dropped.
+    pub fn log_in(
+        self: &Arc<Self>,
+        login: Login,
+        now: Millis,
+        later: impl FnOnce(LoginOutcome) + Send + 'static,
+    ) -> Option<LoginOutcome> {
+        let password = match &login.proof {
+            Proof::Password(password) => password,
+            Proof::Checked => {
+                let user = self.users().get(&login.name).ok_or(LoginRefusal::Credentials);
+                return Some(self.conclude(&login, user, now));
+            }
         };
+        if let Some(outcome) = self.hold_up(&login, now) {
+            return Some(outcome);
+        }
+        if let Some(user) = self.users().authenticate_at_once(&login.name, password) {
+            return Some(self.conclude(&login, user, now));
+        }
+        let broker = self.clone();
+        let is_taken = self.logins().work(Box::new(move || later(broker.check(&login, now))));
+        (!is_taken).then_some(LoginOutcome::TooMany)
+    }
+
+    /// What keeps an attempt from being looked at.
+    fn hold_up(&self, login: &Login, now: Millis) -> Option<LoginOutcome> {
+        if login.has_waited {
+            return None;
+        }
+        match self.logins().throttle.admit(&login.address, &login.name, now) {
+            Admission::Now => None,
+            Admission::Wait(place) => Some(LoginOutcome::Wait(place)),
+            Admission::TooMany => {
+                self.logins().count(login, false);
+                Some(LoginOutcome::TooMany)
+            }
+        }
+    }
+
+    /// Checks a password, however long that takes. The attempts before this one may have failed meanwhile.
+    fn check(self: &Arc<Self>, login: &Login, now: Millis) -> LoginOutcome {
+        if let Some(outcome) = self.hold_up(login, now) {
+            return outcome;
+        }
+        let Proof::Password(password) = &login.proof else { return LoginOutcome::TooMany };
+        let user = self.users().authenticate(&login.name, password);
+        self.conclude(login, user, now)
+    }
+
+    /// Notes what came of an attempt.
+    fn conclude(
+        self: &Arc<Self>,
+        login: &Login,
+        user: Result<Arc<User>, LoginRefusal>,
+        now: Millis,
+    ) -> LoginOutcome {
         let user = user.and_then(|user| {
             self.users().check_origin(&user.name, login.is_loopback)?;
             Ok(user)
         });
-        self.logins().count(login, user.is_ok());
-        user.map_err(|refusal| {
-            let failures = self.logins().failures.lock().note(login.address, now);
-            FailedLogin { refusal, delay_ms: if failures > FREE_FAILURES { DELAY_MS } else { 0 } }
-        })
+        let logins = self.logins();
+        logins.count(login, user.is_ok());
+        match (user, &login.proof) {
+            (Ok(user), Proof::Password(password)) => {
+                logins.throttle.succeeded(&login.address, &login.name, now);
+                self.take_over(&user, password);
+                LoginOutcome::In(user)
+            }
+            (Ok(user), Proof::Checked) => LoginOutcome::In(user),
+            (Err(refusal), proof) => {
+                // A certificate can't be guessed.
+                if matches!(proof, Proof::Password(_)) {
+                    logins.throttle.failed(&login.address, &login.name, now);
+                }
+                LoginOutcome::Refused(refusal)
+            }
+        }
+    }
+
+    /// Keeps a password that was right as `access.password_hash` says, if that is the stronger way.
+    fn take_over(self: &Arc<Self>, user: &Arc<User>, password: &[u8]) {
+        let algorithm = self.users().password_hash();
+        if user.password.algorithm() >= algorithm {
+            return;
+        }
+        let (broker, user, password) = (self.clone(), user.clone(), password.to_vec());
+        let is_taken = self.logins().work(Box::new(move || broker.hash_again(&user, &password, algorithm)));
+        if !is_taken {
+            tracing::debug!("a password is taken over at a later login, since too many are checked now");
+        }
+    }
+
+    fn hash_again(&self, user: &User, password: &[u8], algorithm: HashingAlgorithm) {
+        let is_as_it_was = |current: &User| current.password == user.password;
+        if !self.users().get(&user.name).is_some_and(|current| is_as_it_was(&current)) {
+            return;
+        }
+        let hash = PasswordHash::new(password, algorithm);
+        match self.replace_password(user, hash) {
+            Ok(()) => {
+                tracing::info!("the password of user '{}' is kept as {} now", user.name, algorithm.name())
+            }
+            Err(error) => {
+                tracing::warn!(
+                    "the password of user '{}' could not be kept as {}: {error}",
+                    user.name,
+                    algorithm.name()
+                );
+            }
+        }
     }
 }
 
@@ -212,51 +308,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_fails_often_waits() {
-        let mut failures = Failures::default();
-        for count in 1..=FREE_FAILURES + 1 {
-            assert_eq!(failures.note("a", 1000), count);
-        }
-        assert_eq!(failures.note("a", 1000), FREE_FAILURES + 1);
-        assert_eq!(failures.note("b", 1000), 1);
-        assert_eq!(failures.note("a", 1000 + WINDOW_MS), 1);
-        assert_eq!(failures.by_time.len(), failures.by_address.len());
-    }
-
-    #[test]
-    fn addresses_are_forgotten_when_they_are_too_many() {
-        let mut failures = Failures::default();
-        for number in 0..=REMEMBERED_MAX {
-            failures.note(&number.to_string(), number as u64);
-        }
-        assert_eq!(failures.by_address.len(), REMEMBERED_MAX);
-        assert_eq!(failures.note("0", 1), 1);
-    }
-
-    #[test]
-    fn only_so_many_wait() {
-        let logins = Arc::new(Logins::new(1));
-        let waiting = logins.wait();
-        assert!(waiting.is_some() && logins.wait().is_none());
-        drop(waiting);
-        assert!(logins.wait().is_some());
-    }
-
-    #[test]
     fn attempts_are_counted_by_protocol_and_by_source_where_asked() {
-        let logins = Logins::default();
+        let logins = Logins::new(1);
         let login = Login {
             protocol: "amqp091",
-            name: "u",
-            proof: Proof::Password(b"p"),
-            address: "127.0.0.1",
+            name: "u".to_owned(),
+            proof: Proof::Password(b"p".to_vec()),
+            address: "127.0.0.1".to_owned(),
             is_loopback: true,
+            has_waited: false,
         };
         logins.count(&login, true);
         assert_eq!(logins.sources(), []);
         logins.track_sources(true);
         logins.count(&login, false);
-        assert_eq!(logins.attempts(), [("amqp091", Attempts { all: 2, succeeded: 1, failed: 1 })]);
+        logins.count(&Login { name: "u".repeat(NAME_BYTES_MAX + 1), ..login.clone() }, false);
+        assert_eq!(logins.attempts(), [("amqp091", Attempts { all: 3, succeeded: 1, failed: 2 })]);
         let source = Source { address: "127.0.0.1".to_owned(), user: "u".to_owned(), protocol: "amqp091" };
         assert_eq!(logins.sources(), [(source, Attempts { all: 1, succeeded: 0, failed: 1 })]);
         logins.reset();

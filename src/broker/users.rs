@@ -1,9 +1,10 @@
 //! Who may log in.
 
-use super::passwords::{HashingAlgorithm, PasswordHash};
+use super::passwords::{self, HashingAlgorithm, PasswordHash};
 use crate::message::Name;
 use dashmap::DashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -83,6 +84,12 @@ impl LoginRefusal {
 pub struct Users {
     by_name: DashMap<Name, Arc<User>>,
     loopback_only: RwLock<BTreeSet<Name>>,
+    /// How new passwords are kept.
+    password_hash: RwLock<HashingAlgorithm>,
+    /// Passwords that take long to check and were right.
+    verified: Verified,
+    /// Held while a password takes long for an operator, so that it is one at a time.
+    hashing: Mutex<()>,
 }
 
 impl Users {
@@ -93,6 +100,7 @@ impl Users {
 
     pub(super) fn remove(&self, name: &str) {
         self.by_name.remove(name);
+        self.verified.forget(name);
     }
 
     /// Whether there are none.
@@ -128,7 +136,48 @@ impl Users {
         Err(LoginRefusal::LoopbackOnly)
     }
 
-    /// The user of that name and password.
+    /// Sets how new passwords are kept, and those that were kept in a weaker way after their next login.
+    pub fn set_password_hash(&self, algorithm: HashingAlgorithm) {
+        *self.password_hash.write() = algorithm;
+    }
+
+    /// How new passwords are kept.
+    pub fn password_hash(&self) -> HashingAlgorithm {
+        *self.password_hash.read()
+    }
+
+    /// What is kept of a new password. It may take long.
+    pub fn hash(&self, password: &str) -> PasswordHash {
+        let _hashing = self.hashing.lock();
+        PasswordHash::new(password.as_bytes(), self.password_hash())
+    }
+
+    /// Whether a user has that password. It may take long.
+    pub fn fits(&self, user: &User, password: &str) -> bool {
+        let _hashing = self.hashing.lock();
+        self.verified.knows(user, password.as_bytes()) || user.password.is_of(password.as_bytes())
+    }
+
+    /// What [`Users::authenticate`] says, if it can be said without taking long.
+    pub(super) fn authenticate_at_once(
+        &self,
+        name: &str,
+        password: &[u8],
+    ) -> Option<Result<Arc<User>, LoginRefusal>> {
+        if password.is_empty() {
+            return Some(Err(LoginRefusal::BlankPassword));
+        }
+        let user = self.get(name);
+        let is_slow = user.as_ref().is_some_and(|user| user.password.algorithm().is_slow());
+        match user {
+            Some(user) if is_slow && self.verified.knows(&user, password) => Some(Ok(user)),
+            Some(user) if !is_slow && user.password.is_of(password) => Some(Ok(user)),
+            _ if is_slow || self.password_hash().is_slow() => None,
+            _ => Some(self.authenticate(name, password)),
+        }
+    }
+
+    /// The user of that name and password. It may take long.
     ///
     /// # Errors
     /// When there is none.
@@ -137,14 +186,67 @@ impl Users {
             return Err(LoginRefusal::BlankPassword);
         }
         match self.get(name) {
-            Some(user) if user.password.is_of(password) => Ok(user),
-            Some(_) => Err(LoginRefusal::Credentials),
-            None => {
-                // It takes as long as for somebody who exists.
-                PasswordHash::none().is_of(password);
+            Some(user) if self.verified.knows(&user, password) => Ok(user),
+            Some(user) if user.password.is_of(password) => {
+                self.verified.note(&user, password);
+                Ok(user)
+            }
+            // It takes as long as for somebody who exists, and is kept as new ones are.
+            Some(user) if user.password.algorithm().is_slow() => Err(LoginRefusal::Credentials),
+            _ => {
+                PasswordHash::of_nobody(self.password_hash()).is_of(password);
                 Err(LoginRefusal::Credentials)
             }
         }
+    }
+}
+
+/// Passwords that were right, as digests under a key that is this process's alone: whoever connects anew, or asks over HTTP
+/// again and again, is not kept waiting each time. Only what takes long to check is in it.
+#[derive(Default)]
+struct Verified {
+    key: RandomKey,
+    digests: DashMap<Name, [u8; 32]>,
+}
+
+impl Verified {
+    /// It is of what is kept of the password too, so that a changed one is unknown.
+    fn digest(&self, user: &User, password: &[u8]) -> [u8; 32] {
+        let kept = Sha256::digest(user.password.as_str());
+        Sha256::new().chain_update(self.key.0).chain_update(kept).chain_update(password).finalize().into()
+    }
+
+    fn note(&self, user: &User, password: &[u8]) {
+        if user.password.algorithm().is_slow() {
+            self.digests.insert(user.name.clone(), self.digest(user, password));
+        }
+    }
+
+    fn knows(&self, user: &User, password: &[u8]) -> bool {
+        let Some(known) = self.digests.get(&user.name).map(|known| *known) else { return false };
+        passwords::same(&known, &self.digest(user, password))
+    }
+
+    fn forget(&self, name: &str) {
+        self.digests.remove(name);
+    }
+}
+
+impl std::fmt::Debug for Verified {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Verified").field("digests", &self.digests.len()).finish_non_exhaustive()
+    }
+}
+
+struct RandomKey([u8; 32]);
+
+impl Default for RandomKey {
+    fn default() -> RandomKey {
+        let [first, second] = [passwords::random_bytes(), passwords::random_bytes()];
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(&first);
+        key[16..].copy_from_slice(&second);
+        RandomKey(key)
     }
 }
 
@@ -167,6 +269,31 @@ mod tests {
         ] {
             assert_eq!(users.authenticate(name, password).unwrap_err(), refusal, "{name}");
         }
+    }
+
+    #[test]
+    fn what_takes_long_is_checked_once() {
+        let users = Users::default();
+        let slow = PasswordHash::new(b"secret", HashingAlgorithm::Argon2id);
+        users.put(User { password: slow, ..User::with_password("slow", "x", [1; 4], Vec::new()) });
+        users.put(User::with_password("fast", "secret", [1; 4], Vec::new()));
+        let at_once =
+            |name, password: &[u8]| users.authenticate_at_once(name, password).map(|user| user.is_ok());
+        assert_eq!(at_once("slow", b"secret"), None);
+        assert_eq!((at_once("fast", b"secret"), at_once("fast", b"wrong")), (Some(true), Some(false)));
+        assert!(
+            users.authenticate("slow", b"wrong").is_err() && users.authenticate("slow", b"secret").is_ok()
+        );
+        assert_eq!((at_once("slow", b"secret"), at_once("slow", b"wrong")), (Some(true), None));
+        // A new password forgets the old one.
+        let other = PasswordHash::new(b"other", HashingAlgorithm::Argon2id);
+        users.put(User { password: other, ..(*users.get("slow").unwrap()).clone() });
+        assert_eq!(at_once("slow", b"secret"), None);
+        // Nobody learns by the time it takes who exists, or how a password is kept.
+        assert_eq!(at_once("nobody", b"secret"), Some(false));
+        users.set_password_hash(HashingAlgorithm::Argon2id);
+        assert_eq!((at_once("nobody", b"secret"), at_once("fast", b"wrong")), (None, None));
+        assert_eq!(at_once("fast", b"secret"), Some(true));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 use crate::pattern::Pattern;
 
@@ -12,11 +12,25 @@ use super::section::Section;
 use super::topology::Vhost;
 
 /// The algorithms of password hashes, each with what the digest is called and how long salt and digest are in base64.
-const ALGORITHMS: [(&str, (&str, usize)); 3] = [
+const ALGORITHMS: [(&str, (&str, usize)); 4] = [
     ("rabbit_password_hashing_sha256", ("SHA-256", 48)),
     ("rabbit_password_hashing_sha512", ("SHA-512", 92)),
     ("rabbit_password_hashing_md5", ("MD5", 28)),
+    (ARGON2ID, ("argon2id", 0)),
 ];
+
+const ARGON2ID: &str = "leveret_password_hashing_argon2id";
+
+/// How passwords are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PasswordHash {
+    /// `sha256`, as RabbitMQ does by default.
+    Sha256,
+    /// `sha512`, which RabbitMQ knows too.
+    Sha512,
+    /// `argon2id`, which takes memory and time on purpose. RabbitMQ can't import it.
+    Argon2id,
+}
 
 /// The table `[access]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +39,15 @@ pub struct AccessSettings {
     pub loopback_users: Vec<String>,
     /// Whether logins are also counted by address and user. Default false.
     pub track_login_sources: bool,
+    /// How new passwords are kept, and after its next login one that was kept in a weaker way. Default `sha256`.
+    pub password_hash: PasswordHash,
 }
+
+const PASSWORD_HASHES: [(&str, PasswordHash); 3] = [
+    ("sha256", PasswordHash::Sha256),
+    ("sha512", PasswordHash::Sha512),
+    ("argon2id", PasswordHash::Argon2id),
+];
 
 impl AccessSettings {
     pub(super) fn read(section: &mut Section<'_>) -> AccessSettings {
@@ -34,6 +56,7 @@ impl AccessSettings {
         AccessSettings {
             loopback_users: if is_set { listed } else { vec!["guest".to_owned()] },
             track_login_sources: section.boolean("track_login_sources", false),
+            password_hash: section.choice("password_hash", &PASSWORD_HASHES).unwrap_or(PasswordHash::Sha256),
         }
     }
 }
@@ -116,7 +139,7 @@ impl Credentials {
         if has_algorithm && password_hash.is_none() {
             section.report(
                 "hashing_algorithm",
-                "goes with password_hash only; a password is hashed with SHA-256",
+                "goes with password_hash only; a password is hashed as access.password_hash says",
             );
         }
         if has_both {
@@ -133,8 +156,12 @@ impl Credentials {
             .into_iter()
             .find_map(|(name, shape)| (name == algorithm).then_some(shape))
             .expect("the algorithm was chosen among these");
-        if password_hash.as_ref().is_some_and(|hash| !hash.is_empty() && !is_password_hash(hash, characters))
-        {
+        let given = password_hash.as_ref().filter(|hash| !hash.is_empty());
+        if algorithm == ARGON2ID {
+            if given.is_some_and(|hash| !is_argon2id(hash)) {
+                section.report("password_hash", EXPECTED_ARGON2ID);
+            }
+        } else if given.is_some_and(|hash| !is_password_hash(hash, characters)) {
             let message = format!(
                 "expected {characters} characters of base64: a salt of 4 bytes, then the {digest} of salt and password"
             );
@@ -145,6 +172,31 @@ impl Credentials {
             None => Credentials::Password(password.unwrap_or_default()),
         }
     }
+}
+
+const EXPECTED_ARGON2ID: &str = "expected $argon2id$v=19$m=..,t=..,p=..$SALT$DIGEST, with at most 64 MiB (m=65536), 10 passes and \
+                                 4 lanes; what is exported of a user has it";
+
+/// Whether it is a hash of argon2id that may be checked at each login.
+fn is_argon2id(text: &str) -> bool {
+    let Some((costs, rest)) = text.strip_prefix("$argon2id$v=19$").and_then(|rest| rest.split_once('$'))
+    else {
+        return false;
+    };
+    let mut named = costs.split(',').map(|cost| cost.split_once('='));
+    let mut is_within = |name: &str, least: u32, most: u32| {
+        let cost = named.next().flatten().filter(|(found, _)| *found == name);
+        cost.and_then(|(_, number)| number.parse().ok())
+            .is_some_and(|number| (least..=most).contains(&number))
+    };
+    let is_cheap_enough = is_within("m", 8, 65_536) && is_within("t", 1, 10) && is_within("p", 1, 4);
+    let decoded =
+        rest.split_once('$').map(|(salt, digest)| [salt, digest].map(|part| STANDARD_NO_PAD.decode(part)));
+    let is_whole = decoded.is_some_and(|[salt, digest]| {
+        salt.is_ok_and(|salt| (8..=64).contains(&salt.len()))
+            && digest.is_ok_and(|digest| (16..=64).contains(&digest.len()))
+    });
+    is_cheap_enough && is_whole && named.next().is_none()
 }
 
 fn is_password_hash(text: &str, characters: usize) -> bool {

@@ -66,9 +66,11 @@ pub struct Limits {
     /// hangs up, in milliseconds; on a connection no longer than its heartbeat.
     /// Default 30000.
     pub close_timeout_ms: u64,
-    /// Logins that have failed and wait for their answers, at once; beyond that a connection whose login fails is closed
-    /// without one. Default 1000.
+    /// Logins that wait, at once: of addresses and users that have failed often, before the password is looked at, and of clients
+    /// that wait for the end of a failed one. Beyond that such a connection is closed without an answer. Default 1000.
     pub failed_logins_waiting_max: u32,
+    /// Passwords that are checked at once where that takes long, as with argon2id: each takes a core and 19 MiB meanwhile. Default 2.
+    pub password_hashes_max: u32,
     /// Channels of all connections together; 0 means no limit. Default 0.
     pub channels_max: u32,
     /// Vhosts; 0 means no limit. Default 0.
@@ -121,6 +123,7 @@ impl Default for Limits {
             write_stall_timeout_ms: 30_000,
             close_timeout_ms: 30_000,
             failed_logins_waiting_max: 1000,
+            password_hashes_max: 2,
             channels_max: 0,
             vhosts_max: 0,
             queues_max: 0,
@@ -189,6 +192,7 @@ impl Limits {
                 any.clone(),
                 default.failed_logins_waiting_max,
             ),
+            password_hashes_max: section.whole("password_hashes_max", 1..=64, default.password_hashes_max),
             channels_max: section.whole("channels_max", any.clone(), default.channels_max),
             vhosts_max: section.whole("vhosts_max", any.clone(), default.vhosts_max),
             queues_max: section.whole("queues_max", any.clone(), default.queues_max),

@@ -62,6 +62,9 @@ pub(super) enum ApiError {
     /// 401: a login failed.
     #[error("login failed")]
     LoginFailed,
+    /// 429: too many logins wait already.
+    #[error("too many logins from this address have failed, try again in a minute")]
+    TooManyLogins,
     /// 401: who has logged in may not do that.
     #[error("not_authorised: {0}")]
     NotAuthorised(String),
@@ -169,6 +172,9 @@ impl IntoResponse for ApiError {
             ApiError::LoginFailed => {
                 ([REALM], told(StatusCode::UNAUTHORIZED, "not_authorized", "Login failed".into()))
                     .into_response()
+            }
+            ApiError::TooManyLogins => {
+                told(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", self.to_string().into())
             }
             ApiError::NotAuthorised(reason) => {
                 told(StatusCode::UNAUTHORIZED, "not_authorised", reason.into())

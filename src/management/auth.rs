@@ -4,7 +4,7 @@ use super::Management;
 use super::answer::ApiError;
 use super::routes::Needs;
 use crate::broker::Broker;
-use crate::broker::logins::{Login, Proof};
+use crate::broker::logins::{Login, LoginOutcome, Proof};
 use crate::broker::users::{LoginRefusal, User};
 use crate::message::Name;
 use axum::http::{HeaderMap, header};
@@ -12,31 +12,20 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The tags that open the API.
 const TAGS: [&str; 4] = ["management", "policymaker", "monitoring", "administrator"];
 
-/// Somebody who may not in.
-#[derive(Debug)]
-pub(super) struct Refused {
-    /// What to answer.
-    pub(super) error: ApiError,
-    /// When: whoever fails often has to wait, in milliseconds.
-    pub(super) delay_ms: u64,
-}
-
-impl From<ApiError> for Refused {
-    fn from(error: ApiError) -> Refused {
-        Refused { error, delay_ms: 0 }
-    }
-}
-
 /// The user that the request's header names.
-pub(super) fn authenticate(
+///
+/// # Errors
+/// When there is none, or it may not use the API. Who has failed often is kept waiting first.
+pub(super) async fn authenticate(
     management: &Management,
     headers: &HeaderMap,
     peer: IpAddr,
-) -> Result<Arc<User>, Refused> {
+) -> Result<Arc<User>, ApiError> {
     let header = headers.get(header::AUTHORIZATION).ok_or(ApiError::LoginNeeded)?;
     let (name, password) = header
         .to_str()
@@ -49,25 +38,60 @@ pub(super) fn authenticate(
         .ok_or(ApiError::LoginFailed)?;
     let login = Login {
         protocol: "http",
-        name: &name,
-        proof: Proof::Password(password.as_bytes()),
-        address: &peer.to_string(),
+        name,
+        proof: Proof::Password(password.into_bytes()),
+        address: peer.to_string(),
         is_loopback: peer.is_loopback(),
+        has_waited: false,
     };
-    let user = management.broker.log_in(&login, management.clock.now()).map_err(|failed| {
-        tracing::warn!("HTTP access denied from {peer}: {}", failed.refusal.of(&name));
-        let error = match failed.refusal {
-            LoginRefusal::LoopbackOnly => {
-                ApiError::NotAuthorised("User can only log in via localhost".to_owned())
-            }
-            LoginRefusal::Credentials | LoginRefusal::BlankPassword => ApiError::LoginFailed,
-        };
-        Refused { error, delay_ms: failed.delay_ms }
-    })?;
+    let user = log_in(management, login).await?;
     if !TAGS.iter().any(|tag| user.has_tag(tag)) {
-        return Err(ApiError::NotAuthorised("Not management user".to_owned()).into());
+        return Err(ApiError::NotAuthorised("Not management user".to_owned()));
     }
     Ok(user)
+}
+
+/// Logs somebody in, after the wait that it may have to. A client that hangs up meanwhile ends this.
+async fn log_in(management: &Management, mut login: Login) -> Result<Arc<User>, ApiError> {
+    loop {
+        let now = management.clock.now();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        // Nobody hears it when the client is gone.
+        let later = move |outcome| drop(tell.send(outcome));
+        let outcome = match management.broker.log_in(login.clone(), now, later) {
+            Some(outcome) => outcome,
+            None => {
+                told.await.map_err(|_| ApiError::Internal("the password could not be checked".to_owned()))?
+            }
+        };
+        match outcome {
+            LoginOutcome::In(user) => return Ok(user),
+            LoginOutcome::Refused(refusal) => return Err(refused(&login, refusal)),
+            LoginOutcome::TooMany => {
+                tracing::warn!(
+                    "HTTP access denied from {}: the login of user '{}' was not looked at, since too many wait already after \
+                     others have failed",
+                    login.address,
+                    login.name
+                );
+                return Err(ApiError::TooManyLogins);
+            }
+            LoginOutcome::Wait(place) => {
+                tokio::time::sleep(Duration::from_millis(place.until.saturating_sub(now))).await;
+                login.has_waited = true;
+            }
+        }
+    }
+}
+
+fn refused(login: &Login, refusal: LoginRefusal) -> ApiError {
+    tracing::warn!("HTTP access denied from {}: {}", login.address, refusal.of(&login.name));
+    match refusal {
+        LoginRefusal::LoopbackOnly => {
+            ApiError::NotAuthorised("User can only log in via localhost".to_owned())
+        }
+        LoginRefusal::Credentials | LoginRefusal::BlankPassword => ApiError::LoginFailed,
+    }
 }
 
 /// Checks that the user may do what a route does; `vhost` is the one in its path.

@@ -1,7 +1,6 @@
 //! What comes between the sockets of the management API and its handlers: who asks, limits, threads.
 
 use super::answer::{Answer, ApiError};
-use super::auth::Refused;
 use super::request::Request;
 use super::routes::{Method, Needs, Route};
 use super::{Management, ROUTES, auth};
@@ -105,10 +104,7 @@ async fn answer(
         form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
             .collect();
-    let user = match admit(&management, route, &parameters, &head.headers, peer) {
-        Ok(user) => user,
-        Err(refused) => return Err(hold_back(&management, refused).await),
-    };
+    let user = admit(&management, route, &parameters, &head.headers, peer).await?;
     let body = match route.needs {
         // Who need not log in has nothing to say, and can't make the broker keep it.
         Needs::Nothing => Bytes::new(),
@@ -123,18 +119,18 @@ async fn answer(
 }
 
 /// The user, if it may do what the route does.
-fn admit(
+async fn admit(
     management: &Management,
     route: &Route,
     parameters: &[(String, String)],
     headers: &HeaderMap,
     peer: SocketAddr,
-) -> Result<Arc<User>, Refused> {
+) -> Result<Arc<User>, ApiError> {
     let broker = &management.broker;
     if route.needs == Needs::Nothing {
         return Ok(Arc::new(User::nobody()));
     }
-    let user = auth::authenticate(management, headers, peer.ip())?;
+    let user = auth::authenticate(management, headers, peer.ip()).await?;
     let vhost = parameters.iter().find(|(name, _)| name == "vhost").map(|(_, value)| value.as_str());
     auth::authorise(broker, &user, route.needs, vhost).map_err(|error| match error {
         // Who wants to put something there is told what is missing.
@@ -144,16 +140,6 @@ fn admit(
         other => other,
     })?;
     Ok(user)
-}
-
-/// Lets whoever fails often wait for the answer, if there is room among those who wait.
-async fn hold_back(management: &Management, refused: Refused) -> ApiError {
-    if refused.delay_ms > 0
-        && let Some(_waiting) = management.broker.logins().wait()
-    {
-        tokio::time::sleep(Duration::from_millis(refused.delay_ms)).await;
-    }
-    refused.error
 }
 
 /// The fields of a body that is a form with files; of any other body there are none.

@@ -7,9 +7,8 @@ use super::permissions::{permission_json, topic_permission_json};
 use super::request::{Fields, Request};
 use super::routes::{Needs, Route};
 use crate::broker::passwords::{HashingAlgorithm, PasswordHash};
-use crate::broker::users::{User, UserLimits};
+use crate::broker::users::{User, UserLimits, Users};
 use serde_json::{Map, Value, json};
-use std::hash::{BuildHasher, RandomState};
 
 const USER: &str = "/api/users/{user}";
 
@@ -104,7 +103,7 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
     let fields = request.fields()?;
     let tags = user_tags(&fields)?;
     let known = request.broker().users().get(name);
-    let password = password(name, &fields, known.as_deref())?;
+    let password = password(&fields, known.as_deref(), request.broker().users())?;
     let limits = fields.object("limits")?;
     // Faults are told before anything is changed.
     for (limit, value) in &limits {
@@ -149,26 +148,32 @@ pub(super) fn tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
     Ok(words.into_iter().map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect())
 }
 
+const UNUSABLE_ARGON2: &str = "password_hash is no hash of argon2id in the form $argon2id$v=19$m=..,t=..,p=..$SALT$DIGEST, or \
+                               takes more than 64 MiB (m=65536), 10 passes or 4 lanes";
+
 /// What is kept of a user's password: its hash as it was exported, or one of the password itself, the same as before if that
 /// fits. Without either the user logs in without a password or not at all.
-pub(super) fn password(name: &str, fields: &Fields, known: Option<&User>) -> Result<PasswordHash, ApiError> {
-    let known = known.map(|user| &user.password);
+pub(super) fn password(
+    fields: &Fields,
+    known: Option<&User>,
+    users: &Users,
+) -> Result<PasswordHash, ApiError> {
     match (fields.text("password")?, fields.text("password_hash")?) {
         (Some(_), Some(_)) => Err(ApiError::bad_request("both_password_and_password_hash_are_provided")),
-        (Some(password), None) => {
-            if let Some(known) = known.filter(|known| known.is_of(password.as_bytes())) {
-                return Ok(known.clone());
-            }
-            let [a, b, c, d, ..] = RandomState::new().hash_one(name).to_be_bytes();
-            Ok(PasswordHash::of(password, [a, b, c, d], HashingAlgorithm::default()))
-        }
+        (Some(password), None) => match known.filter(|known| users.fits(known, password)) {
+            Some(known) => Ok(known.password.clone()),
+            None => Ok(users.hash(password)),
+        },
         (None, Some(hash)) => {
             let algorithm = match fields.text("hashing_algorithm")? {
                 None => HashingAlgorithm::default(),
                 Some(algorithm) => HashingAlgorithm::named(algorithm)
                     .ok_or_else(|| ApiError::bad_value("unknown_hashing_algorithm", algorithm))?,
             };
-            PasswordHash::encoded(hash, algorithm).ok_or_else(|| ApiError::bad_value("not_base64", hash))
+            PasswordHash::encoded(hash, algorithm).ok_or_else(|| match algorithm {
+                HashingAlgorithm::Argon2id => ApiError::bad_request(UNUSABLE_ARGON2),
+                _ => ApiError::bad_value("not_base64", hash),
+            })
         }
         (None, None) => Ok(PasswordHash::none()),
     }

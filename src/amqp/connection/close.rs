@@ -29,6 +29,7 @@ impl Connection {
             self.forget_channel(number);
         }
         self.answers.end();
+        self.logging_in = None;
         let Some(open) = self.open.take() else { return };
         for queue in self.exclusive_queues.take_all() {
             if let Err(error) = open.vhost.delete_exclusive_queue(&queue, self.id, &mut self.turn) {
@@ -99,6 +100,9 @@ impl Connection {
             Stage::Closing { until } if until <= now => self.stage = Stage::Closed,
             Stage::Refused { until } if until <= now => self.end_refused(now),
             Stage::Closing { .. } | Stage::Refused { .. } | Stage::Closed => {}
+            Stage::LoggingIn if self.login_waits_until().is_some_and(|until| until <= now) => {
+                self.try_login(now)
+            }
             Stage::Running => {
                 self.check_heartbeat(now);
                 self.check_acknowledgements(now);
@@ -154,7 +158,13 @@ impl Connection {
                 let dead_at = if self.blocked { None } else { self.heartbeat.dead_at() };
                 [self.heartbeat.send_at(), dead_at, self.ack_deadline.at()].into_iter().flatten().min()
             }
-            _ => Some(self.handshake_until()),
+            _ => Some(
+                self.login_waits_until().map_or(self.handshake_until(), |at| at.min(self.handshake_until())),
+            ),
         }
+    }
+
+    fn login_waits_until(&self) -> Option<Millis> {
+        self.logging_in.as_ref()?.waits_until()
     }
 }

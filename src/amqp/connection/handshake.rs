@@ -5,9 +5,9 @@ use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_method, put_raw_method};
 use crate::amqp::method::{self, Method};
 use crate::broker::connections::CertificateFacts;
-use crate::broker::logins::{FailedLogin, Login, Proof};
+use crate::broker::logins::Proof;
 use crate::broker::permissions::Grants;
-use crate::broker::users::User;
+use crate::broker::users::{LoginRefusal, User};
 use crate::message::{FieldTable, Millis, Value};
 use amq_protocol::protocol::connection::AMQPMethod::{
     Close, CloseOk, Open as OpenMethod, OpenOk, StartOk, Tune, TuneOk, UpdateSecret, UpdateSecretOk,
@@ -175,7 +175,7 @@ impl Connection {
                 return Err(AmqpError::new(ReplyCode::CommandInvalid, text));
             }
         }?;
-        self.log_in(&name, Proof::Password(&password), mechanism, now);
+        self.log_in(name, Proof::Password(password), mechanism, now);
         Ok(())
     }
 
@@ -187,24 +187,10 @@ impl Connection {
     /// SASL EXTERNAL: TLS has checked who it is.
     fn log_in_by_certificate(&mut self, login: Option<String>, now: Millis) {
         // Nobody has an empty name, so that such a login fails, and counts, like all others.
-        self.log_in(&login.unwrap_or_default(), Proof::Checked, "EXTERNAL", now);
+        self.log_in(login.unwrap_or_default(), Proof::Checked, "EXTERNAL", now);
     }
 
-    fn log_in(&mut self, name: &str, proof: Proof<'_>, mechanism: &str, now: Millis) {
-        let login = Login {
-            protocol: "amqp091",
-            name,
-            proof,
-            address: &self.peer.address.host,
-            is_loopback: self.peer.is_loopback,
-        };
-        match self.amqp.broker.log_in(&login, now) {
-            Ok(user) => self.tune(user, mechanism),
-            Err(failed) => self.refuse_login(name, mechanism, failed, now),
-        }
-    }
-
-    fn tune(&mut self, user: Arc<User>, mechanism: &str) {
+    pub(super) fn tune(&mut self, user: Arc<User>, mechanism: &str) {
         self.user = Some(user);
         self.auth_mechanism = mechanism.to_owned();
         let settings = &self.amqp.settings;
@@ -217,18 +203,18 @@ impl Connection {
         self.stage = Stage::Tuning;
     }
 
-    /// A client that understands it is told, at once or after a while; the others just wait for the end.
-    fn refuse_login(&mut self, name: &str, mechanism: &str, failed: FailedLogin, now: Millis) {
-        self.waiting = self.amqp.broker.logins().wait();
+    /// A client that understands it is told; the others just wait for the end.
+    pub(super) fn refuse_login(&mut self, name: &str, mechanism: &str, refusal: LoginRefusal, now: Millis) {
+        self.waiting = self.amqp.broker.logins().hold(&self.peer.address.host, now + REFUSED_DELAY_MS);
         let reason = match (mechanism, name) {
             ("EXTERNAL", "") => {
                 "the certificate has no name of the kind that tls.login_from asks for".to_owned()
             }
-            _ => failed.refusal.of(name),
+            _ => refusal.of(name),
         };
         let unanswered = match self.waiting {
             Some(_) => "",
-            None => "; not answered, since too many failed logins wait for their answers",
+            None => "; not answered, since too many logins wait already",
         };
         self.log_login_refused(name, mechanism, &format!("{reason}{unanswered}"));
         if self.waiting.is_none() {
@@ -240,11 +226,9 @@ impl Connection {
                 "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
             );
             self.refusal = Some(AmqpError::new(ReplyCode::AccessRefused, text).hard().without_method());
-        }
-        if self.refusal.is_none() || failed.delay_ms > 0 {
-            self.stage = Stage::Refused { until: now + failed.delay_ms.max(REFUSED_DELAY_MS) };
-        } else {
             self.end_refused(now);
+        } else {
+            self.stage = Stage::Refused { until: now + REFUSED_DELAY_MS };
         }
     }
 
@@ -255,7 +239,10 @@ impl Connection {
                 self.put_close(&error);
                 self.stage = Stage::Refused { until: now + REFUSED_DELAY_MS };
             }
-            None => self.stage = Stage::Closed,
+            None => {
+                self.waiting = None;
+                self.stage = Stage::Closed;
+            }
         }
     }
 

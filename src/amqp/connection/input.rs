@@ -38,7 +38,10 @@ impl Connection {
                 done = input.len();
                 break false;
             }
-            if self.is_held_up() || self.out.len() >= self.amqp.settings.transmit_bytes {
+            if self.stage == Stage::LoggingIn
+                || self.is_held_up()
+                || self.out.len() >= self.amqp.settings.transmit_bytes
+            {
                 break true;
             }
             match cut(&input[done..], self.frame_max) {

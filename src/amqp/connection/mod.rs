@@ -8,6 +8,7 @@ mod handshake;
 mod heartbeat;
 mod input;
 mod log;
+mod login;
 mod progress;
 mod transmit;
 
@@ -29,6 +30,7 @@ use heartbeat::Heartbeat;
 use input::ArrivingBody;
 use log::End;
 pub use log::log_refused;
+use login::LoggingIn;
 use progress::Traffic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,6 +64,8 @@ enum Stage {
     ProtocolHeader,
     /// start has been sent.
     Starting,
+    /// start-ok has come; whether that is a user is seen elsewhere, or later.
+    LoggingIn,
     /// tune has been sent.
     Tuning,
     /// tune-ok has come.
@@ -81,7 +85,7 @@ impl Stage {
     /// The stage as RabbitMQ's texts name it.
     fn name(self) -> &'static str {
         match self {
-            Stage::ProtocolHeader | Stage::Starting => "starting",
+            Stage::ProtocolHeader | Stage::Starting | Stage::LoggingIn => "starting",
             Stage::Tuning => "tuning",
             Stage::Opening => "opening",
             Stage::Running => "running",
@@ -109,6 +113,8 @@ pub struct Connection {
     open: Option<Open>,
     client_properties: FieldTable,
     auth_mechanism: String,
+    /// While it logs in.
+    logging_in: Option<Box<LoggingIn>>,
     /// What a client whose login failed is told, when it has waited.
     refusal: Option<AmqpError>,
     /// Its place among those that wait.
@@ -193,6 +199,7 @@ impl Connection {
             open: None,
             client_properties: FieldTable::default(),
             auth_mechanism: String::new(),
+            logging_in: None,
             refusal: None,
             waiting: None,
             channels: BTreeMap::new(),

@@ -13,6 +13,7 @@ impl Connection {
             let text = "the store failed, nothing can be confirmed any more";
             self.fail(&AmqpError::new(ReplyCode::InternalError, text).without_method(), now);
         }
+        self.take_login_outcome(now);
         self.check_asked_to_close(now);
         self.answer_inquiries();
         let had = out.len();
@@ -58,7 +59,12 @@ impl Connection {
 
     fn put_rest(&mut self, out: &mut Transmit, now: Millis) -> Flow {
         if self.stage != Stage::Running {
-            return if self.stage == Stage::Closed { Flow::Closed } else { Flow::Open };
+            return match self.stage {
+                Stage::Closed => Flow::Closed,
+                // Who hangs up now is not logged in at all.
+                Stage::LoggingIn => Flow::Paused,
+                _ => Flow::Open,
+            };
         }
         let more = !self.must_deliveries_wait(now) && self.put_deliveries(out);
         match (self.blocked, self.is_held_back(now), more) {

@@ -67,7 +67,7 @@ impl<'a> Import<'a> {
         }
         let user = User {
             name: name.into(),
-            password: password(name, fields, known.as_deref())?,
+            password: password(fields, known.as_deref(), self.broker.users())?,
             tags: user_tags(fields)?,
             limits,
         };

@@ -7,14 +7,18 @@ use crate::broker::administration::Put;
 use crate::broker::error::BrokerError;
 use crate::broker::passwords::{HashingAlgorithm, PasswordHash};
 use crate::broker::permissions::Patterns;
-use crate::broker::users::User;
+use crate::broker::users::{User, Users};
 use crate::broker::vhost_settings::VhostSettings;
 use crate::config::{self, Config, Credentials};
-use std::hash::{BuildHasher, RandomState};
 
 pub(super) fn declare(broker: &Broker, config: &Config, faults: &mut Faults) {
     broker.users().set_loopback_only(config.access.loopback_users.iter().map(|name| name.as_str().into()));
     broker.logins().track_sources(config.access.track_login_sources);
+    broker.users().set_password_hash(match config.access.password_hash {
+        config::PasswordHash::Sha256 => HashingAlgorithm::Sha256,
+        config::PasswordHash::Sha512 => HashingAlgorithm::Sha512,
+        config::PasswordHash::Argon2id => HashingAlgorithm::Argon2id,
+    });
     let new_vhosts = declare_vhosts(broker, config, faults);
     let has_new_guest = declare_users(broker, config, faults);
     for permission in &config.permissions {
@@ -96,7 +100,7 @@ fn declare_users(broker: &Broker, config: &Config, faults: &mut Faults) -> bool 
             has_new_guest = true;
         }
         let known = broker.users().get(&user.name);
-        let declared = declared_user(user, known.as_deref());
+        let declared = declared_user(user, known.as_deref(), broker.users());
         if known.as_deref() != Some(&declared) {
             faults.note(&user.declared_at, broker.put_user(declared));
         }
@@ -105,23 +109,18 @@ fn declare_users(broker: &Broker, config: &Config, faults: &mut Faults) -> bool 
 }
 
 /// The user as the file has it. What is kept of a password stays as it is if it fits.
-fn declared_user(user: &config::User, known: Option<&User>) -> User {
+fn declared_user(user: &config::User, known: Option<&User>, users: &Users) -> User {
     let password = match &user.credentials {
         Credentials::PasswordHash { hash, algorithm } => {
             let algorithm =
                 HashingAlgorithm::named(algorithm).expect("the configuration names one that is known");
             PasswordHash::encoded(hash, algorithm)
-                .expect("the configuration was checked to have base64 there")
+                .expect("the configuration was checked to have a hash there")
         }
-        Credentials::Password(password) => {
-            match known.filter(|known| known.password.is_of(password.as_bytes())) {
-                Some(known) => known.password.clone(),
-                None => {
-                    let [a, b, c, d, ..] = RandomState::new().hash_one(&user.name).to_be_bytes();
-                    PasswordHash::of(password, [a, b, c, d], HashingAlgorithm::default())
-                }
-            }
-        }
+        Credentials::Password(password) => match known.filter(|known| users.fits(known, password)) {
+            Some(known) => known.password.clone(),
+            None => users.hash(password),
+        },
     };
     let mut limits = known.map(|known| known.limits).unwrap_or_default();
     limits.max_connections = user.max_connections.or(limits.max_connections);

@@ -1,0 +1,262 @@
+//! What slows down whoever guesses passwords. Who has failed often waits *before* the password is looked at, so that hanging up
+//! and trying again is worth nothing: not even the right one is answered at once.
+//!
+//! Failures count by address, and by user for guesses that come from many addresses. An address from which a user has logged in
+//! is not slowed by what others try with that user's name, and one without failures is never turned away.
+
+use crate::message::Millis;
+use core::net::IpAddr;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+/// Failures within this time count together.
+const WINDOW_MS: u64 = 60_000;
+/// After so many failures of an address, or of a user, the next attempt waits.
+pub(super) const FREE_FAILURES: usize = 5;
+/// How long: as long as RabbitMQ keeps an answer back.
+pub(super) const DELAY_MS: u64 = 3000;
+/// Of one address so many may wait at a time.
+const WAITING_OF_ADDRESS_MAX: u32 = 16;
+/// Addresses, users, and pairs of both that are remembered; then the one that was noted first is forgotten.
+pub(super) const REMEMBERED_MAX: usize = 4096;
+
+/// When something happened lately, by a digest of what it happened to: names may be long, and are the other end's choice.
+#[derive(Debug, Default)]
+struct Recent {
+    times: BTreeMap<u64, VecDeque<Millis>>,
+    /// By the last time, which the oldest are forgotten by.
+    by_time: BTreeSet<(Millis, u64)>,
+}
+
+impl Recent {
+    fn note(&mut self, key: u64, now: Millis) {
+        let mut times = self.times.remove(&key).unwrap_or_default();
+        if let Some(last) = times.back() {
+            self.by_time.remove(&(*last, key));
+        }
+        times.retain(|time| time + WINDOW_MS > now);
+        if times.len() >= FREE_FAILURES {
+            times.pop_front();
+        }
+        times.push_back(now);
+        self.times.insert(key, times);
+        self.by_time.insert((now, key));
+        if self.times.len() > REMEMBERED_MAX
+            && let Some((_, oldest)) = self.by_time.pop_first()
+        {
+            self.times.remove(&oldest);
+        }
+    }
+
+    fn count(&self, key: u64, now: Millis) -> usize {
+        self.times.get(&key).map_or(0, |times| times.iter().filter(|time| **time + WINDOW_MS > now).count())
+    }
+
+    fn knows(&self, key: u64) -> bool {
+        self.times.contains_key(&key)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    addresses: Recent,
+    users: Recent,
+    /// Pairs of address and user that have logged in.
+    welcome: Recent,
+    waiting: u32,
+    waiting_by_address: BTreeMap<u64, u32>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    state: Arc<Mutex<State>>,
+    keys: RandomState,
+    waiting_max: u32,
+}
+
+/// What comes of an attempt.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// It is looked at.
+    Now,
+    /// It waits.
+    Wait(WaitingLogin),
+    /// Too many wait already.
+    TooMany,
+}
+
+/// An attempt's place among those that wait; free again when it is dropped.
+#[derive(Debug)]
+pub struct WaitingLogin {
+    state: Arc<Mutex<State>>,
+    address: u64,
+    /// Until when it waits.
+    pub until: Millis,
+}
+
+impl Drop for WaitingLogin {
+    fn drop(&mut self) {
+        let state = &mut *self.state.lock();
+        state.waiting -= 1;
+        if let Some(waiting) = state.waiting_by_address.get_mut(&self.address) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                state.waiting_by_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+impl Throttle {
+    /// Nobody has failed yet. Of all that have to wait, `waiting_max` may at a time.
+    pub(super) fn new(waiting_max: u32) -> Throttle {
+        Throttle { state: Arc::default(), keys: RandomState::new(), waiting_max }
+    }
+
+    /// Whether an attempt is looked at now.
+    pub(super) fn admit(&self, address: &str, user: &str, now: Millis) -> Admission {
+        let (address, user, both) = self.keys(address, user);
+        let state = &mut *self.state.lock();
+        let has_failed = state.addresses.count(address, now) >= FREE_FAILURES;
+        let is_guessed_at = state.users.count(user, now) >= FREE_FAILURES && !state.welcome.knows(both);
+        if !has_failed && !is_guessed_at {
+            return Admission::Now;
+        }
+        let of_address = state.waiting_by_address.get(&address).copied().unwrap_or(0);
+        if state.waiting >= self.waiting_max || of_address >= WAITING_OF_ADDRESS_MAX {
+            // Others may not take all places from somebody who has done nothing.
+            return if has_failed { Admission::TooMany } else { Admission::Now };
+        }
+        Admission::Wait(self.wait(state, address, now + DELAY_MS))
+    }
+
+    /// A place among those that wait, for somebody who has failed and is kept from trying again at once.
+    pub(super) fn hold(&self, address: &str, until: Millis) -> Option<WaitingLogin> {
+        let (address, ..) = self.keys(address, "");
+        let state = &mut *self.state.lock();
+        (state.waiting < self.waiting_max).then(|| self.wait(state, address, until))
+    }
+
+    /// Notes that an attempt failed.
+    pub(super) fn failed(&self, address: &str, user: &str, now: Millis) {
+        let (address, user, _) = self.keys(address, user);
+        let state = &mut *self.state.lock();
+        state.addresses.note(address, now);
+        state.users.note(user, now);
+    }
+
+    /// Notes that an attempt was right.
+    pub(super) fn succeeded(&self, address: &str, user: &str, now: Millis) {
+        let (_, _, both) = self.keys(address, user);
+        let state = &mut *self.state.lock();
+        state.welcome.note(both, now);
+    }
+
+    fn wait(&self, state: &mut State, address: u64, until: Millis) -> WaitingLogin {
+        state.waiting += 1;
+        *state.waiting_by_address.entry(address).or_default() += 1;
+        WaitingLogin { state: self.state.clone(), address, until }
+    }
+
+    /// Digests of the address, the user, and both together. Of an address of IPv6 half is its owner's to choose.
+    fn keys(&self, address: &str, user: &str) -> (u64, u64, u64) {
+        let address = match address.parse() {
+            Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_none() => {
+                self.keys.hash_one(&address.octets()[..8])
+            }
+            Ok(address) => self.keys.hash_one(address.to_canonical()),
+            Err(_) => self.keys.hash_one(address),
+        };
+        (address, self.keys.hash_one(user), self.keys.hash_one((address, user)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_now(throttle: &Throttle, address: &str, user: &str, now: Millis) -> bool {
+        matches!(throttle.admit(address, user, now), Admission::Now)
+    }
+
+    fn fail_often(throttle: &Throttle, address: &str, user: &str, now: Millis) {
+        (0..FREE_FAILURES).for_each(|_| throttle.failed(address, user, now));
+    }
+
+    #[test]
+    fn who_fails_often_waits_before_the_next_attempt_whatever_it_is() {
+        let throttle = Throttle::new(100);
+        for _ in 0..FREE_FAILURES {
+            assert!(is_now(&throttle, "192.0.2.1", "u", 1000));
+            throttle.failed("192.0.2.1", "u", 1000);
+        }
+        let Admission::Wait(place) = throttle.admit("192.0.2.1", "other", 1000) else { panic!() };
+        assert_eq!(place.until, 1000 + DELAY_MS);
+        assert!(is_now(&throttle, "192.0.2.2", "other", 1000));
+        assert!(is_now(&throttle, "192.0.2.1", "u", 1000 + WINDOW_MS));
+    }
+
+    #[test]
+    fn guesses_from_everywhere_do_not_slow_who_has_logged_in_from_there() {
+        let throttle = Throttle::new(100);
+        throttle.succeeded("192.0.2.1", "u", 0);
+        (1..20).for_each(|host| throttle.failed(&format!("198.51.100.{host}"), "u", 1000));
+        assert!(matches!(throttle.admit("203.0.113.1", "u", 1000), Admission::Wait(_)));
+        assert!(is_now(&throttle, "192.0.2.1", "u", 1000) && is_now(&throttle, "203.0.113.1", "v", 1000));
+    }
+
+    #[test]
+    fn the_places_are_bounded_and_never_all_taken_from_who_has_not_failed() {
+        let throttle = Throttle::new(20);
+        fail_often(&throttle, "192.0.2.1", "u", 0);
+        fail_often(&throttle, "192.0.2.2", "u", 0);
+        let mut places = Vec::new();
+        for (address, waiting) in
+            [("192.0.2.1", WAITING_OF_ADDRESS_MAX), ("192.0.2.2", 20 - WAITING_OF_ADDRESS_MAX)]
+        {
+            for _ in 0..waiting {
+                let Admission::Wait(place) = throttle.admit(address, "u", 0) else { panic!() };
+                places.push(place);
+            }
+            assert!(matches!(throttle.admit(address, "u", 0), Admission::TooMany));
+        }
+        assert!(throttle.hold("192.0.2.3", 1).is_none());
+        assert!(is_now(&throttle, "192.0.2.3", "u", 0), "it has done nothing");
+        places.clear();
+        assert!(matches!(throttle.admit("192.0.2.3", "u", 0), Admission::Wait(_)));
+        assert_eq!(throttle.state.lock().waiting_by_address.len(), 0);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let throttle = Throttle::new(100);
+        for number in 0..=REMEMBERED_MAX as u32 {
+            let address = core::net::Ipv4Addr::from_bits(number).to_string();
+            fail_often(&throttle, &address, &"u".repeat(number as usize), u64::from(number));
+            throttle.succeeded(&address, "u", 0);
+        }
+        let state = throttle.state.lock();
+        for recent in [&state.addresses, &state.users, &state.welcome] {
+            assert_eq!((recent.times.len(), recent.by_time.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
+            assert!(recent.times.values().all(|times| times.len() <= FREE_FAILURES));
+        }
+        drop(state);
+        assert!(is_now(&throttle, "0.0.0.0", "other", 0) && !is_now(&throttle, "0.0.0.9", "other", 0));
+    }
+
+    #[test]
+    fn the_addresses_of_one_network_of_ipv6_are_one() {
+        let throttle = Throttle::new(100);
+        for host in 1..=FREE_FAILURES {
+            throttle.failed(&format!("2001:db8:0:1::{host}"), &format!("u{host}"), 0);
+        }
+        assert!(
+            !is_now(&throttle, "2001:db8:0:1:a::", "u", 0) && is_now(&throttle, "2001:db8:0:2::1", "u", 0)
+        );
+        fail_often(&throttle, "192.0.2.1", "v", 0);
+        assert!(!is_now(&throttle, "::ffff:192.0.2.1", "w", 0), "the same machine");
+    }
+}
