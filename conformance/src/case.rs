@@ -8,7 +8,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broker {
     /// RabbitMQ 3.10.8.
-    RabbitMq,
+    RabbitMq3,
+    /// RabbitMQ 4.3.6.
+    RabbitMq4,
     /// Leveret.
     Leveret,
 }
@@ -16,11 +18,21 @@ pub enum Broker {
 impl Broker {
     /// The broker of this name, as in `--broker` and in front of a line.
     pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "rabbitmq" => Some(Self::RabbitMq),
-            "leveret" => Some(Self::Leveret),
-            _ => None,
+        [Self::RabbitMq3, Self::RabbitMq4, Self::Leveret].into_iter().find(|broker| broker.name() == name)
+    }
+
+    /// Its name, as in front of a line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RabbitMq3 => "rabbitmq3",
+            Self::RabbitMq4 => "rabbitmq4",
+            Self::Leveret => "leveret",
         }
+    }
+
+    /// Whether it is a RabbitMQ of either version.
+    pub fn is_rabbitmq(self) -> bool {
+        self != Self::Leveret
     }
 }
 
@@ -32,10 +44,17 @@ pub type Place = (char, u16);
 pub struct Step {
     /// Its number, from 1.
     pub line: usize,
-    /// The only broker it is played against, if the line names one.
-    pub broker: Option<Broker>,
+    /// The brokers that it is played against, if the line names some; otherwise all.
+    pub only: Vec<Broker>,
     /// What it does.
     pub action: Action,
+}
+
+impl Step {
+    /// Whether it is played against that broker.
+    pub fn is_for(&self, broker: Broker) -> bool {
+        self.only.is_empty() || self.only.contains(&broker)
+    }
 }
 
 /// How far a connection is brought by a step.
@@ -83,6 +102,8 @@ pub enum Action {
     Pause(char, bool),
     /// This channel is not opened by itself.
     Unopened(Place),
+    /// The case is over: for brokers that can't be asked the rest.
+    End,
 }
 
 /// A script and what it is about.
@@ -138,9 +159,14 @@ impl Case {
         times.sum()
     }
 
-    /// Whether some of its lines are for one broker only.
+    /// Whether some of its lines are not for every broker.
     pub fn differs(&self) -> bool {
-        self.steps.iter().any(|step| step.broker.is_some())
+        self.steps.iter().any(|step| !step.only.is_empty())
+    }
+
+    /// Whether both brokers are played the same lines.
+    pub fn is_same_for(&self, one: Broker, other: Broker) -> bool {
+        self.steps.iter().all(|step| step.is_for(one) == step.is_for(other))
     }
 }
 
@@ -164,11 +190,9 @@ fn joined(lines: &[String]) -> Vec<(usize, String)> {
 
 /// Reads one line.
 pub(crate) fn step(line: usize, text: &str) -> Result<Step, String> {
-    let (broker, text) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((name, rest)) => {
-            (Some(Broker::named(name).ok_or_else(|| format!("no broker '{name}'"))?), rest.trim())
-        }
-        None => (None, text),
+    let (only, text) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((names, rest)) => (named(names)?, rest.trim()),
+        None => (Vec::new(), text),
     };
     let (first, rest) = text.split_once(' ').unwrap_or((text, ""));
     let rest = rest.trim();
@@ -183,7 +207,19 @@ pub(crate) fn step(line: usize, text: &str) -> Result<Step, String> {
     } else {
         directive(first, rest)?
     };
-    Ok(Step { line, broker, action })
+    Ok(Step { line, only, action })
+}
+
+/// The brokers in front of a line; `rabbitmq` stands for both of its versions.
+fn named(names: &str) -> Result<Vec<Broker>, String> {
+    let mut only = Vec::new();
+    for name in names.split(' ') {
+        match name {
+            "rabbitmq" => only.extend([Broker::RabbitMq3, Broker::RabbitMq4]),
+            _ => only.push(Broker::named(name).ok_or_else(|| format!("no broker '{name}'"))?),
+        }
+    }
+    Ok(only)
 }
 
 fn expect(place: Place, rest: &str, unordered: bool) -> Result<Action, String> {
@@ -211,8 +247,10 @@ fn check_sent(args: &[Arg]) -> Result<(), String> {
 }
 
 fn directive(verb: &str, rest: &str) -> Result<Action, String> {
-    if verb == "nothing" && rest.is_empty() {
-        return Ok(Action::Nothing(None));
+    match verb {
+        "nothing" if rest.is_empty() => return Ok(Action::Nothing(None)),
+        "end" if rest.is_empty() => return Ok(Action::End),
+        _ => {}
     }
     let (first, more) = rest.split_once(' ').unwrap_or((rest, ""));
     let letter = || place(first).map(|(letter, _)| letter);
@@ -274,5 +312,15 @@ mod tests {
         let case = Case::parse("x", "# a\n# b\n[leveret] b12< queue.declare-ok \\\n  queue=$q\nadvance 20ms")
             .unwrap();
         assert_eq!((case.rule.as_str(), case.steps.len(), case.differs()), ("a b", 2, true));
+    }
+
+    #[test]
+    fn a_line_may_be_for_some_brokers() {
+        let case = Case::parse("x", "# a\n[rabbitmq4 leveret] nothing\n[rabbitmq3] nothing").unwrap();
+        assert!(case.is_same_for(Broker::RabbitMq4, Broker::Leveret));
+        assert!(!case.is_same_for(Broker::RabbitMq3, Broker::Leveret));
+        let case = Case::parse("x", "# a\n[rabbitmq] nothing\n").unwrap();
+        assert!(case.is_same_for(Broker::RabbitMq3, Broker::RabbitMq4) && case.differs());
+        assert!(Case::parse("x", "# a\n[rabbit] nothing\n").unwrap_err().contains("no broker 'rabbit'"));
     }
 }

@@ -13,7 +13,6 @@ mod script;
 mod shrink;
 mod side;
 
-use crate::case::Broker;
 use crate::differences::Random;
 use crate::run::Options;
 use crate::transport::Transport;
@@ -133,8 +132,7 @@ impl Differ<'_> {
             Ok(broker)
         };
         Ok(match [kind(&self.left)?, kind(&self.right)?] {
-            [Some(Broker::RabbitMq), Some(Broker::Leveret)] => ["rabbitmq", "leveret"],
-            [Some(Broker::Leveret), Some(Broker::RabbitMq)] => ["leveret", "rabbitmq"],
+            [Some(left), Some(right)] if left != right => [left.name(), right.name()],
             _ => ["left", "right"],
         })
     }

@@ -1,9 +1,9 @@
-//! `differences.toml`: the cases in which Leveret does not do what RabbitMQ 3.10.8 does, and why. A case with lines for
-//! one broker only must stand there, and nothing else may.
+//! `differences.toml`: the cases in which the brokers do not all do the same, which of them Leveret follows, and why. A case with
+//! lines that are not for every broker must stand there, and nothing else may.
 
-use crate::case::Case;
+use crate::case::{Broker, Case};
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One declared difference, in a row of cases.
 #[derive(Clone, Debug, Deserialize)]
@@ -12,10 +12,17 @@ pub struct Difference {
     /// `section/name` of each case that shows it.
     pub cases: Vec<String>,
     /// What RabbitMQ 3.10.8 does.
-    pub rabbitmq: String,
-    /// What Leveret does.
-    pub leveret: String,
-    /// Why that is better.
+    pub rabbitmq3: String,
+    /// What RabbitMQ 4.3.6 does, if not the same.
+    #[serde(default)]
+    pub rabbitmq4: Option<String>,
+    /// The RabbitMQ that Leveret does as, `rabbitmq3` or `rabbitmq4`; if neither, `leveret` says what it does.
+    #[serde(default)]
+    pub follows: Option<String>,
+    /// What Leveret does, if it follows neither.
+    #[serde(default)]
+    pub leveret: Option<String>,
+    /// Why.
     pub why: String,
 }
 
@@ -25,6 +32,9 @@ pub struct Difference {
 pub struct Random {
     /// A case that shows the same, declared above with the reason.
     pub case: String,
+    /// The RabbitMQ beside which it shows, `rabbitmq3` or `rabbitmq4`; both if not given.
+    #[serde(default)]
+    pub only: Option<String>,
     /// The glob of the line by which it is known.
     #[serde(default)]
     pub sign: String,
@@ -40,6 +50,13 @@ pub struct Random {
     /// Headers that are not compared; `*` at the end stands for anything.
     #[serde(default)]
     pub headers: Vec<String>,
+}
+
+impl Random {
+    /// Whether it shows beside that RabbitMQ.
+    pub fn is_for(&self, version: Broker) -> bool {
+        self.only.as_deref().is_none_or(|only| only == version.name())
+    }
 }
 
 /// All that is declared.
@@ -64,19 +81,84 @@ pub fn declared() -> Result<Differences, String> {
     }
 }
 
-/// Checks that exactly the cases with lines for one broker are declared, given all cases there are.
+/// Checks that exactly the cases whose lines differ are declared, and that each says which RabbitMQ it follows, given all cases
+/// there are.
 pub fn check(cases: &[Case], differences: &Differences) -> Result<(), String> {
-    let differing: BTreeSet<&str> =
-        cases.iter().filter(|case| case.differs()).map(|case| case.name.as_str()).collect();
-    let declared: BTreeSet<&str> =
-        differences.difference.iter().flat_map(|difference| &difference.cases).map(String::as_str).collect();
-    if let Some(name) = differing.difference(&declared).next() {
-        return Err(format!(
-            "{name} has lines for one broker only; declare the difference in differences.toml"
-        ));
+    let differing: BTreeMap<&str, &Case> =
+        cases.iter().filter(|case| case.differs()).map(|case| (case.name.as_str(), case)).collect();
+    let mut declared = BTreeSet::new();
+    for difference in &differences.difference {
+        for name in &difference.cases {
+            let Some(case) = differing.get(name.as_str()) else {
+                return Err(format!("differences.toml declares {name}, which is no case that differs"));
+            };
+            if !declared.insert(name.as_str()) {
+                return Err(format!("differences.toml declares {name} twice"));
+            }
+            difference.check(case).map_err(|reason| format!("differences.toml: {name} {reason}"))?;
+        }
     }
-    match declared.difference(&differing).next() {
-        Some(name) => Err(format!("differences.toml declares {name}, which is no case that differs")),
+    match differing.keys().find(|name| !declared.contains(*name)) {
+        Some(name) => Err(format!(
+            "{name} has lines that are not for every broker; declare the difference in differences.toml"
+        )),
         None => Ok(()),
+    }
+}
+
+impl Difference {
+    /// Whether what it says of who does as whom is what the case's lines say.
+    fn check(&self, case: &Case) -> Result<(), &'static str> {
+        let [old, new] = [Broker::RabbitMq3, Broker::RabbitMq4];
+        let same = |broker| case.is_same_for(broker, Broker::Leveret);
+        let follows = match self.follows.as_deref() {
+            None => None,
+            Some(name) => Some(Broker::named(name).ok_or("follows neither rabbitmq3 nor rabbitmq4")?),
+        };
+        if case.is_same_for(old, new) != self.rabbitmq4.is_none() {
+            return Err("needs a word on rabbitmq4 where its lines are others than those of rabbitmq3");
+        }
+        match follows {
+            Some(followed) if !same(followed) => Err("does not follow whom it says"),
+            None if same(old) || same(new) => Err("has to say whom it follows"),
+            _ if follows.is_some() == self.leveret.is_some() => {
+                Err("says what leveret does if, and only if, that follows neither")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(lines: &str, fields: &str) -> Result<(), String> {
+        let case = Case::parse("a/b", &format!("# rule\n{lines}")).map_err(|error| error.clone())?;
+        let text =
+            format!("random = []\n[[difference]]\ncases = ['a/b']\nrabbitmq3 = ''\nwhy = ''\n{fields}");
+        check(&[case], &toml::from_str(&text).map_err(|error| error.to_string())?)
+    }
+
+    #[test]
+    fn what_is_declared_has_to_fit_the_lines() {
+        let (own, new, old) =
+            ("[leveret] nothing", "[rabbitmq4 leveret] nothing", "[rabbitmq3 leveret] nothing");
+        assert_eq!(checked(own, "leveret = ''"), Ok(()));
+        assert_eq!(checked(new, "rabbitmq4 = ''\nfollows = 'rabbitmq4'"), Ok(()));
+        assert_eq!(checked(old, "rabbitmq4 = ''\nfollows = 'rabbitmq3'"), Ok(()));
+        for (lines, fields, complaint) in [
+            (own, "", "says what leveret does"),
+            (own, "leveret = ''\nrabbitmq4 = ''", "needs a word on rabbitmq4"),
+            (own, "follows = 'rabbitmq3'", "does not follow whom it says"),
+            (new, "follows = 'rabbitmq4'", "needs a word on rabbitmq4"),
+            (new, "rabbitmq4 = ''\nfollows = 'rabbitmq3'", "does not follow whom it says"),
+            (new, "rabbitmq4 = ''\nleveret = ''", "has to say whom it follows"),
+            (new, "rabbitmq4 = ''\nfollows = 'rabbitmq'", "follows neither"),
+            ("nothing", "leveret = ''", "no case that differs"),
+        ] {
+            let error = checked(lines, fields).unwrap_err();
+            assert!(error.contains(complaint), "{lines} with {fields}: {error}");
+        }
     }
 }

@@ -37,7 +37,7 @@ struct Arguments {
     /// Writes a Markdown table to this file
     #[arg(long)]
     report: Option<PathBuf>,
-    /// The broker's kind, rabbitmq or leveret; told by its server properties if not given
+    /// The broker: rabbitmq3, rabbitmq4 or leveret; told by its server properties if not given
     #[arg(long)]
     broker: Option<String>,
     /// Seconds to wait for a frame that is expected
@@ -164,7 +164,7 @@ fn management(arguments: &Arguments, address: &str, options: &Options) -> Manage
 fn target(arguments: &Arguments) -> Result<(String, Options), String> {
     let (address, options) = url::parse(&arguments.url)?;
     let broker = match &arguments.broker {
-        Some(name) => Some(Broker::named(name).ok_or("--broker takes rabbitmq or leveret")?),
+        Some(name) => Some(Broker::named(name).ok_or("--broker takes rabbitmq3, rabbitmq4 or leveret")?),
         None => None,
     };
     let options = Options {

@@ -10,7 +10,7 @@ pub fn variants(case: &Case, broker: Broker) -> Vec<(usize, Case)> {
     let mut out = Vec::new();
     for (at, step) in case.steps.iter().enumerate() {
         let Action::Expect { place, count, unordered, args } = &step.action else { continue };
-        if step.broker.is_some_and(|only| only != broker) {
+        if !step.is_for(broker) {
             continue;
         }
         let mut variant = |count: usize, args: Vec<Arg>| {

@@ -157,8 +157,10 @@ impl<'a> Runner<'a> {
         let failure = |line: usize, reason: String, got: Vec<String>| Failure { line, reason, got };
         self.connect(CONTROL, Stage::Open, &[]).map_err(|reason| failure(1, reason, Vec::new()))?;
         let broker = self.broker;
-        let steps: Vec<_> =
-            case.steps.iter().filter(|step| step.broker.is_none() || step.broker == broker).collect();
+        let mut steps: Vec<_> =
+            case.steps.iter().filter(|step| broker.is_none_or(|broker| step.is_for(broker))).collect();
+        let end = steps.iter().position(|step| matches!(step.action, Action::End));
+        steps.truncate(end.unwrap_or(steps.len()));
         let mut at = 0;
         while let Some(step) = steps.get(at) {
             let mut group = 1;
@@ -187,7 +189,8 @@ impl<'a> Runner<'a> {
         }
         self.settle();
         let left = self.leftovers();
-        if left.is_empty() {
+        // Where a case ends early, what else comes is not what it is about.
+        if left.is_empty() || end.is_some() {
             return Ok(());
         }
         Err(failure(case.lines.len() + 1, "came without being expected".into(), left))
@@ -224,6 +227,7 @@ impl<'a> Runner<'a> {
                 self.connection(*letter)?.paused = *pause;
                 Ok(())
             }
+            Action::End => Ok(()),
             Action::Unopened((letter, channel)) => {
                 self.need_connection(*letter)?;
                 self.connection(*letter)?.channels.insert(*channel, false);

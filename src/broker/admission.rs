@@ -69,7 +69,7 @@ impl Broker {
         let count = usize::try_from(self.connections.channels_of_user(user)).unwrap_or(usize::MAX);
         match reached(Some(limit), count) {
             Some(limit) => Err(BrokerError::NotAllowed(format!(
-                "number of channels opened for user '{user}' has reached the maximum allowed user limit of ({limit})"
+                "number of channels opened for user '{user}' has reached the maximum allowed user limit of {limit}"
             ))),
             None => Ok(()),
         }

@@ -136,7 +136,7 @@ pub enum BrokerError {
     #[error("cannot publish to internal {0}")]
     InternalExchange(Resource),
     /// No such type is registered.
-    #[error("unknown exchange type '{0}'")]
+    #[error("{which} exchange type '{0}'", which = unknown_or_invalid(.0))]
     UnknownExchangeType(String),
     /// A vhost or an exchange has as many of these as it may have.
     #[error("cannot declare {what}: {limit} limit in vhost '{vhost}' ({max}) is reached")]
@@ -195,4 +195,9 @@ pub enum BrokerError {
     /// The store failed; nothing durable can be changed any more.
     #[error("{0}")]
     Store(String),
+}
+
+/// What RabbitMQ calls a type of exchange that there is not.
+fn unknown_or_invalid(kind: &str) -> &'static str {
+    if kind.is_empty() { "invalid" } else { "unknown" }
 }

@@ -193,7 +193,7 @@ fn matched<'a>(bindings: &'a Bindings, envelopes: &[Envelope<'_>]) -> Vec<&'a Ar
 }
 
 /// The routing keys in the headers CC and BCC.
-fn copies(message: &Message) -> Vec<Vec<u8>> {
+pub(crate) fn copies(message: &Message) -> Vec<Vec<u8>> {
     let Some(headers) = message.headers() else { return Vec::new() };
     let mut keys = Vec::new();
     for name in ["CC", "BCC"] {

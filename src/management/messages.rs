@@ -142,17 +142,17 @@ fn message(request: &Request, exchange: &str, fields: &Fields) -> Result<Message
 /// Looks at the properties that a publisher's are looked at.
 fn check(request: &Request, properties: &Properties) -> Result<(), ApiError> {
     let refuse = |text: String| Err(ApiError::of_method(BrokerError::Precondition(text)));
+    if let Some(expiration) = &properties.expiration
+        && expiration.to_string().parse::<u64>().is_err()
+    {
+        return refuse(format!("invalid expiration '{expiration}': no_integer"));
+    }
     if let Some(user_id) = &properties.user_id
         && *user_id != *request.user.name
         && !request.user.has_tag("impersonator")
     {
         let user = &request.user.name;
         return refuse(format!("user_id property set to '{user_id}' but authenticated user was '{user}'"));
-    }
-    if let Some(expiration) = &properties.expiration
-        && expiration.to_string().parse::<u64>().is_err()
-    {
-        return refuse(format!("invalid expiration '{expiration}': no_integer"));
     }
     Ok(())
 }

@@ -47,14 +47,18 @@ impl Difference {
         done: &[String],
         declared: &'d [Random],
     ) -> Option<&'d Random> {
-        let (rabbitmq, leveret) = match brokers {
-            [Some(Broker::RabbitMq), Some(Broker::Leveret)] => (&self.left, &self.right),
-            [Some(Broker::Leveret), Some(Broker::RabbitMq)] => (&self.right, &self.left),
+        let (version, rabbitmq, leveret) = match brokers {
+            [Some(version), Some(Broker::Leveret)] if version.is_rabbitmq() => {
+                (version, &self.left, &self.right)
+            }
+            [Some(Broker::Leveret), Some(version)] if version.is_rabbitmq() => {
+                (version, &self.right, &self.left)
+            }
             _ => return None,
         };
         let one_of =
             |globs: &[String], line: &String| globs.iter().any(|glob| fits(glob.as_bytes(), line.as_bytes()));
-        declared.iter().find(|random| {
+        declared.iter().filter(|random| random.is_for(version)).find(|random| {
             rabbitmq.iter().chain(leveret).any(|line| fits(random.sign.as_bytes(), line.as_bytes()))
                 && rabbitmq.iter().all(|line| one_of(&random.rabbitmq, line))
                 && leveret.iter().all(|line| one_of(&random.leveret, line))
@@ -98,17 +102,20 @@ mod tests {
     fn a_difference_is_declared_by_its_sign_and_nothing_beside_it() {
         let declared = Random {
             case: "a/case".into(),
+            only: Some("rabbitmq3".into()),
             sign: "*< connection.close 503 *".into(),
             rabbitmq: texts(&["*< connection.close 503 *", "queue *"]),
             leveret: texts(&["*< channel.close 406 *", "queue *"]),
             after: texts(&["*> exchange.declare *"]),
             headers: Vec::new(),
         };
-        let is_declared = |left: &[&str], right: &[&str], done: &str| {
+        let is_declared_for = |version: Broker, left: &[&str], right: &[&str], done: &str| {
             let difference = Difference { left: texts(left), right: texts(right) };
-            let brokers = [Some(Broker::RabbitMq), Some(Broker::Leveret)];
+            let brokers = [Some(version), Some(Broker::Leveret)];
             difference.declared(brokers, &texts(&[done]), std::slice::from_ref(&declared)).is_some()
         };
+        let is_declared =
+            |left: &[&str], right: &[&str], done: &str| is_declared_for(Broker::RabbitMq3, left, right, done);
         let (closed, refused) = ("c< connection.close 503 40.10", "c1< channel.close 406 40.10");
         let done = "c1> exchange.declare exchange=x type=what";
         assert!(is_declared(&[closed, "queue q: 404"], &[refused, "queue q: 0 ready"], done));
@@ -118,5 +125,9 @@ mod tests {
         );
         assert!(!is_declared(&[closed], &[refused, "b1< basic.deliver"], done), "a line that does not fit");
         assert!(!is_declared(&[closed], &[refused], "c1> queue.declare"), "nothing was done that brings it");
+        assert!(
+            !is_declared_for(Broker::RabbitMq4, &[closed], &[refused], done),
+            "it is declared for the other version"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Opening a connection up to a stage, and the calls that wait for one answer.
 
 use super::*;
+use crate::field::{Field, Value};
 use crate::text::parse;
 
 impl Runner<'_> {
@@ -101,12 +102,14 @@ fn given(args: &[Arg], name: &str) -> Option<String> {
     })
 }
 
-/// Leveret says so in a property of its own; anything else is taken for RabbitMQ.
+/// Leveret says so in a property of its own; anything else is taken for RabbitMQ, of the version that it says.
 fn told_by(start: &Method) -> Broker {
-    match start.arg("server_properties") {
-        Some(Wire::Table(table)) if table.iter().any(|(name, _)| name == b"leveret_version") => {
-            Broker::Leveret
-        }
-        _ => Broker::RabbitMq,
+    let Some(Wire::Table(table)) = start.arg("server_properties") else { return Broker::RabbitMq3 };
+    if table.iter().any(|(name, _)| name == b"leveret_version") {
+        return Broker::Leveret;
     }
+    let is_new = |(name, field): &(Vec<u8>, Field)| {
+        name == b"version" && matches!(&field.value, Value::Bytes(version) if !version.starts_with(b"3."))
+    };
+    if table.iter().any(is_new) { Broker::RabbitMq4 } else { Broker::RabbitMq3 }
 }

@@ -210,11 +210,7 @@ impl ContentAssembler {
 }
 
 fn needs_check(scan: &PropertyScan<'_>) -> bool {
-    scan.user_id.is_some()
-        || scan.expiration.is_some()
-        || scan.has_copies
-        || scan.reply_to.is_some()
-        || scan.delivery_mode.is_some_and(|mode| mode > 2 || mode == 0)
+    scan.user_id.is_some() || scan.expiration.is_some() || scan.has_copies || scan.reply_to.is_some()
 }
 
 fn not_a_method() -> AmqpError {

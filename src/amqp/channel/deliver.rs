@@ -74,12 +74,11 @@ impl Channel {
                 let Some(reply_to) = self.reply_to.as_ref().filter(|reply_to| reply_to.id == consumer) else {
                     return;
                 };
-                let tag = reply_to.consumer_tag.clone();
-                // A reply takes no number of its own, as in RabbitMQ: it can't be acknowledged.
+                let consumer_tag = reply_to.consumer_tag.clone();
                 let deliver = Deliver {
                     channel: self.number,
-                    consumer_tag: &tag,
-                    delivery_tag: self.next_delivery_tag,
+                    consumer_tag: &consumer_tag,
+                    delivery_tag: self.next_tag().0,
                     redelivered: false,
                 };
                 deliver.put(&message, &properties_to_send(&message, None), wire.frame_max, wire.out);

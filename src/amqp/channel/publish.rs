@@ -8,7 +8,7 @@ use crate::amqp::frame::{ContentMethod, fill_short_str, short_str_bytes};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
-use crate::broker::routing::{REPLY_TO_PREFIX, Route};
+use crate::broker::routing::{REPLY_TO_PREFIX, Route, copies};
 use crate::message::{DeliveryTag, FieldTable, Message, PropertyScan, Value};
 use std::sync::Arc;
 
@@ -66,6 +66,11 @@ impl Channel {
         let exchange = if is_known { None } else { Some(target_exchange(&message, context)?) };
         if needs_check {
             message = self.check_properties(message, context)?;
+            if let Some(exchange) = exchange.as_ref().filter(|_| message.has_copies()) {
+                for key in copies(&message) {
+                    context.may_use_topic(Access::Write, exchange, &key)?;
+                }
+            }
         }
         if let Some(exchange) = exchange {
             self.flush_publishes(context);
@@ -150,6 +155,9 @@ impl Channel {
     fn check_properties(&self, message: Message, context: &Context<'_>) -> Result<Message, AmqpError> {
         let scan = PropertyScan::of(message.properties(), usize::MAX)
             .map_err(|error| precondition(error.to_string()))?;
+        if let Some(expiration) = scan.expiration {
+            check_expiration(expiration)?;
+        }
         let user = &context.user;
         if let Some(user_id) = scan.user_id
             && user_id != user.name.as_bytes()
@@ -161,16 +169,8 @@ impl Channel {
                 user.name
             )));
         }
-        if let Some(expiration) = scan.expiration {
-            check_expiration(expiration)?;
-        }
         if scan.has_copies {
             check_copies(&message.headers().unwrap_or_default())?;
-        }
-        if let Some(mode) = scan.delivery_mode
-            && !matches!(mode, 1 | 2)
-        {
-            return Err(precondition(format!("invalid message: {{delivery_mode_unknown,{mode}}}")));
         }
         if scan.reply_to == Some(super::queue::REPLY_TO.as_bytes()) {
             return self.with_reply_address(&message);

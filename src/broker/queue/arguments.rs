@@ -30,6 +30,7 @@ fn known(queue_type: QueueType) -> &'static [&'static str] {
             "x-single-active-consumer",
             "x-queue-type",
             "x-queue-master-locator",
+            "x-queue-leader-locator",
             "x-consumer-timeout",
         ],
         QueueType::Quorum => &[
@@ -154,7 +155,11 @@ pub(super) fn check_equivalent(
             }
         };
         if !same {
-            return Err(inequivalent(name, old, new, resource));
+            // A queue without a type is a classic one, and called so.
+            let classic = Value::from("classic");
+            let is_type = *name == "x-queue-type";
+            let named = |value: Option<_>| if is_type { value.or(Some(&classic)) } else { value };
+            return Err(inequivalent(name, named(old), named(new), resource));
         }
     }
     Ok(())
