@@ -7,6 +7,7 @@ mod terminal;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use cli::Tool;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::{Config, Credentials, Engine, User};
 use leveret::server::{Server, backup};
@@ -84,6 +85,24 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Does what RabbitMQ's command of that name does: health checks above all; a link of that name does so too
+    ///
+    /// `leveret rabbitmq-diagnostics help` lists the commands that are there. ping and check_running need no login.
+    #[command(disable_help_flag = true)]
+    RabbitmqDiagnostics {
+        /// As RabbitMQ's command takes them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Says which of RabbitMQ's plugins the broker does the work of; a link of that name does so too
+    ///
+    /// There are no plugins: what is there is always on.
+    #[command(disable_help_flag = true)]
+    RabbitmqPlugins {
+        /// As RabbitMQ's command takes them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Writes a script that lets a shell complete commands: leveret completions bash > /etc/bash_completion.d/leveret
     Completions {
         /// The shell
@@ -92,9 +111,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if cli::is_rabbitmqctl(std::env::args_os().next().as_ref()) {
+    if let Some(tool) = cli::tool_called(std::env::args_os().next().as_ref()) {
         let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-        return cli::run_rabbitmqctl(&arguments.collect::<Vec<_>>());
+        return cli::run_tool(tool, &arguments.collect::<Vec<_>>());
     }
     let Arguments { command, place } = Arguments::parse();
     match command {
@@ -102,7 +121,9 @@ fn main() -> ExitCode {
         Some(Command::Apply(command)) => cli::run_apply(&command),
         Some(Command::Definitions(command)) => cli::run_definitions(&command),
         Some(Command::Perf(options)) => perf::run(&options),
-        Some(Command::Rabbitmqctl { arguments }) => cli::run_rabbitmqctl(&arguments),
+        Some(Command::Rabbitmqctl { arguments }) => cli::run_tool(Tool::Ctl, &arguments),
+        Some(Command::RabbitmqDiagnostics { arguments }) => cli::run_tool(Tool::Diagnostics, &arguments),
+        Some(Command::RabbitmqPlugins { arguments }) => cli::run_tool(Tool::Plugins, &arguments),
         Some(Command::Completions { shell }) => complete(shell),
         Some(Command::Check { file }) => {
             let name = file.display().to_string();

@@ -14,8 +14,8 @@ use crate::metrics::{Metrics, MetricsSettings};
 use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::tls::TlsError;
 use crate::net::{
-    self, Committer, Control, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving, Shutdown, Tls,
-    run_timer,
+    self, Committer, Control, DiskLimit, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving,
+    Shutdown, Tls, run_timer,
 };
 use crate::store::{
     Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError, WalOptions,
@@ -112,7 +112,8 @@ impl Server {
         let elsewhere = net::start_hashing(limits.password_hashes_max, limits.failed_logins_waiting_max)?;
         broker.logins().work_elsewhere(elsewhere);
         declare::declare(&broker, config, clock.now())?;
-        let disk_watch = disk_watch(config, &broker);
+        let disk_limit = Arc::new(DiskLimit::new(config.limits.disk_free_bytes));
+        let disk_watch = disk_watch(config, &disk_limit, &broker);
         let memory_watch = memory_watch(config, &broker);
         let control = control(config);
         let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
@@ -127,12 +128,14 @@ impl Server {
                 tls: tls.clone(),
                 shutdown: shutdown.clone(),
                 memory: Some(memory_watch.clone()),
+                disk_limit: disk_limit.clone(),
                 ..management_settings(config)
             },
         );
         let shows_certificate = listeners.facts()?.into_iter().filter(ListenerFacts::speaks_tls);
         let metrics_settings = MetricsSettings {
             memory: Some(memory_watch.clone()),
+            disk_limit,
             tls: tls.clone(),
             tls_listeners: shows_certificate.map(|facts| (facts.protocol, facts.address.port())).collect(),
             ..metrics_settings(config)
@@ -324,11 +327,11 @@ fn control(config: &Config) -> Option<Control> {
 
 /// The watch on the volume that messages are kept on, if they are. It has looked once, so that an alarm is up before anybody
 /// can publish.
-fn disk_watch(config: &Config, broker: &Arc<Broker>) -> Option<DiskWatch> {
+fn disk_watch(config: &Config, limit: &Arc<DiskLimit>, broker: &Arc<Broker>) -> Option<DiskWatch> {
     match config.store.engine {
         Engine::Memory => None,
         Engine::Sled => {
-            let mut watch = DiskWatch::new(&config.data_dir, config.limits.disk_free_bytes, broker.clone());
+            let mut watch = DiskWatch::new(&config.data_dir, limit.clone(), broker.clone());
             watch.look();
             Some(watch)
         }
@@ -394,7 +397,6 @@ fn metrics_settings(config: &Config) -> MetricsSettings {
         cluster_name: config.server.cluster_name.clone(),
         version: config.server.version.clone(),
         data_dir: (config.store.engine == Engine::Sled).then(|| config.data_dir.clone()),
-        disk_free_limit_bytes: config.limits.disk_free_bytes,
         ..MetricsSettings::default()
     }
 }
@@ -415,7 +417,7 @@ fn management_settings(config: &Config) -> ManagementSettings {
             Engine::Memory => None,
             Engine::Sled => Some(config.data_dir.clone()),
         },
-        disk_free_limit_bytes: config.limits.disk_free_bytes,
+        disk_limit: Arc::default(),
         memory: None,
         tls: None,
         shutdown: Shutdown::default(),

@@ -295,17 +295,25 @@ fn shells_get_their_completions() {
     }
 }
 
-/// What RabbitMQ 3.10.8's command prints, and how it ends: a line with the command behind `$ `, its output, what it wrote to
-/// standard error with `E| ` before it, and the status behind `-> `.
-const CONVERSATION: &str = include_str!("rabbitmqctl.txt");
-
-#[test]
-fn rabbitmqctl_prints_what_rabbitmqs_command_prints() {
+/// Plays what is in a file on a broker: what stands in braces is the broker's own.
+fn converse(tool: &str, conversation: &str) {
     let broker = TestBroker::start();
+    let overview = broker.get("/api/overview");
+    let mut ports: Vec<u64> =
+        overview["listeners"].as_array().unwrap().iter().map(|l| l["port"].as_u64().unwrap()).collect();
+    ports.sort_unstable();
+    let connects: Vec<String> =
+        ports.iter().map(|port| format!("Will connect to 127.0.0.1:{port}")).collect();
+    let ports: Vec<String> = ports.iter().map(u64::to_string).collect();
+    let conversation = conversation
+        .replace("{node}", overview["node"].as_str().unwrap())
+        .replace("{amqp}", &broker.amqp.port().to_string())
+        .replace("{ports}", &ports.join(", "))
+        .replace("{connects}", &connects.join("\n"));
     let mut faults = Vec::new();
-    for paragraph in CONVERSATION.split("$ ").filter(|paragraph| !paragraph.is_empty()) {
+    for paragraph in conversation.split("$ ").filter(|paragraph| !paragraph.is_empty()) {
         let (line, expected) = paragraph.split_once('\n').unwrap();
-        let ended = run(&broker, &format!("rabbitmqctl {line}"));
+        let ended = run(&broker, &format!("{tool} {line}"));
         let errors = ended.errors.trim_end();
         let errors =
             errors.lines().map(|line| format!("E| {line}").trim_end().to_owned() + "\n").collect::<String>();
@@ -316,6 +324,72 @@ fn rabbitmqctl_prints_what_rabbitmqs_command_prints() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn rabbitmqctl_prints_what_rabbitmqs_command_prints() {
+    converse("rabbitmqctl", include_str!("rabbitmqctl.txt"));
+}
+
+#[test]
+fn rabbitmq_diagnostics_prints_what_rabbitmqs_command_prints() {
+    converse("rabbitmq-diagnostics", include_str!("rabbitmq-diagnostics.txt"));
+}
+
+#[test]
+fn rabbitmq_plugins_prints_what_there_is() {
+    converse("rabbitmq-plugins", include_str!("rabbitmq-plugins.txt"));
+}
+
+#[test]
+fn health_checks_need_no_login_and_fail_when_nobody_answers() {
+    let broker = TestBroker::start();
+    for line in ["-q ping", "-q check_running", "-q is_running"] {
+        let mut command = Command::new(leveret());
+        command.arg("rabbitmq-diagnostics").args(line.split(' '));
+        command.env("LEVERET_URL", url(&broker)).env("LEVERET_USER", "x").env("LEVERET_PASSWORD", "wrong");
+        assert!(command.output().unwrap().status.success(), "{line}");
+    }
+    let node = broker.get("/api/overview")["node"].as_str().unwrap().to_owned();
+    let attempts = broker.get(&format!("/api/auth/attempts/{node}")).to_string();
+    assert!(!attempts.contains("\"auth_attempts_failed\":1"), "no check counts as an attack: {attempts}");
+    let pid = std::process::id();
+    let waited = run(&broker, &format!("rabbitmqctl -q wait --pid {pid}"));
+    assert_eq!(waited.code, 0, "{waited:?}");
+    let address = broker.http;
+    drop(broker);
+    let url = format!("http://{address}");
+    for (line, code) in [
+        ("rabbitmq-diagnostics -q ping".to_owned(), 69),
+        ("rabbitmq-diagnostics check_running".to_owned(), 69),
+        (format!("rabbitmqctl wait --pid {pid} --timeout 0"), 75),
+        ("rabbitmqctl wait /nonexistent/pid --timeout 0".to_owned(), 75),
+        ("rabbitmq-plugins -q enable --offline rabbitmq_management".to_owned(), 0),
+    ] {
+        let ended = run_as(leveret(), &url, &line, "");
+        assert_eq!(ended.code, code, "{line}: {ended:?}");
+    }
+}
+
+#[test]
+fn rabbitmqs_commands_say_what_they_do() {
+    let broker = TestBroker::start();
+    let help = out(&broker, "rabbitmqctl help list_queues");
+    assert!(
+        help.contains("list_queues [--vhost <vhost>]") && help.contains("must be one of name, messages"),
+        "{help}"
+    );
+    assert!(out(&broker, "rabbitmq-diagnostics help").contains("check_port_connectivity"));
+    let gone = run(&broker, "rabbitmqctl close_connection nobody bye");
+    assert!(gone.code == 69 && gone.errors.contains("there is no connection nobody"), "{gone:?}");
+    out(&broker, "rabbitmqctl set_disk_free_limit 12345");
+    assert_eq!(broker.get("/api/disk-limit"), json!({ "bytes": 12345 }));
+    assert_eq!(broker.get("/api/nodes")[0]["disk_free_limit"], 12345);
+    let environment = out(&broker, "rabbitmqctl environment");
+    assert!(environment.contains("{disk_free_limit,12345}"), "{environment}");
+    for body in ["{}", r#"{"bytes":-1}"#, r#"{"mem_relative":-1}"#, r#"{"mem_relative":1,"bytes":1}"#] {
+        assert_eq!(broker.put("/api/disk-limit", body).status, 400, "{body}");
+    }
 }
 
 /// A client with a queue of five messages at most that it consumes, and another queue with one message in it.
@@ -481,6 +555,11 @@ fn a_link_named_rabbitmqctl_is_that_command() {
     std::os::unix::fs::symlink(leveret(), &link).unwrap();
     let ended = run_as(&link, &url(&broker), "-q -n rabbit@nowhere list_vhosts", "");
     assert_eq!((ended.code, ended.out.as_str()), (0, "name\n/\n"), "{ended:?}");
+    for (name, line) in [("rabbitmq-diagnostics", "-q ping"), ("rabbitmq-plugins", "-q list -m")] {
+        let link = folder.path().join(name);
+        std::os::unix::fs::symlink(leveret(), &link).unwrap();
+        assert_eq!(run_as(&link, &url(&broker), line, "").code, 0, "{name}");
+    }
     let ended = run_as(&link, &url(&broker), "eval '1+1.'", "");
     assert_eq!(ended.code, 64);
     assert!(ended.errors.contains("it runs Erlang on the broker, and there is none"), "{}", ended.errors);

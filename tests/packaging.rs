@@ -104,3 +104,12 @@ fn the_configurations_for_containers_are_sound() {
         assert!(output.status.success(), "{output:?}");
     }
 }
+
+#[test]
+fn the_image_has_rabbitmqs_commands_by_name() {
+    let image = fs::read_to_string(root().join("docker/Dockerfile")).unwrap();
+    assert!(image.contains("COPY --from=build /links/ /usr/bin/"));
+    for name in ["rabbitmqctl", "rabbitmq-diagnostics", "rabbitmq-plugins"] {
+        assert!(image.contains(&format!("ln -s leveret /links/{name}")), "{name}");
+    }
+}

@@ -92,6 +92,9 @@ pub(crate) struct Client {
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
+/// How long a port may take to let somebody in.
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Client {
     /// A client that has not asked anything yet.
     ///
@@ -155,6 +158,21 @@ impl Client {
     /// Lets time pass.
     pub(crate) fn pause(&self, duration: Duration) {
         self.runtime.block_on(async { tokio::time::sleep(duration).await });
+    }
+
+    /// The host that is asked.
+    pub(crate) fn host(&self) -> &str {
+        &self.target.host
+    }
+
+    /// Connects to a port, and says why that can't be done.
+    pub(crate) fn reach(&self, host: &str, port: u16) -> Result<(), String> {
+        let attempt = async { timeout(PORT_PATIENCE, TcpStream::connect((host, port))).await };
+        match self.runtime.block_on(attempt) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(plain_reason(&error)),
+            Err(_) => Err(format!("no answer within {} s", PORT_PATIENCE.as_secs())),
+        }
     }
 
     fn call(

@@ -14,15 +14,13 @@ mod trust;
 pub(crate) use apply::Apply;
 pub(crate) use ctl::Ctl;
 pub(crate) use definitions::Definitions;
+pub(crate) use rabbitmqctl::Tool;
 
 use client::ClientError;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
-
-/// The name under which the binary behaves as RabbitMQ's own command.
-const RABBITMQCTL: &str = "rabbitmqctl";
 
 /// What the process says when it ends, apart from 0 for success and 2 for a command that can't be understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,15 +111,14 @@ fn end(command: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> ExitCode 
     }
 }
 
-/// Whether the binary was called by the name of RabbitMQ's command, through a link.
-pub(crate) fn is_rabbitmqctl(program: Option<&OsString>) -> bool {
-    let name = program.map(Path::new).and_then(Path::file_name);
-    name.is_some_and(|name| name == RABBITMQCTL)
+/// The command of RabbitMQ's by whose name the binary was called, through a link.
+pub(crate) fn tool_called(program: Option<&OsString>) -> Option<Tool> {
+    Tool::by_name(program.map(Path::new).and_then(Path::file_name)?.to_str()?)
 }
 
-/// Does what RabbitMQ's command of that name does with these arguments.
-pub(crate) fn run_rabbitmqctl(arguments: &[String]) -> ExitCode {
+/// Does what that command of RabbitMQ's does with these arguments.
+pub(crate) fn run_tool(tool: Tool, arguments: &[String]) -> ExitCode {
     let mut out = io::stdout().lock();
     let mut errors = io::stderr().lock();
-    ExitCode::from(rabbitmqctl::run(arguments, &mut out, &mut errors))
+    ExitCode::from(rabbitmqctl::run(tool, arguments, &mut out, &mut errors))
 }

@@ -14,6 +14,7 @@ mod channels;
 mod connections;
 mod consumers;
 pub mod definitions;
+mod disk;
 mod exchanges;
 mod features;
 mod health;
@@ -45,7 +46,7 @@ use routes::Route;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::message::Millis;
-use crate::net::{MemoryWatch, Shutdown, Tls};
+use crate::net::{DiskLimit, MemoryWatch, Shutdown, Tls};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,6 +77,7 @@ const ROUTES: &[&[Route]] = &[
     health::ROUTES,
     log::ROUTES,
     memory::ROUTES,
+    disk::ROUTES,
 ];
 
 /// What the management API says of the broker that the broker does not know itself.
@@ -101,8 +103,8 @@ pub struct ManagementSettings {
     pub consumer_timeout_ms: u64,
     /// Where messages are kept, if they are.
     pub data_dir: Option<PathBuf>,
-    /// What has to stay free there; without it the size of the volume decides.
-    pub disk_free_limit_bytes: Option<u64>,
+    /// What has to stay free there.
+    pub disk_limit: Arc<DiskLimit>,
     /// What knows how much memory the broker may take; without it that is the machine's.
     pub memory: Option<Arc<MemoryWatch>>,
     /// The certificate, if there is one.

@@ -41,10 +41,9 @@ fn render(request: &Request) -> Value {
     let alarms = request.broker().alarms();
     let process = Process::look();
     let volume = settings.data_dir.as_deref().and_then(|directory| Volume::of(directory).ok());
-    let disk_limit = match (settings.disk_free_limit_bytes, volume) {
-        (Some(limit), _) => limit,
-        (None, Some(volume)) => volume.default_limit_bytes(),
-        (None, None) => 0,
+    let disk_limit = match volume {
+        Some(volume) => settings.disk_limit.bytes_on(volume),
+        None => settings.disk_limit.bytes().unwrap_or(0),
     };
     let memory_limit = settings.memory.as_ref().and_then(|watch| watch.limit_bytes());
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
@@ -72,7 +71,7 @@ fn render(request: &Request) -> Value {
     put("db_dir", settings.data_dir.as_ref().map_or(String::new(), |dir| dir.display().to_string()).into());
     put("config_files", json!([]));
     put("net_ticktime", 60.into());
-    put("enabled_plugins", json!(["rabbitmq_management"]));
+    put("enabled_plugins", enabled_plugins(management));
     put("mem_calculation_strategy", "rss".into());
     put("name", settings.node_name.as_str().into());
     put("type", "disc".into());
@@ -91,6 +90,16 @@ fn render(request: &Request) -> Value {
         fields.extend(churn);
     }
     Value::Object(fields)
+}
+
+/// RabbitMQ's plugins whose work is done here without any.
+fn enabled_plugins(management: &Management) -> Value {
+    let listens = |protocol: &str| {
+        management.settings.listeners.iter().any(|listener| listener.protocol.ends_with(protocol))
+    };
+    let exchanges = ["rabbitmq_consistent_hash_exchange", "rabbitmq_management", "rabbitmq_management_agent"];
+    let metrics = listens("/prometheus").then_some("rabbitmq_prometheus");
+    exchanges.into_iter().chain(metrics).chain(["rabbitmq_random_exchange"]).collect()
 }
 
 fn auth_mechanisms() -> Value {

@@ -16,7 +16,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::message::Millis;
 use crate::net::commits::CommitStats;
-use crate::net::{MemoryWatch, Tls};
+use crate::net::{DiskLimit, MemoryWatch, Tls};
 use axum::Router;
 use axum::extract::RawQuery;
 use axum::http::{StatusCode, header};
@@ -45,8 +45,8 @@ pub struct MetricsSettings {
     pub version: String,
     /// The directory whose volume is watched, if anything is kept.
     pub data_dir: Option<PathBuf>,
-    /// What has to stay free there; without it the size of the volume decides.
-    pub disk_free_limit_bytes: Option<u64>,
+    /// What has to stay free there.
+    pub disk_limit: Arc<DiskLimit>,
     /// What knows how much memory the broker may take.
     pub memory: Option<Arc<MemoryWatch>>,
     /// The certificate, if there is one.

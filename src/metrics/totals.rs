@@ -203,7 +203,7 @@ impl Metrics {
             out.one(name, Gauge, help, value as f64);
         }
         if let Some(volume) = self.volume() {
-            let limit_bytes = settings.disk_free_limit_bytes.unwrap_or_else(|| volume.default_limit_bytes());
+            let limit_bytes = settings.disk_limit.bytes_on(volume);
             let help = "Free disk space low watermark in bytes";
             out.one("disk_space_available_limit_bytes", Gauge, help, limit_bytes as f64);
         }

@@ -4,6 +4,7 @@
 
 use crate::broker::Broker;
 use crate::broker::alarms::Alarm;
+use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,20 +51,46 @@ impl Volume {
     }
 }
 
+/// What has to stay free on a volume. It may be changed while the broker runs.
+#[derive(Debug, Default)]
+pub struct DiskLimit(Mutex<Option<u64>>);
+
+impl DiskLimit {
+    /// So many bytes; `None` lets the volume's size decide.
+    pub fn new(bytes: Option<u64>) -> DiskLimit {
+        DiskLimit(Mutex::new(bytes))
+    }
+
+    /// The bytes that have to stay free on that volume.
+    pub fn bytes_on(&self, volume: Volume) -> u64 {
+        self.bytes().unwrap_or_else(|| volume.default_limit_bytes())
+    }
+
+    /// The bytes, if the volume's size does not decide.
+    pub fn bytes(&self) -> Option<u64> {
+        *self.0.lock()
+    }
+
+    /// Changes it. The alarm follows when the watch looks next, within a second.
+    pub fn set(&self, bytes: u64) {
+        *self.0.lock() = Some(bytes);
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct DiskWatch {
     directory: PathBuf,
-    limit_bytes: Option<u64>,
+    limit: Arc<DiskLimit>,
     broker: Arc<Broker>,
     is_low: bool,
     is_blind: bool,
 }
 
 impl DiskWatch {
-    /// A watch on the volume of `directory`. `limit_bytes` have to stay free; without it the volume's size decides.
-    pub fn new(directory: &Path, limit_bytes: Option<u64>, broker: Arc<Broker>) -> DiskWatch {
-        DiskWatch { directory: directory.to_owned(), limit_bytes, broker, is_low: false, is_blind: false }
+    /// A watch on the volume of `directory`, of which `limit` has to stay free.
+    pub fn new(directory: &Path, limit: Arc<DiskLimit>, broker: Arc<Broker>) -> DiskWatch {
+        DiskWatch { directory: directory.to_owned(), limit, broker, is_low: false, is_blind: false }
     }
 
     /// Looks now, raises or clears the alarm, and says when to look again.
@@ -93,7 +120,7 @@ impl DiskWatch {
     }
 
     fn judge(&mut self, volume: Volume) -> Duration {
-        let limit_bytes = self.limit_bytes.unwrap_or_else(|| volume.default_limit_bytes());
+        let limit_bytes = self.limit.bytes_on(volume);
         let above = volume.free_bytes.checked_sub(limit_bytes);
         if above.is_none() != self.is_low {
             self.is_low = above.is_none();
@@ -157,7 +184,7 @@ mod tests {
         let (journal, recovered) = Journal::open(store, JournalOptions::default(), |_| ()).unwrap();
         let (types, limits) = (ExchangeTypes::standard(), BrokerLimits::default());
         let broker = Broker::open(Arc::new(journal), recovered, types, limits, 0).unwrap();
-        DiskWatch::new(Path::new("data"), limit_bytes, Arc::new(broker))
+        DiskWatch::new(Path::new("data"), Arc::new(DiskLimit::new(limit_bytes)), Arc::new(broker))
     }
 
     fn volume(total_bytes: u64, free_bytes: u64) -> Volume {
@@ -183,6 +210,16 @@ mod tests {
             watch.judge(volume(GIB, free));
             assert_eq!(reason(&watch), expected, "with {free} bytes free");
         }
+    }
+
+    #[test]
+    fn the_limit_may_change() {
+        let mut watch = watch(None);
+        watch.judge(volume(GIB, GIB - 1));
+        assert_eq!(watch.broker.alarms().reason(), None);
+        watch.limit.set(GIB);
+        watch.judge(volume(GIB, GIB - 1));
+        assert_eq!(watch.broker.alarms().reason(), Some("low on disk"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod socket;
 pub mod tls;
 
 pub use control::Control;
-pub use disk::{DiskWatch, Volume};
+pub use disk::{DiskLimit, DiskWatch, Volume};
 pub use drive::DriveLimits;
 pub use event_loops::EventLoops;
 pub use hashing::start_hashing;

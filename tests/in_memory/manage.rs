@@ -44,7 +44,7 @@ fn settings() -> ManagementSettings {
         consumer_timeout_ms: 0,
         message_bytes_max: 128 << 20,
         data_dir: None,
-        disk_free_limit_bytes: None,
+        disk_limit: Arc::default(),
         memory: None,
         tls: None,
         shutdown: Shutdown::default(),

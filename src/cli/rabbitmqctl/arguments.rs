@@ -17,7 +17,7 @@ const SWITCHES: &[(&str, &str)] = &[
     ("--silent", "-s"),
     ("--longnames", "-l"),
     ("--no-table-headers", ""),
-    ("--help", "-h"),
+    ("--help", "-?"),
     ("--online", ""),
     ("--offline", ""),
     ("--local", ""),
@@ -27,6 +27,8 @@ const SWITCHES: &[(&str, &str)] = &[
     ("--pre-hashed-password", ""),
     ("--verbose", ""),
     ("--skip-if-unchanged", ""),
+    ("--opt-in", ""),
+    ("--all", ""),
 ];
 
 /// Options with a value behind them.
@@ -45,7 +47,15 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--user", ""),
     ("--limit", ""),
     ("--per-connection-delay", ""),
+    ("--pid", "-P"),
+    ("--queue-timeout", ""),
+    ("--within", ""),
+    ("--unit", ""),
 ];
+
+/// What stands alone in rabbitmq-plugins, where some letters mean something else.
+pub(super) const PLUGIN_SWITCHES: &[(&str, &str)] =
+    &[("--enabled", "-E"), ("--implicitly-enabled", "-e"), ("--verbose", "-v"), ("--minimal", "-m")];
 
 /// A command with its arguments and options.
 #[derive(Debug)]
@@ -58,8 +68,8 @@ pub(super) struct Typed {
 }
 
 impl Typed {
-    /// Reads what was typed; on failure, what is wrong with the options.
-    pub(super) fn parse(typed: &[String]) -> Result<Typed, String> {
+    /// Reads what was typed; on failure, what is wrong with the options. `own` are those of the tool before all others.
+    pub(super) fn parse(typed: &[String], own: &'static [(&str, &str)]) -> Result<Typed, String> {
         let mut options = BTreeMap::new();
         let mut arguments = Vec::new();
         let mut rest = typed.iter();
@@ -78,7 +88,7 @@ impl Typed {
                 _ => (word.as_str(), None),
             };
             let is = |(long, short): &&(&'static str, &'static str)| *long == name || *short == name;
-            if let Some((long, _)) = SWITCHES.iter().find(is) {
+            if let Some((long, _)) = own.iter().chain(SWITCHES).find(is) {
                 options.insert(*long, String::new());
             } else if let Some((long, _)) = OPTIONS.iter().find(is) {
                 let value = joined.or_else(|| rest.next().cloned());
@@ -147,7 +157,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Typed, String> {
-        Typed::parse(&text.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        Typed::parse(&text.split(' ').map(str::to_owned).collect::<Vec<_>>(), &[])
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub(super) const COMMANDS: &[Command] = &[
     ),
     command("close_all_user_connections", (2, 2), close_all_user_connections, "<username> <explanation>"),
     command("await_startup", (0, 0), await_startup, "[--timeout <seconds>]"),
+];
+
+pub(super) const LOOKS: &[Command] = &[
     command("ping", (0, 0), ping, ""),
     command("status", (0, 0), status_of_broker, ""),
     command("version", (0, 0), version, ""),
@@ -87,7 +90,20 @@ fn close(call: &mut Call, name: &str, reason: &str) -> Result<bool, Refusal> {
 fn close_connection(call: &mut Call) -> Done {
     let (name, reason) = (call.argument(0).to_owned(), call.argument(1).to_owned());
     call.banner(&format!("Closing connection {name}, reason: {reason}..."))?;
-    close(call, &name, &reason).map(drop)
+    if close(call, &name, &reason)? || is_erlang_pid(&name) {
+        return Ok(());
+    }
+    let text = format!("there is no connection {name}; list_connections pid shows those that are open");
+    Err(Refusal::Error(status::UNAVAILABLE, text))
+}
+
+/// Whether it looks like what RabbitMQ names a connection by, such as `<rabbit@host.1700000000.1234.0>`. To RabbitMQ one of
+/// those that is gone is closed.
+fn is_erlang_pid(name: &str) -> bool {
+    let inner = name.strip_prefix('<').and_then(|name| name.strip_suffix('>')).unwrap_or_default();
+    let parts: Vec<&str> = inner.rsplitn(4, '.').collect();
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    parts.len() == 4 && parts[..3].iter().all(is_number)
 }
 
 fn close_all_connections(call: &mut Call) -> Done {
@@ -143,8 +159,8 @@ fn await_startup(call: &mut Call) -> Done {
 fn ping(call: &mut Call) -> Done {
     let url = call.client.url();
     call.banner(&format!("Will ping {url}. This only checks if the broker answers there."))?;
-    call.client.get(&path(&["whoami"]))?;
-    Ok(call.say("Ping succeeded")?)
+    call.client.get("/health/live")?;
+    call.result("Ping succeeded")
 }
 
 fn version(call: &mut Call) -> Done {
@@ -179,6 +195,21 @@ impl Facts {
     /// The node's.
     pub(super) fn name(&self) -> String {
         cell(&self.overview["node"])
+    }
+
+    /// What the management API tells of the node.
+    pub(super) fn node(&self) -> &Value {
+        &self.node
+    }
+
+    /// Whether an alarm is up.
+    pub(super) fn has_alarms(&self) -> bool {
+        self.alarms().next().is_some()
+    }
+
+    /// Where the log is.
+    pub(super) fn log_files(&self) -> impl Iterator<Item = String> {
+        self.node["log_files"].as_array().into_iter().flatten().map(cell)
     }
 
     fn number(&self, field: &str) -> u64 {
@@ -253,15 +284,7 @@ impl Facts {
 
     fn text(&self) -> String {
         let gigabytes = |field: &str| format!("{:.4} gb", self.number(field) as f64 / 1e9);
-        let listeners: Vec<String> = self
-            .listeners()
-            .map(|listener| {
-                let [address, port, protocol] =
-                    ["ip_address", "port", "protocol"].map(|field| cell(&listener[field]));
-                let purpose = purpose(&protocol);
-                format!("Interface: {address}, port: {port}, protocol: {protocol}, purpose: {purpose}")
-            })
-            .collect();
+        let listeners: Vec<String> = self.listeners().map(listener_line).collect();
         [
             ("Runtime", format!(
                 "OS PID: {}\nOS: {}\nUptime (seconds): {}\nIs under maintenance?: false\nRabbitMQ version: {}\n\
@@ -302,6 +325,13 @@ impl Facts {
         .map(|(title, text)| format!("{title}\n\n{text}"))
         .join("\n\n")
     }
+}
+
+/// A listener in a line.
+pub(super) fn listener_line(listener: &Value) -> String {
+    let [address, port, protocol] = ["ip_address", "port", "protocol"].map(|field| cell(&listener[field]));
+    let purpose = purpose(&protocol);
+    format!("Interface: {address}, port: {port}, protocol: {protocol}, purpose: {purpose}")
 }
 
 /// What a protocol is for, in RabbitMQ's words.

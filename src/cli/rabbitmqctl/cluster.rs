@@ -7,10 +7,11 @@ use super::broker::{Facts, purpose};
 use super::{Call, Command, Done, Refusal, command};
 use serde_json::{Map, Value, json};
 
-pub(super) const COMMANDS: &[Command] = &[
-    command("cluster_status", (0, 0), cluster_status, "[--timeout <timeout>]"),
-    command("set_vm_memory_high_watermark", (1, 2), set_memory_limit, "<fraction> | absolute <value>"),
-];
+pub(super) const COMMANDS: &[Command] =
+    &[command("set_vm_memory_high_watermark", (1, 2), set_memory_limit, "<fraction> | absolute <value>")];
+
+pub(super) const LOOKS: &[Command] =
+    &[command("cluster_status", (0, 0), cluster_status, "[--timeout <timeout>]")];
 
 fn cluster_status(call: &mut Call) -> Done {
     let facts = Facts::ask(call)?;
@@ -105,7 +106,7 @@ fn parse_fraction(text: &str) -> Result<f64, Refusal> {
 }
 
 /// A number with or without one of RabbitMQ's units, in bytes.
-fn parse_bytes(text: &str) -> Result<u64, Refusal> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, Refusal> {
     let (digits, unit) =
         text.split_at(text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len()));
     let factor = match unit {

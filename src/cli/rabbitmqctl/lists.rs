@@ -24,6 +24,12 @@ pub(super) const COMMANDS: &[Command] = &[
     command("list_operator_policies", (0, 0), operator_policies, "[--vhost <vhost>] [--no-table-headers]"),
     command("list_parameters", (0, 0), parameters, "[--vhost <vhost>] [--no-table-headers]"),
     command("list_global_parameters", (0, 0), global_parameters, "[--no-table-headers]"),
+    command(
+        "list_unresponsive_queues",
+        (0, MANY),
+        unresponsive_queues,
+        "[--local] [--queue-timeout <seconds>] [<column> ...] [--no-table-headers] [--timeout <timeout>]",
+    ),
 ];
 
 const QUEUES_USAGE: &str = "[--vhost <vhost>] [--online] [--offline] [--local] [--no-table-headers] [<column>, ...] \
@@ -31,7 +37,7 @@ const QUEUES_USAGE: &str = "[--vhost <vhost>] [--online] [--offline] [--local] [
 
 /// A column, and where in the management API's answer its value is.
 #[derive(Clone, Copy)]
-struct Column {
+pub(super) struct Column {
     name: &'static str,
     from: From,
 }
@@ -228,8 +234,33 @@ const POLICY: &[Column] = &[
     field("priority"),
 ];
 
+pub(super) const FEATURE_FLAG: &[Column] = &[
+    field("name"),
+    field("state"),
+    field("stability"),
+    field("provided_by"),
+    field("desc"),
+    field("doc_url"),
+];
+
+/// The columns that a command can be asked for.
+pub(super) fn columns(command: &str) -> Option<Vec<&'static str>> {
+    let columns = match command {
+        "list_queues" | "list_unresponsive_queues" => QUEUE,
+        "list_exchanges" => EXCHANGE,
+        "list_bindings" => BINDING,
+        "list_connections" => CONNECTION,
+        "list_channels" => CHANNEL,
+        "list_consumers" => CONSUMER,
+        "list_vhosts" => VHOST,
+        "list_feature_flags" => FEATURE_FLAG,
+        _ => return None,
+    };
+    Some(columns.iter().map(|column| column.name).collect())
+}
+
 /// Lists what `segments` leads to.
-fn write(call: &mut Call, segments: &[&str], columns: &[Column]) -> Done {
+pub(super) fn write(call: &mut Call, segments: &[&str], columns: &[Column]) -> Done {
     let listed = call.client.get(&path(segments))?;
     write_items(call, &listed, columns)
 }
@@ -250,7 +281,7 @@ fn write_rows(call: &mut Call, listed: &Value, columns: &[Column], headers: bool
 }
 
 /// The columns that were typed, or the first `usual` of those that there are.
-fn chosen(call: &Call, all: &[Column], usual: usize) -> Result<Vec<Column>, Refusal> {
+pub(super) fn chosen(call: &Call, all: &[Column], usual: usize) -> Result<Vec<Column>, Refusal> {
     // Names may have commas between them instead of spaces.
     let names = call.typed.arguments.iter().flat_map(|argument| argument.split(','));
     let names: Vec<&str> = names.map(str::trim).filter(|name| !name.is_empty()).collect();
@@ -282,6 +313,17 @@ fn queues(call: &mut Call) -> Done {
     call.banner(&format!("Timeout: {timeout_s:?} seconds ..."))?;
     call.banner(&format!("Listing queues for vhost {vhost} ..."))?;
     write_in_vhost(call, &["queues", &vhost], &columns)
+}
+
+/// Asks every queue how it stands. The list comes when all have answered, so that none is left to be named.
+fn unresponsive_queues(call: &mut Call) -> Done {
+    let columns = chosen(call, QUEUE, 1)?;
+    let vhost = call.typed.vhost().to_owned();
+    call.banner(&format!("Listing unresponsive queues for vhost {vhost} ..."))?;
+    match call.client.get(&path(&["queues", &vhost])) {
+        Ok(_) | Err(ClientError::NotFound(_)) => write_items(call, &Value::Array(Vec::new()), &columns),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn exchanges(call: &mut Call) -> Done {

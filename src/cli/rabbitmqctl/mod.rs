@@ -1,16 +1,25 @@
-//! `leveret rabbitmqctl`: what RabbitMQ 3.10.8's command of that name does, by the same names, arguments, output and status, so
-//! that scripts go on working. A subset: what is about Erlang, clusters and plugins is not there.
+//! `leveret rabbitmqctl`, `leveret rabbitmq-diagnostics` and `leveret rabbitmq-plugins`: what RabbitMQ's commands of those names
+//! do, by the same names, arguments, output and status, so that scripts and health checks go on working. A subset: what is about
+//! Erlang and clusters is not there. What is newer than RabbitMQ 3.10.8 is as in 4.3.6.
 
+mod about;
 mod access;
 mod arguments;
 mod broker;
 mod cluster;
 mod definitions;
+mod diagnostics;
+mod features;
 mod format;
+mod help;
 mod lists;
+mod plugins;
 mod settings;
+mod wait;
 
 use super::client::{Client, ClientError};
+use super::output::cell;
+use super::path::path;
 use super::target::Connect;
 use arguments::Typed;
 use clap::{Args, FromArgMatches};
@@ -23,6 +32,7 @@ mod status {
     pub(super) const NO_USER: u8 = 67;
     pub(super) const UNAVAILABLE: u8 = 69;
     pub(super) const SOFTWARE: u8 = 70;
+    pub(super) const TIMED_OUT: u8 = 75;
     pub(super) const NO_PERMISSION: u8 = 77;
 }
 
@@ -76,6 +86,21 @@ impl Call<'_> {
         if self.typed.has_banner() { self.say(text) } else { Ok(()) }
     }
 
+    /// Says what was found.
+    fn result(&mut self, text: &str) -> Done {
+        Ok(self.say(text)?)
+    }
+
+    /// The node's name, from the broker.
+    fn node(&mut self) -> Result<String, Refusal> {
+        Ok(cell(&self.client.get(&path(&["overview"]))?["node"]))
+    }
+
+    /// What the node is called by whoever has not logged in: as it was typed, or where it is.
+    fn place(&self) -> String {
+        self.typed.option("--node").map_or_else(|| self.client.url(), str::to_owned)
+    }
+
     fn say(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{text}")?;
         self.out.flush()
@@ -103,41 +128,89 @@ const fn command(
     Command { name, usage, count, run }
 }
 
-const COMMANDS: &[&[Command]] = &[
-    lists::COMMANDS,
-    access::COMMANDS,
-    settings::COMMANDS,
-    definitions::COMMANDS,
-    broker::COMMANDS,
-    cluster::COMMANDS,
-];
+/// RabbitMQ's commands as which this program can be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    /// What manages a broker.
+    Ctl,
+    /// What looks at one.
+    Diagnostics,
+    /// What is about plugins.
+    Plugins,
+}
 
-fn commands() -> impl Iterator<Item = &'static Command> {
-    COMMANDS.iter().copied().flatten()
+impl Tool {
+    /// The one of that name.
+    pub(crate) fn by_name(name: &str) -> Option<Tool> {
+        [Tool::Ctl, Tool::Diagnostics, Tool::Plugins].into_iter().find(|tool| tool.name() == name)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Tool::Ctl => "rabbitmqctl",
+            Tool::Diagnostics => "rabbitmq-diagnostics",
+            Tool::Plugins => "rabbitmq-plugins",
+        }
+    }
+
+    fn commands(self) -> impl Iterator<Item = &'static Command> {
+        let groups: &[&[Command]] = match self {
+            Tool::Ctl => &[
+                lists::COMMANDS,
+                access::COMMANDS,
+                settings::COMMANDS,
+                definitions::COMMANDS,
+                broker::COMMANDS,
+                broker::LOOKS,
+                cluster::COMMANDS,
+                cluster::LOOKS,
+                features::COMMANDS,
+                features::LOOKS,
+                wait::COMMANDS,
+            ],
+            Tool::Diagnostics => &[
+                diagnostics::COMMANDS,
+                lists::COMMANDS,
+                broker::LOOKS,
+                cluster::LOOKS,
+                features::LOOKS,
+                wait::COMMANDS,
+            ],
+            Tool::Plugins => &[plugins::COMMANDS],
+        };
+        groups.iter().copied().flatten()
+    }
+
+    /// Options of its own.
+    fn switches(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Tool::Plugins => arguments::PLUGIN_SWITCHES,
+            Tool::Ctl | Tool::Diagnostics => &[],
+        }
+    }
 }
 
 /// Does what was typed, and says with which status the process ends.
-pub(super) fn run(arguments: &[String], out: &mut dyn Write, errors: &mut dyn Write) -> u8 {
-    let typed = match Typed::parse(arguments) {
+pub(super) fn run(tool: Tool, arguments: &[String], out: &mut dyn Write, errors: &mut dyn Write) -> u8 {
+    let typed = match Typed::parse(arguments, tool.switches()) {
         Ok(typed) => typed,
         Err(problem) => {
-            let meant = commands().find(|command| arguments.iter().any(|word| word == command.name));
-            return complain(errors, &arguments.join(" "), meant, Refusal::Usage(problem));
+            let meant = tool.commands().find(|command| arguments.iter().any(|word| word == command.name));
+            return complain(errors, tool, &arguments.join(" "), meant, Refusal::Usage(problem));
         }
     };
     if typed.command.is_empty() || typed.command == "help" || typed.has("--help") {
-        let code = if typed.command.is_empty() && !typed.has("--help") { status::USAGE } else { 0 };
-        return match help(out) {
-            Ok(()) => code,
-            Err(error) => complain(errors, &typed.given, None, error.into()),
+        return match help::help(tool, &typed, out) {
+            Ok(code) => code,
+            Err(refusal) => complain(errors, tool, &typed.given, None, refusal),
         };
     }
-    let Some(command) = commands().find(|command| command.name == typed.command) else {
-        return complain(errors, &typed.given, None, Refusal::Usage(unknown(&typed.command)));
+    let Some(command) = tool.commands().find(|command| command.name == typed.command) else {
+        return complain(errors, tool, &typed.given, None, Refusal::Usage(unknown(tool, &typed.command)));
     };
     match perform(command, &typed, out) {
         Ok(()) => 0,
-        Err(refusal) => complain(errors, &typed.given, Some(command), refusal),
+        Err(refusal) => complain(errors, tool, &typed.given, Some(command), refusal),
     }
 }
 
@@ -162,12 +235,13 @@ fn connect(typed: &Typed) -> Result<Connect, Refusal> {
     read.map_err(|error| Refusal::Usage(error.to_string()))
 }
 
-fn unknown(name: &str) -> String {
+fn unknown(tool: Tool, name: &str) -> String {
     let why = match name {
         "eval" | "eval_file" | "exec" => ": it runs Erlang on the broker, and there is none",
         _ => "",
     };
-    let near = commands()
+    let near = tool
+        .commands()
         .map(|command| (strsim::jaro_winkler(command.name, name), command.name))
         .filter(|(likeness, _)| *likeness > 0.85)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -176,11 +250,17 @@ fn unknown(name: &str) -> String {
 }
 
 /// Says what is wrong, as RabbitMQ's command does.
-fn complain(errors: &mut dyn Write, given: &str, command: Option<&Command>, refusal: Refusal) -> u8 {
+fn complain(
+    errors: &mut dyn Write,
+    tool: Tool,
+    given: &str,
+    command: Option<&Command>,
+    refusal: Refusal,
+) -> u8 {
     let (code, text) = match refusal {
-        Refusal::Usage(problem) => (status::USAGE, usage_text(&problem, given, command)),
+        Refusal::Usage(problem) => (status::USAGE, usage_text(tool, &problem, given, command)),
         Refusal::Argument(problem) => {
-            (status::DATA, usage_text(&format!("Bad argument{problem}"), given, command))
+            (status::DATA, usage_text(tool, &format!("Bad argument{problem}"), given, command))
         }
         Refusal::Error(code, text) => (code, format!("Error:\n{text}")),
         Refusal::Bare(code, text) => (code, text),
@@ -201,22 +281,12 @@ fn client_status(error: &ClientError) -> u8 {
     }
 }
 
-fn usage_text(problem: &str, given: &str, command: Option<&Command>) -> String {
+fn usage_text(tool: Tool, problem: &str, given: &str, command: Option<&Command>) -> String {
     match command {
-        Some(Command { name, usage, .. }) => format!(
-            "Error (argument validation): {problem}\nArguments given:\n\t{given}\n\nUsage\n\n\
-             rabbitmqctl [--node <node>] [--longnames] [--quiet] {name} {usage}"
+        Some(command) => format!(
+            "Error (argument validation): {problem}\nArguments given:\n\t{given}\n\nUsage\n\n{}",
+            help::usage(tool, command)
         ),
-        None => format!("\n{problem}\n\nrabbitmqctl help lists the commands."),
+        None => format!("\n{problem}\n\n{} help lists the commands.", tool.name()),
     }
-}
-
-fn help(out: &mut dyn Write) -> io::Result<()> {
-    writeln!(
-        out,
-        "Usage\n\nrabbitmqctl [--node <node>] [--timeout <timeout>] [--longnames] [--quiet] <command> [<command options>]\n\n\
-         These of RabbitMQ's commands are there. They use the management API: LEVERET_URL, LEVERET_USER and\n\
-         LEVERET_PASSWORD say where and who, and --node says nothing. leveret ctl can do more.\n\nAvailable commands:\n"
-    )?;
-    commands().try_for_each(|command| writeln!(out, "   {:<29} {}", command.name, command.usage))
 }
