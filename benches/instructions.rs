@@ -248,6 +248,7 @@ fn broker() -> Broker {
 
 /// A connection with one channel.
 struct Line {
+    broker: Arc<Broker>,
     session: Connection,
     input: BytesMut,
     out: Transmit,
@@ -258,7 +259,8 @@ impl Line {
         let amqp = Amqp { broker: broker.clone(), settings: Arc::new(AmqpSettings::default()) };
         let end = || Endpoint { host: "memory".to_owned(), port: 0 };
         let session = Connection::new(amqp, Peer::new(end(), end(), true), Box::new(|| ()), None, NOW);
-        let mut line = Line { session, input: BytesMut::new(), out: Transmit::default() };
+        let (broker, input) = (broker.clone(), BytesMut::new());
+        let mut line = Line { broker, session, input, out: Transmit::default() };
         line.send(b"AMQP\x00\x00\x09\x01");
         let login = [
             ("mechanism", text_of("PLAIN")),
@@ -281,6 +283,7 @@ impl Line {
 
     fn call(&mut self, name: &str, arguments: &[(&str, Wire)]) {
         self.send(&encode(frame::METHOD, 1, &method(name, arguments)));
+        self.broker.commit_changes().expect("memory takes everything");
         self.read();
     }
 

@@ -112,6 +112,7 @@ impl Server {
         let elsewhere = net::start_hashing(limits.password_hashes_max, limits.failed_logins_waiting_max)?;
         broker.logins().work_elsewhere(elsewhere);
         declare::declare(&broker, config, clock.now())?;
+        broker.commit_changes()?;
         let disk_limit = Arc::new(DiskLimit::new(config.limits.disk_free_bytes));
         let disk_watch = disk_watch(config, &disk_limit, &broker);
         let memory_watch = memory_watch(config, &broker);

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test says with a panic what went wrong")]
 
 use leveret::message::{Lsn, Position, QueueId, StoredShape};
-use leveret::store::{Changes, Durability, Journal, JournalOptions, Recovered, SledStore, WalOptions};
+use leveret::store::{
+    Changes, DefinitionChanges, Durability, Journal, JournalOptions, Recovered, SledStore, WalOptions,
+};
 use std::path::{Path, PathBuf};
 
 const RECORDS: u64 = 100;
@@ -28,9 +30,13 @@ fn open(path: &Path, place: Place) -> (Journal, Recovered) {
 /// Some records of 200 KB, over several of sled's segments, or of the log's.
 fn fill(path: &Path, place: Place) {
     let (journal, _) = open(path, place);
-    journal.definitions().put_definition(b"queue/gone", b"1").unwrap();
-    journal.definitions().put_definition(b"queue/kept", b"1").unwrap();
-    journal.definitions().remove_definition(b"queue/gone").unwrap();
+    let mut definitions = DefinitionChanges::default();
+    definitions.put(b"queue/gone", b"1");
+    definitions.put(b"queue/kept", b"1");
+    journal.define(definitions).unwrap();
+    let mut removal = DefinitionChanges::default();
+    removal.remove(b"queue/gone");
+    journal.define(removal).unwrap();
     let shape =
         StoredShape { exchange_bytes: 0, routing_key_bytes: 0, properties_bytes: 2, dead_lettered: false };
     let mut changes = Changes::default();

@@ -5,7 +5,8 @@
 use bytes::Bytes;
 use leveret::message::Lsn;
 use leveret::store::{
-    Durability, Faults, FaultyStore, MemoryStore, Scanned, SledStore, Store, StoreError, WalOptions,
+    DefinitionChanges, Durability, Faults, FaultyStore, MemoryStore, Scanned, SledStore, Store, StoreError,
+    WalOptions,
 };
 use std::path::Path;
 
@@ -32,6 +33,18 @@ fn bytes_of(seed: u64, length: usize) -> Vec<u8> {
     (0..length as u64).map(|at| (at.wrapping_mul(seed | 1) >> 3) as u8).collect()
 }
 
+fn put(store: &dyn Store, key: &[u8], value: &[u8]) {
+    let mut changes = DefinitionChanges::default();
+    changes.put(key, value);
+    store.define(&changes).unwrap();
+}
+
+fn remove(store: &dyn Store, key: &[u8]) {
+    let mut changes = DefinitionChanges::default();
+    changes.remove(key);
+    store.define(&changes).unwrap();
+}
+
 /// What every engine does. `reopen` is `None` for one that keeps nothing.
 fn contract(store: Box<dyn Store>, reopen: Option<Reopen<'_>>) {
     assert!(scan(&*store).is_empty());
@@ -50,12 +63,18 @@ fn contract(store: Box<dyn Store>, reopen: Option<Reopen<'_>>) {
     let kept: Vec<u64> = scan(&*store).iter().map(|(lsn, _)| *lsn).collect();
     assert_eq!(kept, [1, 3, 4, 5, 6, 7, 8, 10]);
 
-    store.put_definition(b"queue/b", b"2").unwrap();
-    store.put_definition(b"queue/a", b"1").unwrap();
-    store.put_definition(b"queue/b", b"3").unwrap();
-    store.put_definition(b"queue/c", &bytes_of(7, 20_000)).unwrap();
-    store.remove_definition(b"queue/c").unwrap();
-    store.remove_definition(b"queue/never").unwrap();
+    put(&*store, b"queue/b", b"2");
+    put(&*store, b"queue/a", b"1");
+    put(&*store, b"queue/b", b"3");
+    put(&*store, b"queue/c", &bytes_of(7, 20_000));
+    remove(&*store, b"queue/c");
+    remove(&*store, b"queue/never");
+    let mut changes = DefinitionChanges::default();
+    changes.put(b"queue/d", b"4");
+    changes.put(b"queue/d", b"5");
+    changes.remove(b"queue/never");
+    changes.remove(b"queue/d");
+    store.define(&changes).unwrap();
     let definitions = |store: &dyn Store| -> Vec<(Vec<u8>, Vec<u8>)> {
         let definitions = store.definitions().unwrap();
         definitions.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
@@ -124,8 +143,8 @@ fn what_is_in_the_log_and_what_is_in_the_database_are_one() {
     for number in 1..=5 {
         append(&store, &bytes_of(number, 20_000));
     }
-    store.put_definition(b"both", b"1").unwrap();
-    store.put_definition(b"old", b"1").unwrap();
+    put(&store, b"both", b"1");
+    put(&store, b"old", b"1");
     store.checkpoint().unwrap();
     check(&store, &[1, 2, 3, 4, 5]);
     store.discard(&[Lsn(2)]).unwrap();
@@ -133,8 +152,8 @@ fn what_is_in_the_log_and_what_is_in_the_database_are_one() {
     append(&store, b"six");
     append(&store, b"seven");
     store.discard(&[Lsn(4), Lsn(6)]).unwrap();
-    store.put_definition(b"both", b"2").unwrap();
-    store.remove_definition(b"old").unwrap();
+    put(&store, b"both", b"2");
+    remove(&store, b"old");
     check(&store, &[1, 3, 5, 7]);
     drop(store);
     let store = SledStore::open(folder.path(), Durability::Write).unwrap();
@@ -270,7 +289,9 @@ fn sled_syncs_as_often_as_it_is_asked_and_only_if_it_is_to() {
         let store = SledStore::open(folder.path(), durability).unwrap();
         append(&store, b"one");
         store.sync().unwrap();
-        store.put_definition(b"key", b"value").unwrap();
+        put(&store, b"key", b"value");
+        put(&store, b"other", b"value");
+        store.sync().unwrap();
         assert_eq!(store.syncs(), syncs, "{durability:?}");
         drop(store);
         assert_eq!(scan(&*sled(folder.path())).len(), 1, "{durability:?}");
@@ -282,7 +303,7 @@ fn a_drained_database_gives_its_space_back() {
     let folder = tempfile::tempdir().unwrap();
     let store = SledStore::open(folder.path(), Durability::Write).unwrap();
     scan(&store);
-    store.put_definition(b"key", b"value").unwrap();
+    put(&store, b"key", b"value");
     let record = bytes_of(5, 4_000_000);
     while store.file_bytes() < 280 << 20 {
         append(&store, &record);

@@ -47,6 +47,7 @@ impl Line {
         broker.put_user(User::with_password("guest", "guest", [1, 2, 3, 4], Vec::new())).expect("it is new");
         let all = Patterns::new(".*", ".*", ".*").expect("these are patterns");
         broker.set_permissions("guest", "/", all).expect("both are there");
+        broker.commit_changes().expect("memory takes everything");
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
         let end = || Endpoint { host: "memory".to_owned(), port: 0 };
         let session =

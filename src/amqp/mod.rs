@@ -7,6 +7,7 @@ mod connection;
 mod error;
 mod frame;
 mod method;
+mod waiting;
 
 pub use channel::ContentLimits;
 pub use connection::{Connection, Peer, log_refused};

@@ -1,5 +1,6 @@
-//! What an operator changes while the broker runs: users, permissions, vhosts and their limits. All of it is durable when the
-//! call returns, and applies to open connections too.
+//! What an operator changes while the broker runs: users, permissions, vhosts and their limits. All of it applies at once, to open
+//! connections too, and is durable when the ticket of [`Broker::last_change`] is answered: whoever asked is told then. A change with
+//! all that goes with it happens as one.
 
 use super::Broker;
 use super::definitions::Definition;
@@ -11,6 +12,7 @@ use super::users::{User, UserLimits};
 use super::vhost::VirtualHost;
 use super::vhost_settings::VhostSettings;
 use crate::message::Name;
+use crate::store::DefinitionChanges;
 use std::sync::Arc;
 
 /// What became of something that was put.
@@ -35,7 +37,7 @@ impl Broker {
     /// When the store failed.
     pub fn put_user(&self, user: User) -> Result<Put, BrokerError> {
         let _changing = self.changing.lock();
-        self.shared.put(&Definition::User(user.clone()))?;
+        self.shared.define(Definition::User(user.clone()).as_change())?;
         Ok(Put::new(self.users.put(user)))
     }
 
@@ -49,7 +51,7 @@ impl Broker {
         let mut user =
             known.as_deref().cloned().unwrap_or_else(|| User { name: name.into(), ..User::nobody() });
         change(&mut user);
-        self.shared.put(&Definition::User(user.clone()))?;
+        self.shared.define(Definition::User(user.clone()).as_change())?;
         Ok(Put::new(self.users.put(user)))
     }
 
@@ -64,7 +66,7 @@ impl Broker {
             return Ok(());
         }
         let user = User { password, ..(*user).clone() };
-        self.shared.put(&Definition::User(user.clone()))?;
+        self.shared.define(Definition::User(user.clone()).as_change())?;
         self.users.put(user);
         Ok(())
     }
@@ -89,7 +91,7 @@ impl Broker {
         let _changing = self.changing.lock();
         let mut user = (*self.existing_user(name)?).clone();
         change(&mut user.limits);
-        self.shared.put(&Definition::User(user.clone()))?;
+        self.shared.define(Definition::User(user.clone()).as_change())?;
         self.users.put(user);
         Ok(())
     }
@@ -101,9 +103,11 @@ impl Broker {
     pub fn delete_user(&self, name: &str) -> Result<(), BrokerError> {
         let changing = self.changing.lock();
         let user = self.existing_user(name)?;
-        self.forget_permissions(|of_user, _| *of_user == user.name)?;
-        self.shared.remove(&Definition::User((*user).clone()))?;
+        let mut removals = DefinitionChanges::default();
+        self.forget_permissions(|of_user, _| *of_user == user.name, &mut removals);
+        Definition::User((*user).clone()).remove(&mut removals);
         self.users.remove(name);
+        self.shared.define(removals)?;
         drop(changing);
         tracing::info!("user '{name}' is deleted");
         self.connections.ask_to_close(|facts| facts.user == user.name, &format!("user '{name}' is deleted"));
@@ -119,7 +123,7 @@ impl Broker {
         let (user, vhost) = (self.existing_user(user)?, self.existing_vhost(vhost)?);
         let permission =
             Permission { user: user.name.clone(), vhost: vhost.name().clone(), patterns: Arc::new(patterns) };
-        self.shared.put(&Definition::Permission(permission.clone()))?;
+        self.shared.define(Definition::Permission(permission.clone()).as_change())?;
         let is_new = self.permissions.set(permission);
         vhost.topology_changed();
         Ok(Put::new(is_new))
@@ -134,7 +138,9 @@ impl Broker {
         let (user, vhost) = (self.existing_user(user)?, self.existing_vhost(vhost)?);
         if let Some(patterns) = self.permissions.get(&user.name, vhost.name()) {
             let permission = Permission { user: user.name.clone(), vhost: vhost.name().clone(), patterns };
-            self.forget_permission(&permission)?;
+            let mut removals = DefinitionChanges::default();
+            self.forget_permission(permission, &mut removals);
+            self.shared.define(removals)?;
         }
         Ok(())
     }
@@ -158,7 +164,7 @@ impl Broker {
             exchange: exchange.into(),
             patterns: Arc::new(TopicPatterns::new(&user.name, vhost.name(), write, read)?),
         };
-        self.shared.put(&Definition::TopicPermission(permission.clone()))?;
+        self.shared.define(Definition::TopicPermission(permission.clone()).as_change())?;
         let is_new = self.permissions.set_topic(permission);
         vhost.topology_changed();
         Ok(Put::new(is_new))
@@ -176,43 +182,41 @@ impl Broker {
     ) -> Result<(), BrokerError> {
         let _changing = self.changing.lock();
         let (user, vhost) = (self.existing_user(user)?, self.existing_vhost(vhost)?);
+        let mut removals = DefinitionChanges::default();
         for permission in self.permissions.list_topics() {
             let is_meant = permission.user == user.name
                 && permission.vhost == *vhost.name()
                 && exchange.is_none_or(|exchange| exchange == &*permission.exchange);
             if is_meant {
-                self.forget_topic_permission(&permission)?;
+                self.forget_topic_permission(permission, &mut removals);
             }
         }
-        Ok(())
+        self.shared.define(removals).map(drop)
     }
 
-    fn forget_permissions(&self, which: impl Fn(&Name, &Name) -> bool) -> Result<(), BrokerError> {
+    fn forget_permissions(&self, which: impl Fn(&Name, &Name) -> bool, removals: &mut DefinitionChanges) {
         for permission in self.permissions.list() {
             if which(&permission.user, &permission.vhost) {
-                self.forget_permission(&permission)?;
+                self.forget_permission(permission, removals);
             }
         }
         for permission in self.permissions.list_topics() {
             if which(&permission.user, &permission.vhost) {
-                self.forget_topic_permission(&permission)?;
+                self.forget_topic_permission(permission, removals);
             }
         }
-        Ok(())
     }
 
-    fn forget_permission(&self, permission: &Permission) -> Result<(), BrokerError> {
-        self.shared.remove(&Definition::Permission(permission.clone()))?;
+    fn forget_permission(&self, permission: Permission, removals: &mut DefinitionChanges) {
         self.permissions.clear(&permission.user, &permission.vhost);
         self.forget_routes(&permission.vhost);
-        Ok(())
+        Definition::Permission(permission).remove(removals);
     }
 
-    fn forget_topic_permission(&self, permission: &TopicPermission) -> Result<(), BrokerError> {
-        self.shared.remove(&Definition::TopicPermission(permission.clone()))?;
+    fn forget_topic_permission(&self, permission: TopicPermission, removals: &mut DefinitionChanges) {
         self.permissions.clear_topic(&permission.user, &permission.vhost, &permission.exchange);
         self.forget_routes(&permission.vhost);
-        Ok(())
+        Definition::TopicPermission(permission).remove(removals);
     }
 
     /// A remembered route is not checked again, so it has to go when permissions change.
@@ -246,7 +250,8 @@ impl Broker {
         if let Some(vhost) = self.vhost(name) {
             let mut settings = (*vhost.settings()).clone();
             change(&mut settings);
-            self.shared.put(&Definition::VirtualHost(vhost.name().clone(), settings.clone()))?;
+            self.shared
+                .define(Definition::VirtualHost(vhost.name().clone(), settings.clone()).as_change())?;
             vhost.set_settings(settings);
             return Ok((vhost, Put::Updated));
         }
@@ -257,7 +262,7 @@ impl Broker {
         let name: Name = name.into();
         let mut settings = VhostSettings::default();
         change(&mut settings);
-        self.shared.put(&Definition::VirtualHost(name.clone(), settings.clone()))?;
+        self.shared.define(Definition::VirtualHost(name.clone(), settings.clone()).as_change())?;
         let vhost = Arc::new(VirtualHost::new(name.clone(), settings, self.shared.clone()));
         self.vhosts.insert(name, vhost.clone());
         Ok((vhost, Put::Created))
@@ -274,7 +279,7 @@ impl Broker {
     /// Deletes a vhost with all that is in it, and has its connections closed.
     ///
     /// # Errors
-    /// When there is no such vhost, or the store failed; then some of it may be gone.
+    /// When there is no such vhost, or the store failed.
     pub fn delete_vhost(&self, name: &str, turn: &mut Turn) -> Result<(), BrokerError> {
         let _changing = self.changing.lock();
         let vhost = self.existing_vhost(name)?;
@@ -282,9 +287,11 @@ impl Broker {
         tracing::info!("vhost '{name}' is deleted");
         let reason = format!("vhost '{name}' is deleted");
         self.connections.ask_to_close(|facts| facts.vhost == *vhost.name(), &reason);
-        vhost.delete_everything(turn)?;
-        self.forget_permissions(|_, of_vhost| of_vhost == vhost.name())?;
-        // Last of all: what is left in the store of a vhost can't be restored without it.
-        self.shared.remove(&Definition::VirtualHost(vhost.name().clone(), (*vhost.settings()).clone()))
+        let mut removals = DefinitionChanges::default();
+        vhost.delete_everything(&mut removals, turn)?;
+        self.forget_permissions(|_, of_vhost| of_vhost == vhost.name(), &mut removals);
+        self.forget_parameters(vhost.name(), &mut removals);
+        Definition::VirtualHost(vhost.name().clone(), (*vhost.settings()).clone()).remove(&mut removals);
+        self.shared.define(removals).map(drop)
     }
 }

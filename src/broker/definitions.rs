@@ -11,6 +11,7 @@ use super::queue::{QueueDeclaration, QueueDefinition};
 use super::users::User;
 use super::vhost_settings::VhostSettings;
 use crate::message::{DecodeError, FieldTable, Name, QueueId, ShortStr, Value};
+use crate::store::DefinitionChanges;
 use std::sync::Arc;
 
 /// One durable definition.
@@ -84,6 +85,30 @@ impl Definition {
             arguments: definition.arguments.clone(),
         };
         Definition::Queue(definition.vhost.clone(), definition.id, declaration)
+    }
+
+    /// Sets it with those changes.
+    pub fn put(&self, changes: &mut DefinitionChanges) {
+        changes.put(&self.key(), &self.encode());
+    }
+
+    /// Removes it with those changes.
+    pub fn remove(&self, changes: &mut DefinitionChanges) {
+        changes.remove(&self.key());
+    }
+
+    /// The changes that set it alone.
+    pub fn as_change(&self) -> DefinitionChanges {
+        let mut changes = DefinitionChanges::default();
+        self.put(&mut changes);
+        changes
+    }
+
+    /// The changes that remove it alone.
+    pub fn as_removal(&self) -> DefinitionChanges {
+        let mut changes = DefinitionChanges::default();
+        self.remove(&mut changes);
+        changes
     }
 
     /// Where it stands in the table.

@@ -1,6 +1,7 @@
 //! What passes between queues and sessions: entries of a queue, and the outbox a session is given them through.
 
-use crate::message::{ChannelNumber, ConsumerId, Message, Millis, NEVER, Position};
+use super::turn::{DurableWaiter, StoreError};
+use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, NEVER, Position};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -178,6 +179,17 @@ impl Outbox {
     /// Rings the session's bell.
     pub fn wake(&self) {
         (self.waker)();
+    }
+}
+
+/// A session that waits for an answer looks when it is woken.
+impl DurableWaiter for Outbox {
+    fn durable(&self, _: Lsn, _: bool) {
+        self.wake();
+    }
+
+    fn failed(&self, _: &StoreError) {
+        self.wake();
     }
 }
 

@@ -10,6 +10,7 @@ pub mod browse;
 pub mod connections;
 pub mod definitions;
 pub mod delivery;
+pub mod done;
 pub mod error;
 pub mod exchange;
 pub mod lengths;
@@ -30,12 +31,13 @@ pub mod users;
 pub mod vhost;
 pub mod vhost_settings;
 
+pub use done::{Done, Ticket};
 pub use error::BrokerError;
 pub use turn::Turn;
 pub use vhost::VirtualHost;
 
 use crate::message::{ConnectionId, ConsumerId, Millis, Name, QueueId};
-use crate::store::{Journal, Recovered, RecoveredQueue};
+use crate::store::{DefinitionChanges, Journal, Recovered, RecoveredQueue};
 use alarms::Alarms;
 use connections::Connections;
 use dashmap::DashMap;
@@ -150,15 +152,13 @@ impl Shared {
         self.reply_consumers.get(token).map(|consumer| consumer.clone())
     }
 
-    fn put(&self, definition: &Definition) -> Result<(), BrokerError> {
-        self.journal
-            .definitions()
-            .put_definition(&definition.key(), &definition.encode())
-            .map_err(store_error)
-    }
-
-    fn remove(&self, definition: &Definition) -> Result<(), BrokerError> {
-        self.journal.definitions().remove_definition(&definition.key()).map_err(store_error)
+    /// Takes changes of definitions, of which after a crash all have happened or none. They are durable when the ticket is answered;
+    /// there is none for no changes. What is defined may be seen by others only after this.
+    fn define(&self, changes: DefinitionChanges) -> Result<Option<Ticket>, BrokerError> {
+        if changes.is_empty() {
+            return Ok(None);
+        }
+        self.journal.define(changes).map(|lsn| Some(Ticket(lsn))).map_err(store_error)
     }
 }
 
@@ -215,7 +215,10 @@ impl Broker {
         let starts = stored.iter().find(|(key, _)| key == STARTS_KEY);
         let starts =
             starts.and_then(|(_, value)| value[..].try_into().ok()).map_or(0, u64::from_be_bytes) + 1;
-        journal.definitions().put_definition(STARTS_KEY, &starts.to_be_bytes()).map_err(store_error)?;
+        let mut started = DefinitionChanges::default();
+        started.put(STARTS_KEY, &starts.to_be_bytes());
+        let store = journal.definitions();
+        store.define(&started).and_then(|()| store.sync()).map_err(store_error)?;
         let failed_logins_waiting_max = limits.failed_logins_waiting_max;
         let shared = Arc::new(Shared {
             memory: Arc::new(MemoryAccount::new(limits.memory_budget_bytes)),

@@ -1,10 +1,12 @@
 //! Runtime parameters: values that operators keep in the broker, for a part of it and a vhost, or for all of it. Policies are
-//! no parameters here, though RabbitMQ lists them as some.
+//! no parameters here, though RabbitMQ lists them as some. A change is durable when the ticket of [`Broker::last_change`] is
+//! answered.
 
 use super::Broker;
 use super::definitions::Definition;
 use super::error::BrokerError;
 use crate::message::{Name, Value};
+use crate::store::DefinitionChanges;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 
@@ -78,7 +80,7 @@ impl Broker {
             if &*key.component == "shovel" { "shovel" } else { "federation" }
         );
         let mut parameters = self.parameters.of_vhosts.write();
-        self.shared.put(&Definition::Parameter(key.clone(), value.clone()))?;
+        self.shared.define(Definition::Parameter(key.clone(), value.clone()).as_change())?;
         Ok(parameters.insert(key, value).is_none())
     }
 
@@ -89,9 +91,20 @@ impl Broker {
     pub fn remove_parameter(&self, key: &ParameterKey) -> Result<bool, BrokerError> {
         let mut parameters = self.parameters.of_vhosts.write();
         let Some(value) = parameters.get(key) else { return Ok(false) };
-        self.shared.remove(&Definition::Parameter(key.clone(), value.clone()))?;
+        self.shared.define(Definition::Parameter(key.clone(), value.clone()).as_removal())?;
         parameters.remove(key);
         Ok(true)
+    }
+
+    /// Forgets the parameters of a vhost that goes.
+    pub(super) fn forget_parameters(&self, vhost: &Name, removals: &mut DefinitionChanges) {
+        self.parameters.of_vhosts.write().retain(|key, value| {
+            let is_going = key.vhost == *vhost;
+            if is_going {
+                Definition::Parameter(key.clone(), value.clone()).remove(removals);
+            }
+            !is_going
+        });
     }
 
     /// All global parameters, ordered by name.
@@ -115,7 +128,7 @@ impl Broker {
     /// When the store failed.
     pub fn set_global_parameter(&self, name: &str, value: Value) -> Result<bool, BrokerError> {
         let mut global = self.parameters.global.write();
-        self.shared.put(&Definition::GlobalParameter(name.into(), value.clone()))?;
+        self.shared.define(Definition::GlobalParameter(name.into(), value.clone()).as_change())?;
         Ok(global.insert(name.into(), value).is_none())
     }
 
@@ -126,7 +139,7 @@ impl Broker {
     pub fn remove_global_parameter(&self, name: &str) -> Result<bool, BrokerError> {
         let mut global = self.parameters.global.write();
         let Some(value) = global.get(name) else { return Ok(false) };
-        self.shared.remove(&Definition::GlobalParameter(name.into(), value.clone()))?;
+        self.shared.define(Definition::GlobalParameter(name.into(), value.clone()).as_removal())?;
         global.remove(name);
         Ok(true)
     }

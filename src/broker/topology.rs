@@ -1,14 +1,22 @@
 //! Changing a vhost's topology: declare, bind, unbind, delete. One change at a time; publishing goes on meanwhile.
+//!
+//! The lock is held for work in memory alone. What a change sets and removes in the store is gathered and handed to the journal as
+//! one, so that all of it survives a crash or nothing; nothing is removed there that was never kept. Who asked for a change is
+//! answered when it is durable, see [`Done`].
+
+mod limits;
 
 use super::definitions::Definition;
+use super::done::{Done, Ticket};
 use super::error::{BrokerError, Resource, ResourceKind};
 use super::exchange::{Binding, Destination, Exchange, ExchangeDefinition};
 use super::queue::{QueueDeclaration, QueueHandle};
 use super::stats::count;
 use super::turn::Turn;
 use super::vhost::VirtualHost;
-use super::vhost_settings::reached;
 use crate::message::{ConnectionId, FieldTable, Name, QueueId, ShortStr};
+use crate::store::DefinitionChanges;
+use limits::check_length;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -19,6 +27,8 @@ pub(super) struct Topology {
     sources: BTreeMap<Destination, BTreeSet<Name>>,
     /// The vhost is being deleted, or has been: nothing can be made in it any more.
     is_deleted: bool,
+    /// What the change that is being made removes from the store.
+    removals: DefinitionChanges,
 }
 
 /// Names that begin so are the broker's own.
@@ -29,12 +39,13 @@ impl VirtualHost {
     ///
     /// # Errors
     /// When it exists and differs, can't be made, or its name is reserved.
-    pub fn declare_exchange(&self, definition: ExchangeDefinition) -> Result<(), BrokerError> {
+    pub fn declare_exchange(&self, definition: ExchangeDefinition) -> Result<Done<()>, BrokerError> {
         let topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
         self.check_declarable(&definition.name, &definition.kind)?;
         if let Some(current) = self.exchange(&definition.name) {
-            return current.definition().check_equivalent(&definition);
+            current.definition().check_equivalent(&definition)?;
+            return Ok(self.found((), current.kept_since()));
         }
         check_length("exchange", &definition.name)?;
         if definition.name.starts_with(RESERVED_PREFIX) {
@@ -43,13 +54,31 @@ impl VirtualHost {
         let max = self.shared().limits.exchanges_per_vhost_max;
         self.check_limit(max, self.exchange_count(), "exchange", &definition.name)?;
         self.shared().check_exchange_limit(&definition.name)?;
-        let exchange = Exchange::new(definition, &self.shared().exchange_types)?;
-        if exchange.definition().durable {
-            self.shared().put(&Definition::Exchange(exchange.definition().clone()))?;
-        }
+        let mut exchange = Exchange::new(definition, &self.shared().exchange_types)?;
+        let ticket = match exchange.definition().durable {
+            true => self.shared().define(Definition::Exchange(exchange.definition().clone()).as_change())?,
+            false => None,
+        };
+        exchange.set_kept_since(ticket);
         self.police_exchange(&exchange);
         self.insert_exchange(Arc::new(exchange));
-        Ok(())
+        Ok(Done::with((), ticket))
+    }
+
+    /// Nothing has to be changed, but what is to be so may not be durable yet.
+    fn found<T>(&self, value: T, since: Option<Ticket>) -> Done<T> {
+        Done::with(value, since.filter(|ticket| self.shared().is_open(*ticket)))
+    }
+
+    /// Nothing is there to be removed. It may have been until a moment ago.
+    fn gone<T>(&self, value: T) -> Done<T> {
+        self.found(value, Some(self.shared().last_change()))
+    }
+
+    /// Hands what the change removes to the journal.
+    fn settle<T>(&self, topology: &mut Topology, value: T) -> Result<Done<T>, BrokerError> {
+        let ticket = self.shared().define(std::mem::take(&mut topology.removals))?;
+        Ok(Done::with(value, ticket))
     }
 
     /// Refuses what no exchange is declared as, whoever asks.
@@ -89,59 +118,63 @@ impl VirtualHost {
     ///
     /// # Errors
     /// When every vhost has it, or it is in use and `if_unused` is set.
-    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<(), BrokerError> {
+    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<Done<()>, BrokerError> {
         let mut topology = self.topology.lock();
         self.check_deletable(name)?;
-        let Some(exchange) = self.exchange(name) else { return Ok(()) };
+        let Some(exchange) = self.exchange(name) else { return Ok(self.gone(())) };
         if if_unused && !exchange.bindings().is_empty() {
             return Err(BrokerError::InUse(exchange.definition().resource()));
         }
-        self.remove_exchange_and_bindings(&mut topology, &exchange)
+        self.remove_exchange_and_bindings(&mut topology, &exchange);
+        self.settle(&mut topology, ())
     }
 
-    fn remove_exchange_and_bindings(
-        &self,
-        topology: &mut Topology,
-        exchange: &Arc<Exchange>,
-    ) -> Result<(), BrokerError> {
-        self.remove_exchange_and_bindings_from(topology, exchange)?;
-        self.remove_bindings_to(topology, Destination::Exchange(exchange.definition().name.clone()))
+    fn remove_exchange_and_bindings(&self, topology: &mut Topology, exchange: &Arc<Exchange>) {
+        self.remove_exchange_and_bindings_from(topology, exchange);
+        let ExchangeDefinition { name, durable, .. } = exchange.definition();
+        self.remove_bindings_to(topology, Destination::Exchange(name.clone()), *durable);
     }
 
-    fn remove_exchange_and_bindings_from(
-        &self,
-        topology: &mut Topology,
-        exchange: &Arc<Exchange>,
-    ) -> Result<(), BrokerError> {
-        if exchange.definition().durable {
-            self.shared().remove(&Definition::Exchange(exchange.definition().clone()))?;
+    fn remove_exchange_and_bindings_from(&self, topology: &mut Topology, exchange: &Arc<Exchange>) {
+        let is_kept = exchange.definition().durable;
+        if is_kept {
+            Definition::Exchange(exchange.definition().clone()).remove(&mut topology.removals);
+        }
+        let from_here: Vec<_> = exchange.bindings().iter().cloned().collect();
+        for binding in &from_here {
+            // While both ends are there: one may be the other.
+            if is_kept && self.is_durable(&binding.destination) {
+                Definition::Binding(self.name().clone(), (**binding).clone()).remove(&mut topology.removals);
+            }
         }
         self.remove_exchange(&exchange.definition().name);
-        let from_here: Vec<_> = exchange.bindings().iter().cloned().collect();
-        for binding in from_here {
-            self.forget_binding(topology, exchange, &binding)?;
+        for binding in &from_here {
+            self.forget_source(topology, exchange, binding);
         }
-        Ok(())
     }
 
     /// Binds a queue or an exchange to an exchange. A binding that is there already is fine.
     ///
     /// # Errors
     /// When either end is missing or is the default exchange, or the type refuses the binding.
-    pub fn bind(&self, binding: Binding, connection: Option<ConnectionId>) -> Result<(), BrokerError> {
+    pub fn bind(&self, binding: Binding, connection: Option<ConnectionId>) -> Result<Done<()>, BrokerError> {
         let mut topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
         let source = self.check_ends(&binding.source, &binding.destination, connection)?;
-        let definition = Definition::Binding(self.name().clone(), binding.clone());
-        let durable = source.definition().durable && self.is_durable(&binding.destination);
+        let is_kept = self.is_kept(&source, &binding.destination);
+        let definition = is_kept.then(|| Definition::Binding(self.name().clone(), binding.clone()));
         if !source.bindings().contains(&binding.destination, &binding.routing_key, &binding.arguments) {
             let max = self.shared().limits.bindings_per_exchange_max;
             self.check_limit(max, source.bindings().len(), "binding", &source.definition().name)?;
         }
-        if self.attach(&mut topology, &source, binding)? && durable {
-            self.shared().put(&definition)?;
+        if !self.attach(&mut topology, &source, binding)? {
+            return Ok(self.found((), source.bindings_since()));
         }
-        Ok(())
+        // A message that comes through it meanwhile is in its queue, whether the binding is kept or not.
+        let ticket = definition.map(|definition| self.shared().define(definition.as_change())).transpose()?;
+        let ticket = ticket.flatten();
+        source.set_bindings_since(ticket);
+        Ok(Done::with((), ticket))
     }
 
     /// Takes over a stored binding. One whose ends are not both there is forgotten: they were deleted, and the broker was
@@ -152,7 +185,7 @@ impl VirtualHost {
             Ok(source) => self.attach(&mut topology, &source, binding).map(|_| ()),
             Err(BrokerError::NotFound(missing)) => {
                 tracing::info!("a binding of the deleted {missing} is forgotten");
-                self.shared().remove(&Definition::Binding(self.name().clone(), binding))
+                self.shared().define(Definition::Binding(self.name().clone(), binding).as_removal()).map(drop)
             }
             Err(error) => Err(error),
         }
@@ -185,22 +218,30 @@ impl VirtualHost {
         routing_key: &ShortStr,
         arguments: &FieldTable,
         connection: Option<ConnectionId>,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Done<()>, BrokerError> {
         let mut topology = self.topology.lock();
         let bound =
             |exchange: Arc<Exchange>| exchange.bindings().contains(destination, routing_key, arguments);
         let source = match self.check_ends(source, destination, connection) {
-            Err(BrokerError::NotFound(_)) => return Ok(()),
-            Err(BrokerError::Locked(_)) if !self.exchange(source).is_some_and(bound) => return Ok(()),
+            Err(BrokerError::NotFound(_)) => return Ok(self.gone(())),
+            Err(BrokerError::Locked(_)) if !self.exchange(source).is_some_and(bound) => {
+                return Ok(self.gone(()));
+            }
             source => source?,
         };
-        let Some(binding) = source.unbind(destination, routing_key, arguments) else { return Ok(()) };
+        let is_kept = self.is_kept(&source, destination);
+        let Some(binding) = source.unbind(destination, routing_key, arguments) else {
+            return Ok(self.gone(()));
+        };
         self.topology_changed();
-        self.forget_binding(&mut topology, &source, &binding)?;
-        if is_finished(&source) {
-            self.remove_exchange_and_bindings(&mut topology, &source)?;
+        if is_kept {
+            Definition::Binding(self.name().clone(), (*binding).clone()).remove(&mut topology.removals);
         }
-        Ok(())
+        self.forget_source(&mut topology, &source, &binding);
+        if is_finished(&source) {
+            self.remove_exchange_and_bindings(&mut topology, &source);
+        }
+        self.settle(&mut topology, ())
     }
 
     fn check_ends(
@@ -220,6 +261,11 @@ impl VirtualHost {
         Ok(source)
     }
 
+    /// Whether the store has the bindings between these two.
+    fn is_kept(&self, source: &Exchange, destination: &Destination) -> bool {
+        source.definition().durable && self.is_durable(destination)
+    }
+
     fn is_durable(&self, destination: &Destination) -> bool {
         match destination {
             Destination::Queue(name) => self.queue(name).is_some_and(|q| q.definition().survives_restart()),
@@ -227,13 +273,8 @@ impl VirtualHost {
         }
     }
 
-    /// What follows when a binding has been taken out of its exchange.
-    fn forget_binding(
-        &self,
-        topology: &mut Topology,
-        source: &Exchange,
-        binding: &Arc<Binding>,
-    ) -> Result<(), BrokerError> {
+    /// A binding has been taken out of its exchange, or the exchange is gone: another one may still lead to the same place.
+    fn forget_source(&self, topology: &mut Topology, source: &Exchange, binding: &Arc<Binding>) {
         let still_bound = source.bindings().of(&binding.destination).next().is_some()
             && self.exchange(&binding.source).is_some();
         if !still_bound && let Some(sources) = topology.sources.get_mut(&binding.destination) {
@@ -242,27 +283,29 @@ impl VirtualHost {
                 topology.sources.remove(&binding.destination);
             }
         }
-        self.shared().remove(&Definition::Binding(self.name().clone(), (**binding).clone()))
     }
 
-    /// Removes every binding to a destination that is going away, and the auto-delete exchanges that end with them: a
-    /// chain of those may be long, so it is followed by a list and not by recursion.
-    fn remove_bindings_to(&self, topology: &mut Topology, going: Destination) -> Result<(), BrokerError> {
-        let mut all_going = vec![going];
-        while let Some(destination) = all_going.pop() {
+    /// Removes every binding to a destination that is going away, a durable one or not, and the auto-delete exchanges that end
+    /// with them: a chain of those may be long, so it is followed by a list and not by recursion.
+    fn remove_bindings_to(&self, topology: &mut Topology, going: Destination, is_durable: bool) {
+        let mut all_going = vec![(going, is_durable)];
+        while let Some((destination, is_durable)) = all_going.pop() {
             for source in topology.sources.remove(&destination).unwrap_or_default() {
                 let Some(exchange) = self.exchange(&source) else { continue };
-                for binding in exchange.unbind_all(&destination) {
-                    self.shared().remove(&Definition::Binding(self.name().clone(), (*binding).clone()))?;
+                let removed = exchange.unbind_all(&destination);
+                if is_durable && exchange.definition().durable {
+                    for binding in removed {
+                        let binding = Definition::Binding(self.name().clone(), (*binding).clone());
+                        binding.remove(&mut topology.removals);
+                    }
                 }
                 self.topology_changed();
                 if is_finished(&exchange) {
-                    self.remove_exchange_and_bindings_from(topology, &exchange)?;
-                    all_going.push(Destination::Exchange(source));
+                    self.remove_exchange_and_bindings_from(topology, &exchange);
+                    all_going.push((Destination::Exchange(source), exchange.definition().durable));
                 }
             }
         }
-        Ok(())
     }
 
     /// Declares a queue, and says whether it is new; declaring one again that means the same is fine.
@@ -273,7 +316,7 @@ impl VirtualHost {
         &self,
         mut declaration: QueueDeclaration,
         turn: &mut Turn,
-    ) -> Result<Arc<QueueHandle>, BrokerError> {
+    ) -> Result<Done<Arc<QueueHandle>>, BrokerError> {
         let topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
         declaration.take_default_type(self.default_queue_type());
@@ -281,52 +324,27 @@ impl VirtualHost {
         if let Some(current) = self.queue(&declaration.name) {
             current.check_equivalent(&declaration)?;
             current.lock().touch(turn);
-            return Ok(current);
+            let since = current.kept_since();
+            return Ok(self.found(current, since));
         }
         check_length("queue", &declaration.name)?;
         self.check_queue_limits(&declaration.name)?;
         let id = self.shared().next_queue_id();
-        let queue = QueueHandle::new(self.name(), id, declaration, self.shared(), turn)?;
-        if queue.definition().survives_restart() {
-            self.shared().put(&Definition::queue(queue.definition()))?;
-        }
+        let mut queue = QueueHandle::new(self.name(), id, declaration, self.shared(), turn)?;
+        let ticket = match queue.definition().survives_restart() {
+            true => self.shared().define(Definition::queue(queue.definition()).as_change())?,
+            false => None,
+        };
+        queue.set_kept_since(ticket);
         self.police_queue(&queue, turn);
         let queue = Arc::new(queue);
         self.insert_queue(queue.clone());
         count(&self.shared().churn.queue_created);
-        Ok(queue)
+        Ok(Done::with(queue, ticket))
     }
 
-    fn check_not_deleted(&self, topology: &Topology) -> Result<(), BrokerError> {
+    pub(super) fn check_not_deleted(&self, topology: &Topology) -> Result<(), BrokerError> {
         if topology.is_deleted { Err(BrokerError::NoSuchVhost(self.name().clone())) } else { Ok(()) }
-    }
-
-    fn check_queue_limits(&self, name: &str) -> Result<(), BrokerError> {
-        let count = self.queue_count();
-        if let Some(max) = reached(self.settings().limits.max_queues, count) {
-            let max = usize::try_from(max).unwrap_or_default();
-            let what = format!("queue '{name}'");
-            return Err(BrokerError::LimitReached { what, limit: "queue", vhost: self.name().clone(), max });
-        }
-        self.check_limit(self.shared().limits.queues_per_vhost_max, count, "queue", name)?;
-        self.shared().check_queue_limit(name)
-    }
-
-    fn check_limit(
-        &self,
-        max: usize,
-        count: usize,
-        limit: &'static str,
-        name: &str,
-    ) -> Result<(), BrokerError> {
-        if max == 0 || count < max {
-            return Ok(());
-        }
-        let what = match limit {
-            "binding" => format!("binding from exchange '{name}'"),
-            kind => format!("{kind} '{name}'"),
-        };
-        Err(BrokerError::LimitReached { what, limit, vhost: self.name().clone(), max })
     }
 
     /// A queue that has to be there and that `connection` may touch. `None` is the broker itself.
@@ -359,32 +377,39 @@ impl VirtualHost {
         if_empty: bool,
         connection: Option<ConnectionId>,
         turn: &mut Turn,
-    ) -> Result<usize, BrokerError> {
+    ) -> Result<Done<usize>, BrokerError> {
         let mut topology = self.topology.lock();
         let queue = match self.accessible_queue(name, connection) {
             Ok(queue) => queue,
-            Err(BrokerError::NotFound(_)) => return Ok(0),
+            Err(BrokerError::NotFound(_)) => return Ok(self.gone(0)),
             Err(error) => return Err(error),
         };
         let count = queue.close(if_unused, if_empty, turn)?;
-        self.remove_queue_and_bindings(&mut topology, &queue)?;
-        Ok(count)
+        self.remove_queue_and_bindings(&mut topology, &queue);
+        self.settle(&mut topology, count)
     }
 
-    /// Deletes all queues, exchanges and bindings; from then on nothing can be made here.
+    /// Deletes all queues, exchanges, bindings and policies; from then on nothing can be made here. What that removes from the
+    /// store goes into `removals`.
     ///
     /// # Errors
-    /// When the store failed.
-    pub(super) fn delete_everything(&self, turn: &mut Turn) -> Result<(), BrokerError> {
+    /// When a queue refuses to end, which none does that is to end whatever is in it.
+    pub(super) fn delete_everything(
+        &self,
+        removals: &mut DefinitionChanges,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
         let mut topology = self.topology.lock();
         topology.is_deleted = true;
         for queue in self.queues() {
             queue.close(false, false, turn)?;
-            self.remove_queue_and_bindings(&mut topology, &queue)?;
+            self.remove_queue_and_bindings(&mut topology, &queue);
         }
         for exchange in self.exchanges() {
-            self.remove_exchange_and_bindings(&mut topology, &exchange)?;
+            self.remove_exchange_and_bindings(&mut topology, &exchange);
         }
+        self.forget_policies(&mut topology.removals);
+        removals.append(std::mem::take(&mut topology.removals));
         drop(topology);
         self.apply_effects(turn);
         Ok(())
@@ -394,20 +419,20 @@ impl VirtualHost {
     /// somebody else declared when it was gone.
     ///
     /// # Errors
-    /// When the store failed.
+    /// When the store failed, and a durable exchange was to go with the queue.
     pub fn delete_exclusive_queue(
         &self,
         name: &str,
         owner: ConnectionId,
         turn: &mut Turn,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<Done<()>, BrokerError> {
         let mut topology = self.topology.lock();
         let queue = self.queue(name).filter(|queue| queue.definition().exclusive_owner == Some(owner));
         if let Some(queue) = queue {
             queue.close(false, false, turn)?;
-            self.remove_queue_and_bindings(&mut topology, &queue)?;
+            self.remove_queue_and_bindings(&mut topology, &queue);
         }
-        Ok(())
+        self.settle(&mut topology, ())
     }
 
     /// Deletes a queue that has asked for it itself, if it is still the same queue.
@@ -417,39 +442,26 @@ impl VirtualHost {
         if queue.close(true, false, turn).is_err() {
             return;
         }
-        if let Err(error) = self.remove_queue_and_bindings(&mut topology, &queue) {
+        self.remove_queue_and_bindings(&mut topology, &queue);
+        // Nobody asked, so nobody is to be told when it is durable.
+        if let Err(error) = self.settle(&mut topology, ()) {
             tracing::error!("could not delete {}: {error}", queue.definition().resource());
         }
     }
 
     /// Removes a queue that has been closed.
-    fn remove_queue_and_bindings(
-        &self,
-        topology: &mut Topology,
-        queue: &Arc<QueueHandle>,
-    ) -> Result<(), BrokerError> {
-        if queue.definition().survives_restart() {
-            self.shared().remove(&Definition::queue(queue.definition()))?;
+    fn remove_queue_and_bindings(&self, topology: &mut Topology, queue: &Arc<QueueHandle>) {
+        let is_kept = queue.definition().survives_restart();
+        if is_kept {
+            Definition::queue(queue.definition()).remove(&mut topology.removals);
         }
         self.remove_queue(&queue.definition().name);
         self.shared().timer.forget(self.name(), &queue.definition().name);
-        self.remove_bindings_to(topology, Destination::Queue(queue.definition().name.clone()))
+        self.remove_bindings_to(topology, Destination::Queue(queue.definition().name.clone()), is_kept);
     }
 }
 
 /// An auto-delete exchange goes with the last binding that starts from it.
 fn is_finished(exchange: &Exchange) -> bool {
     exchange.definition().auto_delete && exchange.bindings().is_empty()
-}
-
-/// The longest name that a method of AMQP can hold.
-const NAME_BYTES_MAX: usize = 255;
-
-/// Refuses a name that no client could say. Over AMQP there is none.
-fn check_length(what: &str, name: &str) -> Result<(), BrokerError> {
-    if name.len() <= NAME_BYTES_MAX {
-        return Ok(());
-    }
-    let text = format!("{what} should be less than {NAME_BYTES_MAX} bytes, actually was {}\n", name.len());
-    Err(BrokerError::Precondition(text))
 }

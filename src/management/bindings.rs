@@ -225,7 +225,7 @@ fn bind(request: &Request) -> Result<Answer, ApiError> {
         arguments,
     };
     let key = properties_key(&binding);
-    ends.vhost.bind(binding, Some(NOBODY))?;
+    ends.vhost.bind(binding, Some(NOBODY))?.untold();
     let (_, name) = destination(&ends.destination);
     Ok(Answer::CreatedAt(format!("{}/{}", in_path(name.as_bytes()), in_path(key.as_bytes()))))
 }
@@ -235,7 +235,7 @@ fn unbind(request: &Request) -> Result<Answer, ApiError> {
     let found = ends.find(request.parameter("key"))?;
     ends.check_access(request, found.binding.routing_key.as_bytes())?;
     let Binding { source, destination, routing_key, arguments } = &*found.binding;
-    ends.vhost.unbind(source, destination, routing_key, arguments, Some(NOBODY))?;
+    ends.vhost.unbind(source, destination, routing_key, arguments, Some(NOBODY))?.untold();
     Ok(Answer::NoContent)
 }
 

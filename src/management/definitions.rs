@@ -62,7 +62,7 @@ fn import_vhost(request: &Request) -> Result<Answer, ApiError> {
 fn run(request: &Request, import: Import<'_>) -> Result<Answer, ApiError> {
     let document = parse(request.form_bytes("file").unwrap_or(&request.body))?;
     tracing::info!("user '{}' imports definitions", request.user.name);
-    request.in_turn(|turn| import.run(&document, turn))?;
+    request.in_turn(|turn| request.broker().as_one_change(|| import.run(&document, turn)))?;
     Ok(match request.form_field("redirect") {
         Some(place) => Answer::SeeOther(place.to_owned()),
         None => Answer::NoContent,
@@ -114,8 +114,9 @@ pub fn load(
     for path in files(path)? {
         let text = fs::read(&path).map_err(|error| LoadError::Unreadable { path: path.clone(), error })?;
         let mut turn = crate::broker::Turn::at(now);
-        let imported = parse(&text)
-            .and_then(|document| Import::into_all(broker, field_table_depth_max).run(&document, &mut turn));
+        let import = Import::into_all(broker, field_table_depth_max);
+        let imported =
+            parse(&text).and_then(|document| broker.as_one_change(|| import.run(&document, &mut turn)));
         broker.end_turn(&mut turn);
         imported.map_err(|error| LoadError::Refused { path: path.clone(), reason: error.to_string() })?;
         tracing::info!("imported the definitions in {}", path.display());

@@ -114,15 +114,17 @@ fn declare(request: &Request) -> Result<Answer, ApiError> {
         request.check_access(Access::Write, &Resource::exchange(vhost.name(), alternate))?;
     }
     let is_new = vhost.exchange(name).is_none();
-    vhost.declare_exchange(ExchangeDefinition {
-        vhost: vhost.name().clone(),
-        name: name.into(),
-        kind: fields.text("type")?.unwrap_or("direct").into(),
-        durable: fields.flag("durable")?,
-        auto_delete: fields.flag("auto_delete")?,
-        internal: fields.flag("internal")?,
-        arguments,
-    })?;
+    vhost
+        .declare_exchange(ExchangeDefinition {
+            vhost: vhost.name().clone(),
+            name: name.into(),
+            kind: fields.text("type")?.unwrap_or("direct").into(),
+            durable: fields.flag("durable")?,
+            auto_delete: fields.flag("auto_delete")?,
+            internal: fields.flag("internal")?,
+            arguments,
+        })?
+        .untold();
     Ok(if is_new { Answer::Created } else { Answer::NoContent })
 }
 
@@ -131,7 +133,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
     let resource = exchange.definition().resource();
     request.check_access(Access::Configure, &resource)?;
     let if_unused = request.query_flag("if-unused");
-    vhost.delete_exchange(&resource.name, if_unused)?;
+    vhost.delete_exchange(&resource.name, if_unused)?.untold();
     Ok(Answer::NoContent)
 }
 

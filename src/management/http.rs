@@ -4,7 +4,10 @@ use super::answer::{Answer, ApiError};
 use super::request::Request;
 use super::routes::{Method, Needs, Route};
 use super::{Management, ROUTES, auth};
+use crate::broker::turn::{DurableWaiter, StoreError};
 use crate::broker::users::User;
+use crate::broker::{Broker, Ticket};
+use crate::message::Lsn;
 use crate::net::PeerAddress;
 use axum::Router;
 use axum::body::Body;
@@ -19,6 +22,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::task::JoinError;
 
 /// How long a request's body may take to arrive.
@@ -91,7 +95,7 @@ async fn handle(
 }
 
 /// Sees who asks, and only then reads what it says. The handler runs on a thread for what may take its time: a long list is
-/// written out there, and what is durable is synced.
+/// written out there. What it has changed is answered when it is durable; no thread waits for that.
 async fn answer(
     management: Management,
     route: &'static Route,
@@ -112,10 +116,44 @@ async fn answer(
     };
     let form = form(&head.headers, &body).await?;
     let now = management.clock.now();
+    let (broker, before) = (management.broker.clone(), management.broker.last_change());
     let request = Request { management, user, now, parameters, query, headers: head.headers, body, form };
     let answered = tokio::task::spawn_blocking(move || (route.handler)(&request)).await;
-    answered
-        .unwrap_or_else(|error: JoinError| Err(ApiError::Internal(format!("the handler failed: {error}"))))
+    let answer = answered
+        .unwrap_or_else(|error: JoinError| Err(ApiError::Internal(format!("the handler failed: {error}"))))?;
+    let change = broker.last_change();
+    // Who changes what is so already may have come right behind the one who did it.
+    if change != before || matches!(route.method, Method::Put | Method::Delete) {
+        durable(&broker, change).await?;
+    }
+    Ok(answer)
+}
+
+/// Tells who waits for an answer of the broker.
+#[derive(Default)]
+struct Told(Notify);
+
+impl DurableWaiter for Told {
+    fn durable(&self, _: Lsn, _: bool) {
+        self.0.notify_one();
+    }
+
+    fn failed(&self, _: &StoreError) {
+        self.0.notify_one();
+    }
+}
+
+/// Waits until what the ticket is for is durable.
+async fn durable(broker: &Broker, ticket: Ticket) -> Result<(), ApiError> {
+    loop {
+        if let Some(answer) = broker.answered(ticket) {
+            return Ok(answer?);
+        }
+        let told = Arc::new(Told::default());
+        broker.await_answer(ticket, told.clone());
+        broker.journal().wake_committer();
+        told.0.notified().await;
+    }
 }
 
 /// The user, if it may do what the route does.

@@ -298,11 +298,13 @@ fn declare(request: &Request) -> Result<Answer, ApiError> {
         arguments,
     };
     let is_new = vhost.queue(name).is_none();
-    request.in_turn(|turn| {
-        let declared = vhost.declare_queue(declaration, turn);
-        vhost.apply_effects(turn);
-        declared
-    })?;
+    request
+        .in_turn(|turn| {
+            let declared = vhost.declare_queue(declaration, turn);
+            vhost.apply_effects(turn);
+            declared
+        })?
+        .untold();
     Ok(if is_new { Answer::Created } else { Answer::NoContent })
 }
 
@@ -310,11 +312,13 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
     let (vhost, queue) = find_to_use(request, Access::Configure)?;
     let (if_unused, if_empty) = (request.query_flag("if-unused"), request.query_flag("if-empty"));
     let name = &queue.definition().name;
-    request.in_turn(|turn| {
-        let deleted = vhost.delete_queue(name, if_unused, if_empty, Some(NOBODY), turn);
-        vhost.apply_effects(turn);
-        deleted
-    })?;
+    request
+        .in_turn(|turn| {
+            let deleted = vhost.delete_queue(name, if_unused, if_empty, Some(NOBODY), turn);
+            vhost.apply_effects(turn);
+            deleted
+        })?
+        .untold();
     Ok(Answer::NoContent)
 }
 

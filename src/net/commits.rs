@@ -2,7 +2,7 @@
 //! for a single message.
 
 use crate::message::Lsn;
-use crate::store::{Scanned, Store, StoreError};
+use crate::store::{DefinitionChanges, Scanned, Store, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -227,12 +227,8 @@ impl MeasuredStore {
 }
 
 impl Store for MeasuredStore {
-    fn put_definition(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.store.put_definition(key, value)
-    }
-
-    fn remove_definition(&self, key: &[u8]) -> Result<(), StoreError> {
-        self.store.remove_definition(key)
+    fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
+        self.store.define(changes)
     }
 
     fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {

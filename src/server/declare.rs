@@ -8,7 +8,7 @@ use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{QueueDeclaration, QueueType};
-use crate::broker::{Broker, Turn};
+use crate::broker::{Broker, Done, Turn};
 use crate::config::{self, Argument, Arguments, Config, DestinationType, Location};
 use crate::management::definitions;
 use crate::message::{FieldTable, Millis, Value};
@@ -107,7 +107,7 @@ fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), 
         internal: exchange.internal,
         arguments: table(&exchange.arguments),
     });
-    declared.map_err(|error| match error {
+    declared.map(Done::untold).map_err(|error| match error {
         // Clients are told RabbitMQ's words alone; who wrote the file can use more.
         BrokerError::UnknownExchangeType(kind) => {
             let known: Vec<&str> = broker.exchange_types().names().collect();
@@ -129,7 +129,7 @@ fn declare_queue(broker: &Broker, queue: &config::Queue, turn: &mut Turn) -> Res
         exclusive_owner: None,
         arguments: table(&queue.arguments),
     };
-    vhost.declare_queue(declaration, turn)?;
+    vhost.declare_queue(declaration, turn)?.untold();
     vhost.apply_effects(turn);
     Ok(())
 }
@@ -146,7 +146,7 @@ fn bind(broker: &Broker, binding: &config::Binding) -> Result<(), BrokerError> {
         routing_key: binding.routing_key.as_str().into(),
         arguments: table(&binding.arguments),
     };
-    broker.existing_vhost(&binding.vhost)?.bind(binding_of_vhost, None)
+    broker.existing_vhost(&binding.vhost)?.bind(binding_of_vhost, None).map(Done::untold)
 }
 
 /// Arguments of the file as a client would send them: whole numbers as 64 bits, text as long strings.

@@ -219,7 +219,7 @@ fn sync(folder: &Path) -> Result<(), BackupError> {
 mod tests {
     use super::*;
     use crate::message::{Position, QueueId, StoredShape};
-    use crate::store::Changes;
+    use crate::store::{Changes, DefinitionChanges};
 
     fn publish(journal: &Journal, positions: std::ops::RangeInclusive<u64>) {
         let shape = StoredShape {
@@ -234,6 +234,13 @@ mod tests {
             journal.append(&mut changes, None);
             journal.commit().unwrap();
         }
+    }
+
+    fn define(journal: &Journal, key: &[u8], value: &[u8]) {
+        let mut changes = DefinitionChanges::default();
+        changes.put(key, value);
+        journal.define(changes).unwrap();
+        journal.commit().unwrap();
     }
 
     fn settle(journal: &Journal, first: u64, last: u64) {
@@ -253,14 +260,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let (original, _) = journal(&at("data"));
-        original.definitions().put_definition(b"a", b"queue").unwrap();
+        define(&original, b"a", b"queue");
         publish(&original, 1..=100);
         settle(&original, 1, 40);
         // What happens while it is copied is not in it, and discards nothing that is.
         let mut is_first = true;
         let contents = back_up(&original, &at("backup"), &mut |_, _| {
             if std::mem::take(&mut is_first) {
-                original.definitions().put_definition(b"b", b"later").unwrap();
+                define(&original, b"b", b"later");
                 settle(&original, 41, 100);
                 publish(&original, 101..=150);
             }

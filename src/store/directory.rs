@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! lock      held while a broker runs
-//! format    "leveret store 1", the name of the current database, and what its frames start with
+//! format    "leveret store 2", the name of the current database, and what its frames start with
 //! last      the last record that was durable, and what the database was then: neither may know less
 //! wal/      the write-ahead log
 //! db-1/     the database; a rewritten one is db-2, and so on
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The newest format this version reads, and the one it writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 pub(super) const FORMAT_FILE: &str = "format";
 
@@ -87,8 +87,12 @@ impl Directory {
         let mut directory = Directory { path: path.to_owned(), _lock: lock, generation, magic, last };
         match fs::read_to_string(path.join(FORMAT_FILE)) {
             Ok(text) => {
-                let (generation, magic) = directory.parse_format(&text)?;
+                let (format, generation, magic) = directory.parse_format(&text)?;
                 (directory.generation, directory.magic) = (AtomicU64::new(generation), magic);
+                if format < FORMAT {
+                    // An older version would take for damage what this one writes.
+                    directory.write_format()?;
+                }
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 directory.refuse_strangers()?;
@@ -214,23 +218,23 @@ impl Directory {
         self.path.join(format!("db-{generation}"))
     }
 
-    fn parse_format(&self, text: &str) -> Result<(u64, Magic), StoreError> {
+    fn parse_format(&self, text: &str) -> Result<(u32, u64, Magic), StoreError> {
         let mut lines = text.lines();
         let format = lines.next().and_then(|line| line.strip_prefix("leveret store ")?.parse::<u32>().ok());
-        match format {
-            Some(FORMAT) => {}
+        let format = match format {
+            Some(known @ 1..=FORMAT) => known,
             Some(found) if found > FORMAT => {
                 let directory = self.path.display().to_string();
                 return Err(StoreError::NewerFormat { directory, found, known: FORMAT });
             }
             _ => return Err(self.unusable("its format file is not one of Leveret's".into())),
-        }
+        };
         let generation = lines.next().and_then(|line| line.strip_prefix("db-")?.parse().ok());
         let generation =
             generation.ok_or_else(|| self.unusable("its format file names no database".into()))?;
         let magic = lines.next().and_then(|line| u64::from_str_radix(line, 16).ok());
         let magic = magic.ok_or_else(|| self.unusable("its format file is cut short".into()))?;
-        Ok((generation, magic.to_be_bytes()))
+        Ok((format, generation, magic.to_be_bytes()))
     }
 
     /// A directory without a format file may hold nothing but what a first start that was cut short left behind.
@@ -329,7 +333,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(FORMAT_FILE), "leveret store 7\ndb-1\n0011223344556677\n").unwrap();
         let refused = Directory::open(folder.path()).unwrap_err();
-        assert!(matches!(refused, StoreError::NewerFormat { found: 7, known: 1, .. }), "{refused}");
+        assert!(matches!(refused, StoreError::NewerFormat { found: 7, known: FORMAT, .. }), "{refused}");
     }
 
     #[test]

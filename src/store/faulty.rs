@@ -1,6 +1,6 @@
 //! A store that fails on purpose: for tests of what stands above a store, see [`FaultyStore`].
 
-use super::{Scanned, Store, StoreError};
+use super::{DefinitionChanges, Scanned, Store, StoreError};
 use crate::message::Lsn;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex};
@@ -23,7 +23,7 @@ struct Shared {
 /// What is to go wrong, and when. Counts are of operations still to come; `None` is never.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// So many appends succeed, then one fails.
+    /// So many appends and changes of definitions succeed, then one fails.
     pub appends_left: Option<u32>,
     /// So many syncs succeed, then one fails.
     pub syncs_left: Option<u32>,
@@ -55,6 +55,7 @@ struct Contents {
 enum Operation {
     Append(Lsn, Bytes),
     Discard(Lsn),
+    Define(DefinitionChanges),
 }
 
 impl FaultyStore {
@@ -132,20 +133,12 @@ impl FaultyStore {
 }
 
 impl Store for FaultyStore {
-    fn put_definition(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+    fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
         let mut state = self.shared.state.lock();
-        let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-        state.sync()?;
-        state.durable.definitions.insert(key.clone(), value.clone());
-        state.current.definitions.insert(key, value);
-        Ok(())
-    }
-
-    fn remove_definition(&self, key: &[u8]) -> Result<(), StoreError> {
-        let mut state = self.shared.state.lock();
-        state.sync()?;
-        state.durable.definitions.remove(key);
-        state.current.definitions.remove(key);
+        count_down(&mut state.faults.appends_left, "a change of definitions")?;
+        let operation = Operation::Define(changes.clone());
+        state.current.apply(operation.clone());
+        state.unsynced.push(operation);
         Ok(())
     }
 
@@ -222,6 +215,7 @@ impl Contents {
             Operation::Discard(lsn) => {
                 self.records.remove(&lsn);
             }
+            Operation::Define(changes) => changes.apply_to(&mut self.definitions),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A store that forgets everything when it is dropped: for tests, and for brokers that keep nothing.
 
-use super::{Scanned, Store, StoreError};
+use super::{DefinitionChanges, Scanned, Store, StoreError};
 use crate::message::Lsn;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -20,14 +20,8 @@ struct Contents {
 }
 
 impl Store for MemoryStore {
-    fn put_definition(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
-        self.contents.lock().definitions.insert(key, value);
-        Ok(())
-    }
-
-    fn remove_definition(&self, key: &[u8]) -> Result<(), StoreError> {
-        self.contents.lock().definitions.remove(key);
+    fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
+        changes.apply_to(&mut self.contents.lock().definitions);
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 //! and [`FaultyStore`] one that fails on purpose, for tests.
 
 pub mod backup;
+mod definitions;
 mod directory;
 mod faulty;
 mod journal;
@@ -14,9 +15,10 @@ mod sled;
 mod wal;
 
 pub use self::sled::{SledStore, takes_panics};
+pub use definitions::DefinitionChanges;
 pub use faulty::{Faults, FaultyStore};
 pub use journal::{
-    BackupContents, Changes, DurableWaiter, Journal, JournalOptions, Loss, Recovered, RecoveredQueue,
+    BackupContents, Changes, DurableWaiter, Hold, Journal, JournalOptions, Loss, Recovered, RecoveredQueue,
     RecoveredRun, Redelivery, StoredMessage, Usage,
 };
 pub use memory::MemoryStore;
@@ -100,20 +102,14 @@ pub enum Scanned {
 /// An engine that keeps records.
 ///
 /// [`Store::append`] may buffer; only what [`Store::sync`] has returned for is durable, and what is durable is always a
-/// beginning of what was done: an engine never keeps a later operation without all earlier ones. Definitions are durable
-/// when their method returns. After an error nothing may be tried again as if it had not happened.
+/// beginning of what was done: an engine never keeps a later operation without all earlier ones. That goes for records and
+/// for definitions alike. After an error nothing may be tried again as if it had not happened.
 pub trait Store: Send + Sync {
-    /// Sets one definition.
+    /// Changes the table of definitions: after a crash all of these changes have happened, or none of them.
     ///
     /// # Errors
-    /// When it could not be made durable.
-    fn put_definition(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError>;
-
-    /// Removes one definition; a missing one is fine.
-    ///
-    /// # Errors
-    /// When the removal could not be made durable.
-    fn remove_definition(&self, key: &[u8]) -> Result<(), StoreError>;
+    /// When they could not be taken.
+    fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError>;
 
     /// All definitions, ordered by key.
     ///

@@ -6,7 +6,9 @@ use axum::extract::connect_info::ConnectInfo;
 use axum::http::Request;
 use leveret::management::{Management, ManagementSettings};
 use leveret::net::{PeerAddress, Shutdown};
+use std::future::{Future, poll_fn};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use tower::ServiceExt;
 
@@ -25,7 +27,19 @@ impl InMemory {
             .unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (head, body) = management.router().oneshot(request).await.unwrap().into_parts();
+            let mut answer = pin!(management.router().oneshot(request));
+            // Nobody else commits what the request waits for.
+            let answer = poll_fn(|context| {
+                let polled = answer.as_mut().poll(context);
+                if polled.is_pending()
+                    && self.amqp.broker.journal().defined() > self.amqp.broker.journal().durable()
+                {
+                    // When that fails, the answer says so.
+                    drop(self.amqp.broker.journal().commit());
+                }
+                polled
+            });
+            let (head, body) = answer.await.unwrap().into_parts();
             let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
             (head.status.as_u16(), String::from_utf8(body.into()).unwrap())
         })

@@ -25,7 +25,18 @@ pub(crate) struct InMemory {
     clock: TestClock,
     connections: BTreeMap<ConnectionId, Line>,
     opened: usize,
-    commits_by_itself: bool,
+    commits: Commits,
+}
+
+/// Who commits the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Commits {
+    /// The broker, whenever it has nothing else to do.
+    ByItself,
+    /// The test; the broker only what changes definitions, since whoever changes them waits for the answer.
+    Changes,
+    /// The test alone.
+    Never,
 }
 
 /// One connection: the session, and the bytes on their way in either direction.
@@ -45,10 +56,10 @@ impl InMemory {
         let (broker, losses) =
             InMemory::open(store, JournalOptions::default(), BrokerLimits::default(), clock).unwrap();
         assert_eq!(losses, []);
-        InMemory { commits_by_itself: true, ..broker }
+        InMemory { commits: Commits::ByItself, ..broker }
     }
 
-    /// A broker on a store, and what was lost of that. It commits when it is told to.
+    /// A broker on a store, and what was lost of that. Messages are committed when somebody does it.
     pub(crate) fn open(
         store: Box<dyn Store>,
         options: JournalOptions,
@@ -65,7 +76,7 @@ impl InMemory {
         broker.set_permissions("guest", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
         let connections = BTreeMap::new();
-        Ok((InMemory { amqp, clock, connections, opened: 0, commits_by_itself: false }, losses))
+        Ok((InMemory { amqp, clock, connections, opened: 0, commits: Commits::Changes }, losses))
     }
 
     /// The broker, whose journal somebody has to commit.
@@ -73,8 +84,23 @@ impl InMemory {
         &self.amqp.broker
     }
 
+    /// From now on the test commits everything.
+    pub(crate) fn commit_nothing(&mut self) {
+        self.commits = Commits::Never;
+    }
+
+    /// The broker begins to stop.
+    pub(crate) fn shut_down(&mut self) {
+        let now = self.clock.now();
+        for line in self.connections.values_mut().filter(|line| !line.closed) {
+            line.session.handle_shutdown(now);
+            line.woken.store(true, Ordering::Relaxed);
+        }
+        self.settle();
+    }
+
     /// Lets everything happen that can happen at this instant.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         loop {
             let now = self.clock.now();
             let mut progress = false;
@@ -82,9 +108,15 @@ impl InMemory {
             for line in self.connections.values_mut() {
                 progress |= line.step(now);
             }
-            if self.commits_by_itself {
-                let durable = self.amqp.broker.journal().durable();
-                progress |= self.amqp.broker.journal().commit().unwrap() != durable;
+            let journal = self.amqp.broker.journal();
+            let durable = journal.durable();
+            match self.commits {
+                Commits::ByItself => progress |= journal.commit().unwrap() != durable,
+                // When the answer is an error, so be it.
+                Commits::Changes if !progress && journal.defined() > durable => {
+                    progress = journal.commit().is_ok();
+                }
+                Commits::Changes | Commits::Never => {}
             }
             if !progress {
                 return;

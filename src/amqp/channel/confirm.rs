@@ -39,7 +39,8 @@ impl Channel {
         let publishes = publishes.map(|(publishes, lsn)| (Answer::Confirm(publishes), lsn));
         let mut waits = false;
         for (answer, lsn) in commits.chain(publishes).filter(|_| !self.closing) {
-            context.answers.add(self.number, lsn, answer, !context.out.is_empty());
+            let has_unsent = !context.out.is_empty() || context.waiting.len() > 0;
+            context.answers.add(self.number, lsn, answer, has_unsent);
             waits = true;
         }
         waits

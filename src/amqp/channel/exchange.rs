@@ -27,7 +27,8 @@ impl Channel {
                 let name = without_line_ends(delete.exchange.as_str());
                 context.vhost.check_deletable(&name)?;
                 context.may_use_exchange(Access::Configure, &name)?;
-                context.vhost.delete_exchange(&name, delete.if_unused)?;
+                let deleted = context.vhost.delete_exchange(&name, delete.if_unused)?;
+                context.done(deleted);
                 (DeleteOk(exchange::DeleteOk {}), delete.nowait)
             }
             Bind(bind) => {
@@ -41,7 +42,8 @@ impl Channel {
                     routing_key: bind.routing_key.as_str().into(),
                     arguments,
                 };
-                context.vhost.bind(binding, Some(context.connection))?;
+                let bound = context.vhost.bind(binding, Some(context.connection))?;
+                context.done(bound);
                 (BindOk(exchange::BindOk {}), bind.nowait)
             }
             Unbind(unbind) => {
@@ -50,13 +52,14 @@ impl Channel {
                     Destination::Exchange(without_line_ends(unbind.destination.as_str()).as_str().into());
                 context.may_bind(&destination, &source, unbind.routing_key.as_str().as_bytes())?;
                 let routing_key = unbind.routing_key.as_str().into();
-                context.vhost.unbind(
+                let unbound = context.vhost.unbind(
                     &source,
                     &destination,
                     &routing_key,
                     &arguments,
                     Some(context.connection),
                 )?;
+                context.done(unbound);
                 (UnbindOk(exchange::UnbindOk {}), unbind.nowait)
             }
             _ => return Err(unimplemented()),
@@ -87,7 +90,7 @@ impl Channel {
             context.may_use_exchange(Access::Read, &name)?;
             context.may_use_exchange(Access::Write, alternate)?;
         }
-        context.vhost.declare_exchange(ExchangeDefinition {
+        let declared = context.vhost.declare_exchange(ExchangeDefinition {
             vhost: context.vhost.name().clone(),
             name: name.as_str().into(),
             kind: declare.kind.as_str().into(),
@@ -96,6 +99,7 @@ impl Channel {
             internal: declare.internal,
             arguments,
         })?;
+        context.done(declared);
         Ok(())
     }
 }

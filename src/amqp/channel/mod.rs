@@ -25,6 +25,7 @@ use super::answers::Answers;
 use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, put_method};
 use super::method::{self, Method};
+use super::waiting::Waiting;
 use super::{Amqp, AmqpSettings};
 use crate::broker::connections::ChannelFacts;
 use crate::broker::delivery::{ChannelCredit, Outbox};
@@ -34,7 +35,7 @@ use crate::broker::permissions::{Access, Grants};
 use crate::broker::queue::QueueHandle;
 use crate::broker::stats::MessageStats;
 use crate::broker::users::User;
-use crate::broker::{Broker, Turn, VirtualHost};
+use crate::broker::{Broker, Done, Turn, VirtualHost};
 use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Lsn, Millis, Name, Reader};
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, access, channel};
@@ -57,6 +58,7 @@ pub(super) struct Context<'a> {
     pub(super) outbox: &'a Arc<Outbox>,
     pub(super) answers: &'a Arc<Answers>,
     pub(super) out: &'a mut Transmit,
+    pub(super) waiting: &'a mut Waiting,
     pub(super) turn: &'a mut Turn,
     pub(super) frame_max: usize,
     /// Queues that go with the connection.
@@ -73,6 +75,19 @@ impl Context<'_> {
 
     fn settings(&self) -> &AmqpSettings {
         &self.amqp.settings
+    }
+
+    /// What was done. When it is not durable yet, what is said from now on waits for that, and so does the connection.
+    fn done<T>(&mut self, done: Done<T>) -> T {
+        match done {
+            Done::Now(value) => value,
+            Done::Later(value, ticket) => {
+                if self.waiting.wait_for(ticket, self.out) {
+                    self.amqp.broker.await_answer(ticket, self.outbox.clone());
+                }
+                value
+            }
+        }
     }
 
     /// Checks that the user may do that to a queue.

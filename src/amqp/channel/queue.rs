@@ -111,7 +111,8 @@ impl Channel {
             exclusive_owner: declare.exclusive.then_some(context.connection),
             arguments,
         };
-        let queue = context.vhost.declare_queue(declaration, context.turn)?;
+        let declared = context.vhost.declare_queue(declaration, context.turn)?;
+        let queue = context.done(declared);
         if declare.exclusive {
             context.exclusive_queues.insert(&name, context.vhost);
         }
@@ -149,7 +150,8 @@ impl Channel {
             routing_key: (*routing_key).into(),
             arguments,
         };
-        context.vhost.bind(binding, Some(context.connection))?;
+        let bound = context.vhost.bind(binding, Some(context.connection))?;
+        context.done(bound);
         Ok(BindOk(queue::BindOk {}))
     }
 
@@ -163,13 +165,14 @@ impl Channel {
         let exchange = without_line_ends(unbind.exchange.as_str());
         let destination = Destination::Queue(queue);
         context.may_bind(&destination, &exchange, routing_key.as_bytes())?;
-        context.vhost.unbind(
+        let unbound = context.vhost.unbind(
             &exchange,
             &destination,
             &(*routing_key).into(),
             arguments,
             Some(context.connection),
         )?;
+        context.done(unbound);
         Ok(UnbindOk(queue::UnbindOk {}))
     }
 
@@ -200,13 +203,14 @@ impl Channel {
     ) -> Result<queue::AMQPMethod, AmqpError> {
         let name = self.queue_name(&without_line_ends(delete.queue.as_str()))?;
         context.may_use_queue(Access::Configure, &name)?;
-        let count = context.vhost.delete_queue(
+        let deleted = context.vhost.delete_queue(
             &name,
             delete.if_unused,
             delete.if_empty,
             Some(context.connection),
             context.turn,
         )?;
+        let count = context.done(deleted);
         Ok(DeleteOk(queue::DeleteOk { message_count: saturating(count) }))
     }
 }

@@ -54,6 +54,10 @@ impl Connection {
             return;
         }
         self.release();
+        if matches!(error.code, ReplyCode::ConnectionForced | ReplyCode::InternalError) {
+            // Whoever ends it now does not wait for what the client asked before.
+            self.waiting_for.give_up(&mut self.out);
+        }
         self.put_close(error);
         self.stage = Stage::Closing { until: now + self.close_patience_ms() };
     }
@@ -120,15 +124,20 @@ impl Connection {
 
     fn check_heartbeat(&mut self, now: Millis) {
         // A peer that is not read from can't be heard.
-        if !self.blocked && self.heartbeat.is_dead(now) {
+        if self.is_read_from() && self.heartbeat.is_dead(now) {
             self.log_end(End::Faulty, "missed heartbeats");
             self.release();
             self.stage = Stage::Closed;
             return;
         }
         if self.heartbeat.send_at().is_some_and(|at| at <= now) {
-            put_heartbeat(&mut self.out);
+            put_heartbeat(self.waiting_for.sendable(&mut self.out));
         }
+    }
+
+    /// Whether what the peer sends is read.
+    fn is_read_from(&self) -> bool {
+        !self.blocked && self.waiting_for.ticket().is_none()
     }
 
     /// Looks for deliveries that were not acknowledged in time.
@@ -155,7 +164,7 @@ impl Connection {
             Stage::Closing { until } | Stage::Refused { until } => Some(until),
             Stage::Closed => None,
             Stage::Running => {
-                let dead_at = if self.blocked { None } else { self.heartbeat.dead_at() };
+                let dead_at = self.heartbeat.dead_at().filter(|_| self.is_read_from());
                 [self.heartbeat.send_at(), dead_at, self.ack_deadline.at()].into_iter().flatten().min()
             }
             _ => Some(

@@ -38,9 +38,10 @@ impl Connection {
                 done = input.len();
                 break false;
             }
+            let unsent = self.out.len() + self.waiting_for.len();
             if self.stage == Stage::LoggingIn
                 || self.is_held_up()
-                || self.out.len() >= self.amqp.settings.transmit_bytes
+                || unsent >= self.amqp.settings.transmit_bytes
             {
                 break true;
             }
@@ -49,6 +50,8 @@ impl Connection {
                     done += self.begin_body(&input[done..]);
                     break false;
                 }
+                // Changes that come together become durable together; all else comes after them.
+                Ok(Some(frame)) if self.waiting_for.ticket().is_some() && !is_change(&frame) => break true,
                 Ok(Some(frame)) => {
                     done += frame.payload.len() + frame::ENVELOPE_BYTES;
                     if let Err(error) = self.handle_frame(&frame, &input[done..], &mut done, now) {
@@ -264,4 +267,18 @@ impl Connection {
         put_method(&mut self.out, frame.channel, AMQPClass::Channel(ok));
         Ok(())
     }
+}
+
+/// Whether it is a method that may change the topology.
+fn is_change(frame: &Frame<'_>) -> bool {
+    const EXCHANGE: u16 = 40;
+    const QUEUE: u16 = 50;
+    const PURGE: u16 = 30;
+    frame.kind == frame::METHOD
+        && frame.channel != 0
+        && match method::ids(frame.payload) {
+            (EXCHANGE, _) => true,
+            (QUEUE, method) => method != PURGE,
+            _ => false,
+        }
 }

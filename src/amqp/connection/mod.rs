@@ -16,6 +16,7 @@ use super::Amqp;
 use super::answers::{Answers, Told};
 use super::channel::{AckDeadline, Channel, Context, ExclusiveQueues, NameGenerator, Sent};
 use super::error::{AmqpError, ReplyCode};
+use super::waiting::Waiting;
 use crate::broker::connections::{Endpoint, LiveConnection, TlsFacts};
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
 use crate::broker::logins::WaitingLogin;
@@ -137,6 +138,8 @@ pub struct Connection {
     is_spilling: bool,
     /// What is to be sent before anything that waits in the outbox.
     out: Transmit,
+    /// The change that it waits for before it goes on.
+    waiting_for: Waiting,
     turn: Turn,
     channel_max: u16,
     frame_max: usize,
@@ -213,6 +216,7 @@ impl Connection {
             ack_deadline: AckDeadline::default(),
             is_spilling: false,
             out: Transmit::default(),
+            waiting_for: Waiting::default(),
             turn: Turn::at(now),
             heartbeat: Heartbeat::new(now),
             traffic: Traffic::default(),
@@ -251,6 +255,7 @@ impl Connection {
             outbox: &self.outbox,
             answers: &self.answers,
             out: &mut self.out,
+            waiting: &mut self.waiting_for,
             turn: &mut self.turn,
             frame_max: self.frame_max,
             exclusive_queues: &mut self.exclusive_queues,

@@ -14,6 +14,7 @@ impl Connection {
             self.fail(&AmqpError::new(ReplyCode::InternalError, text).without_method(), now);
         }
         self.take_login_outcome(now);
+        self.check_answered(now);
         self.check_asked_to_close(now);
         self.answer_inquiries();
         let had = out.len();
@@ -31,7 +32,8 @@ impl Connection {
         self.traffic.sent(sent);
         self.report(now);
         if self.is_answering {
-            let is_silent = self.stage == Stage::Running && out.is_empty() && self.out.is_empty();
+            let is_any_left = !self.waiting_for.sendable(&mut self.out).is_empty();
+            let is_silent = self.stage == Stage::Running && out.is_empty() && !is_any_left;
             self.is_answering = self.answers.finish(is_silent);
         }
         flow
@@ -39,12 +41,13 @@ impl Connection {
 
     /// Puts replies, and what is told now that it is durable. False when the committer is writing to the socket.
     fn put_replies(&mut self, out: &mut Transmit) -> bool {
+        let replies = self.waiting_for.sendable(&mut self.out);
         if !self.is_answering {
-            out.append(&mut self.out);
+            out.append(replies);
             return true;
         }
         let durable = self.amqp.broker.journal().durable();
-        if !self.answers.begin(durable, &mut self.out, out, &mut self.told) {
+        if !self.answers.begin(durable, replies, out, &mut self.told) {
             return false;
         }
         for (number, last) in self.told.confirmed.drain(..) {
@@ -58,20 +61,46 @@ impl Connection {
     }
 
     fn put_rest(&mut self, out: &mut Transmit, now: Millis) -> Flow {
+        let waits = self.waiting_for.ticket().is_some();
         if self.stage != Stage::Running {
             return match self.stage {
                 Stage::Closed => Flow::Closed,
                 // Who hangs up now is not logged in at all.
                 Stage::LoggingIn => Flow::Paused,
+                _ if waits => Flow::Paused,
                 _ => Flow::Open,
             };
         }
         let more = !self.must_deliveries_wait(now) && self.put_deliveries(out);
-        match (self.blocked, self.is_held_back(now), more) {
+        match (self.blocked || waits, self.is_held_back(now), more) {
             (true, ..) => Flow::Paused,
             (_, true, _) => Flow::Slowed,
             (.., true) => Flow::More,
             _ => Flow::Open,
+        }
+    }
+
+    /// Goes on when what was waited for is answered, or ends with the failure.
+    fn check_answered(&mut self, now: Millis) {
+        let Some(answer) = self.waiting_for.ticket().and_then(|ticket| self.amqp.broker.answered(ticket))
+        else {
+            return;
+        };
+        match answer {
+            Ok(()) => {
+                self.waiting_for.end(&mut self.out);
+                // It was not read from.
+                self.heartbeat.received(now);
+            }
+            Err(error) => {
+                self.waiting_for.give_up(&mut self.out);
+                if self.stage == Stage::Running {
+                    self.fail(&AmqpError::from(error).without_method(), now);
+                } else {
+                    // The client was about to be told of an error of its own, behind what is not so.
+                    self.stage = Stage::Closed;
+                }
+            }
         }
     }
 

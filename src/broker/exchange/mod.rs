@@ -26,15 +26,17 @@ pub use random::Random;
 pub use topic::Topic;
 pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Refusal};
 
+use super::done::Ticket;
 use super::error::{BrokerError, Resource};
 use super::policy::{self, Applied};
 use super::queue::{inequivalent, same_value};
 use super::stats::{ExchangeCounters, ExchangeStats, Samples};
-use crate::message::{FieldTable, Millis, Name, ShortStr};
+use crate::message::{FieldTable, Lsn, Millis, Name, ShortStr};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What was declared. It never changes.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,6 +119,8 @@ pub struct Exchange {
     bindings: RwLock<Bindings>,
     counters: ExchangeCounters,
     samples: Mutex<Samples<ExchangeStats>>,
+    kept_since: Option<Ticket>,
+    bindings_since: AtomicU64,
 }
 
 /// What policies make of an exchange.
@@ -147,7 +151,29 @@ impl Exchange {
         let policed = RwLock::new(Policed { applied: Applied::default(), alternate_exchange });
         let bindings = RwLock::new(Bindings { list: BTreeMap::new(), index });
         let (counters, samples) = (ExchangeCounters::default(), Mutex::default());
-        Ok(Exchange { definition, policed, bindings, counters, samples })
+        let bindings_since = AtomicU64::new(0);
+        Ok(Exchange { definition, policed, bindings, counters, samples, kept_since: None, bindings_since })
+    }
+
+    /// When its definition is durable, if it is kept and was not there at the start.
+    pub(in crate::broker) fn kept_since(&self) -> Option<Ticket> {
+        self.kept_since
+    }
+
+    pub(in crate::broker) fn set_kept_since(&mut self, since: Option<Ticket>) {
+        self.kept_since = since;
+    }
+
+    /// When all bindings that start from it are durable, as far as they are kept.
+    pub(in crate::broker) fn bindings_since(&self) -> Option<Ticket> {
+        Some(Ticket(Lsn(self.bindings_since.load(Ordering::Relaxed))))
+    }
+
+    /// A binding was added. The topology's lock is held.
+    pub(in crate::broker) fn set_bindings_since(&self, since: Option<Ticket>) {
+        if let Some(Ticket(lsn)) = since {
+            self.bindings_since.store(lsn.0, Ordering::Relaxed);
+        }
     }
 
     /// What was declared.

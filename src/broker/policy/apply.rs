@@ -1,10 +1,12 @@
-//! A vhost's policies as they are set and go: kept in the store, and told to the queues and exchanges at once.
+//! A vhost's policies as they are set and go: kept in the store, and told to the queues and exchanges at once. A change is durable
+//! when the ticket of `Broker::last_change` is answered.
 
 use super::{Policy, PolicyKind, Target};
 use crate::broker::definitions::Definition;
 use crate::broker::exchange::Exchange;
 use crate::broker::queue::QueueHandle;
 use crate::broker::{BrokerError, Turn, VirtualHost};
+use crate::store::DefinitionChanges;
 use std::sync::Arc;
 
 impl VirtualHost {
@@ -27,8 +29,9 @@ impl VirtualHost {
     /// When the store failed.
     pub fn set_policy(&self, kind: PolicyKind, policy: Policy, turn: &mut Turn) -> Result<bool, BrokerError> {
         let topology = self.topology.lock();
+        self.check_not_deleted(&topology)?;
         let policy = Arc::new(policy);
-        self.shared().put(&Definition::Policy(self.name().clone(), kind, policy.clone()))?;
+        self.shared().define(Definition::Policy(self.name().clone(), kind, policy.clone()).as_change())?;
         let is_new = self.policies.write().set(kind, policy);
         self.police_all(turn);
         drop(topology);
@@ -43,12 +46,22 @@ impl VirtualHost {
     pub fn remove_policy(&self, kind: PolicyKind, name: &str, turn: &mut Turn) -> Result<bool, BrokerError> {
         let topology = self.topology.lock();
         let Some(policy) = self.policy(kind, name) else { return Ok(false) };
-        self.shared().remove(&Definition::Policy(self.name().clone(), kind, policy))?;
+        self.shared().define(Definition::Policy(self.name().clone(), kind, policy).as_removal())?;
         self.policies.write().remove(kind, name);
         self.police_all(turn);
         drop(topology);
         self.apply_effects(turn);
         Ok(true)
+    }
+
+    /// Forgets all policies: the vhost goes.
+    pub(in crate::broker) fn forget_policies(&self, removals: &mut DefinitionChanges) {
+        let policies = std::mem::take(&mut *self.policies.write());
+        for kind in [PolicyKind::Policy, PolicyKind::Operator] {
+            for policy in policies.of(kind) {
+                Definition::Policy(self.name().clone(), kind, policy.clone()).remove(removals);
+            }
+        }
     }
 
     /// Takes over a stored policy. [`VirtualHost::police_all`] has to follow.

@@ -2,6 +2,7 @@
 
 use super::arguments::{self, Heeded};
 use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueType};
+use crate::broker::done::Ticket;
 use crate::broker::error::Resource;
 use crate::broker::turn::Turn;
 use crate::broker::{BrokerLimits, Shared};
@@ -42,6 +43,8 @@ pub struct QueueHandle {
     definition: Arc<QueueDefinition>,
     next_position: AtomicU64,
     queue: Mutex<Queue>,
+    /// When its definition is durable, if it is kept and was not there at the start.
+    kept_since: Option<Ticket>,
 }
 
 impl QueueHandle {
@@ -71,12 +74,21 @@ impl QueueHandle {
             declared: heeded.settings,
         });
         let queue = Mutex::new(Queue::new(definition.clone(), shared, turn));
-        Ok(QueueHandle { definition, next_position: AtomicU64::new(1), queue })
+        Ok(QueueHandle { definition, next_position: AtomicU64::new(1), queue, kept_since: None })
     }
 
     /// What was declared.
     pub fn definition(&self) -> &Arc<QueueDefinition> {
         &self.definition
+    }
+
+    /// When its definition is durable, if it is kept and was not there at the start.
+    pub(in crate::broker) fn kept_since(&self) -> Option<Ticket> {
+        self.kept_since
+    }
+
+    pub(in crate::broker) fn set_kept_since(&mut self, since: Option<Ticket>) {
+        self.kept_since = since;
     }
 
     /// Locks the queue.

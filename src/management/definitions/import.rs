@@ -208,15 +208,17 @@ impl<'a> Import<'a> {
         if vhost.exchange(name).is_some() {
             return Ok(());
         }
-        vhost.declare_exchange(ExchangeDefinition {
-            vhost: vhost.name().clone(),
-            name: name.into(),
-            kind: fields.text("type")?.unwrap_or("direct").into(),
-            durable: fields.flag("durable")?,
-            auto_delete: fields.flag("auto_delete")?,
-            internal: fields.flag("internal")?,
-            arguments: self.table(&fields.object("arguments")?)?,
-        })?;
+        vhost
+            .declare_exchange(ExchangeDefinition {
+                vhost: vhost.name().clone(),
+                name: name.into(),
+                kind: fields.text("type")?.unwrap_or("direct").into(),
+                durable: fields.flag("durable")?,
+                auto_delete: fields.flag("auto_delete")?,
+                internal: fields.flag("internal")?,
+                arguments: self.table(&fields.object("arguments")?)?,
+            })?
+            .untold();
         Ok(())
     }
 
@@ -238,7 +240,7 @@ impl<'a> Import<'a> {
             exclusive_owner: None,
             arguments: self.table(&arguments)?,
         };
-        vhost.declare_queue(declaration, turn)?;
+        vhost.declare_queue(declaration, turn)?.untold();
         vhost.apply_effects(turn);
         Ok(())
     }
@@ -265,7 +267,10 @@ impl<'a> Import<'a> {
                 tracing::warn!("a binding in the definitions is left out: {error}");
                 Ok(())
             }
-            bound => Ok(bound?),
+            bound => {
+                bound?.untold();
+                Ok(())
+            }
         }
     }
 }

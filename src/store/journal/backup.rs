@@ -4,7 +4,7 @@
 //! none of them until they are copied. They get new numbers: an engine counts its own without gaps.
 
 use super::record::{HEADER_BYTES, check, header};
-use super::{Journal, Store, StoreError};
+use super::{DefinitionChanges, Journal, Store, StoreError};
 use crate::message::Lsn;
 use bytes::Bytes;
 use std::sync::atomic::Ordering;
@@ -49,10 +49,12 @@ impl Journal {
     ) -> Result<Option<BackupContents>, StoreError> {
         let snapshot = self.snapshot()?;
         let mut contents = BackupContents::default();
+        let mut definitions = DefinitionChanges::default();
         for (key, value) in &snapshot.definitions {
-            into.put_definition(key, value)?;
+            definitions.put(key, value);
             contents.definitions += 1;
         }
+        into.define(&definitions)?;
         let total = snapshot.records.len() as u64;
         for (done, &lsn) in (0..).zip(&snapshot.records) {
             if !progress(done, total) {

@@ -1,6 +1,6 @@
 //! What sessions append and the committer has not yet written and indexed: bytes that gather, and the records cut from them.
 
-use super::{Changes, DurableWaiter, StoreError};
+use super::{Changes, DefinitionChanges, DurableWaiter, StoreError};
 use crate::message::Lsn;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
@@ -14,6 +14,8 @@ pub(super) struct Gathering {
     pub(super) encoded: BytesMut,
     /// The record that what is gathered now will become.
     pub(super) lsn: Lsn,
+    /// What is written before that record.
+    pub(super) definitions: DefinitionChanges,
     pub(super) waiters: Vec<Arc<dyn DurableWaiter>>,
     /// A bit for each queue (its id modulo 64) that something gathered speaks of.
     pub(super) queues: u64,
@@ -24,6 +26,9 @@ pub(super) struct Gathering {
     pub(super) spare: Vec<BytesMut>,
     pub(super) record_bytes: usize,
     pub(super) committer: CommitterState,
+    /// How many hold records back, and from which one on.
+    holds: u32,
+    held_from: Lsn,
     pub(super) failed: Option<StoreError>,
 }
 
@@ -42,8 +47,17 @@ pub(super) enum CommitterState {
 pub(super) struct Sealed {
     pub(super) lsn: Lsn,
     pub(super) body: Bytes,
+    /// What is written before it, if anything is.
+    pub(super) definitions: Option<Arc<DefinitionChanges>>,
     pub(super) waiters: Vec<Arc<dyn DurableWaiter>>,
     pub(super) enqueues: bool,
+}
+
+impl Sealed {
+    /// Whether somebody relies on it being durable.
+    pub(super) fn asks_for_sync(&self) -> bool {
+        self.enqueues || !self.waiters.is_empty() || self.definitions.is_some()
+    }
 }
 
 impl Gathering {
@@ -51,6 +65,7 @@ impl Gathering {
         Gathering {
             encoded: BytesMut::new(),
             lsn,
+            definitions: DefinitionChanges::default(),
             waiters: Vec::new(),
             queues: 0,
             enqueues: false,
@@ -58,17 +73,57 @@ impl Gathering {
             spare: Vec::new(),
             record_bytes,
             committer: CommitterState::Busy,
+            holds: 0,
+            held_from: Lsn(u64::MAX),
             failed: None,
         }
     }
 
+    /// Whether there is nothing that may be written.
     pub(super) fn is_empty(&self) -> bool {
-        self.encoded.is_empty() && self.waiters.is_empty() && self.sealed.is_empty()
+        match self.is_held() {
+            true => self.sealed.front().is_none_or(|sealed| sealed.lsn >= self.held_from),
+            false => self.is_nothing_gathered() && self.sealed.is_empty(),
+        }
+    }
+
+    fn is_held(&self) -> bool {
+        self.holds > 0
+    }
+
+    /// Whether that record may be written now.
+    pub(super) fn may_be_written(&self, lsn: Lsn) -> bool {
+        lsn < self.held_from
+    }
+
+    /// Nothing that is gathered from now on is written until [`Gathering::release`].
+    pub(super) fn hold(&mut self) {
+        if !self.is_held() {
+            self.held_from = self.lsn;
+        }
+        self.holds += 1;
+    }
+
+    /// Ends one hold. After the last one, all changes of definitions that were gathered meanwhile are written as one.
+    pub(super) fn release(&mut self) {
+        self.holds -= 1;
+        if self.is_held() {
+            return;
+        }
+        let first = self.sealed.iter_mut().find(|sealed| sealed.lsn == self.held_from);
+        if let Some(first) = first.filter(|_| !self.definitions.is_empty()) {
+            first.definitions = Some(Arc::new(std::mem::take(&mut self.definitions)));
+        }
+        self.held_from = Lsn(u64::MAX);
+    }
+
+    fn is_nothing_gathered(&self) -> bool {
+        self.encoded.is_empty() && self.waiters.is_empty() && self.definitions.is_empty()
     }
 
     /// Whether a commit should not wait for more.
     pub(super) fn is_pressing(&self) -> bool {
-        !self.waiters.is_empty() || !self.sealed.is_empty()
+        !self.is_empty() && (!self.waiters.is_empty() || !self.sealed.is_empty())
     }
 
     /// Whether the committer waits for what there is.
@@ -93,10 +148,8 @@ impl Gathering {
         self.encoded.extend_from_slice(&changes.encoded);
         self.queues |= changes.queues;
         self.enqueues |= changes.enqueues;
-        if let Some(waiter) = waiter
-            && !self.waiters.last().is_some_and(|last| Arc::ptr_eq(last, &waiter))
-        {
-            self.waiters.push(waiter);
+        if let Some(waiter) = waiter {
+            add_waiter(&mut self.waiters, waiter);
         }
         changes.clear();
         let lsn = self.lsn;
@@ -106,9 +159,32 @@ impl Gathering {
         lsn
     }
 
+    /// Takes changes of definitions; returns the record that they are written before.
+    pub(super) fn define(&mut self, changes: DefinitionChanges) -> Lsn {
+        self.definitions.append(changes);
+        let lsn = self.lsn;
+        if self.is_held() {
+            // They are written before the first record that is held.
+            return self.held_from;
+        }
+        if self.definitions.len_bytes() >= self.record_bytes {
+            self.seal();
+        }
+        lsn
+    }
+
+    /// Has somebody told when a record is durable that is not yet.
+    pub(super) fn await_record(&mut self, lsn: Lsn, waiter: Arc<dyn DurableWaiter>) {
+        // One that nobody asked to be synced may be written already without that: a later record is waited for instead.
+        match self.sealed.iter_mut().find(|sealed| sealed.lsn == lsn && sealed.asks_for_sync()) {
+            Some(sealed) => add_waiter(&mut sealed.waiters, waiter),
+            None => add_waiter(&mut self.waiters, waiter),
+        }
+    }
+
     /// What is gathered becomes a record.
     pub(super) fn seal(&mut self) {
-        if !self.encoded.is_empty() || !self.waiters.is_empty() {
+        if !self.is_nothing_gathered() {
             self.seal_even_if_empty(self.lsn);
         }
     }
@@ -121,6 +197,8 @@ impl Gathering {
         self.sealed.push_back(Sealed {
             lsn: self.lsn,
             body: std::mem::take(&mut self.encoded).freeze(),
+            definitions: (!self.definitions.is_empty() && !self.is_held())
+                .then(|| Arc::new(std::mem::take(&mut self.definitions))),
             waiters: std::mem::take(&mut self.waiters),
             enqueues: self.enqueues,
         });
@@ -139,5 +217,11 @@ impl Gathering {
                 self.spare.push(memory);
             }
         }
+    }
+}
+
+fn add_waiter(waiters: &mut Vec<Arc<dyn DurableWaiter>>, waiter: Arc<dyn DurableWaiter>) {
+    if !waiters.last().is_some_and(|last| Arc::ptr_eq(last, &waiter)) {
+        waiters.push(waiter);
     }
 }

@@ -10,6 +10,9 @@
 //! queue is alive in which record. From it follow which records may be discarded, and where a message that left memory is to be
 //! read. What was appended and not yet written is read from memory, so there is no moment at which a message can't be read.
 //!
+//! Definitions go the same way: [`Journal::define`] gathers their changes, and what is gathered when a record is sealed is written
+//! as one before that record. So a message is never durable in a queue whose definition is not, whoever declared it.
+//!
 //! ```text
 //! append ─> gathering ─seal─> sealed ─append, sync─> engine ─> watermark ─> waiters
 //!                               └─> index ─> discard, copy forward (tidy.rs)
@@ -18,6 +21,7 @@
 
 mod backup;
 mod changes;
+mod defining;
 mod gathering;
 mod index;
 mod ledger;
@@ -30,10 +34,11 @@ mod tidy;
 
 pub use backup::BackupContents;
 pub use changes::Changes;
+pub use defining::Hold;
 pub use reading::StoredMessage;
 pub use recovery::{Loss, Recovered, RecoveredQueue, RecoveredRun, Redelivery};
 
-use super::{Store, StoreError};
+use super::{DefinitionChanges, Store, StoreError};
 use crate::message::Lsn;
 use bytes::Bytes;
 use gathering::{CommitterState, Gathering, Sealed};
@@ -114,6 +119,8 @@ pub struct Journal {
     /// Something was appended that the committer waits for and was not woken for.
     is_commit_due: AtomicBool,
     durable: AtomicU64,
+    /// See [`Journal::defined`].
+    defined: AtomicU64,
     /// See [`Journal::is_behind`].
     behind: AtomicBool,
     /// Whether the last commit left something to do that nobody appended.
@@ -135,6 +142,15 @@ struct Committing {
     uncopied_bytes: u64,
 }
 
+/// A record that is being written.
+struct Writing {
+    lsn: Lsn,
+    body: Bytes,
+    /// What is written before it.
+    definitions: Option<Arc<DefinitionChanges>>,
+    asks_for_sync: bool,
+}
+
 /// How much the journal holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -154,9 +170,19 @@ pub struct Usage {
 const UNSYNCED_COMMITS_MAX: u32 = 32;
 
 impl Journal {
-    /// The engine's table of definitions; what is written there is durable when the call returns.
+    /// The engine, for its table of definitions.
     pub fn definitions(&self) -> &dyn Store {
         &*self.store
+    }
+
+    /// Something was gathered: notes whether that is too much, and whether the committer waits for it.
+    fn note_gathered(&self, gathering: &Gathering) {
+        if gathering.sealed.len() * self.options.record_bytes > self.options.gathered_bytes_max {
+            self.behind.store(true, Ordering::Relaxed);
+        }
+        if gathering.is_waited_for() {
+            self.is_commit_due.store(true, Ordering::Release);
+        }
     }
 
     /// Takes a turn's changes; returns the record that they will be in, and leaves `changes` empty. `waiter` is told when
@@ -175,12 +201,7 @@ impl Journal {
             return Lsn(u64::MAX);
         }
         let lsn = gathering.take(changes, waiter);
-        if gathering.sealed.len() * self.options.record_bytes > self.options.gathered_bytes_max {
-            self.behind.store(true, Ordering::Relaxed);
-        }
-        if gathering.is_waited_for() {
-            self.is_commit_due.store(true, Ordering::Release);
-        }
+        self.note_gathered(&gathering);
         lsn
     }
 
@@ -258,7 +279,10 @@ impl Journal {
     fn commit_batch(&self, committing: &mut Committing) -> Result<(), StoreError> {
         let (batch, discards) = self.take_batch(committing);
         let kept = committing.stored - discards.len() as u64;
-        for ((lsn, body, _), below) in batch.iter().zip(kept..) {
+        for (Writing { lsn, body, definitions, .. }, below) in batch.iter().zip(kept..) {
+            if let Some(definitions) = definitions {
+                self.store.define(definitions)?;
+            }
             let given = self.store.append(&header(*lsn, below, body), body)?;
             if given != *lsn {
                 let reason =
@@ -271,10 +295,10 @@ impl Journal {
             self.store.discard(&discards)?;
         }
         committing.stored = kept + batch.len() as u64;
-        let is_asked_for = batch.iter().any(|(_, _, sync)| *sync);
+        let is_asked_for = batch.iter().any(|writing| writing.asks_for_sync);
         let is_idle = batch.is_empty();
         committing.unlooked += batch.len();
-        committing.uncopied_bytes += batch.iter().map(|(_, body, _)| body.len() as u64).sum::<u64>();
+        committing.uncopied_bytes += batch.iter().map(|writing| writing.body.len() as u64).sum::<u64>();
         self.sync_if_due(committing, is_asked_for, is_idle)?;
         {
             let mut index = self.index.lock();
@@ -302,25 +326,34 @@ impl Journal {
         self.snapshots.load(Ordering::Acquire) == 0 && index.ledger.is_discard_due(self.durable(), written)
     }
 
-    /// The records to write now, with whether each asks for a sync, and the records to discard now.
-    #[allow(clippy::type_complexity)]
-    fn take_batch(&self, committing: &Committing) -> (Vec<(Lsn, Bytes, bool)>, Vec<Lsn>) {
+    /// The records to write now, and the records to discard now.
+    fn take_batch(&self, committing: &Committing) -> (Vec<Writing>, Vec<Lsn>) {
         let mut index = self.index.lock();
         let mut gathering = self.gathering.lock();
         let durable = self.durable();
-        gathering.seal();
+        if gathering.may_be_written(gathering.lsn) {
+            gathering.seal();
+        }
         let is_discard_due = self.is_discard_due(&index, committing.written);
-        let is_anything_sealed = gathering.sealed.iter().any(|sealed| sealed.lsn > committing.written);
-        if is_discard_due && !is_anything_sealed {
+        let is_unwritten = |sealed: &&Sealed| sealed.lsn > committing.written;
+        let is_anything_sealed = gathering.sealed.iter().any(|sealed| is_unwritten(&sealed));
+        if is_discard_due && !is_anything_sealed && gathering.may_be_written(gathering.lsn) {
             // The discards need a record that counts without them, see `header`.
             let at = gathering.lsn;
             gathering.seal_even_if_empty(at);
         }
         let mut batch = Vec::new();
         let mut bytes = 0;
-        for sealed in gathering.sealed.iter().filter(|sealed| sealed.lsn > committing.written) {
-            batch.push((sealed.lsn, sealed.body.clone(), sealed.enqueues || !sealed.waiters.is_empty()));
+        let unwritten = gathering.sealed.iter().filter(is_unwritten);
+        for sealed in unwritten.take_while(|sealed| gathering.may_be_written(sealed.lsn)) {
+            batch.push(Writing {
+                lsn: sealed.lsn,
+                body: sealed.body.clone(),
+                definitions: sealed.definitions.clone(),
+                asks_for_sync: sealed.asks_for_sync(),
+            });
             bytes += sealed.body.len();
+            bytes += sealed.definitions.as_ref().map_or(0, |definitions| definitions.len_bytes());
             if bytes >= self.options.commit_bytes_max {
                 break;
             }

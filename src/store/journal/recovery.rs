@@ -136,6 +136,7 @@ impl Journal {
             work: Condvar::new(),
             is_commit_due: AtomicBool::new(false),
             durable: AtomicU64::new(written.0),
+            defined: AtomicU64::new(written.0),
             behind: AtomicBool::new(false),
             work_left: AtomicBool::new(false),
             cache: Mutex::new(RecordCache::default()),

@@ -16,7 +16,7 @@ mod guard;
 
 use super::directory::{Directory, Note};
 use super::wal::{Entry, Place, Replayed, Wal, WalOptions};
-use super::{Durability, Scanned, Store, StoreError};
+use super::{DefinitionChanges, Durability, Scanned, Store, StoreError};
 use crate::message::Lsn;
 use bytes::Bytes;
 use checkpoint::{Alarm, Moving, Purpose};
@@ -207,16 +207,6 @@ impl Shared {
         }
         Ok(())
     }
-
-    fn change_definition(&self, key: &[u8], value: Option<&[u8]>) -> Result<(), StoreError> {
-        let mut writing = self.writing()?;
-        let last = writing.last;
-        let appended = writing.wal.append(Entry::Definition(key, value), last);
-        appended.map_err(|error| self.fail(&mut writing, "a definition can't be written", &error))?;
-        self.sync(&mut writing)?;
-        self.known.lock().define(key, value);
-        Ok(())
-    }
 }
 
 /// Takes what the log says when it is opened.
@@ -243,7 +233,9 @@ impl Replay {
                 self.known.in_wal.extend(place.map(|place| (lsn, place)));
             }
             Replayed::Discard(lsns) => lsns.into_iter().for_each(|lsn| self.known.discard(lsn)),
-            Replayed::Definition(key, value) => self.known.define(key, value),
+            Replayed::Changes(changes) => {
+                changes.into_iter().for_each(|(key, value)| self.known.define(key, value));
+            }
             Replayed::Damaged(entries) => {
                 tracing::error!("{entries} entries of the write-ahead log are damaged");
             }
@@ -295,12 +287,15 @@ impl Known {
 }
 
 impl Store for SledStore {
-    fn put_definition(&self, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        self.shared.change_definition(key, Some(value))
-    }
-
-    fn remove_definition(&self, key: &[u8]) -> Result<(), StoreError> {
-        self.shared.change_definition(key, None)
+    fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let mut writing = shared.writing()?;
+        let last = writing.last;
+        let appended = writing.wal.append(Entry::Changes(changes), last);
+        appended.map_err(|error| shared.fail(&mut writing, "definitions can't be written", &error))?;
+        let mut known = shared.known.lock();
+        changes.iter().for_each(|(key, value)| known.define(key, value));
+        Ok(())
     }
 
     fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {

@@ -4,13 +4,15 @@
 //!   start       the last record's number (8)
 //!   record      number (8) ‖ data
 //!   discard     numbers (8 each)
-//!   definition  removed (1) ‖ bytes of the key (4) ‖ key ‖ value
+//!   changes     of definitions, as in `crate::store::definitions`
+//!   definition  removed (1) ‖ bytes of the key (4) ‖ key ‖ value; of format 1, not written any more
 //! ```
 //! Entries are padded to eight bytes. The ordinal counts all entries there ever were, so that what an older use of the file left
 //! behind can't pass for the next one. `synced` says up to which ordinal all was on the disk when this one was written: by it a
 //! damaged entry is told from one that never was whole.
 
 use crate::message::Lsn;
+use crate::store::definitions::{Change, DefinitionChanges, changes_in};
 
 /// What every entry of a data directory starts with: chosen at random for each, so that no message can pass for an entry.
 pub(in crate::store) type EntryMagic = [u8; 4];
@@ -24,6 +26,7 @@ const START: u32 = 1;
 const RECORD: u32 = 2;
 const DISCARD: u32 = 3;
 const DEFINITION: u32 = 4;
+const CHANGES: u32 = 5;
 
 /// What an entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +37,8 @@ pub(in crate::store) enum Entry<'a> {
     Record(Lsn, &'a [u8], &'a [u8]),
     /// Numbers of records that are not needed any more.
     Discard(&'a [Lsn]),
-    /// A definition was set, or removed.
-    Definition(&'a [u8], Option<&'a [u8]>),
+    /// Definitions were set and removed: all of these, or none.
+    Changes(&'a DefinitionChanges),
 }
 
 /// The same, read back.
@@ -44,7 +47,7 @@ pub(in crate::store) enum Replayed<'a> {
     Start(Lsn),
     Record(Lsn),
     Discard(Vec<Lsn>),
-    Definition(&'a [u8], Option<&'a [u8]>),
+    Changes(Vec<Change<'a>>),
     /// So many entries are damaged.
     Damaged(u64),
 }
@@ -84,13 +87,7 @@ impl Entry<'_> {
                 head.extend(lsns.iter().flat_map(|lsn| lsn.0.to_le_bytes()));
                 DISCARD
             }
-            Entry::Definition(key, value) => {
-                head.push(u8::from(value.is_none()));
-                head.extend_from_slice(&length(key.len()).to_le_bytes());
-                head.extend_from_slice(key);
-                head.extend_from_slice(value.unwrap_or_default());
-                DEFINITION
-            }
+            Entry::Changes(_) => CHANGES,
         };
         let data = self.data();
         let body_bytes = head.len() - HEAD_BYTES + data[0].len() + data[1].len();
@@ -109,6 +106,7 @@ impl Entry<'_> {
     pub(super) fn data(&self) -> [&[u8]; 2] {
         match *self {
             Entry::Record(_, head, body) => [head, body],
+            Entry::Changes(changes) => [changes.encoded(), b""],
             _ => [b"", b""],
         }
     }
@@ -147,8 +145,9 @@ impl<'a> Found<'a> {
             DEFINITION => {
                 let (head, rest) = body.split_at_checked(5)?;
                 let (key, value) = rest.split_at_checked(number(&head[1..5]) as usize)?;
-                Replayed::Definition(key, (head[0] == 0).then_some(value))
+                Replayed::Changes(vec![(key, (head[0] == 0).then_some(value))])
             }
+            CHANGES => Replayed::Changes(changes_in(body)?),
             _ => return None,
         })
     }

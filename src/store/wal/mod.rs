@@ -366,7 +366,7 @@ mod tests {
                     }
                     Replayed::Discard(lsns) => seen.discarded.extend(lsns.iter().map(|lsn| lsn.0)),
                     Replayed::Damaged(entries) => seen.damaged += entries,
-                    Replayed::Start(_) | Replayed::Definition(..) => {}
+                    Replayed::Start(_) | Replayed::Changes(_) => {}
                 },
             );
         (wal.unwrap(), seen)
