@@ -433,6 +433,7 @@ fn amqp_settings(config: &Config) -> AmqpSettings {
         cluster_name: config.server.cluster_name.clone(),
         channel_max: limits.channel_max,
         frame_max: limits.frame_max_bytes,
+        initial_frame_max: limits.initial_frame_max_bytes,
         heartbeat_s: limits.heartbeat_s,
         handshake_timeout_ms: limits.handshake_timeout_ms,
         close_timeout_ms: limits.close_timeout_ms,

@@ -29,6 +29,8 @@ pub struct AmqpSettings {
     pub channel_max: u16,
     /// Bytes of a frame.
     pub frame_max: u32,
+    /// Bytes of a frame before the two ends have agreed on that: a login with a long token is one.
+    pub initial_frame_max: u32,
     /// Seconds between heartbeats that are proposed to a client; 0 for none.
     pub heartbeat_s: u16,
     /// How long a client may take until its connection is open.
@@ -57,6 +59,7 @@ impl Default for AmqpSettings {
             cluster_name: "leveret@localhost".to_owned(),
             channel_max: 2047,
             frame_max: 131_072,
+            initial_frame_max: 65_536,
             heartbeat_s: 60,
             handshake_timeout_ms: 10_000,
             close_timeout_ms: 30_000,

@@ -12,6 +12,9 @@ const FRAME_MIN_BYTES: u32 = 4096;
 /// Largest frame that can be configured: a frame is held whole in memory for each connection that sends one.
 const FRAME_CAP_BYTES: u32 = 128 * 1024 * 1024;
 
+/// The same before a login: nobody who sends it is known.
+const INITIAL_FRAME_CAP_BYTES: u32 = 1024 * 1024;
+
 /// Longest time-out that can be configured, a day; a longer one is a mistake of units.
 const TIMEOUT_CAP_MS: u64 = 86_400_000;
 
@@ -39,6 +42,9 @@ pub struct Limits {
     /// Largest frame, in bytes with its header and end, as proposed in `connection.tune`; 4096 to 128 MiB. A client may
     /// ask for less, down to 4096. Default 131072.
     pub frame_max_bytes: u32,
+    /// Largest frame before the two ends have agreed on that, in bytes; 4096 to 1 MiB. The login comes in such a frame, and may
+    /// hold a long token. Whoever connects can have that much kept without a login. Default 65536.
+    pub initial_frame_max_bytes: u32,
     /// Heartbeat interval proposed in `connection.tune`, in seconds; 0 proposes none. A client may ask for another.
     /// Default 60.
     pub heartbeat_s: u16,
@@ -111,6 +117,7 @@ impl Default for Limits {
         Limits {
             channel_max: 2047,
             frame_max_bytes: 131_072,
+            initial_frame_max_bytes: 65_536,
             heartbeat_s: 60,
             handshake_timeout_ms: 10_000,
             connections_max: 0,
@@ -155,6 +162,11 @@ impl Limits {
                 "frame_max_bytes",
                 FRAME_MIN_BYTES..=FRAME_CAP_BYTES,
                 default.frame_max_bytes,
+            ),
+            initial_frame_max_bytes: section.whole(
+                "initial_frame_max_bytes",
+                FRAME_MIN_BYTES..=INITIAL_FRAME_CAP_BYTES,
+                default.initial_frame_max_bytes,
             ),
             heartbeat_s: section.whole("heartbeat_s", 0..=u16::MAX, default.heartbeat_s),
             handshake_timeout_ms: section.whole(

@@ -150,6 +150,8 @@ pub struct Connection {
     started_at: Millis,
     /// What comes can't be cut into frames any more, so no close-ok will be seen.
     lost_track: bool,
+    /// The peer has been silent for too long: once it is back it has to notice that nobody listens.
+    given_up: bool,
     /// Whether the log says why it ends.
     end_is_told: bool,
     /// The content body whose frame has begun and is not all there yet.
@@ -165,9 +167,6 @@ pub struct Connection {
     /// Since the epoch: when it may publish again by what it has published so far.
     may_publish_at_ns: u64,
 }
-
-/// What a frame may have before the two ends agreed on it (0-9-1 section 4.2.3).
-const FRAME_MAX_BEFORE_TUNE: usize = 4096;
 
 /// How long a publisher that is too fast is held back at least, the shortest time that a timer tells apart, and at most.
 const HOLD_BACK_MS: u64 = 1;
@@ -192,7 +191,7 @@ impl Connection {
         let outbox = Arc::new(Outbox::new(waker));
         tracing::debug!("connection {id} ({}): accepted", peer.name);
         Connection {
-            frame_max: FRAME_MAX_BEFORE_TUNE,
+            frame_max: amqp.settings.initial_frame_max as usize,
             channel_max: amqp.settings.channel_max,
             amqp,
             id,
@@ -224,6 +223,7 @@ impl Connection {
             names: NameGenerator::new(),
             started_at: now,
             lost_track: false,
+            given_up: false,
             end_is_told: false,
             arriving: None,
             published: false,
