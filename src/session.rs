@@ -21,6 +21,8 @@ pub enum Flow {
     Paused,
     /// The session is over: send what was given, then close the socket.
     Closed,
+    /// The session is over, and its peer is given up: nothing is sent any more, and whatever the peer sends next is to fail.
+    Reset,
 }
 
 /// Where what a peer sends next is read to.

@@ -11,7 +11,9 @@ use amq_protocol::protocol::basic::{self, AMQPMethod as Basic};
 use amq_protocol::protocol::connection::{self, AMQPMethod as Connection};
 use amq_protocol::protocol::queue::{self, AMQPMethod as Queue};
 use broker_process::BrokerProcess;
-use frames::{PROTOCOL_HEADER, channel_open, cut, handshake, method, publish_to};
+use frames::{
+    PROTOCOL_HEADER, channel_open, cut, handshake, handshake_with_heartbeat, method, publish_to,
+};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -285,4 +287,22 @@ fn told_to_stop_it_says_why_and_does_not_wait_for_the_silent() {
     half_open.wait_for_end();
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     // Dropping it asserts that it ends with status 0.
+}
+
+#[test]
+fn who_missed_heartbeats_is_told_with_the_next_write() {
+    let broker = BrokerProcess::start("missed-heartbeats");
+    let mut client = Client::socket(&broker);
+    client.send(&handshake_with_heartbeat(1));
+    let frames: Vec<AMQPFrame> = (0..3).map(|_| client.frame()).collect();
+    assert!(matches!(frames[2], AMQPFrame::Method(0, _)), "{frames:?}");
+    let ended = loop {
+        match client.stream.read(&mut [0; 4096]) {
+            Ok(0) => panic!("the socket was closed, and not reset"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(ended.kind(), ErrorKind::ConnectionReset);
+    client.stream.write_all(&channel_open(1)).unwrap_err();
 }

@@ -41,6 +41,9 @@ pub(super) trait Output: AsyncWrite + Unpin {
     fn holds_bytes(&self) -> bool {
         false
     }
+
+    /// Has whatever the peer sends next fail, where a close would have it go nowhere, and what waits for the peer forgotten.
+    fn reset(&mut self);
 }
 
 /// Waits until the peer of a socket has hung up.
@@ -130,6 +133,10 @@ where
                 state.last_written = now;
             }
             has_sent_all = state.out.is_empty() && !writer.holds_bytes();
+            if state.flow == Flow::Reset {
+                writer.reset();
+                return Ok(());
+            }
             if state.flow == Flow::Closed && has_sent_all {
                 return Ok(());
             }
@@ -188,6 +195,7 @@ where
         // Looked at every time: a peer that never pauses would keep the timer from its turn.
         let waits = !state.out.is_empty() || writer.holds_bytes();
         if waits && state.last_written + limits.write_stall_timeout_ms <= now {
+            writer.reset();
             return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it is sent"));
         }
         if !idle && input.is_empty() && last_read + IDLE_MS <= now {

@@ -2,10 +2,12 @@
 
 use super::drive::{Input, Output, hung_up};
 use crate::session::DirectWrite;
+use rustix::net::sockopt::set_socket_linger;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -28,9 +30,21 @@ impl SharedWriteHalf {
     pub(super) fn stream(&self) -> &TcpStream {
         (*self.0).as_ref()
     }
+
+    /// Has the socket reset: at once where the system can, or when it is closed.
+    pub(super) fn reset(&self) {
+        // A socket whose peer is gone has nobody who could notice.
+        let _ = set_socket_linger(self.stream(), Some(Duration::ZERO));
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = rustix::net::connect_unspec(self.stream());
+    }
 }
 
-impl Output for SharedWriteHalf {}
+impl Output for SharedWriteHalf {
+    fn reset(&mut self) {
+        SharedWriteHalf::reset(self);
+    }
+}
 
 impl DirectWrite for SharedWriteHalf {
     fn write_now(&self, bytes: &[u8]) -> usize {

@@ -11,6 +11,11 @@ pub(crate) const PROTOCOL_HEADER: &[u8] = b"AMQP\x00\x00\x09\x01";
 
 /// What comes before everything else: the protocol header, start-ok as guest, tune-ok, open of the vhost /.
 pub(crate) fn handshake() -> Vec<u8> {
+    handshake_with_heartbeat(0)
+}
+
+/// The same, with a heartbeat every so many seconds.
+pub(crate) fn handshake_with_heartbeat(heartbeat: u16) -> Vec<u8> {
     use amq_protocol::protocol::connection::{AMQPMethod, Open, StartOk, TuneOk};
     let start_ok = StartOk {
         mechanism: "PLAIN".into(),
@@ -20,7 +25,7 @@ pub(crate) fn handshake() -> Vec<u8> {
     };
     let methods = [
         AMQPMethod::StartOk(start_ok),
-        AMQPMethod::TuneOk(TuneOk { channel_max: 2047, frame_max: 131_072, heartbeat: 0 }),
+        AMQPMethod::TuneOk(TuneOk { channel_max: 2047, frame_max: 131_072, heartbeat }),
         AMQPMethod::Open(Open { virtual_host: "/".into() }),
     ];
     let mut bytes = PROTOCOL_HEADER.to_vec();

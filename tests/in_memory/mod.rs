@@ -158,7 +158,7 @@ impl Line {
             }
             match flow {
                 Flow::More => {}
-                Flow::Closed => {
+                Flow::Closed | Flow::Reset => {
                     self.session.handle_disconnect(None, now);
                     self.closed = true;
                     return true;

@@ -258,7 +258,7 @@ impl Line {
                 self.out.advance(self.out.chunk().len());
             }
             match flow {
-                Flow::Closed => {
+                Flow::Closed | Flow::Reset => {
                     self.session.handle_disconnect(None, now);
                     self.closed = true;
                     return true;

@@ -114,21 +114,24 @@ impl Connection {
             _ => {
                 if self.handshake_until() <= now {
                     let patience_ms = self.amqp.settings.handshake_timeout_ms;
-                    self.log_end(End::Faulty, &format!("not open after {patience_ms} ms"));
-                    self.release();
-                    self.stage = Stage::Closed;
+                    self.give_up(&format!("not open after {patience_ms} ms"));
                 }
             }
         }
     }
 
+    /// Ends the connection without a word, since its peer has said none for too long.
+    fn give_up(&mut self, reason: &str) {
+        self.log_end(End::Faulty, reason);
+        self.release();
+        self.stage = Stage::Closed;
+        self.given_up = true;
+    }
+
     fn check_heartbeat(&mut self, now: Millis) {
         // A peer that is not read from can't be heard.
         if self.is_read_from() && self.heartbeat.is_dead(now) {
-            self.log_end(End::Faulty, "missed heartbeats");
-            self.release();
-            self.stage = Stage::Closed;
-            return;
+            return self.give_up("missed heartbeats");
         }
         if self.heartbeat.send_at().is_some_and(|at| at <= now) {
             put_heartbeat(self.waiting_for.sendable(&mut self.out));

@@ -63,10 +63,11 @@ impl Connection {
     fn put_rest(&mut self, out: &mut Transmit, now: Millis) -> Flow {
         let waits = self.waiting_for.ticket().is_some();
         if self.stage != Stage::Running {
-            return match self.stage {
-                Stage::Closed => Flow::Closed,
+            return match (self.stage, self.given_up) {
+                (Stage::Closed, true) => Flow::Reset,
+                (Stage::Closed, false) => Flow::Closed,
                 // Who hangs up now is not logged in at all.
-                Stage::LoggingIn => Flow::Paused,
+                (Stage::LoggingIn, _) => Flow::Paused,
                 _ if waits => Flow::Paused,
                 _ => Flow::Open,
             };

@@ -44,12 +44,16 @@ impl Input for tokio::io::ReadHalf<tokio::io::DuplexStream> {
     }
 }
 
-impl Output for tokio::io::WriteHalf<tokio::io::DuplexStream> {}
+impl Output for tokio::io::WriteHalf<tokio::io::DuplexStream> {
+    fn reset(&mut self) {}
+}
 
 /// A peer that never reads.
 struct Full;
 
-impl Output for Full {}
+impl Output for Full {
+    fn reset(&mut self) {}
+}
 
 impl AsyncWrite for Full {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
@@ -259,7 +263,9 @@ impl DirectWrite for Taking {
     }
 }
 
-impl Output for Taking {}
+impl Output for Taking {
+    fn reset(&mut self) {}
+}
 
 impl AsyncWrite for Taking {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -451,4 +457,25 @@ async fn what_several_threads_send_arrives_in_order() {
     waker.join().unwrap();
     drop(peer);
     task.await.unwrap().unwrap();
+}
+
+/// A socket and its peer, on both of which nothing has been sent.
+async fn socket_pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (listener.accept().await.unwrap().0, peer)
+}
+
+#[tokio::test]
+async fn a_peer_that_is_given_up_can_not_send_any_more() {
+    let (socket, mut peer) = socket_pair().await;
+    let (reader, writer) = socket.into_split();
+    let session = Speaking(|_: &mut Transmit| Flow::Reset);
+    let limits = DriveLimits { transmit_bytes: 1000, write_stall_timeout_ms: STALL_MS };
+    let writer = SharedWriteHalf::new(writer);
+    // Who holds the socket as well, as the committer may, does not put the end off.
+    let _held = writer.clone();
+    drive(&alone(session), reader, writer, &TestClock::at(0), limits, &Shutdown::default()).await.unwrap();
+    assert_eq!(peer.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(peer.write_u8(0).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
 }

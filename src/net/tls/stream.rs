@@ -23,7 +23,8 @@ pub(super) fn split_tcp(stream: TcpStream) -> SplitTcp {
 pub(crate) fn split(stream: TlsStream<SplitTcp>) -> (TlsInput, TlsOutput) {
     let tcp = stream.get_ref().0.writer().clone();
     let (reader, writer) = tokio::io::split(stream);
-    (TlsInput { half: reader, tcp }, TlsOutput { half: writer, holds_bytes: false })
+    let output = TlsOutput { half: writer, tcp: tcp.clone(), holds_bytes: false };
+    (TlsInput { half: reader, tcp }, output)
 }
 
 /// What the peer sends.
@@ -55,6 +56,7 @@ impl Input for TlsInput {
 /// What the peer is sent.
 pub(crate) struct TlsOutput {
     half: WriteHalf<TlsStream<SplitTcp>>,
+    tcp: SharedWriteHalf,
     /// Encrypted bytes wait in the TLS connection, since the socket did not take them at once.
     holds_bytes: bool,
 }
@@ -88,5 +90,9 @@ impl AsyncWrite for TlsOutput {
 impl Output for TlsOutput {
     fn holds_bytes(&self) -> bool {
         self.holds_bytes
+    }
+
+    fn reset(&mut self) {
+        self.tcp.reset();
     }
 }
