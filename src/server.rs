@@ -4,6 +4,7 @@
 use crate::amqp::{Amqp, AmqpSettings, ContentLimits};
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::ExchangeTypes;
+use crate::broker::newcomers::{NewcomerLimits, Newcomers};
 use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
@@ -12,13 +13,14 @@ use crate::management::definitions::LoadError;
 use crate::management::{ListenerFacts, Management, ManagementSettings};
 use crate::metrics::{Metrics, MetricsSettings};
 use crate::net::commits::{CommitStats, MeasuredStore};
+use crate::net::descriptors::Descriptors;
 use crate::net::tls::TlsError;
 use crate::net::{
     self, Committer, Control, DiskLimit, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving,
     Shutdown, Tls, run_timer,
 };
 use crate::store::{
-    Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError, WalOptions,
+    Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
 };
 use listeners::Listeners;
 use std::io;
@@ -28,6 +30,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod backup;
 mod declare;
+mod descriptors;
 mod listeners;
 
 /// Why a broker does not start.
@@ -103,6 +106,7 @@ impl Server {
     /// When any of it can't be; nothing is left running then.
     pub async fn start(config: &Config, exchange_types: ExchangeTypes) -> Result<Server, StartError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let limit = net::descriptors::raise_limit();
         let commits = Arc::new(CommitStats::default());
         let (journal, recovered) = open_journal(config, &*clock, commits.clone())?;
         let broker =
@@ -118,8 +122,9 @@ impl Server {
         let memory_watch = memory_watch(config, &broker);
         let control = control(config);
         let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
-        let serving = serving(config, &broker, &clock);
-        let listeners = Listeners::bind(config, tls.as_ref(), &serving).await?;
+        let shares = descriptors::share_out(config, limit, tls.is_some());
+        let serving = serving(config, &broker, &clock, shares);
+        let listeners = Listeners::bind(config, tls.as_ref(), &serving, shares).await?;
         let shutdown = Shutdown::default();
         let management = Management::new(
             broker.clone(),
@@ -128,6 +133,7 @@ impl Server {
                 listeners: listeners.facts()?,
                 tls: tls.clone(),
                 shutdown: shutdown.clone(),
+                connections_max: shares.connections,
                 memory: Some(memory_watch.clone()),
                 disk_limit: disk_limit.clone(),
                 ..management_settings(config)
@@ -138,6 +144,7 @@ impl Server {
             memory: Some(memory_watch.clone()),
             disk_limit,
             tls: tls.clone(),
+            connections_max: shares.connections,
             tls_listeners: shows_certificate.map(|facts| (facts.protocol, facts.address.port())).collect(),
             ..metrics_settings(config)
         };
@@ -266,8 +273,7 @@ fn open_journal(
     let store: Box<dyn Store> = match config.store.engine {
         Engine::Memory => Box::new(MemoryStore::default()),
         Engine::Sled => {
-            let options =
-                WalOptions { bytes_max: config.store.wal_bytes_max as u64, ..WalOptions::default() };
+            let options = descriptors::wal_options(config, net::descriptors::limit());
             Box::new(SledStore::open_with(&config.data_dir, durability(config), options)?)
         }
     };
@@ -297,9 +303,9 @@ fn open_journal(
     Ok((Arc::new(journal), recovered))
 }
 
-fn serving(config: &Config, broker: &Arc<Broker>, clock: &Arc<dyn Clock>) -> Serving {
+fn serving(config: &Config, broker: &Arc<Broker>, clock: &Arc<dyn Clock>, shares: Descriptors) -> Serving {
     let limits = ListenerLimits {
-        connections_max: config.limits.connections_max,
+        connections_max: shares.connections,
         handshake_timeout_ms: config.limits.handshake_timeout_ms,
         drive: DriveLimits {
             transmit_bytes: config.limits.transmit_buffer_bytes,
@@ -307,7 +313,18 @@ fn serving(config: &Config, broker: &Arc<Broker>, clock: &Arc<dyn Clock>) -> Ser
         },
     };
     let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
-    Serving { amqp, clock: clock.clone(), limits, open: Arc::default() }
+    let newcomers = NewcomerLimits {
+        max: shares.before_login as usize,
+        per_address_max: config.limits.connections_before_login_per_address_max as usize,
+    };
+    Serving {
+        amqp,
+        clock: clock.clone(),
+        limits,
+        open: Arc::default(),
+        newcomers: Arc::new(Newcomers::new(newcomers)),
+        refusals: Arc::default(),
+    }
 }
 
 /// The socket for commands of the operator, beside what they are about.
@@ -411,6 +428,8 @@ fn management_settings(config: &Config) -> ManagementSettings {
         cluster_name: config.server.cluster_name.clone(),
         listeners: Vec::new(),
         body_bytes_max: config.limits.http_body_max_bytes,
+        small_body_bytes_max: config.limits.http_small_body_max_bytes,
+        bodies_bytes_max: config.limits.http_bodies_max_bytes,
         field_table_depth_max: config.limits.field_table_depth_max as usize,
         consumer_timeout_ms: config.limits.consumer_timeout_ms,
         message_bytes_max: config.limits.message_size_max_bytes,
@@ -422,6 +441,7 @@ fn management_settings(config: &Config) -> ManagementSettings {
         memory: None,
         tls: None,
         shutdown: Shutdown::default(),
+        connections_max: 0,
     }
 }
 

@@ -21,7 +21,9 @@ enum Place {
 fn open(path: &Path, place: Place) -> (Journal, Recovered) {
     let options = match place {
         Place::Log => WalOptions { segment_bytes: 4 << 20, in_background: false, ..WalOptions::default() },
-        Place::Database => WalOptions { segment_bytes: 1 << 10, bytes_max: 0, in_background: false },
+        Place::Database => {
+            WalOptions { segment_bytes: 1 << 10, bytes_max: 0, in_background: false, ..WalOptions::default() }
+        }
     };
     let store = SledStore::open_with(path, Durability::Write, options).unwrap();
     Journal::open(Box::new(store), JournalOptions::default(), |_| {}).unwrap()

@@ -11,9 +11,7 @@ use amq_protocol::protocol::basic::{self, AMQPMethod as Basic};
 use amq_protocol::protocol::connection::{self, AMQPMethod as Connection};
 use amq_protocol::protocol::queue::{self, AMQPMethod as Queue};
 use broker_process::BrokerProcess;
-use frames::{
-    PROTOCOL_HEADER, channel_open, cut, handshake, handshake_with_heartbeat, method, publish_to,
-};
+use frames::{PROTOCOL_HEADER, channel_open, cut, handshake, handshake_with_heartbeat, method, publish_to};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -43,6 +41,21 @@ impl Client {
         let frames: Vec<AMQPFrame> = (0..4).map(|_| client.frame()).collect();
         assert!(matches!(frames[3], AMQPFrame::Method(1, _)), "{frames:?}");
         client
+    }
+
+    /// The same, unless it is refused.
+    fn try_open(broker: &BrokerProcess) -> Option<Client> {
+        let mut client = Client::socket(broker);
+        // What is refused is reset, now or in a moment.
+        let _ = client.stream.write_all(&[handshake(), channel_open(1)].concat());
+        let mut first = [0; 1];
+        if !client.stream.read(&mut first).is_ok_and(|count| count > 0) {
+            return None;
+        }
+        client.received.push(first[0]);
+        let frames: Vec<AMQPFrame> = (0..4).map(|_| client.frame()).collect();
+        assert!(matches!(frames[3], AMQPFrame::Method(1, _)), "{frames:?}");
+        Some(client)
     }
 
     fn send(&mut self, bytes: &[u8]) {
@@ -246,17 +259,26 @@ fn a_thousand_connections_leave_nothing() {
 
 #[test]
 fn at_the_limit_of_file_descriptors_it_goes_on() {
-    let broker = BrokerProcess::start_with("descriptors", &[], Some(64));
+    let broker = BrokerProcess::start_with("descriptors", &[], Some(128));
     let mut other = Client::open(&broker);
-    let crowd: Vec<Client> = (0..100).map(|_| Client::socket(&broker)).collect();
-    wait_until("no more can be accepted", || {
+    let crowd: Vec<Client> = (0..60).map(|_| Client::socket(&broker)).collect();
+    wait_until("those that do not log in make way for others", || {
         other.assert_works();
-        broker.log().contains("could not be accepted")
+        broker.log().contains("it has not logged in, and made way for others")
     });
-    other.assert_works();
-    drop(crowd);
+    // Its turn comes among them.
     Client::open(&broker).assert_works();
     other.assert_works();
+    drop(crowd);
+    let mut full = Vec::new();
+    wait_until("as many have logged in as there are descriptors for", || {
+        full.extend(Client::try_open(&broker));
+        broker.log().contains("connections are open that limits.connections_max and RLIMIT_NOFILE allow")
+    });
+    assert!(full.len() >= 10 && open_files(&broker) < 128, "{} of {}", full.len(), open_files(&broker));
+    other.assert_works();
+    full.pop();
+    wait_until("one more is let in", || Client::try_open(&broker).is_some());
 }
 
 #[test]

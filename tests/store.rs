@@ -115,7 +115,8 @@ fn sled_holds_the_contract() {
 
 /// One that moves everything into the database as soon as it can.
 fn checkpointing(path: &Path) -> Box<dyn Store> {
-    let options = WalOptions { segment_bytes: 4096, bytes_max: 8192, in_background: false };
+    let options =
+        WalOptions { segment_bytes: 4096, bytes_max: 8192, in_background: false, ..WalOptions::default() };
     Box::new(SledStore::open_with(path, Durability::Write, options).unwrap())
 }
 

@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod lengths;
 pub mod logins;
 pub mod memory;
+pub mod newcomers;
 pub mod parameters;
 pub mod passwords;
 pub mod permissions;

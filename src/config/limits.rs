@@ -50,8 +50,14 @@ pub struct Limits {
     pub heartbeat_s: u16,
     /// From accepting a connection to `connection.open`, in milliseconds; a slower client is dropped. Default 10000.
     pub handshake_timeout_ms: u64,
-    /// Connections at once, of all clients; 0 means no limit. Default 0.
+    /// Connections at once, of all clients; 0 means as many as there are file descriptors for, which is the limit in any case.
+    /// Default 0.
     pub connections_max: u32,
+    /// Those of them that have not logged in; 0 means no limit but half of all. Beyond that the next one waits, and after a second
+    /// another one makes way. Default 1000.
+    pub connections_before_login_max: u32,
+    /// The same of one address, or of one network of 64 bits with IPv6; more are refused. 0 means no limit. Default 500.
+    pub connections_before_login_per_address_max: u32,
     /// Largest body of a message in bytes, up to 512 MiB; a larger one closes its channel with 406. Default 134217728
     /// (128 MiB).
     pub message_size_max_bytes: u64,
@@ -106,9 +112,16 @@ pub struct Limits {
     /// Publishers are blocked while the volume of the data directory has fewer free bytes; 0 never blocks them. Default:
     /// 1 GiB, on a volume larger than 20 GiB 5% of it, on one smaller than 2 GiB half of it.
     pub disk_free_bytes: Option<u64>,
-    /// Largest body of a request to the management API, in bytes. Default 33554432 (32 MiB).
+    /// Largest body of a request to the management API that imports definitions or publishes a message, in bytes. Default
+    /// 33554432 (32 MiB).
     pub http_body_max_bytes: usize,
-    /// Connections to the management API at once; more wait until one ends. Default 512.
+    /// Largest body of any other request to the management API, in bytes. Default 65536.
+    pub http_small_body_max_bytes: usize,
+    /// All bodies at once that are larger than that, in bytes; more wait. One as large as `http_body_max_bytes` always may.
+    /// Default 67108864 (64 MiB).
+    pub http_bodies_max_bytes: usize,
+    /// Connections to the management API, and to the metrics, at once. When there are more, those that ask nothing make way.
+    /// Default 512.
     pub http_connections_max: u32,
 }
 
@@ -121,6 +134,8 @@ impl Default for Limits {
             heartbeat_s: 60,
             handshake_timeout_ms: 10_000,
             connections_max: 0,
+            connections_before_login_max: 1000,
+            connections_before_login_per_address_max: 500,
             message_size_max_bytes: 134_217_728,
             field_table_depth_max: 64,
             consumers_per_channel_max: 0,
@@ -145,6 +160,8 @@ impl Default for Limits {
             memory_high_watermark: MemoryLimit::Fraction(0.4),
             disk_free_bytes: None,
             http_body_max_bytes: 33_554_432,
+            http_small_body_max_bytes: 65_536,
+            http_bodies_max_bytes: 67_108_864,
             http_connections_max: 512,
         }
     }
@@ -175,6 +192,16 @@ impl Limits {
                 default.handshake_timeout_ms,
             ),
             connections_max: section.whole("connections_max", any.clone(), default.connections_max),
+            connections_before_login_max: section.whole(
+                "connections_before_login_max",
+                any.clone(),
+                default.connections_before_login_max,
+            ),
+            connections_before_login_per_address_max: section.whole(
+                "connections_before_login_per_address_max",
+                any.clone(),
+                default.connections_before_login_per_address_max,
+            ),
             message_size_max_bytes: section.whole(
                 "message_size_max_bytes",
                 1..=MESSAGE_SIZE_CAP_BYTES,
@@ -233,6 +260,12 @@ impl Limits {
                 .unwrap_or(default.memory_high_watermark),
             disk_free_bytes: section.optional_whole("disk_free_bytes", 0..),
             http_body_max_bytes: section.whole("http_body_max_bytes", 1.., default.http_body_max_bytes),
+            http_small_body_max_bytes: section.whole(
+                "http_small_body_max_bytes",
+                1..,
+                default.http_small_body_max_bytes,
+            ),
+            http_bodies_max_bytes: section.whole("http_bodies_max_bytes", 1.., default.http_bodies_max_bytes),
             http_connections_max: section.whole(
                 "http_connections_max",
                 1..=u32::MAX,

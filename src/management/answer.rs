@@ -80,6 +80,9 @@ pub(super) enum ApiError {
     /// 413.
     #[error("the body is larger than {0} bytes")]
     TooLarge(usize),
+    /// 503: others are answered first.
+    #[error("too many requests are at work, try again later")]
+    Busy,
     /// 500: the fault is ours.
     #[error("{0}")]
     Internal(String),
@@ -187,6 +190,7 @@ impl IntoResponse for ApiError {
             ApiError::TooLarge(_) => {
                 told(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", self.to_string().into())
             }
+            ApiError::Busy => told(StatusCode::SERVICE_UNAVAILABLE, "busy", self.to_string().into()),
             ApiError::Internal(reason) => {
                 told(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", reason.into())
             }

@@ -23,14 +23,16 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::Administrator,
         import_all,
         "Imports definitions: as the body, or as the file of a form",
-    ),
+    )
+    .with_large_body(),
     Route::get("/api/definitions/{vhost}", Needs::Administrator, export_vhost, "The definitions of a vhost"),
     Route::post(
         "/api/definitions/{vhost}",
         Needs::Administrator,
         import_vhost,
         "Imports definitions into a vhost, whatever vhost they came from",
-    ),
+    )
+    .with_large_body(),
 ];
 
 fn export_all(request: &Request) -> Result<Answer, ApiError> {
@@ -60,7 +62,7 @@ fn import_vhost(request: &Request) -> Result<Answer, ApiError> {
 }
 
 fn run(request: &Request, import: Import<'_>) -> Result<Answer, ApiError> {
-    let document = parse(request.form_bytes("file").unwrap_or(&request.body))?;
+    let document = parse(request.form_bytes("file").unwrap_or(&request.body.bytes))?;
     tracing::info!("user '{}' imports definitions", request.user.name);
     request.in_turn(|turn| request.broker().as_one_change(|| import.run(&document, turn)))?;
     Ok(match request.form_field("redirect") {

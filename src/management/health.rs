@@ -23,8 +23,10 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::Nothing,
         live,
         "Whether the process answers at all; nobody has to log in",
-    ),
-    Route::get("/health/ready", Needs::Nothing, ready, "Whether clients are served; nobody has to log in"),
+    )
+    .at_once(),
+    Route::get("/health/ready", Needs::Nothing, ready, "Whether clients are served; nobody has to log in")
+        .at_once(),
     Route::get("/api/health/checks/alarms", Needs::Login, alarms, "No alarm is in effect"),
     Route::get(
         "/api/health/checks/local-alarms",

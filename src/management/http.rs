@@ -1,6 +1,7 @@
 //! What comes between the sockets of the management API and its handlers: who asks, limits, threads.
 
 use super::answer::{Answer, ApiError};
+use super::body::{Received, receive};
 use super::request::Request;
 use super::routes::{Method, Needs, Route};
 use super::{Management, ROUTES, auth};
@@ -8,9 +9,8 @@ use crate::broker::turn::{DurableWaiter, StoreError};
 use crate::broker::users::User;
 use crate::broker::{Broker, Ticket};
 use crate::message::Lsn;
-use crate::net::PeerAddress;
+use crate::net::{PeerAddress, Slot};
 use axum::Router;
-use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request as HttpRequest};
@@ -21,12 +21,8 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinError;
-
-/// How long a request's body may take to arrive.
-const BODY_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The routes of one path.
 type OfPath = Arc<Vec<&'static Route>>;
@@ -104,21 +100,33 @@ async fn answer(
     request: HttpRequest,
 ) -> Result<Answer, ApiError> {
     let (head, body) = request.into_parts();
+    let slot = head.extensions.get::<Arc<Slot>>();
+    if slot.is_some_and(|slot| slot.is_spare()) && route.needs != Needs::Nothing {
+        return Err(ApiError::Busy);
+    }
     let query: Vec<(String, String)> =
         form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
             .collect();
     let user = admit(&management, route, &parameters, &head.headers, peer).await?;
-    let body = match route.needs {
-        // Who need not log in has nothing to say, and can't make the broker keep it.
-        Needs::Nothing => Bytes::new(),
-        _ => receive(body, management.settings.body_bytes_max).await?,
+    // Who need not log in has nothing to say, and can't make the broker keep it, nor its connection stay.
+    let is_known = route.needs != Needs::Nothing;
+    let _at_work = slot.filter(|_| is_known).map(|slot| slot.begin());
+    let body = match is_known {
+        true => receive(&management, route.body, &head.headers, body).await?,
+        false => Received::nothing(&management),
     };
-    let form = form(&head.headers, &body).await?;
+    let form = form(&head.headers, &body.bytes).await?;
     let now = management.clock.now();
     let (broker, before) = (management.broker.clone(), management.broker.last_change());
+    let bodies = management.bodies.clone();
     let request = Request { management, user, now, parameters, query, headers: head.headers, body, form };
+    if route.is_quick {
+        return (route.handler)(&request);
+    }
+    let turn = bodies.turn().await?;
     let answered = tokio::task::spawn_blocking(move || (route.handler)(&request)).await;
+    drop(turn);
     let answer = answered
         .unwrap_or_else(|error: JoinError| Err(ApiError::Internal(format!("the handler failed: {error}"))))?;
     let change = broker.last_change();
@@ -194,13 +202,4 @@ async fn form(headers: &HeaderMap, body: &Bytes) -> Result<Vec<(String, Bytes)>,
         fields.push((name, part.bytes().await.map_err(unreadable)?));
     }
     Ok(fields)
-}
-
-async fn receive(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    match tokio::time::timeout(BODY_PATIENCE, axum::body::to_bytes(body, bytes_max)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        // The body was too long, or the peer is gone and will not read this.
-        Ok(Err(_)) => Err(ApiError::TooLarge(bytes_max)),
-        Err(_) => Err(ApiError::bad_request("the body did not arrive in time")),
-    }
 }

@@ -1,10 +1,12 @@
-//! Field tables and JSON: the one place where each becomes the other.
+//! Reading JSON, and field tables and JSON: the one place where each becomes the other.
 
 use super::answer::ApiError;
 use crate::message::{FieldTable, Value};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value as Json};
+use std::cell::Cell;
 
 /// A field table as an object.
 pub(super) fn table_to_json(table: &FieldTable) -> Json {
@@ -76,6 +78,111 @@ pub(super) fn value_from_json(value: &Json, depth_max: usize) -> Result<Value, A
     })
 }
 
+/// What any body's values may take in memory, and what they may for each byte of the body. `[0,0,0]` takes forty times what it is
+/// written with; nothing that is asked for in earnest comes near that.
+const VALUES_BYTES: usize = 1 << 20;
+const VALUES_BYTES_EACH: usize = 4;
+
+/// What a value takes beside its text, and what a field of an object does beside its name and value.
+const VALUE_BYTES: usize = size_of::<Json>();
+const FIELD_BYTES: usize = size_of::<String>() + 2 * size_of::<usize>();
+
+/// Reads a body as JSON; `None` when it is none.
+///
+/// # Errors
+/// When its values would take far more memory than they have bytes.
+pub(super) fn parse(body: &[u8]) -> Result<Option<Json>, ApiError> {
+    let left = Cell::new(VALUES_BYTES.saturating_add(body.len().saturating_mul(VALUES_BYTES_EACH)));
+    let is_spent = Cell::new(false);
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let parsed = Bounded { left: &left, is_spent: &is_spent }.deserialize(&mut reader);
+    if is_spent.get() {
+        return Err(ApiError::bad_request("the body has too many values"));
+    }
+    Ok(parsed.ok().filter(|_| reader.end().is_ok()))
+}
+
+/// Reads one value, and counts what it takes.
+#[derive(Clone, Copy)]
+struct Bounded<'a> {
+    left: &'a Cell<usize>,
+    is_spent: &'a Cell<bool>,
+}
+
+impl Bounded<'_> {
+    fn spend<E: Error>(self, bytes: usize) -> Result<(), E> {
+        let left = self.left.get().checked_sub(bytes);
+        self.is_spent.set(left.is_none());
+        self.left.set(left.unwrap_or_default());
+        left.map(|_| ()).ok_or_else(|| E::custom("it takes too much memory"))
+    }
+
+    fn single<E: Error>(self, value: impl Into<Json>) -> Result<Json, E> {
+        self.spend(VALUE_BYTES)?;
+        Ok(value.into())
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Bounded<'_> {
+    type Value = Json;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Bounded<'_> {
+    type Value = Json;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Json, E> {
+        self.single(Json::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Json, E> {
+        self.single(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Json, E> {
+        self.single(value)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Json, E> {
+        self.single(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Json, E> {
+        self.single(value)
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Json, E> {
+        self.spend(value.len())?;
+        self.single(value)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json, A::Error> {
+        self.spend(VALUE_BYTES)?;
+        let mut values = Vec::new();
+        while let Some(value) = items.next_element_seed(self)? {
+            values.push(value);
+        }
+        Ok(Json::Array(values))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Json, A::Error> {
+        self.spend(VALUE_BYTES)?;
+        let mut object = Map::new();
+        while let Some(name) = fields.next_key::<String>()? {
+            self.spend(FIELD_BYTES + name.len())?;
+            object.insert(name, fields.next_value_seed(self)?);
+        }
+        Ok(Json::Object(object))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +196,27 @@ mod tests {
         assert_eq!(
             table_from_json(object.as_object().unwrap(), 1).unwrap_err().to_string(),
             "bad_request: \"nested too deep\""
+        );
+    }
+
+    #[test]
+    fn a_body_is_read_as_it_is_unless_it_takes_too_much() {
+        for text in
+            ["null", "[1,-2,18446744073709551615,2.5e3,\"\\u00e4\",true]", "{\"b\":{},\"a\":[[]],\"b\":2}"]
+        {
+            let whole: Json = serde_json::from_str(text).unwrap();
+            assert_eq!(parse(text.as_bytes()).unwrap(), Some(whole.clone()));
+            assert_eq!(parse(text.as_bytes()).unwrap().unwrap().to_string(), whole.to_string());
+        }
+        for text in ["", "{", "{} {}", "[1,]", "nul"] {
+            assert_eq!(parse(text.as_bytes()).unwrap(), None, "{text}");
+        }
+        let long = format!("\"{}\"", "x".repeat(1 << 20));
+        assert!(parse(long.as_bytes()).unwrap().is_some());
+        let zeros = format!("[0{}]", ",0".repeat(1 << 16));
+        assert_eq!(
+            parse(zeros.as_bytes()).unwrap_err().to_string(),
+            "bad_request: \"the body has too many values\""
         );
     }
 

@@ -25,7 +25,8 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::UseVhost,
         publish,
         "Publishes a message, and says whether it was routed",
-    ),
+    )
+    .with_large_body(),
     Route::post(
         "/api/queues/{vhost}/{name}/get",
         Needs::UseVhost,

@@ -9,6 +9,7 @@
 mod answer;
 mod auth;
 mod bindings;
+mod body;
 mod browse;
 mod channels;
 mod connections;
@@ -41,6 +42,7 @@ mod stats;
 mod users;
 mod vhosts;
 
+use body::Bodies;
 use routes::Route;
 
 use crate::broker::Broker;
@@ -93,8 +95,12 @@ pub struct ManagementSettings {
     pub cluster_name: String,
     /// What listens where.
     pub listeners: Vec<ListenerFacts>,
-    /// Bytes of a request's body.
+    /// Bytes of a request's body, where it imports definitions or publishes a message.
     pub body_bytes_max: usize,
+    /// Bytes of any other request's body.
+    pub small_body_bytes_max: usize,
+    /// Bytes of all bodies at once that are larger than that.
+    pub bodies_bytes_max: usize,
     /// Levels of tables within arguments and headers.
     pub field_table_depth_max: usize,
     /// Bytes of a published message's body.
@@ -111,6 +117,8 @@ pub struct ManagementSettings {
     pub tls: Option<Arc<Tls>>,
     /// Whether the broker is stopping.
     pub shutdown: Shutdown,
+    /// Connections for AMQP that there may be, by the settings and by the file descriptors there are; 0 where nobody counts them.
+    pub connections_max: u32,
 }
 
 /// A socket that listens.
@@ -135,6 +143,7 @@ pub struct Management {
     broker: Arc<Broker>,
     clock: Arc<dyn Clock>,
     settings: Arc<ManagementSettings>,
+    bodies: Arc<Bodies>,
     started_at: Millis,
 }
 
@@ -142,7 +151,8 @@ impl Management {
     /// The API of that broker.
     pub fn new(broker: Arc<Broker>, clock: Arc<dyn Clock>, settings: ManagementSettings) -> Management {
         let started_at = clock.now();
-        Management { broker, clock, settings: Arc::new(settings), started_at }
+        let bodies = Arc::new(Bodies::new(&settings));
+        Management { broker, clock, settings: Arc::new(settings), bodies, started_at }
     }
 
     /// What answers requests.

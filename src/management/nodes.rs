@@ -53,7 +53,7 @@ fn render(request: &Request) -> Value {
     put("partitions", json!([]));
     put("os_pid", std::process::id().to_string().into());
     put("fd_total", process.open_files_max.into());
-    put("sockets_total", process.open_files_max.into());
+    put("sockets_total", settings.connections_max.into());
     put("mem_limit", memory_limit.unwrap_or(process.machine_bytes).into());
     put("mem_alarm", alarms.is_raised(Alarm::Memory).into());
     put("disk_free_limit", disk_limit.into());

@@ -148,6 +148,9 @@ fn responses(route: &Route) -> Value {
     if route.needs != Needs::Nothing {
         refused.push(("401", "Nobody has logged in, or somebody who may not do that"));
     }
+    if matches!(route.method, Method::Put | Method::Post) {
+        refused.push(("413", "The body is larger than such a request's may be"));
+    }
     if route.path.contains('{') {
         refused.push(("404", "It is not there"));
     }

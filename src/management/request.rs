@@ -1,8 +1,9 @@
 //! A request as handlers see it: who asks, the path's and the query's parameters, and the body.
 
 use super::answer::ApiError;
+use super::body::Received;
 use super::routes::Needs;
-use super::{Management, ManagementSettings, auth};
+use super::{Management, ManagementSettings, auth, json};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
@@ -23,7 +24,7 @@ pub(super) struct Request {
     pub(super) parameters: Vec<(String, String)>,
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(super) body: Received,
     /// The fields of a body that is a form.
     pub(super) form: Vec<(String, Bytes)>,
 }
@@ -90,11 +91,12 @@ impl Request {
 
     /// The body as an object; no body is an empty one.
     pub(super) fn fields(&self) -> Result<Fields, ApiError> {
-        if self.body.is_empty() {
+        let body = &self.body.bytes;
+        if body.is_empty() {
             return Ok(Fields(Map::new()));
         }
-        match serde_json::from_slice(&self.body) {
-            Ok(Value::Object(fields)) => Ok(Fields(fields)),
+        match json::parse(body)? {
+            Some(Value::Object(fields)) => Ok(Fields(fields)),
             _ => Err(ApiError::bad_request("not_json")),
         }
     }

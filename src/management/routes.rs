@@ -56,6 +56,19 @@ pub(super) struct Route {
     /// What it does, in a line.
     pub(super) summary: &'static str,
     pub(super) handler: Handler,
+    /// How large the body of a request may be.
+    pub(super) body: BodySize,
+    /// Whether it is answered where it is read: it takes no time, and must not wait for what does.
+    pub(super) is_quick: bool,
+}
+
+/// How large the body of a request may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodySize {
+    /// `limits.http_small_body_max_bytes`.
+    Small,
+    /// `limits.http_body_max_bytes`.
+    Large,
 }
 
 impl Route {
@@ -65,7 +78,7 @@ impl Route {
         handler: Handler,
         summary: &'static str,
     ) -> Route {
-        Route { method: Method::Get, path, needs, summary, handler }
+        Route::new(Method::Get, path, needs, handler, summary)
     }
 
     pub(super) const fn put(
@@ -74,7 +87,7 @@ impl Route {
         handler: Handler,
         summary: &'static str,
     ) -> Route {
-        Route { method: Method::Put, path, needs, summary, handler }
+        Route::new(Method::Put, path, needs, handler, summary)
     }
 
     pub(super) const fn post(
@@ -83,7 +96,7 @@ impl Route {
         handler: Handler,
         summary: &'static str,
     ) -> Route {
-        Route { method: Method::Post, path, needs, summary, handler }
+        Route::new(Method::Post, path, needs, handler, summary)
     }
 
     pub(super) const fn delete(
@@ -92,6 +105,26 @@ impl Route {
         handler: Handler,
         summary: &'static str,
     ) -> Route {
-        Route { method: Method::Delete, path, needs, summary, handler }
+        Route::new(Method::Delete, path, needs, handler, summary)
+    }
+
+    const fn new(
+        method: Method,
+        path: &'static str,
+        needs: Needs,
+        handler: Handler,
+        summary: &'static str,
+    ) -> Route {
+        Route { method, path, needs, summary, handler, body: BodySize::Small, is_quick: false }
+    }
+
+    /// The same, with bodies that may be large.
+    pub(super) const fn with_large_body(self) -> Route {
+        Route { body: BodySize::Large, ..self }
+    }
+
+    /// The same, answered at once.
+    pub(super) const fn at_once(self) -> Route {
+        Route { is_quick: true, ..self }
     }
 }

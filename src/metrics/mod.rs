@@ -26,6 +26,7 @@ use exposition::{CONTENT_TYPE, Exposition, Metric};
 use objects::{Filter, Objects};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 const PREFIX: &str = "rabbitmq_";
 const DETAILED_PREFIX: &str = "rabbitmq_detailed_";
@@ -51,9 +52,17 @@ pub struct MetricsSettings {
     pub memory: Option<Arc<MemoryWatch>>,
     /// The certificate, if there is one.
     pub tls: Option<Arc<Tls>>,
+    /// Connections for AMQP that there may be; 0 where nobody counts them.
+    pub connections_max: u32,
     /// Protocol and port of what shows it.
     pub tls_listeners: Vec<(&'static str, u16)>,
 }
+
+/// Writes a page.
+type Page = fn(&Metrics, &Query) -> String;
+
+/// So many pages are written at once; who asks for more waits. Nobody has to log in for them.
+static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// The metrics of a broker, apart from their sockets.
 #[derive(Clone)]
@@ -146,11 +155,11 @@ impl Metrics {
 
     /// What answers requests.
     pub fn router(&self) -> Router {
-        let answer = |text: fn(&Metrics, &Query) -> String| {
+        let answer = |text: Page| {
             let metrics = self.clone();
             get(async move |RawQuery(query): RawQuery| metrics.answer(text, query).await)
         };
-        let pages: [(&str, fn(&Metrics, &Query) -> String); 4] = [
+        let pages: [(&str, Page); 4] = [
             ("/metrics", |metrics, _| metrics.all(View::Together)),
             ("/metrics/per-object", |metrics, _| metrics.all(View::Each)),
             ("/metrics/detailed", Metrics::detailed),
@@ -163,7 +172,10 @@ impl Metrics {
     }
 
     /// Writes on a thread for what may take its time: there may be many queues.
-    async fn answer(self, text: fn(&Metrics, &Query) -> String, query: Option<String>) -> Response {
+    async fn answer(self, text: Page, query: Option<String>) -> Response {
+        let Ok(_permit) = AT_ONCE.acquire().await else {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        };
         let query = Query::parse(query.as_deref().unwrap_or_default());
         match tokio::task::spawn_blocking(move || text(&self, &query)).await {
             Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),

@@ -196,7 +196,7 @@ impl Metrics {
             settings.memory.as_ref().and_then(|watch| watch.limit_bytes()).unwrap_or(process.machine_bytes);
         for (name, help, value) in [
             ("process_max_fds", "Open file descriptors limit", process.open_files_max),
-            ("process_max_tcp_sockets", "Open TCP sockets limit", process.open_files_max),
+            ("process_max_tcp_sockets", "Open TCP sockets limit", self.settings.connections_max.into()),
             ("resident_memory_limit_bytes", "Memory high watermark in bytes", memory_limit),
             ("erlang_processes_limit", "Threads limit", process.threads_max),
         ] {

@@ -36,13 +36,17 @@ pub(super) struct Seat {
 }
 
 impl EventLoops {
+    /// How many there will be.
+    pub fn count() -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
     /// Starts a thread for each processor that this process may use.
     ///
     /// # Errors
     /// When the system gives no more threads or files.
     pub fn start() -> io::Result<EventLoops> {
-        let count = std::thread::available_parallelism().map_or(1, usize::from);
-        Ok(EventLoops { loops: (0..count).map(EventLoop::start).collect::<io::Result<_>>()? })
+        Ok(EventLoops { loops: (0..EventLoops::count()).map(EventLoop::start).collect::<io::Result<_>>()? })
     }
 
     /// A place on the loop with the fewest connections.

@@ -1,5 +1,8 @@
 //! Sockets that speak HTTP, plain or over TLS. What is answered is somebody else's.
 
+mod compress;
+mod slots;
+
 use super::tls::{Tls, plain_reason};
 use super::{Shutdown, canonical};
 use axum::extract::ConnectInfo;
@@ -7,6 +10,9 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+pub(super) use slots::SPARE;
+pub use slots::{AtWork, Slot};
+use slots::{Seat, Slots};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -15,9 +21,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
 
 /// How long requests that have begun may take when the broker stops.
@@ -39,11 +44,13 @@ const TLS_PATIENCE: Duration = Duration::from_secs(5);
 pub struct HttpListener {
     socket: TcpListener,
     tls: Option<Arc<Tls>>,
-    connections: Arc<Semaphore>,
+    slots: Arc<Slots>,
+    began: Instant,
 }
 
 impl HttpListener {
-    /// Binds to `address`; port 0 is a port of the system's choice. At most `connections_max` connections are open at once.
+    /// Binds to `address`; port 0 is a port of the system's choice. At most `connections_max` connections are open at once, and
+    /// a few more while all of them are at work: when more come, those that are idle make way.
     ///
     /// # Errors
     /// When the address can't be had.
@@ -53,7 +60,7 @@ impl HttpListener {
         connections_max: usize,
     ) -> io::Result<HttpListener> {
         let socket = TcpListener::bind(address).await?;
-        Ok(HttpListener { socket, tls, connections: Arc::new(Semaphore::new(connections_max)) })
+        Ok(HttpListener { socket, tls, slots: Arc::new(Slots::new(connections_max)), began: Instant::now() })
     }
 
     /// Where it listens.
@@ -66,6 +73,7 @@ impl HttpListener {
 
     /// Serves until the shutdown begins, and lets requests end that have begun by then.
     pub async fn run(self, router: Router, shutdown: Shutdown) {
+        let router = router.layer(axum::middleware::from_fn(compress::compress));
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
@@ -84,7 +92,7 @@ impl HttpListener {
     }
 
     async fn accept(&self) -> (Connection, SocketAddr) {
-        let permit = self.connections.clone().acquire_owned().await.expect("the semaphore is never closed");
+        self.slots.wait_for_room().await;
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => {
@@ -94,7 +102,9 @@ impl HttpListener {
                         None => Stream::Plain(stream),
                         Some(tls) => Stream::Greeting(Box::pin(greet(tls.clone(), stream, peer))),
                     };
-                    return (Connection { stream, stalled: None, _permit: permit }, canonical(peer));
+                    let seat = self.slots.enter(millis_since(self.began));
+                    let connection = Connection { stream, stalled: None, seat, began: self.began };
+                    return (connection, canonical(peer));
                 }
                 Err(error) => {
                     tracing::warn!("a connection for HTTP could not be accepted: {error}");
@@ -105,9 +115,16 @@ impl HttpListener {
     }
 }
 
-/// Serves one connection. It ends when its client says nothing for too long, or does not read what it asked for.
+fn millis_since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Serves one connection. It ends when its client says nothing for too long, or does not read what it asked for, and when it has
+/// nothing to do while others want its place.
 async fn serve(connection: Connection, peer: SocketAddr, router: Router, shutdown: Shutdown) {
-    let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(PeerAddress(peer)))));
+    let slot = connection.seat.slot().clone();
+    let router = router.layer(Extension(ConnectInfo(PeerAddress(peer)))).layer(Extension(slot.clone()));
+    let service = TowerToHyperService::new(router);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_PATIENCE);
     let mut served = pin!(builder.serve_connection(TokioIo::new(connection), service));
@@ -116,6 +133,10 @@ async fn serve(connection: Connection, peer: SocketAddr, router: Router, shutdow
         () = shutdown.begun() => {
             served.as_mut().graceful_shutdown();
             served.await
+        }
+        () = slot.is_to_leave() => {
+            tracing::debug!("the HTTP connection from {peer} was idle, and made way for another");
+            return;
         }
     };
     if let Err(error) = ended {
@@ -141,7 +162,9 @@ struct Connection {
     stream: Stream,
     /// When the peer has to have read something, if it lets an answer wait.
     stalled: Option<Pin<Box<Sleep>>>,
-    _permit: OwnedSemaphorePermit,
+    seat: Seat,
+    /// Since when its listener counts.
+    began: Instant,
 }
 
 type Greeting = Pin<Box<dyn Future<Output = io::Result<TlsStream<TcpStream>>> + Send>>;
@@ -187,6 +210,7 @@ impl Connection {
         written: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if written.is_ready() {
+            self.seat.touch(millis_since(self.began));
             self.stalled = None;
             return written;
         }
@@ -202,7 +226,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.poll_stream(context))?.poll_read(context, buffer)
+        let read = ready!(ready!(self.poll_stream(context))?.poll_read(context, buffer));
+        self.seat.touch(millis_since(self.began));
+        Poll::Ready(read)
     }
 }
 
@@ -231,13 +257,27 @@ mod tests {
     use super::*;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
 
     /// One connection at a time, on a clock that runs when nothing else does.
     async fn listen() -> SocketAddr {
+        listen_and_say(Arc::default()).await
+    }
+
+    /// The same, which says when something is at work.
+    async fn listen_and_say(at_work: Arc<Notify>) -> SocketAddr {
         let listener = HttpListener::bind(([127, 0, 0, 1], 0).into(), None, 1).await.unwrap();
+        let working = move |slot: Extension<Arc<Slot>>| async move {
+            let _at_work = slot.begin();
+            at_work.notify_one();
+            std::future::pending::<()>().await;
+        };
         let address = listener.address().unwrap();
         let large = get(async || vec![b'x'; 64 << 20]);
-        let router = Router::new().route("/small", get(async || "here")).route("/large", large);
+        let router = Router::new()
+            .route("/small", get(async || "here"))
+            .route("/large", large)
+            .route("/working", get(working));
         tokio::spawn(listener.run(router, Shutdown::default()));
         address
     }
@@ -254,15 +294,25 @@ mod tests {
         answer == *b"HTTP/1.1 200"
     }
 
+    /// Waits until the broker has hung up.
+    async fn is_over(stream: &mut TcpStream) -> bool {
+        let mut rest = Vec::new();
+        // What has been sent is cut off, or the end is a reset.
+        let _ = stream.read_to_end(&mut rest).await;
+        true
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn who_asks_nothing_makes_room_for_others() {
+    async fn who_asks_nothing_makes_room_for_others_at_once() {
         let address = listen().await;
-        let silent = TcpStream::connect(address).await.unwrap();
+        let began = Instant::now();
+        let mut silent = TcpStream::connect(address).await.unwrap();
         assert!(is_answered(address).await);
         let mut half = TcpStream::connect(address).await.unwrap();
         half.write_all(b"GET /small HTTP/1.1\r\nHost:").await.unwrap();
         assert!(is_answered(address).await);
-        drop((silent, half));
+        assert!(is_over(&mut silent).await && is_over(&mut half).await);
+        assert!(began.elapsed() < Duration::from_secs(1), "nobody had to run out of time");
     }
 
     #[tokio::test(start_paused = true)]
@@ -271,5 +321,26 @@ mod tests {
         let unread = ask(address, "/large").await;
         assert!(is_answered(address).await);
         drop(unread);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_answered_stays_and_others_are_answered_beside() {
+        let at_work = Arc::new(Notify::new());
+        let address = listen_and_say(at_work.clone()).await;
+        let mut working = ask(address, "/working").await;
+        at_work.notified().await;
+        for _ in 0..2 * slots::SPARE {
+            assert!(is_answered(address).await);
+        }
+        let patience = Duration::from_secs(30);
+        assert!(tokio::time::timeout(patience, is_over(&mut working)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_stays_without_asking_anything() {
+        let address = listen().await;
+        let began = Instant::now();
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert!(is_over(&mut silent).await && began.elapsed() >= REQUEST_PATIENCE);
     }
 }

@@ -9,17 +9,27 @@ use super::tls::{self, SplitTcp, Tls};
 use super::{Shutdown, canonical};
 use crate::amqp::{Amqp, Connection, Peer, log_refused};
 use crate::broker::connections::{Endpoint, TlsFacts};
+use crate::broker::newcomers::{Newcomer, Newcomers, Origin, TooMany};
 use crate::clock::Clock;
+use crate::message::Millis;
 use crate::session::DirectWrite;
+use parking_lot::Mutex;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
+
+/// Between two looks whether there is room for one more that has not logged in.
+const ROOM_PAUSE: Duration = Duration::from_millis(5);
+
+/// Refusals are logged once in so long: who connects over and over must not fill a disk with them.
+const TELLING_PAUSE_MS: u64 = 1000;
 
 /// After a failed accept, for instance at the limit of file descriptors, connections get so long to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,7 +45,7 @@ const LOCAL_SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerLimits {
-    /// Open connections; 0 is no limit.
+    /// Open connections.
     pub connections_max: u32,
     /// How long a client may take until its connection is open. Before the first byte of AMQP, that is for a header of the
     /// PROXY protocol and a handshake of TLS.
@@ -64,6 +74,41 @@ pub struct Serving {
     pub limits: ListenerLimits,
     /// How many connections are open, of all listeners.
     pub open: Arc<AtomicU32>,
+    /// Those of them that have not logged in.
+    pub newcomers: Arc<Newcomers>,
+    /// What was said last of those that were not let in.
+    pub refusals: Arc<Refusals>,
+}
+
+/// Says that connections were refused, though not of each one.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<Untold>);
+
+#[derive(Debug, Default)]
+struct Untold {
+    told_at: Option<Millis>,
+    count: u64,
+}
+
+impl Refusals {
+    fn tell(&self, peer: &SocketAddr, reason: &str, now: Millis) {
+        let untold = {
+            let mut untold = self.0.lock();
+            if untold.told_at.is_some_and(|at| now < at + TELLING_PAUSE_MS) {
+                untold.count += 1;
+                return;
+            }
+            untold.told_at = Some(now);
+            std::mem::take(&mut untold.count)
+        };
+        match untold {
+            0 => log_refused(peer, &reason),
+            more => log_refused(
+                peer,
+                &format_args!("{reason}; {more} more were refused since this was said last"),
+            ),
+        }
+    }
 }
 
 /// A socket that listens for AMQP 0-9-1.
@@ -101,15 +146,12 @@ impl Listener {
     /// to answer are dropped.
     pub async fn run(self, shutdown: Shutdown) {
         let mut connections = JoinSet::new();
+        let mut arrived = None;
         loop {
             tokio::select! {
-                accepted = self.socket.accept() => match accepted {
-                    Ok((stream, peer)) => self.serve(stream, canonical(peer), &mut connections, &shutdown),
-                    Err(error) => {
-                        tracing::warn!("a connection could not be accepted: {error}; going on in {ACCEPT_PAUSE:?}");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
+                (stream, peer) = self.accept(&mut arrived) => {
+                    self.serve(stream, peer, &mut connections, &shutdown);
+                }
                 Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
                 () = shutdown.begun() => break,
             }
@@ -130,12 +172,53 @@ impl Listener {
         }
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>, shutdown: &Shutdown) {
-        let max = self.serving.limits.connections_max;
-        if max > 0 && self.serving.open.load(Ordering::Relaxed) >= max {
-            log_refused(&peer, &format_args!("all {max} of limits.connections_max are open"));
-            return;
+    /// The next connection, when there is room for one that has not logged in. It waits in `arrived` until then.
+    async fn accept(&self, arrived: &mut Option<(TcpStream, SocketAddr)>) -> (TcpStream, SocketAddr) {
+        loop {
+            match arrived.take() {
+                Some(next) => {
+                    if self.serving.newcomers.has_room(self.serving.clock.now(), self.is_full()) {
+                        return next;
+                    }
+                    *arrived = Some(next);
+                    tokio::time::sleep(ROOM_PAUSE).await;
+                }
+                None => match self.socket.accept().await {
+                    Ok((stream, peer)) => *arrived = Some((stream, canonical(peer))),
+                    Err(error) => {
+                        tracing::warn!(
+                            "a connection could not be accepted: {error}; going on in {ACCEPT_PAUSE:?}"
+                        );
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
         }
+    }
+
+    fn is_full(&self) -> bool {
+        self.serving.open.load(Ordering::Relaxed) >= self.serving.limits.connections_max
+    }
+
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>, shutdown: &Shutdown) {
+        let now = self.serving.clock.now();
+        if self.is_full() {
+            let max = self.serving.limits.connections_max;
+            let reason =
+                format!("all {max} connections are open that limits.connections_max and RLIMIT_NOFILE allow");
+            return self.serving.refusals.tell(&peer, &reason, now);
+        }
+        let (leave, left) = oneshot::channel();
+        // Behind a balancer the header says where the client is.
+        let origin = (!self.transport.proxy_protocol).then(|| origin(peer));
+        let leave = move || {
+            // Who is gone meanwhile need not be told.
+            let _ = leave.send(());
+        };
+        let newcomer = match self.serving.newcomers.enter(origin, now, leave) {
+            Ok(newcomer) => newcomer,
+            Err(refused) => return self.serving.refusals.tell(&peer, &too_many(refused), now),
+        };
         let guard = CountGuard::new(&self.serving.open);
         let (serving, transport, shutdown) = (self.serving.clone(), self.transport.clone(), shutdown.clone());
         let seat = self.loops.seat();
@@ -145,12 +228,21 @@ impl Listener {
         let connection = async move {
             let _held = (guard, &seat);
             let bell = Arc::new(Bell::new(seat.sleep().clone()));
+            let (refusals, clock) = (serving.refusals.clone(), serving.clock.clone());
             let served = async {
-                serve_connection(TcpStream::from_std(stream?)?, peer, &transport, serving, bell, &shutdown)
-                    .await
+                let stream = TcpStream::from_std(stream?)?;
+                serve_connection(stream, peer, &transport, serving, newcomer, bell, &shutdown).await
             };
-            if let Err(error) = served.await {
-                tracing::debug!("connection from {peer} ended: {error}");
+            tokio::select! {
+                biased;
+                served = served => {
+                    if let Err(error) = served {
+                        tracing::debug!("connection from {peer} ended: {error}");
+                    }
+                }
+                Ok(()) = left => {
+                    refusals.tell(&peer, "it has not logged in, and made way for others", clock.now());
+                }
             }
         };
         connections.spawn_on(connection, &handle);
@@ -169,6 +261,7 @@ async fn serve_connection(
     peer: SocketAddr,
     transport: &Transport,
     serving: Serving,
+    newcomer: Newcomer,
     bell: Arc<Bell>,
     shutdown: &Shutdown,
 ) -> io::Result<()> {
@@ -177,7 +270,7 @@ async fn serve_connection(
         set_socket_send_buffer_size(&stream, LOCAL_SEND_BUFFER_BYTES)?;
     }
     let socket = Addresses { peer, local: canonical(stream.local_addr()?) };
-    let Serving { amqp, clock, limits, .. } = serving;
+    let Serving { amqp, clock, limits, refusals, .. } = serving;
     let accepted_at = clock.now();
     let patience = Duration::from_millis(limits.handshake_timeout_ms);
     let prepared = tokio::time::timeout(patience, prepare(stream, socket, transport)).await;
@@ -197,13 +290,18 @@ async fn serve_connection(
         Box::new(move || bell.ring())
     };
     let (peer, local) = (addresses.peer, addresses.local);
+    if let Err(refused) = newcomer.comes_from(origin(peer)) {
+        refusals.tell(&peer, &too_many(refused), clock.now());
+        return Ok(());
+    }
     let mut peer = Peer::new(endpoint(peer), endpoint(local), peer.ip().is_loopback());
     match stream {
         Prepared::Plain(stream) => {
             let (reader, writer) = stream.into_split();
             let writer = SharedWriteHalf::new(writer);
             let socket: Arc<dyn DirectWrite> = Arc::new(writer.clone());
-            let session = Connection::new(amqp, peer, waker, Some(socket.clone()), accepted_at);
+            let mut session = Connection::new(amqp, peer, waker, Some(socket.clone()), accepted_at);
+            session.counts_as(newcomer);
             let driven = Arc::new(Driven::new(session, bell.clone(), Some(socket), accepted_at));
             let others = Arc::downgrade(&driven);
             bell.admit(others);
@@ -211,13 +309,28 @@ async fn serve_connection(
         }
         Prepared::Tls(stream, facts) => {
             peer.tls = Some(*facts);
-            let session = Connection::new(amqp, peer, waker, None, accepted_at);
+            let mut session = Connection::new(amqp, peer, waker, None, accepted_at);
+            session.counts_as(newcomer);
             let (reader, writer) = tls::split(*stream);
             // On its own, as above: the task of any connection has room for what either way keeps.
             let driven = Arc::new(Driven::new(session, bell, None, accepted_at));
             drive(&driven, reader, writer, &*clock, limits.drive, shutdown).await
         }
     }
+}
+
+/// Whom a connection counts for: with IPv6 everybody gets a whole network, with 64 bits of addresses.
+fn origin(peer: SocketAddr) -> Origin {
+    match peer.ip() {
+        IpAddr::V4(address) => Origin(address.to_ipv6_mapped().to_bits()),
+        IpAddr::V6(address) => Origin(address.to_bits() & !u128::from(u64::MAX)),
+    }
+}
+
+fn too_many(TooMany(max): TooMany) -> String {
+    format!(
+        "{max} connections of its address have not logged in, which is limits.connections_before_login_per_address_max"
+    )
 }
 
 /// A socket on which AMQP comes next.
@@ -261,5 +374,18 @@ impl CountGuard {
 impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_address() {
+        let of = |text: &str| origin(text.parse().unwrap());
+        assert_eq!(of("[2001:db8::1]:1"), of("[2001:db8::ffff:0:2]:2"));
+        assert_ne!(of("[2001:db8::1]:1"), of("[2001:db8:0:1::1]:1"));
+        assert_ne!(of("192.0.2.1:1"), of("192.0.2.2:1"));
     }
 }

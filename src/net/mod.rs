@@ -3,6 +3,7 @@
 
 pub mod commits;
 pub mod control;
+pub mod descriptors;
 mod disk;
 mod drive;
 mod event_loops;
@@ -17,11 +18,12 @@ mod socket;
 pub mod tls;
 
 pub use control::Control;
+pub use descriptors::Descriptors;
 pub use disk::{DiskLimit, DiskWatch, Volume};
 pub use drive::DriveLimits;
 pub use event_loops::EventLoops;
 pub use hashing::start_hashing;
-pub use http::{HttpListener, PeerAddress};
+pub use http::{AtWork, HttpListener, PeerAddress, Slot};
 pub use listen::{Listener, ListenerLimits, Serving, Transport};
 pub use memory::{MemorySource, MemoryWatch, resident_bytes, total_bytes};
 pub use process::Process;

@@ -4,7 +4,7 @@ use super::StartError;
 use crate::config::{self, Config};
 use crate::management::{ListenerFacts, Management};
 use crate::metrics::Metrics;
-use crate::net::{EventLoops, HttpListener, Listener, Serving, Shutdown, Tls, Transport};
+use crate::net::{Descriptors, EventLoops, HttpListener, Listener, Serving, Shutdown, Tls, Transport};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,9 +26,10 @@ impl Listeners {
         config: &Config,
         tls: Option<&Arc<Tls>>,
         serving: &Serving,
+        descriptors: Descriptors,
     ) -> Result<Listeners, StartError> {
         let loops = Arc::new(EventLoops::start()?);
-        let (listeners, max) = (&config.listeners, config.limits.http_connections_max as usize);
+        let (listeners, max) = (&config.listeners, descriptors.http_connections as usize);
         let amqp = async |key, listener: &config::AmqpListener, tls| {
             let transport = Transport { proxy_protocol: listener.proxy_protocol, tls };
             let bound = Listener::bind(listener.bind, transport, serving.clone(), loops.clone());

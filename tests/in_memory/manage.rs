@@ -54,6 +54,8 @@ fn settings() -> ManagementSettings {
         cluster_name: "leveret@localhost".to_owned(),
         listeners: Vec::new(),
         body_bytes_max: 16 << 20,
+        small_body_bytes_max: 64 << 10,
+        bodies_bytes_max: 16 << 20,
         field_table_depth_max: 64,
         consumer_timeout_ms: 0,
         message_bytes_max: 128 << 20,
@@ -62,5 +64,6 @@ fn settings() -> ManagementSettings {
         memory: None,
         tls: None,
         shutdown: Shutdown::default(),
+        connections_max: 0,
     }
 }

@@ -60,7 +60,12 @@ impl Machine for SledMachine {
     fn store(&mut self) -> Box<dyn Store> {
         let folder = self.folder.get_or_insert_with(|| tempfile::tempdir().unwrap());
         // Small enough that there are checkpoints, and none while the folder is copied.
-        let options = WalOptions { segment_bytes: 4 << 10, bytes_max: 32 << 10, in_background: false };
+        let options = WalOptions {
+            segment_bytes: 4 << 10,
+            bytes_max: 32 << 10,
+            in_background: false,
+            ..WalOptions::default()
+        };
         Box::new(SledStore::open_with(folder.path(), Durability::Fsync, options).unwrap())
     }
 

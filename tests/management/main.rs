@@ -4,6 +4,7 @@
 
 mod asks;
 mod basics;
+mod bodies;
 mod browse;
 mod client;
 mod connections;

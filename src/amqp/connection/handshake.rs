@@ -192,6 +192,7 @@ impl Connection {
 
     pub(super) fn tune(&mut self, user: Arc<User>, mechanism: &str) {
         self.user = Some(user);
+        self.newcomer = None;
         self.auth_mechanism = mechanism.to_owned();
         let settings = &self.amqp.settings;
         let tune = connection::Tune {

@@ -20,6 +20,7 @@ use super::waiting::Waiting;
 use crate::broker::connections::{Endpoint, LiveConnection, TlsFacts};
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
 use crate::broker::logins::WaitingLogin;
+use crate::broker::newcomers::Newcomer;
 use crate::broker::permissions::Grants;
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
@@ -118,6 +119,8 @@ pub struct Connection {
     logging_in: Option<Box<LoggingIn>>,
     /// What a client whose login failed is told, when it has waited.
     refusal: Option<AmqpError>,
+    /// Its place among those that have not logged in.
+    newcomer: Option<Newcomer>,
     /// Its place among those that wait.
     waiting: Option<WaitingLogin>,
     /// Boxed: the map keeps room for several in each of its nodes, and most connections have one.
@@ -203,6 +206,7 @@ impl Connection {
             auth_mechanism: String::new(),
             logging_in: None,
             refusal: None,
+            newcomer: None,
             waiting: None,
             channels: BTreeMap::new(),
             touched: Vec::new(),
@@ -232,6 +236,11 @@ impl Connection {
             held_back_until: None,
             may_publish_at_ns: 0,
         }
+    }
+
+    /// It counts as one that has not logged in, until it has.
+    pub fn counts_as(&mut self, newcomer: Newcomer) {
+        self.newcomer = Some(newcomer);
     }
 
     fn forget_channel(&mut self, number: ChannelNumber) {

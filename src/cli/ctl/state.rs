@@ -46,6 +46,14 @@ fn write_status(out: &mut dyn Write, url: &str, overview: &Value, node: Option<&
         let disk = (mebibytes(&node["disk_free"]), mebibytes(&node["disk_free_limit"]));
         line("disk", format!("{} free, at least {} needed", disk.0, disk.1))?;
     }
+    if let Some(node) = node {
+        let count = |name: &str| node[name].as_u64().unwrap_or_default();
+        let (files, connections) = (count("fd_total"), count("sockets_total"));
+        line(
+            "descriptors",
+            format!("{} of {files} open, enough for {connections} connections", count("fd_used")),
+        )?;
+    }
     line("alarms", alarms(node))?;
     let totals = &overview["object_totals"];
     let counted = ["connections", "channels", "consumers", "queues", "exchanges"];

@@ -402,7 +402,12 @@ mod tests {
     }
 
     fn open(folder: &Path) -> SledStore {
-        let options = WalOptions { segment_bytes: 1 << 10, bytes_max: 0, in_background: false };
+        let options = WalOptions {
+            segment_bytes: 1 << 10,
+            bytes_max: 0,
+            in_background: false,
+            ..WalOptions::default()
+        };
         SledStore::open_with(folder, Durability::Write, options).unwrap()
     }
 

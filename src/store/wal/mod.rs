@@ -34,13 +34,15 @@ pub struct WalOptions {
     pub segment_bytes: u64,
     /// Bytes of all segments after which the oldest one is moved into the database.
     pub bytes_max: u64,
+    /// Segments after which it is, however little is in them: each is a file that is open.
+    pub segments_max: usize,
     /// Whether a thread does that, or whoever syncs: a test may have to know when.
     pub in_background: bool,
 }
 
 impl Default for WalOptions {
     fn default() -> WalOptions {
-        WalOptions { segment_bytes: 16 << 20, bytes_max: 512 << 20, in_background: true }
+        WalOptions { segment_bytes: 16 << 20, bytes_max: 512 << 20, segments_max: 1024, in_background: true }
     }
 }
 
@@ -48,6 +50,12 @@ impl Default for WalOptions {
 const VOLUME_SHARE: u64 = 16;
 
 impl WalOptions {
+    /// Files that the log may have open at once: twice as many segments as it should have, the one that is written to, the next
+    /// one, and one to be used again.
+    pub fn files_max(&self) -> usize {
+        self.segments_max.saturating_mul(2).saturating_add(3)
+    }
+
     /// The same, or less where the volume is small.
     pub(super) fn for_volume(self, path: &Path) -> WalOptions {
         let volume = rustix::fs::statvfs(path);
@@ -199,12 +207,14 @@ impl Wal {
 
     /// Whether the oldest segment should go: it holds nothing that is needed, or there are too many.
     pub(super) fn is_checkpoint_due(&self) -> bool {
-        self.oldest().is_some_and(|oldest| oldest.is_dead() || self.bytes() > self.options.bytes_max)
+        let is_much = || self.bytes() > self.options.bytes_max || self.full.len() > self.options.segments_max;
+        self.oldest().is_some_and(|oldest| oldest.is_dead() || is_much())
     }
 
     /// Whether it has grown so much that whoever writes should wait for the checkpoint.
     pub(super) fn is_too_large(&self) -> bool {
-        !self.full.is_empty() && self.bytes() > self.options.bytes_max.saturating_mul(2)
+        let is_too_many = self.full.len() > self.options.segments_max.saturating_mul(2);
+        !self.full.is_empty() && (is_too_many || self.bytes() > self.options.bytes_max.saturating_mul(2))
     }
 
     /// Writes an entry at the end, and returns a record's place; `last` is the last record's number before it.
@@ -351,7 +361,12 @@ mod tests {
     }
 
     fn open(folder: &Path) -> (Wal, Seen) {
-        let options = WalOptions { segment_bytes: 1024, bytes_max: 4096, in_background: false };
+        let options = WalOptions {
+            segment_bytes: 1024,
+            bytes_max: 4096,
+            in_background: false,
+            ..WalOptions::default()
+        };
         let mut seen = Seen::default();
         let wal =
             Wal::open(
