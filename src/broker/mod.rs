@@ -7,10 +7,12 @@ pub mod administration;
 mod admission;
 pub mod alarms;
 pub mod browse;
+mod capacity;
 pub mod connections;
 pub mod definitions;
 pub mod delivery;
 pub mod done;
+pub mod elsewhere;
 pub mod error;
 pub mod exchange;
 pub mod lengths;
@@ -22,6 +24,7 @@ pub mod passwords;
 pub mod permissions;
 pub mod policy;
 pub mod queue;
+pub mod rehearsal;
 pub mod routing;
 pub mod stats;
 pub(crate) mod term;
@@ -131,22 +134,14 @@ pub struct Shared {
     consumer_ids: AtomicU64,
     connection_ids: AtomicU64,
     churn: ChurnCounters,
+    /// What was said of arguments that have no effect.
+    told: elsewhere::Told,
     retired: Mutex<Retired>,
 }
 
 impl Shared {
     fn next_queue_id(&self) -> QueueId {
         QueueId(self.queue_ids.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// Refuses one more queue when all vhosts together have as many as they may.
-    fn check_queue_limit(&self, name: &str) -> Result<(), BrokerError> {
-        check_broker_limit(self.limits.queues_max, &self.queues, "queue", name)
-    }
-
-    /// Refuses one more exchange when all vhosts together have as many as they may.
-    fn check_exchange_limit(&self, name: &str) -> Result<(), BrokerError> {
-        check_broker_limit(self.limits.exchanges_max, &self.exchanges, "exchange", name)
     }
 
     fn reply_consumer(&self, token: &str) -> Option<ReplyConsumer> {
@@ -161,18 +156,6 @@ impl Shared {
         }
         self.journal.define(changes).map(|lsn| Some(Ticket(lsn))).map_err(store_error)
     }
-}
-
-fn check_broker_limit(
-    max: usize,
-    count: &AtomicUsize,
-    limit: &'static str,
-    name: &str,
-) -> Result<(), BrokerError> {
-    if max == 0 || count.load(Ordering::Relaxed) < max {
-        return Ok(());
-    }
-    Err(BrokerError::BrokerLimitReached { what: format!("{limit} '{name}'"), limit, max })
 }
 
 fn store_error(error: crate::store::StoreError) -> BrokerError {
@@ -236,6 +219,7 @@ impl Broker {
             consumer_ids: AtomicU64::new(1),
             connection_ids: AtomicU64::new(1),
             churn: ChurnCounters::default(),
+            told: elsewhere::Told::default(),
             retired: Mutex::default(),
         });
         let broker = Broker {
@@ -316,6 +300,10 @@ impl Broker {
             Definition::Policy(name, kind, policy) => {
                 self.vhost(&name).ok_or_else(|| orphan(&name))?.restore_policy(kind, policy);
             }
+            Definition::Parameter(key, value) if self.vhost(&key.vhost).is_none() => {
+                tracing::info!("parameter '{}' of the deleted vhost '{}' is forgotten", key.name, key.vhost);
+                self.shared.define(Definition::Parameter(key, value).as_removal())?;
+            }
             Definition::Parameter(key, value) => self.parameters.restore(key, value),
             Definition::GlobalParameter(name, value) => self.parameters.restore_global(name, value),
         }
@@ -335,6 +323,11 @@ impl Broker {
     /// A vhost, by name.
     pub fn vhost(&self, name: &str) -> Option<Arc<VirtualHost>> {
         self.vhosts.get(name).map(|vhost| vhost.clone())
+    }
+
+    /// The limits of the core.
+    pub fn limits(&self) -> &BrokerLimits {
+        &self.shared.limits
     }
 
     /// The types of exchange that can be declared.

@@ -4,6 +4,7 @@
 
 use super::Broker;
 use super::definitions::Definition;
+use super::elsewhere;
 use super::error::BrokerError;
 use crate::message::{Name, Value};
 use crate::store::DefinitionChanges;
@@ -26,10 +27,6 @@ pub const CLUSTER_NAME: &str = "cluster_name";
 
 /// The global parameter that tells this broker from all others for as long as its data live.
 pub const INTERNAL_CLUSTER_ID: &str = "internal_cluster_id";
-
-/// The components that parameters can be set for. Nothing acts on them yet: they are kept so that definitions which have them
-/// can be imported and exported.
-const COMPONENTS: [&str; 3] = ["federation-upstream", "federation-upstream-set", "shovel"];
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -54,30 +51,42 @@ impl Broker {
         self.parameters.of_vhosts.read().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// Sets a parameter, and says whether there was none.
+    /// Checks a parameter that is to be set, and says why nothing acts on it: it is kept so that definitions which have it can
+    /// be imported and exported.
     ///
     /// # Errors
-    /// When no part of the broker has that name, or its value makes no sense there, or the store failed.
-    pub fn set_parameter(&self, key: ParameterKey, value: Value) -> Result<bool, BrokerError> {
-        if !COMPONENTS.contains(&&*key.component) {
+    /// When no part of the broker has that name, or its value makes no sense there.
+    pub fn check_parameter(&self, key: &ParameterKey, value: &Value) -> Result<&'static str, BrokerError> {
+        let Some(why) = elsewhere::component(&key.component) else {
             return Err(BrokerError::ValidationFailed(format!("component {} not found", key.component)));
-        }
+        };
         let is_list = matches!(value, Value::Array(_));
         if !is_list && !matches!(value, Value::Table(_))
             || is_list != (&*key.component == "federation-upstream-set")
         {
-            let value = super::term::json_term(&value);
+            let value = super::term::json_term(value);
             return Err(BrokerError::ValidationFailed(format!(
                 "parse error while reading {}: {value}",
                 key.component
             )));
         }
+        Ok(why)
+    }
+
+    /// Sets a parameter, and says whether there was none.
+    ///
+    /// # Errors
+    /// As of [`Broker::check_parameter`], and when its vhost is not there or the store failed.
+    pub fn set_parameter(&self, key: ParameterKey, value: Value) -> Result<bool, BrokerError> {
+        let why = self.check_parameter(&key, &value)?;
+        // A vhost that is deleted takes along what is set until then.
+        let _changing = self.changing.lock();
+        self.existing_vhost(&key.vhost)?;
         tracing::warn!(
-            "parameter '{}' of {} in vhost '{}' is kept, and nothing acts on it: there is no {} yet",
+            "parameter '{}' of {} in vhost '{}' is kept, and nothing acts on it: {why}",
             key.name,
             key.component,
-            key.vhost,
-            if &*key.component == "shovel" { "shovel" } else { "federation" }
+            key.vhost
         );
         let mut parameters = self.parameters.of_vhosts.write();
         self.shared.define(Definition::Parameter(key.clone(), value.clone()).as_change())?;

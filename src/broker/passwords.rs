@@ -58,6 +58,16 @@ impl HashingAlgorithm {
         HashingAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
+    /// The algorithm of a hash that comes without one, told by its length: before 3.6 RabbitMQ had MD5 alone, and did not say so.
+    pub fn of_hash(encoded: &str) -> HashingAlgorithm {
+        match STANDARD.decode(encoded).map_or(0, |decoded| decoded.len()) {
+            _ if encoded.starts_with(ARGON2_PREFIX) => HashingAlgorithm::Argon2id,
+            20 => HashingAlgorithm::Md5,
+            68 => HashingAlgorithm::Sha512,
+            _ => HashingAlgorithm::Sha256,
+        }
+    }
+
     /// Whether it takes long on purpose, so that nobody may wait for it who has others waiting.
     pub fn is_slow(self) -> bool {
         self == HashingAlgorithm::Argon2id
@@ -269,6 +279,7 @@ mod tests {
             assert!(hash.is_of(password.as_bytes()), "{algorithm:?}");
             assert!(!hash.is_of(b"other") && !hash.is_of(b""), "{algorithm:?}");
             assert_eq!(HashingAlgorithm::named(algorithm.name()), Some(algorithm));
+            assert_eq!(HashingAlgorithm::of_hash(encoded), algorithm);
         }
     }
 

@@ -4,8 +4,7 @@
 //! one, so that all of it survives a crash or nothing; nothing is removed there that was never kept. Who asked for a change is
 //! answered when it is durable, see [`Done`].
 
-mod limits;
-
+use super::capacity::{self, Counts, check_length};
 use super::definitions::Definition;
 use super::done::{Done, Ticket};
 use super::error::{BrokerError, Resource, ResourceKind};
@@ -16,9 +15,9 @@ use super::turn::Turn;
 use super::vhost::VirtualHost;
 use crate::message::{ConnectionId, FieldTable, Name, QueueId, ShortStr};
 use crate::store::DefinitionChanges;
-use limits::check_length;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What the topology lock guards besides the right to change anything.
 #[derive(Debug, Default)]
@@ -33,6 +32,11 @@ pub(super) struct Topology {
 
 /// Names that begin so are the broker's own.
 pub(crate) const RESERVED_PREFIX: &str = "amq.";
+
+/// RabbitMQ drops carriage returns and line feeds from the names of queues and exchanges, wherever they are said.
+pub(crate) fn without_line_ends(name: &str) -> String {
+    name.replace(['\r', '\n'], "")
+}
 
 impl VirtualHost {
     /// Declares an exchange; declaring one again that means the same is fine.
@@ -51,9 +55,9 @@ impl VirtualHost {
         if definition.name.starts_with(RESERVED_PREFIX) {
             return Err(BrokerError::ReservedName { kind: ResourceKind::Exchange, name: definition.name });
         }
-        let max = self.shared().limits.exchanges_per_vhost_max;
-        self.check_limit(max, self.exchange_count(), "exchange", &definition.name)?;
-        self.shared().check_exchange_limit(&definition.name)?;
+        let in_all = self.shared().exchanges.load(Ordering::Relaxed);
+        let counts = Counts { in_vhost: self.exchange_count(), in_all };
+        capacity::check_exchange(&self.shared().limits, (self.name(), &definition.name), counts)?;
         let mut exchange = Exchange::new(definition, &self.shared().exchange_types)?;
         let ticket = match exchange.definition().durable {
             true => self.shared().define(Definition::Exchange(exchange.definition().clone()).as_change())?,
@@ -61,6 +65,8 @@ impl VirtualHost {
         };
         exchange.set_kept_since(ticket);
         self.police_exchange(&exchange);
+        let declared = exchange.definition();
+        self.shared().told.tell(&declared.arguments, || declared.resource().to_string());
         self.insert_exchange(Arc::new(exchange));
         Ok(Done::with((), ticket))
     }
@@ -164,8 +170,8 @@ impl VirtualHost {
         let is_kept = self.is_kept(&source, &binding.destination);
         let definition = is_kept.then(|| Definition::Binding(self.name().clone(), binding.clone()));
         if !source.bindings().contains(&binding.destination, &binding.routing_key, &binding.arguments) {
-            let max = self.shared().limits.bindings_per_exchange_max;
-            self.check_limit(max, source.bindings().len(), "binding", &source.definition().name)?;
+            let name = &source.definition().name;
+            capacity::check_binding(&self.shared().limits, (self.name(), name), source.bindings().len())?;
         }
         if !self.attach(&mut topology, &source, binding)? {
             return Ok(self.found((), source.bindings_since()));
@@ -337,6 +343,8 @@ impl VirtualHost {
         };
         queue.set_kept_since(ticket);
         self.police_queue(&queue, turn);
+        let declared = queue.definition();
+        self.shared().told.tell(&declared.arguments, || declared.resource().to_string());
         let queue = Arc::new(queue);
         self.insert_queue(queue.clone());
         count(&self.shared().churn.queue_created);
@@ -345,6 +353,12 @@ impl VirtualHost {
 
     pub(super) fn check_not_deleted(&self, topology: &Topology) -> Result<(), BrokerError> {
         if topology.is_deleted { Err(BrokerError::NoSuchVhost(self.name().clone())) } else { Ok(()) }
+    }
+
+    fn check_queue_limits(&self, name: &str) -> Result<(), BrokerError> {
+        let in_all = self.shared().queues.load(Ordering::Relaxed);
+        let counts = Counts { in_vhost: self.queue_count(), in_all };
+        capacity::check_queue(&self.shared().limits, &self.settings(), (self.name(), name), counts)
     }
 
     /// A queue that has to be there and that `connection` may touch. `None` is the broker itself.

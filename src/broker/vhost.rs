@@ -60,7 +60,7 @@ pub struct StagedLetter {
 }
 
 /// The exchanges that every vhost has, with their types (0-9-1 section 3.1.3.1, and RabbitMQ's own).
-const PREDECLARED: [(&str, &str, bool); 7] = [
+pub(super) const PREDECLARED: [(&str, &str, bool); 7] = [
     ("", "direct", false),
     ("amq.direct", "direct", false),
     ("amq.fanout", "fanout", false),
@@ -69,6 +69,20 @@ const PREDECLARED: [(&str, &str, bool); 7] = [
     ("amq.match", "headers", false),
     ("amq.rabbitmq.trace", "topic", true),
 ];
+
+/// The exchange of that name, if every vhost has it.
+pub(super) fn predeclared(vhost: &Name, name: &str) -> Option<ExchangeDefinition> {
+    let (name, kind, internal) = PREDECLARED.into_iter().find(|(known, ..)| *known == name)?;
+    Some(ExchangeDefinition {
+        vhost: vhost.clone(),
+        name: name.into(),
+        kind: kind.into(),
+        durable: true,
+        auto_delete: false,
+        internal,
+        arguments: FieldTable::default(),
+    })
+}
 
 impl VirtualHost {
     pub(super) fn new(name: Name, settings: VhostSettings, shared: Arc<Shared>) -> VirtualHost {
@@ -84,16 +98,8 @@ impl VirtualHost {
             samples: Mutex::default(),
             lengths: Mutex::default(),
         };
-        for (exchange, kind, internal) in PREDECLARED {
-            let definition = ExchangeDefinition {
-                vhost: name.clone(),
-                name: exchange.into(),
-                kind: kind.into(),
-                durable: true,
-                auto_delete: false,
-                internal,
-                arguments: FieldTable::default(),
-            };
+        for (exchange, ..) in PREDECLARED {
+            let definition = predeclared(&name, exchange).expect("it is one of them");
             let exchange = Exchange::new(definition, &vhost.shared.exchange_types);
             vhost.insert_exchange(Arc::new(exchange.expect("the standard types are registered")));
         }

@@ -1,10 +1,11 @@
 //! Class exchange (0-9-1 section 1.6): declare, delete, and bindings between exchanges.
 
-use super::{Channel, Context, unimplemented, without_line_ends};
+use super::{Channel, Context, unimplemented};
 use crate::amqp::error::AmqpError;
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::permissions::Access;
+use crate::broker::topology::without_line_ends;
 use crate::message::{FieldTable, Value};
 use amq_protocol::protocol::exchange::AMQPMethod::{
     Bind, BindOk, Declare, DeclareOk, Delete, DeleteOk, Unbind, UnbindOk,

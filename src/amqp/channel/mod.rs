@@ -484,11 +484,6 @@ fn second_open() -> AmqpError {
     AmqpError::new(ReplyCode::ChannelError, "second 'channel.open' seen")
 }
 
-/// RabbitMQ drops carriage returns and line feeds from names.
-fn without_line_ends(name: &str) -> String {
-    name.replace(['\r', '\n'], "")
-}
-
 /// Reads the arguments of a method that is decoded by hand.
 fn read<'a, T>(
     arguments: &'a [u8],

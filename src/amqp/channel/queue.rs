@@ -1,13 +1,13 @@
 //! Class queue (0-9-1 section 1.7): declare, bind, unbind, purge, delete.
 
-use super::{Channel, Context, unimplemented, without_line_ends};
+use super::{Channel, Context, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::error::{BrokerError, Resource, ResourceKind};
 use crate::broker::exchange::{Binding, Destination};
 use crate::broker::permissions::Access;
 use crate::broker::queue::{QueueCounts, QueueDeclaration};
 use crate::broker::routing::REPLY_TO_PREFIX;
-use crate::broker::topology::RESERVED_PREFIX;
+use crate::broker::topology::{RESERVED_PREFIX, without_line_ends};
 use crate::message::{FieldTable, Name, Value};
 use amq_protocol::protocol::queue::AMQPMethod::{
     Bind, BindOk, Declare, DeclareOk, Delete, DeleteOk, Purge, PurgeOk, Unbind, UnbindOk,

@@ -17,7 +17,7 @@ use crate::pattern::Pattern;
 use std::sync::Arc;
 
 /// Who set a policy, and what for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PolicyKind {
     /// Set by those who use the vhost.
     Policy,

@@ -2,6 +2,7 @@
 //! what came as JSON.
 
 use super::{ApplyTo, Policy, PolicyKind};
+use crate::broker::elsewhere;
 use crate::broker::queue::{DeadLetterStrategy, Overflow, QueueType};
 use crate::broker::term::json_term;
 use crate::message::{FieldTable, Value};
@@ -59,6 +60,9 @@ const KEYS: &[(&str, Kind, &str)] = &[
 
 /// The keys of operator policies.
 const OPERATOR_KEYS: &[&str] = &[
+    "delayed-retry-max",
+    "delayed-retry-min",
+    "delayed-retry-type",
     "delivery-limit",
     "expires",
     "max-in-memory-bytes",
@@ -172,7 +176,7 @@ fn definition(kind: PolicyKind, value: &Value) -> Result<FieldTable, String> {
                     return Err(format!("{} invalid queue-master-locator value", json_term(value)));
                 }
             }
-            None if known && is_of_mirrors(&key) => {}
+            None if known && (is_of_mirrors(&key) || elsewhere::is_policy_key(&key)) => {}
             None => {
                 unknown.push(format!("{{{},{}}}", json_term(&Value::from(key.as_str())), json_term(value)))
             }

@@ -207,6 +207,18 @@ impl QueueHandle {
     }
 }
 
+/// Checks a declaration without making anything.
+///
+/// # Errors
+/// When the arguments make no sense for the type of queue.
+pub(in crate::broker) fn check(
+    vhost: &Name,
+    declaration: &QueueDeclaration,
+    limits: &BrokerLimits,
+) -> Result<(), BrokerError> {
+    parse(vhost, declaration, limits).map(drop)
+}
+
 fn parse(
     vhost: &Name,
     declaration: &QueueDeclaration,

@@ -23,6 +23,7 @@ pub use consumers::{NewConsumer, Window};
 pub(crate) use dead_letter::is_cycle;
 pub use dead_letter::{DeadLetter, DeathReason};
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
+pub(in crate::broker) use handle::check;
 pub use handle::{QueueDeclaration, QueueHandle};
 
 pub use look::{ConsumerState, Glimpse, QueueState, SeenMessage};
