@@ -247,16 +247,21 @@ pub fn check(config: &Config, exchange_types: &ExchangeTypes) -> Vec<StartError>
     let mut config = config.clone();
     config.access.password_hash = config::PasswordHash::Sha256;
     let config = &config;
-    let forgetful = Box::new(MemoryStore::default());
-    let broker = Journal::open(forgetful, JournalOptions::default(), |_| ())
-        .map_err(|error| BrokerError::Store(error.to_string()))
-        .and_then(|(journal, recovered)| {
-            Broker::open(Arc::new(journal), recovered, exchange_types.clone(), broker_limits(config), 0)
-        });
-    match broker {
+    match scratch(config, exchange_types) {
         Ok(broker) => declare::declare(&broker, config, 0).err().into_iter().collect(),
         Err(error) => vec![error.into()],
     }
+}
+
+/// A broker with nothing in it, which keeps nothing and serves nobody: to try things on.
+///
+/// # Errors
+/// When it can't be made.
+pub fn scratch(config: &Config, exchange_types: &ExchangeTypes) -> Result<Broker, BrokerError> {
+    let forgetful = Box::new(MemoryStore::default());
+    let (journal, recovered) = Journal::open(forgetful, JournalOptions::default(), |_| ())
+        .map_err(|error| BrokerError::Store(error.to_string()))?;
+    Broker::open(Arc::new(journal), recovered, exchange_types.clone(), broker_limits(config), 0)
 }
 
 /// The variable that sets a setting.

@@ -78,6 +78,70 @@ fn a_converted_file_is_what_the_definitions_were() {
     assert_eq!(out(&broker, &["apply", text(&file), "--dry-run"]), expected);
 }
 
+/// Exports of RabbitMQ of all ages, with what Leveret lacks.
+const EXPORTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/management/exports");
+
+/// Whatever is in a document, what is made of it is taken, and has the rest as comments.
+#[test]
+fn whatever_is_converted_is_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let broker = TestBroker::start();
+    let harmless = std::fs::read_to_string(EXPORTED).unwrap();
+    let worse = [
+        // Names and values that the file can't have, one entry twice, others that lead nowhere, and what is plainly wrong.
+        r#"{"rabbit_version":"3.8.9","queues":[{"name":"amq.gen-A","vhost":"/"}]}"#,
+        r#"{"users":[{"name":"app","password_hash":"AQID","tags":["",""]}],"permissions":[{"user":"app","vhost":"/","configure":"","write":"","read":""}]}"#,
+        r#"{"users":[{"name":"app","password_hash":"","tags":""}],"permissions":[{"user":"guest","vhost":"/","configure":"","write":"","read":""}]}"#,
+        r#"{"topic_permissions":[{"user":"guest","vhost":"/","exchange":"","write":"","read":""}]}"#,
+        r#"{"vhosts":[{"name":"a\nb","limits":{"max-queues":-5}}],"queues":[{"name":"q","vhost":"a\nb"},{"name":"r","vhost":"/"}]}"#,
+        r#"{"queues":[{"name":"q","arguments":{"a":null,"b":18446744073709551615,"c":[{"d":null}]}},{"name":"q"},{"name":1}]}"#,
+        r#"{"queues":[{"name":"q","arguments":{"x-max-length":"many"}}],"bindings":[{"source":"amq.topic","destination":"q"},{"source":"amq.topic","destination":"q"}]}"#,
+        r#"{"policies":[{"name":"p","vhost":"/","pattern":"(","definition":{"max-length":1}},{"name":"p","vhost":"/","pattern":"","definition":{"max-length":1},"priority":1.5}]}"#,
+        r#"{"exchanges":[{"name":"x","type":"none"},{"name":"y","type":"x-consistent-hash","arguments":{"hash-header":1}}],"bindings":[{"source":"y","destination":"y","destination_type":"exchange","routing_key":"no weight"}]}"#,
+    ];
+    let documents = std::fs::read_dir(EXPORTS).unwrap().map(|entry| entry.unwrap().path());
+    let documents = documents.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let documents = documents.map(|path| std::fs::read(path).unwrap());
+    for document in documents.chain([harmless.into_bytes()]).chain(worse.map(|text| text.as_bytes().to_vec()))
+    {
+        let (json, toml) = (folder.path().join("definitions.json"), folder.path().join("leveret.toml"));
+        std::fs::write(&json, &document).unwrap();
+        let shown = String::from_utf8_lossy(&document).into_owned();
+        let converted = leveret(&broker, &["definitions", "convert", text(&json)]);
+        let notes = String::from_utf8(converted.stderr).unwrap();
+        assert!(converted.status.success(), "{notes}: {shown}");
+        std::fs::write(&toml, &converted.stdout).unwrap();
+        let checked = leveret(&broker, &["check", text(&toml)]);
+        assert!(checked.status.success(), "{}: {shown}", String::from_utf8_lossy(&checked.stderr));
+        let comments = String::from_utf8(converted.stdout).unwrap();
+        for note in notes.lines() {
+            let note = note.strip_prefix("leveret: ").unwrap_or(note);
+            assert!(comments.contains(&format!("# - {note}\n")), "{note}: {comments}");
+        }
+    }
+}
+
+#[test]
+fn what_is_left_out_is_told_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("definitions.json");
+    std::fs::write(
+        &file,
+        r#"{"queues":[{"name":"s","vhost":"/","arguments":{"x-queue-type":"stream"}},{"name":"q","vhost":"/"}]}"#,
+    )
+    .unwrap();
+    let broker = TestBroker::start();
+    let why = "queues[0], queue 's' in vhost '/' is left out: there are no streams yet";
+    let (_, refusal) = refused(&broker, &["definitions", "import", "--strict", text(&file)]);
+    assert_eq!(refusal, format!("leveret: nothing of {} was imported: {why}\n", text(&file)));
+    assert_eq!(broker.get("/api/queues"), json!([]));
+    let imported = leveret(&broker, &["definitions", "import", text(&file)]);
+    assert_eq!(String::from_utf8(imported.stderr).unwrap(), format!("leveret: {why}\n"));
+    let said = String::from_utf8(imported.stdout).unwrap();
+    assert_eq!(said, format!("imported 1 queue from {}, left out 1 queue\n", text(&file)));
+    assert_eq!(broker.get("/api/queues?columns=name"), json!([{ "name": "q" }]));
+}
+
 const FILE: &str = r#"
 [[vhosts]]
 name = "/"

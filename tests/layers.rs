@@ -26,8 +26,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("log", &["config"]),
     ("metrics", &["broker", "clock", "message", "net"]),
     ("server", EVERYTHING),
-    // The commands talk to a broker over HTTP alone.
-    ("cli", &["broker", "config", "files", "server", "terminal"]),
+    // The commands talk to a broker over HTTP alone; of its management they know how definitions are read.
+    ("cli", &["broker", "config", "files", "management", "server", "terminal"]),
     ("notify", &[]),
     ("terminal", &[]),
     // The load tool is a client of any broker.

@@ -61,7 +61,7 @@ impl HashingAlgorithm {
     /// The algorithm of a hash that comes without one, told by its length: before 3.6 RabbitMQ had MD5 alone, and did not say so.
     pub fn of_hash(encoded: &str) -> HashingAlgorithm {
         match STANDARD.decode(encoded).map_or(0, |decoded| decoded.len()) {
-            _ if encoded.starts_with(ARGON2_PREFIX) => HashingAlgorithm::Argon2id,
+            _ if encoded.starts_with("$argon2id$") => HashingAlgorithm::Argon2id,
             20 => HashingAlgorithm::Md5,
             68 => HashingAlgorithm::Sha512,
             _ => HashingAlgorithm::Sha256,

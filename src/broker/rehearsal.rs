@@ -342,7 +342,8 @@ mod tests {
                 Step::Vhost(name) => broker.put_vhost(name, |_| ()).map(drop),
                 Step::Exchange(definition) => broker
                     .existing_vhost(&definition.vhost)
-                    .and_then(|vhost| vhost.declare_exchange(definition.clone())),
+                    .and_then(|vhost| vhost.declare_exchange(definition.clone()))
+                    .map(drop),
                 Step::Queue(vhost, queue) => {
                     let vhost = broker.existing_vhost(vhost);
                     vhost.and_then(|vhost| {
@@ -352,7 +353,7 @@ mod tests {
                     })
                 }
                 Step::Bind(vhost, binding) => {
-                    broker.existing_vhost(vhost).and_then(|vhost| vhost.bind(binding.clone(), None))
+                    broker.existing_vhost(vhost).and_then(|vhost| vhost.bind(binding.clone(), None)).map(drop)
                 }
             };
             broker.end_turn(&mut turn);

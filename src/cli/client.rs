@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, WARNING};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -225,6 +225,9 @@ impl Client {
 
     fn judge(&self, answer: Answer) -> Result<Answer, ClientError> {
         if answer.status.is_success() {
+            for warning in &answer.warnings {
+                crate::terminal::complain(format_args!("warning: {warning}"));
+            }
             return Ok(answer);
         }
         let told = serde_json::from_slice::<Value>(&answer.body).unwrap_or_default();
@@ -267,6 +270,8 @@ fn hint(reason: &str) -> &'static str {
 
 struct Answer {
     status: StatusCode,
+    /// What of the request has no effect.
+    warnings: Vec<String>,
     body: Bytes,
     url: String,
 }
@@ -293,7 +298,16 @@ async fn send(
         connection.send_request(request).await.map_err(|error| error.to_string())?;
     let (head, body) = answer.into_parts();
     let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-    Ok(Answer { status: head.status, body, url })
+    Ok(Answer { status: head.status, warnings: warnings(&head.headers), body, url })
+}
+
+/// The texts of headers such as `299 leveret "text"`.
+fn warnings(headers: &HeaderMap) -> Vec<String> {
+    let texts = headers.get_all(WARNING).iter().filter_map(|header| {
+        let (_, quoted) = header.to_str().ok()?.split_once('"')?;
+        Some(quoted.strip_suffix('"')?.replace("\\\"", "\"").replace("\\\\", "\\"))
+    });
+    texts.collect()
 }
 
 /// Opens a connection.

@@ -31,6 +31,15 @@ pub(super) enum Answer {
     SeeOther(String),
     /// 503: what was checked is not as it should be.
     Unavailable(Value),
+    /// One of the others, and what of the request has no effect: a header `Warning` for each.
+    Warned(Box<Answer>, Vec<String>),
+}
+
+impl Answer {
+    /// The same answer with warnings, if there are any.
+    pub(super) fn warned(self, warnings: Vec<String>) -> Answer {
+        if warnings.is_empty() { self } else { Answer::Warned(Box::new(self), warnings) }
+    }
 }
 
 impl From<Put> for Answer {
@@ -160,6 +169,17 @@ impl IntoResponse for Answer {
                 (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
             }
             Answer::Unavailable(value) => body(StatusCode::SERVICE_UNAVAILABLE, value.to_string()),
+            Answer::Warned(answer, warnings) => {
+                let mut response = answer.into_response();
+                for warning in warnings {
+                    // RFC 7234 section 5.5: 299 is a warning that stays, the text is in quotes.
+                    let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
+                    if let Ok(value) = HeaderValue::from_str(&format!("299 leveret \"{text}\"")) {
+                        response.headers_mut().append(header::WARNING, value);
+                    }
+                }
+                response
+            }
         }
     }
 }

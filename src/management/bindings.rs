@@ -13,6 +13,7 @@ use crate::broker::error::Resource;
 use crate::broker::exchange::{Binding, Destination, Exchange};
 use crate::broker::permissions::Access;
 use crate::broker::queue::QueueHandle;
+use crate::broker::topology::without_line_ends;
 use crate::message::{FieldTable, Name};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -161,6 +162,17 @@ impl Ends {
         Ok(Ends { vhost: request.vhost()?, source, destination })
     }
 
+    /// The ends of a binding that is made: there are no line breaks in names.
+    fn of_new(request: &Request) -> Result<Ends, ApiError> {
+        let ends = Ends::of(request)?;
+        let plain = |name: &Name| Name::from(without_line_ends(name));
+        let destination = match &ends.destination {
+            Destination::Queue(name) => Destination::Queue(plain(name)),
+            Destination::Exchange(name) => Destination::Exchange(plain(name)),
+        };
+        Ok(Ends { source: plain(&ends.source), destination, ..ends })
+    }
+
     fn bindings(&self) -> Vec<Row> {
         match &self.destination {
             Destination::Queue(name) if self.source.is_empty() => {
@@ -209,7 +221,7 @@ fn binding(request: &Request) -> Result<Answer, ApiError> {
 }
 
 fn bind(request: &Request) -> Result<Answer, ApiError> {
-    let ends = Ends::of(request)?;
+    let ends = Ends::of_new(request)?;
     let fields = request.fields()?;
     let routing_key = fields.text("routing_key")?.unwrap_or_default();
     ends.check_access(request, routing_key.as_bytes())?;

@@ -1,17 +1,27 @@
 //! Definitions: all that is declared and configured, as one document in RabbitMQ's form, out of the broker and into it.
 //!
-//! Importing adds and changes; it takes nothing away, and leaves queues and exchanges that are there as they are.
+//! Importing adds and changes; it takes nothing away, and leaves queues and exchanges that are there as they are. A document is
+//! read as a whole before anything of it is done: it is imported, but for what Leveret does not have, or refused.
 
+mod document;
 mod export;
-mod import;
+mod note;
+mod plan;
+mod reading;
+
+pub use super::json::{table_to_json as table_json, value_to_json as value_json};
+pub use document::{DocumentError, parse};
+pub use note::{Entry, Note, Outcome, in_a_line};
+pub use plan::{Plan, Step};
+pub use reading::Options;
 
 use super::answer::{Answer, ApiError};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use crate::broker::Broker;
+use crate::broker::{Broker, BrokerError, Turn};
 use crate::message::Millis;
-use import::Import;
-use serde_json::Value;
+use reading::Reading;
+use serde_json::{Value, json};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -53,34 +63,52 @@ fn file(request: &Request, content: Value) -> Answer {
 }
 
 fn import_all(request: &Request) -> Result<Answer, ApiError> {
-    run(request, Import::into_all(request.broker(), request.settings().field_table_depth_max))
+    run(request, Options::new(request.settings().field_table_depth_max))
 }
 
 fn import_vhost(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost().map_err(|_| ApiError::NotThere("vhost_not_found".to_owned()))?;
-    run(request, Import::into_vhost(request.broker(), request.settings().field_table_depth_max, vhost))
+    let into = Some(vhost.name().clone());
+    run(request, Options { into, ..Options::new(request.settings().field_table_depth_max) })
 }
 
-fn run(request: &Request, import: Import<'_>) -> Result<Answer, ApiError> {
-    let document = parse(request.form_bytes("file").unwrap_or(&request.body.bytes))?;
+fn run(request: &Request, options: Options) -> Result<Answer, ApiError> {
+    let strict = request.query_flag("strict");
+    let options = Options { importer: Some(request.user.name.clone()), strict, ..options };
+    let document = parse(request.form_bytes("file").unwrap_or(&request.body.bytes))
+        .map_err(|_| ApiError::bad_request("failed_to_parse_json"))?;
     tracing::info!("user '{}' imports definitions", request.user.name);
-    request.in_turn(|turn| request.broker().as_one_change(|| import.run(&document, turn)))?;
+    let plan = read(request.broker(), &document, &options).map_err(ApiError::bad_request)?;
+    let notes = request.in_turn(|turn| carry_out(plan, request.broker(), turn))?;
     Ok(match request.form_field("redirect") {
         Some(place) => Answer::SeeOther(place.to_owned()),
-        None => Answer::NoContent,
+        None if notes.is_empty() => Answer::NoContent,
+        None => Answer::Json(json!({ "notes": notes.iter().map(Note::json).collect::<Vec<_>>() })),
     })
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
-    // No body at all imports nothing.
-    if bytes.is_empty() {
-        return Ok(Value::Object(serde_json::Map::new()));
-    }
-    serde_json::from_slice(bytes)
-        .ok()
-        .filter(Value::is_object)
-        .ok_or_else(|| ApiError::bad_request("failed_to_parse_json"))
+/// Reads a document for a broker, without changing anything.
+///
+/// # Errors
+/// What is wrong with it, each fault in a line.
+pub fn read(broker: &Broker, document: &Value, options: &Options) -> Result<Plan, String> {
+    Reading::new(broker, options).read(document)
 }
+
+/// Does what was planned, and logs what there is to say of it.
+fn carry_out(plan: Plan, broker: &Broker, turn: &mut Turn) -> Result<Vec<Note>, BrokerError> {
+    let notes = broker.as_one_change(|| plan.carry_out(broker, turn))?;
+    for note in notes.iter().take(LOGGED_MAX) {
+        tracing::warn!("in the definitions {note}");
+    }
+    if notes.len() > LOGGED_MAX {
+        tracing::warn!("and {} more entries of the definitions", notes.len() - LOGGED_MAX);
+    }
+    Ok(notes)
+}
+
+/// Notes that go into the log; the answer has all of them.
+const LOGGED_MAX: usize = 1000;
 
 /// Why definitions in files can't be imported.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +121,7 @@ pub enum LoadError {
         /// What the system said.
         error: io::Error,
     },
-    /// What a file has can't be imported.
+    /// What a file has can't be imported, and nothing of it was.
     #[error("{}: {reason}", path.display())]
     Refused {
         /// The file.
@@ -106,7 +134,7 @@ pub enum LoadError {
 /// Imports definitions from a file, or from all files in a directory that end in `.json`, in the order of their names.
 ///
 /// # Errors
-/// When one can't be read or imported; what comes before it has been imported.
+/// When one can't be read or imported; files before it have been imported.
 pub fn load(
     broker: &Broker,
     path: &Path,
@@ -115,12 +143,13 @@ pub fn load(
 ) -> Result<(), LoadError> {
     for path in files(path)? {
         let text = fs::read(&path).map_err(|error| LoadError::Unreadable { path: path.clone(), error })?;
-        let mut turn = crate::broker::Turn::at(now);
-        let import = Import::into_all(broker, field_table_depth_max);
-        let imported =
-            parse(&text).and_then(|document| broker.as_one_change(|| import.run(&document, &mut turn)));
+        let refused = |reason| LoadError::Refused { path: path.clone(), reason };
+        let document = parse(&text).map_err(|error| refused(error.to_string()))?;
+        let plan = read(broker, &document, &Options::new(field_table_depth_max)).map_err(refused)?;
+        let mut turn = Turn::at(now);
+        let imported = carry_out(plan, broker, &mut turn);
         broker.end_turn(&mut turn);
-        imported.map_err(|error| LoadError::Refused { path: path.clone(), reason: error.to_string() })?;
+        imported.map_err(|error| refused(error.to_string()))?;
         tracing::info!("imported the definitions in {}", path.display());
     }
     Ok(())

@@ -10,6 +10,7 @@ use crate::broker::VirtualHost;
 use crate::broker::error::Resource;
 use crate::broker::exchange::{Destination, Exchange, ExchangeDefinition};
 use crate::broker::permissions::Access;
+use crate::broker::topology::without_line_ends;
 use crate::message::Value as Argument;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -103,7 +104,7 @@ impl Listed for Arc<Exchange> {
 
 fn declare(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
-    let name = exchange_name(request.parameter("name"));
+    let name = &*without_line_ends(exchange_name(request.parameter("name")));
     let fields = request.fields()?;
     let arguments =
         json::table_from_json(&fields.object("arguments")?, request.settings().field_table_depth_max)?;

@@ -9,11 +9,12 @@ use serde_json::{Map, Number, Value as Json};
 use std::cell::Cell;
 
 /// A field table as an object.
-pub(super) fn table_to_json(table: &FieldTable) -> Json {
+pub fn table_to_json(table: &FieldTable) -> Json {
     Json::Object(table.iter().map(|(name, value)| (name.to_string(), value_to_json(value))).collect())
 }
 
-pub(super) fn value_to_json(value: &Value) -> Json {
+/// A value as JSON has it.
+pub fn value_to_json(value: &Value) -> Json {
     match value {
         Value::Bool(flag) => Json::Bool(*flag),
         Value::F32(number) => float(f64::from(*number)),

@@ -77,7 +77,7 @@ pub(super) fn vhost_limits_from_json(value: &Value) -> Result<VhostLimits, ApiEr
 }
 
 /// The limit of that name.
-fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
+pub(super) fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
     match name {
         "max-connections" => Some(&mut limits.max_connections),
         "max-queues" => Some(&mut limits.max_queues),

@@ -9,6 +9,7 @@ use super::policies::escaped;
 use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::broker::VirtualHost;
+use crate::broker::elsewhere;
 use crate::broker::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::policy::PolicyKind;
 use crate::broker::vhost_settings::VhostLimits;
@@ -117,8 +118,10 @@ fn put_parameter(request: &Request) -> Result<Answer, ApiError> {
     if matches!(&*key.component, "policy" | "operator_policy") {
         return Err(ApiError::bad_request("policies may not be set using this method"));
     }
+    let why = request.broker().check_parameter(&key, &value).map_err(|error| escaped(error.into()))?;
     let is_new = request.broker().set_parameter(key, value).map_err(|error| escaped(error.into()))?;
-    Ok(if is_new { Answer::Created } else { Answer::NoContent })
+    let warning = format!("the parameter is kept, and nothing acts on it: {why}");
+    Ok(if is_new { Answer::Created } else { Answer::NoContent }.warned(vec![warning]))
 }
 
 /// Sets all limits of a vhost, and takes away those that are not said.
@@ -193,8 +196,11 @@ fn check_global(request: &Request) -> Result<(), ApiError> {
 fn put_global(request: &Request) -> Result<Answer, ApiError> {
     check_global(request)?;
     let value = value(request)?;
-    let is_new = request.broker().set_global_parameter(request.parameter("name"), value)?;
-    Ok(if is_new { Answer::Created } else { Answer::NoContent })
+    let name = request.parameter("name");
+    let is_new = request.broker().set_global_parameter(name, value)?;
+    let warning = |why| format!("the parameter is kept, and nothing acts on it: {why}");
+    let warnings = elsewhere::global_parameter(name).map(warning).into_iter().collect();
+    Ok(if is_new { Answer::Created } else { Answer::NoContent }.warned(warnings))
 }
 
 fn delete_global(request: &Request) -> Result<Answer, ApiError> {

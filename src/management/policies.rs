@@ -5,6 +5,7 @@ use super::json::{table_from_json, table_to_json, value_to_json};
 use super::list::{list, one};
 use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::broker::elsewhere;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::message::Name;
 use serde_json::{Value, json};
@@ -87,8 +88,12 @@ fn put_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
     fields.require(&["pattern", "definition"])?;
     let fields = table_from_json(&fields.0, request.settings().field_table_depth_max)?;
     let policy = Policy::parse(kind, request.parameter("name"), &fields)?;
+    let without_effect = elsewhere::in_policy(&policy);
     let is_new = request.in_turn(|turn| vhost.set_policy(kind, policy, turn))?;
-    Ok(if is_new { Answer::Created } else { Answer::NoContent })
+    for warning in &without_effect {
+        tracing::warn!("in policy '{}' of vhost '{}' {warning}", request.parameter("name"), vhost.name());
+    }
+    Ok(if is_new { Answer::Created } else { Answer::NoContent }.warned(without_effect))
 }
 
 fn delete_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {

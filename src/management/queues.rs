@@ -16,6 +16,7 @@ use crate::broker::permissions::Access;
 use crate::broker::policy::Policy;
 use crate::broker::queue::{QueueDeclaration, QueueDefinition, QueueHandle, QueueState, QueueType};
 use crate::broker::stats::{MessageStats, QueueSample};
+use crate::broker::topology::without_line_ends;
 use crate::message::{ConnectionId, Value as Argument};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -277,7 +278,7 @@ fn put_messages(put: &mut impl FnMut(&str, Value), state: &QueueState, request: 
 
 fn declare(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
-    let name = request.parameter("name");
+    let name = &*without_line_ends(request.parameter("name"));
     let fields = request.fields()?;
     let arguments =
         json::table_from_json(&fields.object("arguments")?, request.settings().field_table_depth_max)?;

@@ -166,7 +166,7 @@ pub(super) fn password(
         },
         (None, Some(hash)) => {
             let algorithm = match fields.text("hashing_algorithm")? {
-                None => HashingAlgorithm::default(),
+                None => HashingAlgorithm::of_hash(hash),
                 Some(algorithm) => HashingAlgorithm::named(algorithm)
                     .ok_or_else(|| ApiError::bad_value("unknown_hashing_algorithm", algorithm))?,
             };

@@ -215,7 +215,22 @@ fn importing_adds_to_what_is_there() {
         ],
         "bindings": [{ "source": "gone", "vhost": "/", "destination": "new", "destination_type": "queue" }],
     });
-    assert_eq!(import(broker.http, "/api/definitions", &definitions), 204);
+    let answered = broker.ask("POST", "/api/definitions", &definitions.to_string());
+    assert_eq!(
+        (answered.status, answered.json()),
+        (
+            200,
+            json!({ "notes": [{
+                "section": "bindings",
+                "index": 0,
+                "name": "gone",
+                "vhost": "/",
+                "outcome": "left_out",
+                "reason": "there is no exchange 'gone' in vhost '/'",
+                "message": "bindings[0], binding 'gone' to 'new' in vhost '/' is left out: there is no exchange 'gone' in vhost '/'",
+            }] })
+        )
+    );
     assert_eq!(
         broker.get("/api/queues/%2F/kept?columns=durable,arguments"),
         json!({ "durable": true, "arguments": {} })
@@ -272,25 +287,32 @@ fn what_can_not_be_imported_is_named() {
         ("x", "failed_to_parse_json"),
         ("[]", "failed_to_parse_json"),
         (r#"{"queues":"x"}"#, "queues is no list"),
-        (r#"{"queues":["x"]}"#, "queues has something that is no object: \"x\""),
-        (r#"{"queues":[{"name":"q"}]}"#, "queue 'q': [\"key_missing\",\"vhost\"]"),
-        (r#"{"users":[{"name":"u"}]}"#, "user 'u': tags_not_present"),
-        (r#"{"users":[{"name":"u","tags":[],"password_hash":"!!"}]}"#, "user 'u': [\"not_base64\",\"!!\"]"),
+        (r#"{"queues":["x"]}"#, "queues[0]: it is no object: \"x\""),
+        (
+            r#"{"queues":[{"name":"q"},{"name":"r"}]}"#,
+            "queues[0], queue 'q': it says no vhost; an export of a single one is imported into one, with --vhost NAME or at /api/definitions/NAME (and 1 more like it)",
+        ),
+        (r#"{"users":[{"name":"u"}]}"#, "users[0], user 'u': tags_not_present"),
+        (r#"{"users":[{"name":"u","tags":[],"password_hash":"!!"}]}"#, "users[0], user 'u': not base64: !!"),
         (
             r#"{"queues":[{"name":"q","vhost":"none"}]}"#,
-            "queue 'q' in vhost 'none': vhost 'none' does not exist",
+            "queues[0], queue 'q' in vhost 'none': vhost 'none' does not exist",
+        ),
+        (
+            r#"{"permissions":[{"user":"u","vhost":"/","configure":"","write":"","read":""}]}"#,
+            "permissions[0], permissions of user 'u' in vhost '/': there is no user 'u', neither here nor in the document",
         ),
         (
             r#"{"queues":[{"name":"q","vhost":"/","arguments":{"x-max-length":"many"}}]}"#,
-            "queue 'q' in vhost '/': invalid arg 'x-max-length' for queue 'q' in vhost '/': \"expected integer, got longstr\"",
+            "queues[0], queue 'q' in vhost '/': invalid arg 'x-max-length' for queue 'q' in vhost '/': \"expected integer, got longstr\"",
         ),
         (
             r#"{"exchanges":[{"name":"x","vhost":"/","type":"none"}]}"#,
-            "exchange 'x' in vhost '/': invalid exchange type 'none'",
+            "exchanges[0], exchange 'x' in vhost '/': invalid exchange type 'none'",
         ),
         (
             r#"{"policies":[{"name":"p","vhost":"/","pattern":"","definition":{"none":1}}]}"#,
-            "policy 'p' in vhost '/': Validation failed\n\n[{<<\"none\">>,1}] are not recognised policy settings\n",
+            "policies[0], policy 'p' in vhost '/': [{<<\"none\">>,1}] are not recognised policy settings",
         ),
     ] {
         let answered = broker.ask("POST", "/api/definitions", definitions);

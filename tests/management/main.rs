@@ -9,6 +9,7 @@ mod browse;
 mod client;
 mod connections;
 mod definitions;
+mod exports;
 mod fields;
 mod health;
 mod policies;

@@ -1,8 +1,18 @@
-//! RabbitMQ's definitions as a configuration file.
+//! RabbitMQ's definitions as a configuration file: read as an import reads them, and written so that `leveret check` takes
+//! the file. What it does not take is left out with a note.
 
-use serde_json::{Map, Value};
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write;
+use super::toml::{Entry, quoted, take_unwritable, write};
+use leveret::broker::exchange::{Destination, ExchangeTypes};
+use leveret::broker::parameters::CLUSTER_NAME;
+use leveret::broker::passwords::HashingAlgorithm;
+use leveret::broker::policy::{Policy, PolicyKind};
+use leveret::broker::users::User;
+use leveret::broker::vhost_settings::VhostSettings;
+use leveret::config::Config;
+use leveret::management::definitions::{Options, Step, in_a_line, read, table_json, value_json};
+use leveret::server;
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// A configuration, and what had no place in it.
 #[derive(Debug)]
@@ -11,321 +21,300 @@ pub(super) struct Converted {
     pub(super) notes: Vec<String>,
 }
 
-/// What is written of an item: keys and values, in that order.
-type Entry = Vec<(&'static str, Value)>;
+/// The order of the lists in the file.
+const LISTS: [&str; 9] = [
+    "vhosts",
+    "users",
+    "permissions",
+    "topic_permissions",
+    "policies",
+    "operator_policies",
+    "exchanges",
+    "queues",
+    "bindings",
+];
 
-/// Converts a document. What Leveret's file has no place for is left out, with a note.
-pub(super) fn convert(document: &Value) -> Converted {
-    let mut writer = Writer { document, text: String::new(), notes: Vec::new() };
-    writer.text.push_str("# Converted from definitions in RabbitMQ's form.\n");
-    writer.cluster_name();
-    writer.parameters_without_place();
-    let vhosts = writer.vhosts();
-    writer.list("vhosts", vhosts);
-    for (list, section, of) in [
-        ("users", "users", user as fn(&Value) -> Entry),
-        ("permissions", "permissions", permission),
-        ("topic_permissions", "topic_permissions", topic_permission),
-        ("policies", "policies", policy),
-    ] {
-        let entries = writer.items(section).map(of).collect();
-        writer.list(list, entries);
+/// How deep arguments may be nested: as deep as any broker takes them.
+const DEPTH_MAX: usize = 128;
+
+/// What the result is called in what is said of it.
+const RESULT: &str = "the converted file";
+
+/// The vhost of a configuration that lists none.
+const DEFAULT_VHOST: &str = "/";
+
+/// Converts a document.
+///
+/// # Errors
+/// When it has a section that is no list, or something that is no object.
+pub(super) fn convert(document: &Value) -> Result<Converted, String> {
+    let broker =
+        server::scratch(&Config::default(), &ExchangeTypes::standard()).map_err(|error| error.to_string())?;
+    let is_empty = |section: &str| document[section].as_array().is_none_or(Vec::is_empty);
+    // What a configuration has that lists no vhosts, or no users.
+    if is_empty("vhosts") {
+        broker.add_vhost(DEFAULT_VHOST).map_err(|error| error.to_string())?;
     }
-    let operator_policies = writer.operator_policies();
-    writer.list("operator_policies", operator_policies);
-    let exchanges = writer.items("exchanges").map(exchange).collect();
-    writer.list("exchanges", exchanges);
-    let queues = writer.queues();
-    writer.list("queues", queues);
-    let bindings = writer.bindings();
-    writer.list("bindings", bindings);
-    Converted { text: writer.text, notes: writer.notes }
+    if is_empty("users") {
+        let guest = User { name: "guest".into(), ..User::nobody() };
+        broker.put_user(guest).map_err(|error| error.to_string())?;
+    }
+    let plan = read(&broker, document, &Options::for_file(DEPTH_MAX))?;
+    let mut file = File { cluster_name: None, entries: Vec::new(), notes: Vec::new() };
+    file.notes.extend(plan.notes.iter().map(ToString::to_string));
+    for step in plan.steps() {
+        file.add(step);
+    }
+    let place = |entry: &Entry| LISTS.iter().position(|list| *list == entry.list);
+    file.entries.sort_by_key(place);
+    file.check()
 }
 
-struct Writer<'a> {
-    document: &'a Value,
-    text: String,
+/// The file as it comes together.
+struct File {
+    cluster_name: Option<String>,
+    entries: Vec<Entry>,
     notes: Vec<String>,
 }
 
-impl<'a> Writer<'a> {
-    fn items(&self, section: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-        self.document[section].as_array().into_iter().flatten()
-    }
-
-    fn parameters(&self, component: &str) -> impl Iterator<Item = &'a Value> + use<'a> {
-        let component = component.to_owned();
-        self.items("parameters").filter(move |item| item["component"] == *component)
-    }
-
-    fn note(&mut self, note: String) {
-        self.notes.push(note);
-    }
-
-    fn list(&mut self, name: &str, entries: Vec<Entry>) {
-        for entry in entries {
-            let _ = write!(self.text, "\n[[{name}]]\n");
-            for (key, value) in entry {
-                match toml(&value) {
-                    Ok(value) => {
-                        let _ = writeln!(self.text, "{key} = {value}");
-                    }
-                    Err(value) => {
-                        self.note(format!("{name}: {key} is left out, since TOML has no value like {value}"))
-                    }
+impl File {
+    fn add(&mut self, step: &Step) {
+        let (list, title, fields) = match step {
+            Step::GlobalParameter(name, value) => {
+                if &**name == CLUSTER_NAME {
+                    self.cluster_name = value.as_str().map(str::to_owned);
                 }
+                return;
+            }
+            // The reading has left these out already.
+            Step::Parameter(..) => return,
+            Step::Vhost(name, settings) => ("vhosts", format!("vhost '{name}'"), vhost(name, settings)),
+            Step::User(user) => ("users", format!("user '{}'", user.name), self::user(user)),
+            Step::Permission(of) => {
+                let patterns = &of.patterns;
+                let fields = fields([
+                    ("user", text(&of.user)),
+                    ("vhost", of_vhost(&of.vhost)),
+                    ("configure", text(patterns.configure.as_str())),
+                    ("write", text(patterns.write.as_str())),
+                    ("read", text(patterns.read.as_str())),
+                ]);
+                ("permissions", format!("permissions of user '{}' in vhost '{}'", of.user, of.vhost), fields)
+            }
+            Step::TopicPermission(of) => {
+                let fields = fields([
+                    ("user", text(&of.user)),
+                    ("vhost", of_vhost(&of.vhost)),
+                    ("exchange", text(&of.exchange)),
+                    ("write", text(of.patterns.write.as_str())),
+                    ("read", text(of.patterns.read.as_str())),
+                ]);
+                let title = format!(
+                    "topic permissions of user '{}' with exchange '{}' in vhost '{}'",
+                    of.user, of.exchange, of.vhost
+                );
+                ("topic_permissions", title, fields)
+            }
+            Step::Policy(vhost, kind, policy) => {
+                let (list, kind) = match kind {
+                    PolicyKind::Policy => ("policies", "policy"),
+                    PolicyKind::Operator => ("operator_policies", "operator policy"),
+                };
+                let title = format!("{kind} '{}' in vhost '{vhost}'", policy.name);
+                let fields = self.policy(vhost, policy, &title);
+                (list, title, fields)
+            }
+            Step::Exchange(exchange) => {
+                let title = exchange.resource().to_string();
+                let fields = fields([
+                    ("vhost", of_vhost(&exchange.vhost)),
+                    ("name", text(&exchange.name)),
+                    ("type", text(&exchange.kind)),
+                    ("durable", unless(exchange.durable, true)),
+                    ("auto_delete", unless(exchange.auto_delete, false)),
+                    ("internal", unless(exchange.internal, false)),
+                    ("arguments", self.arguments(table_json(&exchange.arguments), &title)),
+                ]);
+                ("exchanges", title, fields)
+            }
+            Step::Queue(vhost, queue) => {
+                let title = format!("queue '{}' in vhost '{vhost}'", queue.name);
+                let fields = fields([
+                    ("vhost", of_vhost(vhost)),
+                    ("name", text(&queue.name)),
+                    ("durable", unless(queue.durable, true)),
+                    ("auto_delete", unless(queue.auto_delete, false)),
+                    ("arguments", self.arguments(table_json(&queue.arguments), &title)),
+                ]);
+                ("queues", title, fields)
+            }
+            Step::Binding(vhost, binding) => {
+                let (kind, name) = match &binding.destination {
+                    Destination::Queue(name) => (Value::Null, name),
+                    Destination::Exchange(name) => (text("exchange"), name),
+                };
+                let title = format!("binding from '{}' to '{name}' in vhost '{vhost}'", binding.source);
+                let key = String::from_utf8_lossy(binding.routing_key.as_bytes());
+                let fields = fields([
+                    ("vhost", of_vhost(vhost)),
+                    ("source", text(&binding.source)),
+                    ("destination", text(name)),
+                    ("destination_type", kind),
+                    ("routing_key", if key.is_empty() { Value::Null } else { text(&key) }),
+                    ("arguments", self.arguments(table_json(&binding.arguments), &title)),
+                ]);
+                ("bindings", title, fields)
+            }
+        };
+        self.entries.push(Entry { list, title, fields });
+    }
+
+    fn note(&mut self, note: &str) {
+        self.notes.push(in_a_line(note));
+    }
+
+    fn policy(&mut self, vhost: &str, policy: &Policy, title: &str) -> Vec<(&'static str, Value)> {
+        let apply_to = policy.apply_to.name();
+        let priority = value_json(&policy.priority);
+        fields([
+            ("vhost", of_vhost(vhost)),
+            ("name", text(&policy.name)),
+            ("pattern", text(policy.pattern.as_str())),
+            ("apply_to", if apply_to == "all" { Value::Null } else { text(apply_to) }),
+            ("priority", if priority == 0 { Value::Null } else { priority }),
+            ("definition", self.arguments(table_json(&policy.definition), title)),
+        ])
+    }
+
+    /// A table of arguments without what TOML has no value for; nothing where it is empty.
+    fn arguments(&mut self, table: Value, title: &str) -> Value {
+        let Value::Object(mut arguments) = table else { return Value::Null };
+        for (name, value) in take_unwritable(&mut arguments) {
+            self.note(&format!("{title} is without {name:?}: TOML has no value like {value}"));
+        }
+        if arguments.is_empty() { Value::Null } else { arguments.into() }
+    }
+
+    /// The file without what it can't have, which is what checking it complains of.
+    fn check(mut self) -> Result<Converted, String> {
+        loop {
+            let (text, lines) = self.write();
+            let complaints = complaints(&text)?;
+            if complaints.is_empty() {
+                return Ok(Converted { text, notes: self.notes });
+            }
+            let mut refused: BTreeMap<usize, String> = BTreeMap::new();
+            for (line, message) in complaints {
+                let at = lines.partition_point(|first| *first <= line).checked_sub(1);
+                let at = at.ok_or_else(|| format!("{RESULT} would be wrong in line {line}: {message}"))?;
+                refused.entry(at).or_insert(message);
+            }
+            for (at, message) in &refused {
+                self.note(&format!("{} is left out: {message}", self.entries[*at].title));
+            }
+            let mut at = 0..;
+            self.entries.retain(|_| at.next().is_none_or(|at| !refused.contains_key(&at)));
+        }
+    }
+
+    /// The text, and in which line each entry begins.
+    fn write(&self) -> (String, Vec<usize>) {
+        let mut out = "# Converted from definitions in RabbitMQ's form.\n".to_owned();
+        if !self.notes.is_empty() {
+            out.push_str("#\n# Not all of it is here, or as it was:\n");
+        }
+        for note in &self.notes {
+            out.push_str(&format!("# - {note}\n"));
+        }
+        if let Some(name) = &self.cluster_name {
+            out.push_str(&format!("\n[server]\ncluster_name = {}\n", quoted(name)));
+        }
+        let mut lines = Vec::with_capacity(self.entries.len());
+        let mut counted = (0, 1);
+        for entry in &self.entries {
+            let newlines = out[counted.0..].bytes().filter(|byte| *byte == b'\n').count();
+            counted = (out.len(), counted.1 + newlines);
+            lines.push(counted.1);
+            write(entry, &mut out);
+        }
+        (out, lines)
+    }
+}
+
+/// What `leveret check` says of a file, with the lines.
+fn complaints(text: &str) -> Result<Vec<(usize, String)>, String> {
+    let environment: [(&str, &str); 0] = [];
+    let config = match Config::load_from(text, RESULT, environment) {
+        Ok(config) => config,
+        Err(errors) => {
+            let located = errors.problems.into_iter().map(|problem| match problem.line {
+                Some(line) => Ok((line, problem.message)),
+                None => Err(problem.to_string()),
+            });
+            return located.collect();
+        }
+    };
+    let mut found = Vec::new();
+    for error in server::check(&config, &ExchangeTypes::standard()) {
+        let server::StartError::Declarations(errors) = error else { return Err(error.to_string()) };
+        for error in errors {
+            match error.location {
+                Some(location) => found.push((location.line, error.error.to_string())),
+                None => return Err(error.to_string()),
             }
         }
     }
+    Ok(found)
+}
 
-    fn cluster_name(&mut self) {
-        let named = self.items("global_parameters").find(|item| item["name"] == "cluster_name");
-        if let Some(name) = named.and_then(|item| item["value"].as_str()) {
-            let name = quoted(name);
-            let _ = write!(self.text, "\n[server]\ncluster_name = {name}\n");
-        }
-    }
+fn vhost(name: &str, settings: &VhostSettings) -> Vec<(&'static str, Value)> {
+    // All that is below zero is no limit.
+    let limit = |limit: Option<i64>| limit.map_or(Value::Null, |limit| limit.max(-1).into());
+    let description = Some(&settings.description).filter(|description| !description.is_empty());
+    fields([
+        ("name", text(name)),
+        ("description", description.map_or(Value::Null, |description| text(description))),
+        ("tags", list(&settings.tags)),
+        ("default_queue_type", settings.default_queue_type.map_or(Value::Null, |kind| text(kind.name()))),
+        ("max_connections", limit(settings.limits.max_connections)),
+        ("max_queues", limit(settings.limits.max_queues)),
+    ])
+}
 
-    /// Tells what is set at run time alone.
-    fn parameters_without_place(&mut self) {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for parameter in self.items("parameters") {
-            let component = parameter["component"].as_str().unwrap_or_default();
-            if !matches!(component, "vhost-limits" | "operator_policy") {
-                *counts.entry(component).or_default() += 1;
-            }
-        }
-        for (component, count) in counts {
-            self.note(format!("parameters: {count} of component {component:?} left out, the file has none"));
-        }
-        let others = self.items("global_parameters").filter_map(|item| item["name"].as_str());
-        let others: Vec<&str> =
-            others.filter(|name| !matches!(*name, "cluster_name" | "internal_cluster_id")).collect();
-        for name in others {
-            self.note(format!("global_parameters: {name:?} is left out, the file has none"));
-        }
-    }
-
-    fn vhosts(&self) -> Vec<Entry> {
-        let vhost = |item: &Value| {
-            let limits = self.parameters("vhost-limits").find(|limits| limits["vhost"] == item["name"]);
-            let limit = |name: &str| limits.map_or(Value::Null, |limits| limits["value"][name].clone());
-            let said = |name: &str| {
-                let about = &item["metadata"][name];
-                if about.is_null() { item[name].clone() } else { about.clone() }
-            };
-            let queue_type = Some(said("default_queue_type")).filter(|name| *name != "undefined");
-            entry([
-                ("name", item["name"].clone()),
-                ("description", unless(said("description"), &"".into())),
-                ("tags", tags(&said("tags"))),
-                ("default_queue_type", queue_type.unwrap_or_default()),
-                ("max_connections", limit("max-connections")),
-                ("max_queues", limit("max-queues")),
-            ])
-        };
-        self.items("vhosts").map(vhost).collect()
-    }
-
-    fn operator_policies(&self) -> Vec<Entry> {
-        let flat = |item: &Value| {
-            let mut flat = item["value"].clone();
-            flat["name"] = item["name"].clone();
-            flat["vhost"] = item["vhost"].clone();
-            flat
-        };
-        self.parameters("operator_policy").map(|item| policy(&flat(item))).collect()
-    }
-
-    fn queues(&mut self) -> Vec<Entry> {
-        let (streams, queues): (Vec<&Value>, Vec<&Value>) =
-            self.items("queues").partition(|item| is_stream(item));
-        for stream in streams {
-            self.note(format!("queues: {} is left out, since Leveret has no streams", stream["name"]));
-        }
-        queues.into_iter().map(queue).collect()
-    }
-
-    /// Those bindings whose ends are there too: an export may name what went while it was made.
-    fn bindings(&mut self) -> Vec<Entry> {
-        let key = |item: &Value, name: &str| (item["vhost"].to_string(), item[name].to_string());
-        let queues: BTreeSet<_> =
-            self.items("queues").filter(|item| !is_stream(item)).map(|item| key(item, "name")).collect();
-        let exchanges: BTreeSet<_> = self.items("exchanges").map(|item| key(item, "name")).collect();
-        let is_exchange = |item: &Value, name: &str| {
-            item[name].as_str().is_some_and(|name| name.starts_with("amq."))
-                || exchanges.contains(&key(item, name))
-        };
-        let has_ends = |item: &&Value| {
-            is_exchange(item, "source")
-                && match item["destination_type"].as_str() {
-                    Some("exchange") => is_exchange(item, "destination"),
-                    _ => queues.contains(&key(item, "destination")),
-                }
-        };
-        let (kept, left): (Vec<&Value>, Vec<&Value>) = self.items("bindings").partition(has_ends);
-        for item in left.into_iter().filter(|item| item["source"] != "") {
-            let (source, destination) = (&item["source"], &item["destination"]);
-            self.note(format!(
-                "bindings: {source} to {destination} is left out, since one of them is not there"
-            ));
-        }
-        kept.into_iter().map(binding).collect()
-    }
+fn user(user: &User) -> Vec<(&'static str, Value)> {
+    let limit = |limit: Option<i64>| limit.map_or(Value::Null, |limit| limit.max(-1).into());
+    let (hash, algorithm) = (user.password.as_str(), user.password.algorithm());
+    let is_said = !hash.is_empty() && algorithm != HashingAlgorithm::default();
+    fields([
+        ("name", text(&user.name)),
+        ("password_hash", text(hash)),
+        ("hashing_algorithm", if is_said { text(algorithm.name()) } else { Value::Null }),
+        ("tags", list(&user.tags)),
+        ("max_connections", limit(user.limits.max_connections)),
+        ("max_channels", limit(user.limits.max_channels)),
+    ])
 }
 
 /// What is not null.
-fn entry<const N: usize>(fields: [(&'static str, Value); N]) -> Entry {
+fn fields<const N: usize>(fields: [(&'static str, Value); N]) -> Vec<(&'static str, Value)> {
     fields.into_iter().filter(|(_, value)| !value.is_null()).collect()
 }
 
-/// Nothing, if it is what is taken without it.
-fn unless(value: Value, default: &Value) -> Value {
-    if value == *default { Value::Null } else { value }
+fn text(text: &str) -> Value {
+    text.into()
 }
 
-fn vhost(item: &Value) -> Value {
-    unless(item["vhost"].clone(), &"/".into())
-}
-
-/// Tags as a list; nothing where there are none.
-fn tags(value: &Value) -> Value {
-    let words: Vec<Value> = match value {
-        Value::String(text) => {
-            text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(Value::from).collect()
-        }
-        Value::Array(words) => words.clone(),
-        _ => Vec::new(),
-    };
+fn list(words: &[String]) -> Value {
     if words.is_empty() { Value::Null } else { words.into() }
 }
 
-/// A table of arguments; nothing where it is empty. RabbitMQ writes an empty one as a list at times.
-fn arguments(value: &Value) -> Value {
-    value.as_object().filter(|fields| !fields.is_empty()).map_or(Value::Null, |fields| fields.clone().into())
+/// Nothing, if it is what is taken without it.
+fn unless(flag: bool, default: bool) -> Value {
+    if flag == default { Value::Null } else { flag.into() }
 }
 
-fn user(item: &Value) -> Entry {
-    let limit = |name: &str| item["limits"][name].clone();
-    let hash = match &item["password"] {
-        Value::String(_) => Value::Null,
-        _ => item["password_hash"].as_str().unwrap_or_default().into(),
-    };
-    let algorithm = if hash == "" { Value::Null } else { item["hashing_algorithm"].clone() };
-    entry([
-        ("name", item["name"].clone()),
-        ("password", item["password"].clone()),
-        ("password_hash", hash),
-        ("hashing_algorithm", unless(algorithm, &"rabbit_password_hashing_sha256".into())),
-        ("tags", tags(&item["tags"])),
-        ("max_connections", limit("max-connections")),
-        ("max_channels", limit("max-channels")),
-    ])
-}
-
-fn permission(item: &Value) -> Entry {
-    entry([
-        ("user", item["user"].clone()),
-        ("vhost", vhost(item)),
-        ("configure", item["configure"].clone()),
-        ("write", item["write"].clone()),
-        ("read", item["read"].clone()),
-    ])
-}
-
-fn topic_permission(item: &Value) -> Entry {
-    entry([
-        ("user", item["user"].clone()),
-        ("vhost", vhost(item)),
-        ("exchange", item["exchange"].clone()),
-        ("write", item["write"].clone()),
-        ("read", item["read"].clone()),
-    ])
-}
-
-fn policy(item: &Value) -> Entry {
-    entry([
-        ("vhost", vhost(item)),
-        ("name", item["name"].clone()),
-        ("pattern", item["pattern"].clone()),
-        ("apply_to", unless(item["apply-to"].clone(), &"all".into())),
-        ("priority", unless(item["priority"].clone(), &0.into())),
-        ("definition", item["definition"].clone()),
-    ])
-}
-
-fn exchange(item: &Value) -> Entry {
-    entry([
-        ("vhost", vhost(item)),
-        ("name", item["name"].clone()),
-        ("type", item["type"].clone()),
-        ("durable", unless(item["durable"].clone(), &true.into())),
-        ("auto_delete", unless(item["auto_delete"].clone(), &false.into())),
-        ("internal", unless(item["internal"].clone(), &false.into())),
-        ("arguments", arguments(&item["arguments"])),
-    ])
-}
-
-fn is_stream(item: &Value) -> bool {
-    item["arguments"]["x-queue-type"] == "stream" || item["type"] == "stream"
-}
-
-fn queue(item: &Value) -> Entry {
-    let mut fields = item["arguments"].clone();
-    // Later versions say it beside the arguments.
-    if item["type"] == "quorum" {
-        let with_type = fields.as_object().cloned().unwrap_or_default();
-        fields = with_type.into();
-        fields["x-queue-type"] = "quorum".into();
-    }
-    entry([
-        ("vhost", vhost(item)),
-        ("name", item["name"].clone()),
-        ("durable", unless(item["durable"].clone(), &true.into())),
-        ("auto_delete", unless(item["auto_delete"].clone(), &false.into())),
-        ("arguments", arguments(&fields)),
-    ])
-}
-
-fn binding(item: &Value) -> Entry {
-    entry([
-        ("vhost", vhost(item)),
-        ("source", item["source"].clone()),
-        ("destination", item["destination"].clone()),
-        ("destination_type", unless(item["destination_type"].clone(), &"queue".into())),
-        ("routing_key", unless(item["routing_key"].clone(), &"".into())),
-        ("arguments", arguments(&item["arguments"])),
-    ])
-}
-
-/// A value as TOML writes it in a line, or the one in it that TOML has not.
-fn toml(value: &Value) -> Result<String, &Value> {
-    Ok(match value {
-        Value::Null => return Err(value),
-        Value::Number(number) if number.is_u64() && !number.is_i64() => return Err(value),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) => quoted(text),
-        Value::Array(values) => {
-            let values: Vec<String> = values.iter().map(toml).collect::<Result<_, _>>()?;
-            format!("[{}]", values.join(", "))
-        }
-        Value::Object(fields) => format!("{{ {} }}", inline(fields)?),
-    })
-}
-
-fn inline(fields: &Map<String, Value>) -> Result<String, &Value> {
-    let pairs = fields.iter().map(|(name, value)| Ok(format!("{} = {}", key(name), toml(value)?)));
-    Ok(pairs.collect::<Result<Vec<_>, _>>()?.join(", "))
-}
-
-fn key(name: &str) -> String {
-    let is_bare = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-    if !name.is_empty() && name.chars().all(is_bare) { name.to_owned() } else { quoted(name) }
-}
-
-/// A string in quotes. JSON's escapes are TOML's too, but for one control character that JSON leaves as it is.
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+fn of_vhost(name: &str) -> Value {
+    if name == DEFAULT_VHOST { Value::Null } else { text(name) }
 }
 
 #[cfg(test)]
@@ -374,7 +363,7 @@ mod tests {
                 { "vhost": "/", "source": "gone", "destination": "q", "destination_type": "queue", "routing_key": "", "arguments": {} },
             ],
         });
-        let converted = convert(&document);
+        let converted = convert(&document).unwrap();
         let config = load(&converted.text);
         assert_eq!(config.server.cluster_name, "rabbit@\"one\"");
         assert_eq!(config.vhosts[1].description.as_deref(), Some("a\nb\u{7f}"));
@@ -389,19 +378,23 @@ mod tests {
         assert_eq!(
             converted.notes,
             [
-                "parameters: 1 of component \"shovel\" left out, the file has none",
-                "queues: \"s\" is left out, since Leveret has no streams",
-                "bindings: \"gone\" to \"q\" is left out, since one of them is not there",
+                "parameters[2], parameter 's' in vhost '/' is left out: the configuration file has no place for parameters; they are set while the broker runs",
+                "queues[1], queue 's' in vhost '/' is left out: there are no streams yet",
+                "bindings[1], binding 'gone' to 'q' in vhost '/' is left out: there is no exchange 'gone' in vhost '/'",
             ]
+        );
+        assert!(
+            converted.text.contains("\n# - queues[1], queue 's' in vhost '/' is left out: "),
+            "{}",
+            converted.text
         );
     }
 
     #[test]
     fn a_value_that_toml_has_not_is_told() {
-        let document =
-            json!({ "queues": [{ "vhost": "/", "name": "q", "durable": true, "arguments": { "a": null } }] });
-        let converted = convert(&document);
-        assert_eq!(converted.notes, ["queues: arguments is left out, since TOML has no value like null"]);
-        assert_eq!(load(&converted.text).queues[0].arguments, []);
+        let document = json!({ "queues": [{ "vhost": "/", "name": "q", "durable": true, "arguments": { "a": null, "b": 1 } }] });
+        let converted = convert(&document).unwrap();
+        assert_eq!(converted.notes, ["queue 'q' in vhost '/' is without \"a\": TOML has no value like null"]);
+        assert_eq!(load(&converted.text).queues[0].arguments.len(), 1);
     }
 }

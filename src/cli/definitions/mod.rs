@@ -1,12 +1,14 @@
 //! `leveret definitions`: what is declared, as RabbitMQ's documents have it.
 
 mod convert;
+mod toml;
 
 use super::client::Client;
 use super::path::path;
 use super::target::Connect;
 use super::{About, Failure};
 use clap::{Args, Subcommand};
+use leveret::management::definitions::parse;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -45,6 +47,9 @@ enum Command {
         /// Into this vhost
         #[arg(long, short = 'V', value_name = "NAME")]
         vhost: Option<String>,
+        /// Imports nothing if anything would be left out, changed, or without effect, and says what
+        #[arg(long)]
+        strict: bool,
     },
     /// Writes a file in RabbitMQ's form as one for leveret --config, to standard output; no broker is asked
     Convert {
@@ -57,7 +62,9 @@ enum Command {
 pub(super) fn run(definitions: &Definitions, out: &mut dyn Write) -> Result<(), Failure> {
     match &definitions.command {
         Command::Export { file, vhost } => export(&definitions.connect, file, vhost.as_deref(), out),
-        Command::Import { file, vhost } => import(&definitions.connect, file, vhost.as_deref(), out),
+        Command::Import { file, vhost, strict } => {
+            import(&definitions.connect, file, vhost.as_deref(), *strict, out)
+        }
         Command::Convert { file } => convert_file(file, out),
     }
 }
@@ -78,7 +85,12 @@ fn export(connect: &Connect, file: &Path, vhost: Option<&str>, out: &mut dyn Wri
     }
     write_export(file, &text)
         .map_err(|error| Failure::State(format!("{} can't be written: {error}", file.display())))?;
-    Ok(writeln!(out, "exported {} to {}", counted(&document), file.display())?)
+    Ok(writeln!(
+        out,
+        "exported {} to {}",
+        counted(|section| section_len(&document, section)),
+        file.display()
+    )?)
 }
 
 /// Writes definitions to a file: what is kept of passwords is in them, so it is its owner's alone.
@@ -95,15 +107,36 @@ pub(crate) fn write_export(file: &Path, text: &str) -> std::io::Result<()> {
     Ok(())
 }
 
-fn import(connect: &Connect, file: &Path, vhost: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
+fn import(
+    connect: &Connect,
+    file: &Path,
+    vhost: Option<&str>,
+    strict: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let document = read(file)?;
-    let what = || format!("the definitions in {} were not all imported", name(file));
-    Client::new(connect).and_then(|mut client| client.post(&place(vhost), &document)).about(what)?;
-    Ok(writeln!(out, "imported {} from {}", counted(&document), name(file))?)
+    let what = || format!("nothing of {} was imported", name(file));
+    let place = if strict { format!("{}?strict=true", place(vhost)) } else { place(vhost) };
+    let answer = Client::new(connect).and_then(|mut client| client.post(&place, &document)).about(what)?;
+    let notes = answer["notes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for message in notes.iter().filter_map(|note| note["message"].as_str()) {
+        crate::terminal::complain(format_args!("leveret: {message}"));
+    }
+    let of_section = |section: &str| {
+        let left_out = |note: &&Value| note["section"] == *section && note["outcome"] == "left_out";
+        notes.iter().filter(left_out).count()
+    };
+    let imported = counted(|section| section_len(&document, section).saturating_sub(of_section(section)));
+    let left_out = match counted(of_section) {
+        nothing if nothing == NOTHING => String::new(),
+        some => format!(", left out {some}"),
+    };
+    Ok(writeln!(out, "imported {imported} from {}{left_out}", name(file))?)
 }
 
 fn convert_file(file: &Path, out: &mut dyn Write) -> Result<(), Failure> {
-    let converted = convert::convert(&read(file)?);
+    let converted = convert::convert(&read(file)?)
+        .map_err(|reason| Failure::State(format!("{} was not converted: {reason}", name(file))))?;
     for note in &converted.notes {
         crate::terminal::complain(format_args!("leveret: {note}"));
     }
@@ -120,39 +153,44 @@ fn name(file: &Path) -> String {
 
 /// The document in a file.
 fn read(file: &Path) -> Result<Value, Failure> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let read = if is_standard(file) {
-        std::io::stdin().read_to_string(&mut text).map(drop)
+        std::io::stdin().read_to_end(&mut bytes).map(drop)
     } else {
-        std::fs::read_to_string(file).map(|read| text = read)
+        std::fs::read(file).map(|read| bytes = read)
     };
     read.map_err(|error| Failure::State(format!("{} can't be read: {error}", name(file))))?;
-    match serde_json::from_str(&text) {
-        Ok(document @ Value::Object(_)) => Ok(document),
-        Ok(_) => Err(Failure::State(format!("{} has no definitions: it is no object of JSON", name(file)))),
-        Err(error) => Err(Failure::State(format!("{} is no JSON: {error}", name(file)))),
+    if bytes.is_empty() {
+        return Err(Failure::State(format!("{} is empty", name(file))));
     }
+    parse(&bytes).map_err(|error| Failure::State(format!("{} can't be read: {error}", name(file))))
 }
 
-/// `3 users, 1 vhost`: what there is of a document's sections.
-fn counted(document: &Value) -> String {
+const NOTHING: &str = "nothing";
+
+fn section_len(document: &Value, section: &str) -> usize {
+    document[section].as_array().map_or(0, Vec::len)
+}
+
+/// `3 users, 1 vhost`: how many there are of each section.
+fn counted(count: impl Fn(&str) -> usize) -> String {
     let sections = [
         ("users", "user", "users"),
         ("vhosts", "vhost", "vhosts"),
         ("permissions", "permission", "permissions"),
         ("topic_permissions", "topic permission", "topic permissions"),
         ("parameters", "parameter", "parameters"),
+        ("global_parameters", "global parameter", "global parameters"),
         ("policies", "policy", "policies"),
         ("exchanges", "exchange", "exchanges"),
         ("queues", "queue", "queues"),
         ("bindings", "binding", "bindings"),
     ];
-    let count = |section: &str| document[section].as_array().map_or(0, Vec::len);
     let said = sections.iter().filter_map(|(section, one, many)| match count(section) {
         0 => None,
         1 => Some(format!("1 {one}")),
         count => Some(format!("{count} {many}")),
     });
     let said: Vec<String> = said.collect();
-    if said.is_empty() { "nothing".to_owned() } else { said.join(", ") }
+    if said.is_empty() { NOTHING.to_owned() } else { said.join(", ") }
 }

@@ -3,6 +3,7 @@
 use super::super::client::ClientError;
 use super::super::path::path;
 use super::{Call, Command, Done, Refusal, command, status};
+use leveret::management::definitions::parse;
 use serde_json::Value;
 use std::io::Read;
 use std::path::Path;
@@ -63,12 +64,16 @@ fn import(call: &mut Call) -> Done {
         None => "standard input".to_owned(),
     };
     call.banner(&format!("Importing definitions in JSON from {place} ..."))?;
-    let document = parse(&read(file.as_deref(), &place)?)?;
+    let document = document(&read(file.as_deref(), &place)?)?;
     match call.client.post(&path(&["definitions"]), &document) {
         Err(ClientError::Refused { reason, .. }) => Err(Refusal::Error(status::UNAVAILABLE, reason)),
         // It is all there now, where RabbitMQ has only begun: its words promise less.
         imported => {
-            imported?;
+            let imported = imported?;
+            for note in imported["notes"].as_array().into_iter().flatten() {
+                let message = note["message"].as_str().unwrap_or_default();
+                crate::terminal::complain(format_args!("Warning: {message}"));
+            }
             Ok(call.banner(
                 "Successfully started definition import. This process is asynchronous and can take some time.",
             )?)
@@ -76,19 +81,19 @@ fn import(call: &mut Call) -> Done {
     }
 }
 
-fn read(file: Option<&str>, place: &str) -> Result<String, Refusal> {
+fn read(file: Option<&str>, place: &str) -> Result<Vec<u8>, Refusal> {
     let read = match file {
-        Some(file) => std::fs::read_to_string(file),
+        Some(file) => std::fs::read(file),
         None => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
         }
     };
     read.map_err(|error| Refusal::Error(status::DATA, format!("{place} can't be read: {error}")))
 }
 
-fn parse(text: &str) -> Result<Value, Refusal> {
-    serde_json::from_str(text).map_err(|error| {
+fn document(bytes: &[u8]) -> Result<Value, Refusal> {
+    parse(bytes).map_err(|error| {
         let text = format!("Failed to deserialise input (format: JSON) (error: {error})");
         Refusal::Error(status::DATA, text)
     })

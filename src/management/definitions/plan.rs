@@ -1,0 +1,173 @@
+//! What an import does, step by step, known before the first of them is taken.
+
+use super::note::Note;
+use crate::broker::exchange::{Binding, ExchangeDefinition};
+use crate::broker::parameters::ParameterKey;
+use crate::broker::permissions::{Permission, TopicPermission};
+use crate::broker::policy::{Policy, PolicyKind};
+use crate::broker::queue::QueueDeclaration;
+use crate::broker::users::User;
+use crate::broker::vhost_settings::VhostSettings;
+use crate::broker::{Broker, BrokerError, Turn};
+use crate::message::{Name, Value};
+use std::collections::HashMap;
+
+/// One thing that is made or changed.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A user is put.
+    User(User),
+    /// A vhost is made or changed.
+    Vhost(Name, VhostSettings),
+    /// What a user may do in a vhost.
+    Permission(Permission),
+    /// What a user may do with routing keys.
+    TopicPermission(TopicPermission),
+    /// A global parameter is set.
+    GlobalParameter(Name, Value),
+    /// A policy of a vhost is set.
+    Policy(Name, PolicyKind, Policy),
+    /// A parameter is set.
+    Parameter(ParameterKey, Value),
+    /// An exchange is declared.
+    Exchange(ExchangeDefinition),
+    /// A queue of a vhost is declared.
+    Queue(Name, QueueDeclaration),
+    /// A binding of a vhost is made.
+    Binding(Name, Binding),
+}
+
+/// What a step is about: the later one of two that are about the same counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum About {
+    User(Name),
+    Vhost(Name),
+    Permission(Name, Name),
+    TopicPermission(Name, Name, Name),
+    GlobalParameter(Name),
+    Policy(Name, PolicyKind, Name),
+    Parameter(Name, Name, Name),
+}
+
+impl Step {
+    fn about(&self) -> Option<About> {
+        Some(match self {
+            Step::User(user) => About::User(user.name.clone()),
+            Step::Vhost(name, _) => About::Vhost(name.clone()),
+            Step::Permission(permission) => {
+                About::Permission(permission.user.clone(), permission.vhost.clone())
+            }
+            Step::TopicPermission(TopicPermission { user, vhost, exchange, .. }) => {
+                About::TopicPermission(user.clone(), vhost.clone(), exchange.clone())
+            }
+            Step::GlobalParameter(name, _) => About::GlobalParameter(name.clone()),
+            Step::Policy(vhost, kind, policy) => About::Policy(vhost.clone(), *kind, policy.name.clone()),
+            Step::Parameter(ParameterKey { component, vhost, name }, _) => {
+                About::Parameter(component.clone(), vhost.clone(), name.clone())
+            }
+            // Of these the first one counts, and there is only one.
+            Step::Exchange(_) | Step::Queue(..) | Step::Binding(..) => return None,
+        })
+    }
+
+    /// Does it. What is so already is not written to the store again.
+    fn take(self, broker: &Broker, turn: &mut Turn) -> Result<(), BrokerError> {
+        match self {
+            Step::User(user) => {
+                if broker.users().get(&user.name).as_deref() != Some(&user) {
+                    broker.put_user(user)?;
+                }
+            }
+            Step::Vhost(name, settings) => {
+                if broker.vhost(&name).is_none_or(|known| *known.settings() != settings) {
+                    broker.put_vhost(&name, |current| *current = settings)?;
+                }
+            }
+            Step::Permission(Permission { user, vhost, patterns }) => {
+                if broker.permissions().get(&user, &vhost).is_none_or(|known| known != patterns) {
+                    broker.set_permissions(&user, &vhost, (*patterns).clone())?;
+                }
+            }
+            Step::TopicPermission(TopicPermission { user, vhost, exchange, patterns }) => {
+                let known = broker.permissions().get_topic(&user, &vhost, &exchange);
+                if known.is_none_or(|known| known != patterns) {
+                    let patterns = (patterns.write.as_str(), patterns.read.as_str());
+                    broker.set_topic_permissions(&user, &vhost, &exchange, patterns)?;
+                }
+            }
+            Step::GlobalParameter(name, value) => {
+                if broker.global_parameter(&name).is_none_or(|known| known != value) {
+                    broker.set_global_parameter(&name, value)?;
+                }
+            }
+            Step::Policy(vhost, kind, policy) => {
+                let vhost = broker.existing_vhost(&vhost)?;
+                if vhost.policy(kind, &policy.name).is_none_or(|known| *known != policy) {
+                    vhost.set_policy(kind, policy, turn)?;
+                }
+            }
+            Step::Parameter(key, value) => {
+                broker.set_parameter(key, value)?;
+            }
+            Step::Exchange(definition) => {
+                let vhost = broker.existing_vhost(&definition.vhost)?;
+                if vhost.exchange(&definition.name).is_none() {
+                    vhost.declare_exchange(definition)?.untold();
+                }
+            }
+            Step::Queue(vhost, declaration) => {
+                let vhost = broker.existing_vhost(&vhost)?;
+                if vhost.queue(&declaration.name).is_none() {
+                    vhost.declare_queue(declaration, turn)?.untold();
+                    vhost.apply_effects(turn);
+                }
+            }
+            Step::Binding(vhost, binding) => broker.existing_vhost(&vhost)?.bind(binding, None)?.untold(),
+        }
+        Ok(())
+    }
+}
+
+/// What an import does, and what there is to say of it.
+#[derive(Debug, Default)]
+pub struct Plan {
+    steps: Vec<Step>,
+    places: HashMap<About, usize>,
+    /// What is not imported just as it stands in the document, in its order.
+    pub notes: Vec<Note>,
+}
+
+impl Plan {
+    /// The steps, in the order in which they can be taken.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Adds a step, in the place of one that is about the same.
+    pub(super) fn add(&mut self, step: Step) {
+        if let Some(about) = step.about() {
+            if let Some(place) = self.places.get(&about) {
+                self.steps[*place] = step;
+                return;
+            }
+            self.places.insert(about, self.steps.len());
+        }
+        self.steps.push(step);
+    }
+
+    /// Whether a step about a user's permissions in a vhost is there.
+    pub(super) fn permits(&self, user: &Name, vhost: &Name) -> bool {
+        self.places.contains_key(&About::Permission(user.clone(), vhost.clone()))
+    }
+
+    /// Takes all steps; who asked is told when they are durable.
+    ///
+    /// # Errors
+    /// When the store failed, or somebody else has changed meanwhile what a step needs: then those before it are taken.
+    pub(super) fn carry_out(self, broker: &Broker, turn: &mut Turn) -> Result<Vec<Note>, BrokerError> {
+        for step in self.steps {
+            step.take(broker, turn)?;
+        }
+        Ok(self.notes)
+    }
+}

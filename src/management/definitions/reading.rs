@@ -1,0 +1,272 @@
+//! A document of definitions, understood: each entry is tried on a [`Rehearsal`] and becomes a step of the plan, or what is wrong
+//! with it is told. Nothing changes meanwhile.
+//!
+//! What RabbitMQ has and Leveret does not is left out with a note; what no RabbitMQ would take either is a fault.
+
+mod access;
+mod settings;
+mod topology;
+
+use super::document::object;
+use super::note::{Entry, Note, Outcome, in_a_line};
+use super::plan::{Plan, Step};
+use crate::broker::rehearsal::Rehearsal;
+use crate::broker::{Broker, BrokerError};
+use crate::management::answer::ApiError;
+use crate::management::request::Fields;
+use crate::message::Name;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
+
+/// How a document is read.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Everything goes into this vhost, and what is no vhost's is passed over; without it each entry says its own.
+    pub into: Option<Name>,
+    /// Who gets permissions in vhosts that are made.
+    pub importer: Option<Name>,
+    /// Refuses where something would be left out or has no effect.
+    pub strict: bool,
+    /// For a configuration file: what is wrong is left out rather than everything refused, and so is what the file has no
+    /// place for; what says no vhost is in `/`.
+    pub for_file: bool,
+    /// How deep tables may be nested.
+    pub field_table_depth_max: usize,
+}
+
+impl Options {
+    /// Every entry says its vhost, and what is wrong refuses everything.
+    pub fn new(field_table_depth_max: usize) -> Options {
+        Options { into: None, importer: None, strict: false, for_file: false, field_table_depth_max }
+    }
+
+    /// What goes into a configuration file.
+    pub fn for_file(field_table_depth_max: usize) -> Options {
+        Options { for_file: true, ..Options::new(field_table_depth_max) }
+    }
+}
+
+/// Faults that are told at most, of those for different reasons; the rest is counted.
+const TOLD_MAX: usize = 10;
+
+/// A fault as it is told: what is wrong, and where.
+struct Told {
+    at: Option<String>,
+    reason: String,
+}
+
+/// Why an entry does not become a step.
+enum Fault {
+    /// It can't here, and is left out.
+    Lacking(String),
+    /// It is wrong.
+    Wrong(String),
+}
+
+impl From<ApiError> for Fault {
+    fn from(error: ApiError) -> Fault {
+        Fault::Wrong(plain(error))
+    }
+}
+
+impl From<BrokerError> for Fault {
+    fn from(error: BrokerError) -> Fault {
+        ApiError::from(error).into()
+    }
+}
+
+/// A refusal in words for people.
+fn plain(error: ApiError) -> String {
+    let text = match error {
+        ApiError::BadRequest(Value::String(reason))
+        | ApiError::NotThere(reason)
+        | ApiError::NotAuthorised(reason) => reason,
+        ApiError::BadRequest(Value::Array(words)) => {
+            let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let mut words: Vec<String> = words.iter().map(word).collect();
+            if let Some(first) = words.first_mut() {
+                *first = first.replace('_', " ");
+            }
+            words.join(": ")
+        }
+        other => other.to_string(),
+    };
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<&str> = lines.filter(|line| *line != "Validation failed").collect();
+    lines.join("; ")
+}
+
+type Done = Result<(), Fault>;
+
+/// See the module.
+pub(super) struct Reading<'a> {
+    broker: &'a Broker,
+    options: &'a Options,
+    rehearsal: Rehearsal<'a>,
+    /// Vhosts that can't be imported, and so nothing in them.
+    lost_vhosts: BTreeSet<String>,
+    plan: Plan,
+    /// The entry that is being read.
+    at: Option<Entry>,
+    faults: Vec<Told>,
+}
+
+/// The lists of a document, with what is in them, in the order in which one needs the other.
+type Section<'a> = (&'static str, &'static str, fn(&mut Reading<'a>, &Fields) -> Done);
+
+impl<'a> Reading<'a> {
+    const OF_ALL: [Section<'a>; 5] = [
+        ("users", "user", Reading::user),
+        ("vhosts", "vhost", Reading::vhost),
+        ("permissions", "permissions of user", Reading::permission),
+        ("topic_permissions", "topic permissions of user", Reading::topic_permission),
+        ("global_parameters", "global parameter", Reading::global_parameter),
+    ];
+
+    const OF_VHOSTS: [Section<'a>; 5] = [
+        ("policies", "policy", Reading::policy),
+        ("parameters", "parameter", Reading::parameter),
+        ("exchanges", "exchange", Reading::exchange),
+        ("queues", "queue", Reading::queue),
+        ("bindings", "binding", Reading::binding),
+    ];
+
+    pub(super) fn new(broker: &'a Broker, options: &'a Options) -> Reading<'a> {
+        Reading {
+            broker,
+            options,
+            rehearsal: Rehearsal::new(broker),
+            lost_vhosts: BTreeSet::new(),
+            plan: Plan::default(),
+            at: None,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Reads all of a document.
+    ///
+    /// # Errors
+    /// What is wrong with it, each fault in a line.
+    pub(super) fn read(mut self, document: &Value) -> Result<Plan, String> {
+        if self.options.into.is_none() {
+            for (section, kind, read) in Reading::OF_ALL {
+                self.each(document, section, kind, read);
+            }
+        }
+        for (section, kind, read) in Reading::OF_VHOSTS {
+            self.each(document, section, kind, read);
+        }
+        if self.options.strict {
+            let notes = self.plan.notes.iter().map(|note| Told { at: None, reason: note.to_string() });
+            self.faults.extend(notes);
+        }
+        if self.faults.is_empty() { Ok(self.plan) } else { Err(told(self.faults)) }
+    }
+
+    fn each(
+        &mut self,
+        document: &Value,
+        section: &'static str,
+        kind: &'static str,
+        read: fn(&mut Reading<'a>, &Fields) -> Done,
+    ) {
+        let items = match document.get(section) {
+            None | Some(Value::Null) => return,
+            Some(Value::Array(items)) => items,
+            // How some versions of Erlang's libraries write an empty list.
+            Some(Value::Object(fields)) if fields.is_empty() => return,
+            Some(_) => return self.faults.push(Told { at: None, reason: format!("{section} is no list") }),
+        };
+        for (index, item) in items.iter().enumerate() {
+            let Some(fields) = object(item) else {
+                let at = Some(format!("{section}[{index}]"));
+                let reason = format!("it is no object: {}", shortened(&item.to_string()));
+                self.faults.push(Told { at, reason });
+                continue;
+            };
+            let fields = Fields(fields);
+            self.at = Some(Entry::new(section, index, kind, &fields));
+            match read(self, &fields) {
+                Ok(()) => {}
+                Err(Fault::Lacking(reason)) => self.note(Outcome::LeftOut, reason),
+                Err(Fault::Wrong(reason)) if self.options.for_file => {
+                    self.note(Outcome::LeftOut, reason);
+                }
+                Err(Fault::Wrong(reason)) => {
+                    let at = self.at.as_ref().map(Entry::to_string);
+                    self.faults.push(Told { at, reason: in_a_line(&reason) });
+                }
+            }
+        }
+    }
+
+    /// Says something of the entry that is being read.
+    fn note(&mut self, outcome: Outcome, reason: impl Into<String>) {
+        if let Some(entry) = self.at.clone() {
+            self.plan.notes.push(Note { entry, outcome, reason: reason.into() });
+        }
+    }
+
+    /// The vhost that an entry is for.
+    fn vhost_of(&mut self, fields: &Fields) -> Result<Name, Fault> {
+        let said = match &self.options.into {
+            Some(into) => Some(&**into),
+            None => fields.text("vhost")?.or(self.options.for_file.then_some("/")),
+        };
+        let name = said.ok_or_else(|| {
+            let text =
+                "it says no vhost; an export of a single one is imported into one, with --vhost NAME or at /api/definitions/NAME";
+            Fault::Wrong(text.to_owned())
+        })?;
+        if self.lost_vhosts.contains(name) {
+            return Err(Fault::Lacking("its vhost is left out".to_owned()));
+        }
+        self.rehearsal.settings(name)?;
+        Ok(name.into())
+    }
+
+    fn add(&mut self, step: Step) {
+        self.plan.add(step);
+    }
+}
+
+/// Faults as one text, a line for each reason with the first entry that has it.
+fn told(faults: Vec<Told>) -> String {
+    let mut lines: Vec<(Told, usize)> = Vec::new();
+    let mut untold = 0;
+    for fault in faults {
+        match lines.iter().position(|(known, _)| known.reason == fault.reason) {
+            Some(at) => lines[at].1 += 1,
+            None if lines.len() < TOLD_MAX => lines.push((fault, 0)),
+            None => untold += 1,
+        }
+    }
+    let line = |(Told { at, reason }, others): (Told, usize)| {
+        let others = if others > 0 { format!(" (and {others} more like it)") } else { String::new() };
+        at.map_or_else(|| format!("{reason}{others}"), |at| format!("{at}: {reason}{others}"))
+    };
+    let rest = (untold > 0).then(|| format!("and {untold} more"));
+    lines.into_iter().map(line).chain(rest).collect::<Vec<_>>().join("\n")
+}
+
+/// The beginning of a text that may be long.
+fn shortened(text: &str) -> String {
+    const CHARACTERS: usize = 100;
+    match text.char_indices().nth(CHARACTERS) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+/// A text that has to be there.
+fn needed<'a>(fields: &'a Fields, name: &str) -> Result<&'a str, Fault> {
+    fields.text(name)?.ok_or_else(|| Fault::Wrong(format!("{name:?} is missing")))
+}
+
+/// An object; an empty one when it is not there.
+fn object_in(fields: &Fields, name: &str) -> Result<Map<String, Value>, Fault> {
+    match fields.value(name) {
+        None => Ok(Map::new()),
+        Some(value) => object(value).ok_or_else(|| Fault::Wrong(format!("{name:?} is no object"))),
+    }
+}
