@@ -284,6 +284,29 @@ fn sled_makes_no_files_that_it_would_not_sync() {
 }
 
 #[test]
+fn changes_of_definitions_are_whole_or_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SledStore::open(folder.path(), Durability::Write).unwrap();
+    put(&store, b"a", b"1");
+    store.sync().unwrap();
+    let mut changes = DefinitionChanges::default();
+    changes.remove(b"a");
+    (0..100).for_each(|number| changes.put(format!("key/{number}").as_bytes(), b"value"));
+    store.define(&changes).unwrap();
+    drop(store);
+    let mut segments = std::fs::read_dir(folder.path().join("wal")).unwrap();
+    let segment = segments
+        .find_map(|entry| Some(entry.unwrap().path()).filter(|path| path.extension().is_some()))
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(6).position(|window| window == b"key/57").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let left = sled(folder.path()).definitions().unwrap();
+    assert_eq!(left, [(Bytes::from_static(b"a"), Bytes::from_static(b"1"))]);
+}
+
+#[test]
 fn sled_syncs_as_often_as_it_is_asked_and_only_if_it_is_to() {
     for (durability, syncs) in [(Durability::Fsync, 2), (Durability::Write, 0), (Durability::None, 0)] {
         let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,6 @@ mod amqp_client;
 #[path = "../direct_socket/mod.rs"]
 mod direct_socket;
 #[path = "../frames/mod.rs"]
-#[allow(dead_code, reason = "each test program uses a part of it")]
 mod frames;
 #[path = "../in_memory/mod.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
@@ -20,12 +19,16 @@ use amq_protocol::frame::AMQPFrame;
 use amq_protocol::protocol::{AMQPClass, channel, connection, queue};
 use amqp_client::{Client, method, text};
 use in_memory::InMemory;
+use in_memory::manage::runtime;
 use leveret::broker::BrokerLimits;
 use leveret::clock::TestClock;
 use leveret::store::{Faults, FaultyStore, JournalOptions};
 use leveret_conformance::frame::{METHOD, encode};
 use leveret_conformance::method::{Method, Wire};
 use leveret_conformance::{Arrived, ConnectionId, Transport};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 const ON: Wire = Wire::Bit(true);
@@ -267,6 +270,39 @@ fn definitions_are_imported_in_one_commit() {
     drop(broker);
     store.crash(0);
     assert!(broker_on(&store).broker().vhost("v").is_none());
+}
+
+#[test]
+fn the_api_answers_when_a_change_is_durable_and_others_before() {
+    let (broker, _) = broker();
+    let core = broker.broker();
+    let publish = r#"{"properties":{},"routing_key":"kept","payload":"x","payload_encoding":"string"}"#;
+    runtime().block_on(async {
+        let mut put = pin!(broker.ask("PUT", "/api/queues/%2F/kept", r#"{"durable":true}"#));
+        while core.vhost("/").unwrap().queue("kept").is_none() {
+            assert!(so_far(put.as_mut()).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(broker.ask("GET", "/api/queues/%2F/kept", "").await.0, 200);
+        assert_eq!(broker.ask("POST", "/api/exchanges/%2F/amq.default/publish", publish).await.0, 200);
+        // The same again waits as well: what is there may go with a crash.
+        let mut again = pin!(broker.ask("PUT", "/api/queues/%2F/kept", r#"{"durable":true}"#));
+        for _ in 0..1000 {
+            assert!(so_far(put.as_mut()).await.is_none() && so_far(again.as_mut()).await.is_none());
+            tokio::task::yield_now().await;
+        }
+        core.journal().commit().unwrap();
+        assert_eq!((put.await.0, again.await.0), (201, 204));
+    });
+}
+
+/// What it has come to so far.
+async fn so_far<T>(mut future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
 }
 
 /// A client of which every frame that comes is of interest.

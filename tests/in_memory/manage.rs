@@ -15,6 +15,26 @@ use tower::ServiceExt;
 impl InMemory {
     /// Calls the API as the user guest, and returns status and body.
     pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let journal = self.amqp.broker.journal();
+        let mut answer = pin!(self.ask(method, path, body));
+        runtime().block_on(poll_fn(|context| {
+            let polled = answer.as_mut().poll(context);
+            // Nobody else commits what the request waits for.
+            if polled.is_pending() && journal.defined() > journal.durable() {
+                // When that fails, the answer says so.
+                drop(journal.commit());
+            }
+            polled
+        }))
+    }
+
+    /// The same for who commits, and polls.
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+    ) -> impl Future<Output = (u16, String)> + use<> {
         let broker = self.amqp.broker.clone();
         let management = Management::new(broker, Arc::new(self.clock.clone()), settings());
         let here = PeerAddress(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
@@ -25,25 +45,17 @@ impl InMemory {
             .extension(ConnectInfo(here))
             .body(Body::from(body.to_owned()))
             .unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let mut answer = pin!(management.router().oneshot(request));
-            // Nobody else commits what the request waits for.
-            let answer = poll_fn(|context| {
-                let polled = answer.as_mut().poll(context);
-                if polled.is_pending()
-                    && self.amqp.broker.journal().defined() > self.amqp.broker.journal().durable()
-                {
-                    // When that fails, the answer says so.
-                    drop(self.amqp.broker.journal().commit());
-                }
-                polled
-            });
-            let (head, body) = answer.await.unwrap().into_parts();
+        async move {
+            let (head, body) = management.router().oneshot(request).await.unwrap().into_parts();
             let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
             (head.status.as_u16(), String::from_utf8(body.into()).unwrap())
-        })
+        }
     }
+}
+
+/// What a request runs on.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn settings() -> ManagementSettings {

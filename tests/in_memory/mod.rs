@@ -1,6 +1,6 @@
 //! The whole broker in memory: one thread, a fake clock, no sockets. A [`Transport`] for whoever plays its clients.
 
-mod manage;
+pub(crate) mod manage;
 
 use crate::direct_socket::{DirectSocket, Received};
 use bytes::{Buf, BytesMut};
