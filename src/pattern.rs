@@ -2,14 +2,36 @@
 //! daily use there (`^(?!amq[.])`), so this is more than the regular expressions that are linear in time; what goes beyond
 //! those is tried a bounded number of times.
 
+use crate::steps;
 use fancy_regex::{Regex, RegexBuilder};
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a pattern.
 const PATTERN_BYTES_MAX: usize = 4096;
 
-/// Steps back while one name is looked at. Names have 255 bytes, so a pattern that needs more does harm.
+/// Steps back while one name is looked at, which take a millisecond or two. Names have 255 bytes, so a pattern that needs more
+/// does harm.
 const BACKTRACK_MAX: usize = 100_000;
+
+static GIVEN_UP: AtomicU64 = AtomicU64::new(0);
+
+/// How often a pattern was given up since the process began, see [`Undecided`].
+pub fn given_up() -> u64 {
+    GIVEN_UP.load(Ordering::Relaxed)
+}
+
+/// A pattern tried more ways to match a name than it may: whether it does match is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the pattern '{pattern}' takes more than {BACKTRACK_MAX} steps on '{name}'; write it with fewer repetitions that match the same text"
+)]
+pub struct Undecided {
+    /// The pattern.
+    pub pattern: String,
+    /// The name.
+    pub name: String,
+}
 
 /// Bytes that a compiled pattern may take.
 const COMPILED_BYTES_MAX: usize = 4 << 20;
@@ -33,6 +55,12 @@ pub struct PatternError {
     pub pattern: String,
     /// What is wrong with it.
     pub reason: String,
+}
+
+impl From<Undecided> for PatternError {
+    fn from(undecided: Undecided) -> PatternError {
+        PatternError { reason: undecided.to_string(), pattern: undecided.pattern }
+    }
 }
 
 impl Pattern {
@@ -80,9 +108,18 @@ impl Pattern {
         Ok(Pattern { text: text.to_owned(), regex: Some(regex) })
     }
 
-    /// Whether it is found in a name. A name that takes too many steps does not match.
-    pub fn matches(&self, name: &str) -> bool {
-        self.regex.as_ref().is_none_or(|regex| regex.is_match(name).unwrap_or(false))
+    /// Whether it is found in a name.
+    ///
+    /// # Errors
+    /// When that takes too many steps.
+    pub fn matches(&self, name: &str) -> Result<bool, Undecided> {
+        let Some(regex) = &self.regex else { return Ok(true) };
+        steps::count(1 + name.len());
+        regex.is_match(name).map_err(|_| {
+            steps::count(BACKTRACK_MAX);
+            GIVEN_UP.fetch_add(1, Ordering::Relaxed);
+            Undecided { pattern: self.text.clone(), name: name.to_owned() }
+        })
     }
 
     /// The pattern as it was written.
@@ -175,13 +212,13 @@ mod tests {
             (r"^\{a\}$", "{a}", true),
             (r"^\p{Lu}", "Ä", true),
         ] {
-            assert_eq!(Pattern::new(pattern).unwrap().matches(name), found, "{pattern} in {name}");
+            assert_eq!(Pattern::new(pattern).unwrap().matches(name), Ok(found), "{pattern} in {name}");
         }
     }
 
     #[test]
     fn an_empty_permission_fits_nothing() {
-        assert!(!Pattern::of_permission("").unwrap().matches("x"));
+        assert_eq!(Pattern::of_permission("").unwrap().matches("x"), Ok(false));
         assert_eq!(Pattern::of_permission("").unwrap().as_str(), "");
     }
 
@@ -196,13 +233,17 @@ mod tests {
     #[test]
     fn a_variable_is_taken_literally() {
         let pattern = Pattern::with_variables("^{username}[.]{other}$", &[("username", "a.b*")]).unwrap();
-        assert!(pattern.matches("a.b*.{other}") && !pattern.matches("aab.{other}"));
+        assert_eq!((pattern.matches("a.b*.{other}"), pattern.matches("aab.{other}")), (Ok(true), Ok(false)));
         assert_eq!(pattern.as_str(), "^{username}[.]{other}$");
     }
 
     #[test]
-    fn a_pattern_that_tries_for_ever_does_not_match() {
-        let evil = Pattern::new("^(?=(a+)+$)(a+)+\\1b").unwrap();
-        assert!(!evil.matches(&"a".repeat(255)));
+    fn a_pattern_that_tries_for_ever_is_given_up_and_says_so() {
+        let evil = Pattern::new(r"^(a+)(a+)(a+)\3\2\1[0-9]?$").unwrap();
+        let before = given_up();
+        let undecided = evil.matches(&("a".repeat(250) + "b")).unwrap_err();
+        assert!(given_up() > before);
+        let start = r"the pattern '^(a+)(a+)(a+)\3\2\1[0-9]?$' takes more than 100000 steps on 'aaa";
+        assert!(undecided.to_string().starts_with(start));
     }
 }

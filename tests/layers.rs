@@ -24,7 +24,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("net", &["amqp", "broker", "clock", "config", "message", "session", "store"]),
     ("management", &["amqp", "broker", "clock", "log", "message", "net", "store"]),
     ("log", &["config"]),
-    ("metrics", &["broker", "clock", "message", "net"]),
+    ("metrics", &["broker", "clock", "message", "net", "pattern"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone; of its management they know how definitions are read.
     ("cli", &["broker", "config", "files", "management", "server", "terminal"]),

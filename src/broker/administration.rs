@@ -12,6 +12,7 @@ use super::users::{User, UserLimits};
 use super::vhost::VirtualHost;
 use super::vhost_settings::VhostSettings;
 use crate::message::Name;
+use crate::pattern::PatternError;
 use crate::store::DefinitionChanges;
 use std::sync::Arc;
 
@@ -117,8 +118,10 @@ impl Broker {
     /// Sets what a user may do in a vhost.
     ///
     /// # Errors
-    /// When either is not there, or the store failed.
+    /// When either is not there, a pattern takes too many steps on a name of the vhost, or the store failed.
     pub fn set_permissions(&self, user: &str, vhost: &str, patterns: Patterns) -> Result<Put, BrokerError> {
+        let in_vhost = self.existing_vhost(vhost)?;
+        in_vhost.try_names(|name| patterns.try_on(name)).map_err(PatternError::from)?;
         let _changing = self.changing.lock();
         let (user, vhost) = (self.existing_user(user)?, self.existing_vhost(vhost)?);
         let permission =

@@ -4,7 +4,7 @@
 use super::error::{BrokerError, Resource, ResourceKind};
 use super::exchange::Exchange;
 use crate::message::Name;
-use crate::pattern::{Pattern, PatternError};
+use crate::pattern::{Pattern, PatternError, Undecided};
 use dashmap::DashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -55,12 +55,22 @@ impl Patterns {
         })
     }
 
-    fn allow(&self, access: Access, name: &str) -> bool {
+    fn allow(&self, access: Access, name: &str) -> Result<bool, Undecided> {
         match access {
             Access::Configure => self.configure.matches(name),
             Access::Write => self.write.matches(name),
             Access::Read => self.read.matches(name),
         }
+    }
+
+    /// Tries all three on a name.
+    ///
+    /// # Errors
+    /// When one of them takes too many steps on it.
+    pub(super) fn try_on(&self, name: &str) -> Result<(), Undecided> {
+        [&self.configure, &self.write, &self.read]
+            .into_iter()
+            .try_for_each(|pattern| pattern.matches(name).map(drop))
     }
 }
 
@@ -86,9 +96,9 @@ impl TopicPatterns {
         })
     }
 
-    fn allow(&self, access: Access, routing_key: &str) -> bool {
+    fn allow(&self, access: Access, routing_key: &str) -> Result<bool, Undecided> {
         match access {
-            Access::Configure => true,
+            Access::Configure => Ok(true),
             Access::Write => self.write.matches(routing_key),
             Access::Read => self.read.matches(routing_key),
         }
@@ -281,7 +291,12 @@ impl Grants {
             return Ok(());
         }
         let full_name = if name.is_empty() { "amq.default" } else { name };
-        if self.patterns.as_ref().is_some_and(|patterns| patterns.allow(access, full_name)) {
+        let allowed = self.patterns.as_ref().is_some_and(|patterns| {
+            let allowed = patterns.allow(access, full_name);
+            let Grants { user, vhost, .. } = self;
+            decided(allowed, format_args!("what user '{user}' may {access} in vhost '{vhost}'"))
+        });
+        if allowed {
             if self.allowed.len() == REMEMBERED_MAX {
                 self.allowed.remove(0);
             }
@@ -312,16 +327,20 @@ impl Grants {
         let exchange = &definition.name;
         let Some(patterns) = self.topic(permissions, exchange) else { return Ok(()) };
         let key = String::from_utf8_lossy(routing_key);
-        if patterns.allow(access, &key) {
+        let allowed = patterns.allow(access, &key);
+        let Grants { user, vhost, .. } = self;
+        let what = format_args!(
+            "which topics of exchange '{exchange}' in vhost '{vhost}' user '{user}' may {access}"
+        );
+        if decided(allowed, what) {
             return Ok(());
         }
-        let Grants { user, vhost, .. } = self;
         Err(BrokerError::AccessRefused(format!(
             "{access} access to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{user}'"
         )))
     }
 
-    fn topic(&mut self, permissions: &Permissions, exchange: &Name) -> Option<&Arc<TopicPatterns>> {
+    fn topic(&mut self, permissions: &Permissions, exchange: &Name) -> Option<Arc<TopicPatterns>> {
         let at = match self.topics.iter().position(|(name, _)| name == exchange) {
             Some(at) => at,
             None => {
@@ -333,8 +352,16 @@ impl Grants {
                 self.topics.len() - 1
             }
         };
-        self.topics[at].1.as_ref()
+        self.topics[at].1.clone()
     }
+}
+
+/// What a pattern says, and no where it can't say it: then the log tells of what it was asked.
+fn decided(allowed: Result<bool, Undecided>, what: fmt::Arguments<'_>) -> bool {
+    allowed.unwrap_or_else(|undecided| {
+        tracing::warn!("{what} can't be told, so it is refused: {undecided}");
+        false
+    })
 }
 
 #[cfg(test)]

@@ -32,7 +32,9 @@ pub struct VirtualHost {
     exchanges: DashMap<Name, Arc<Exchange>>,
     queues: DashMap<Name, Arc<QueueHandle>>,
     pub(super) topology: Mutex<Topology>,
-    pub(super) policies: RwLock<Policies>,
+    pub(super) policies: RwLock<Arc<Policies>>,
+    /// Held while policies change and all that is there is told, which takes as long as it takes.
+    pub(super) policing: Mutex<()>,
     settings: Mutex<Arc<VhostSettings>>,
     version: AtomicU64,
     samples: Mutex<Samples<TotalSample>>,
@@ -93,6 +95,7 @@ impl VirtualHost {
             queues: DashMap::new(),
             topology: Mutex::default(),
             policies: RwLock::default(),
+            policing: Mutex::default(),
             settings: Mutex::new(Arc::new(settings)),
             version: AtomicU64::new(0),
             samples: Mutex::default(),
@@ -138,6 +141,12 @@ impl VirtualHost {
     /// A queue, by name.
     pub fn queue(&self, name: &str) -> Option<Arc<QueueHandle>> {
         self.queues.get(name).map(|queue| queue.clone())
+    }
+
+    /// Tries something on the name of each exchange and queue.
+    pub(super) fn try_names<E>(&self, attempt: impl Fn(&str) -> Result<(), E>) -> Result<(), E> {
+        self.exchanges().iter().try_for_each(|exchange| attempt(&exchange.definition().name))?;
+        self.queues().iter().try_for_each(|queue| attempt(&queue.definition().name))
     }
 
     /// How many exchanges there are, with those that every vhost has.

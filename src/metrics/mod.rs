@@ -236,6 +236,7 @@ impl Metrics {
         put(&mut out, view, objects::QUEUE_AGES, &objects.queues);
         out.each(objects::EXCHANGES, &exchanged);
         self.put_commits(&mut out);
+        self.put_patterns(&mut out);
         self.put_certificate(&mut out);
         out.into_text()
     }

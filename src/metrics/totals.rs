@@ -8,6 +8,7 @@ use crate::broker::logins::Attempts;
 use crate::broker::queue::QueueType;
 use crate::broker::stats::MessageStats;
 use crate::net::{Process, Volume};
+use crate::pattern::given_up;
 use Kind::{Counter, Gauge, Untyped};
 
 /// What RabbitMQ calls the protocol in labels.
@@ -335,6 +336,12 @@ impl Metrics {
         ] {
             out.one(name, Gauge, help, value as f64);
         }
+    }
+
+    /// Leveret's own: patterns of permissions and policies that do harm.
+    pub(super) fn put_patterns(&self, out: &mut Exposition) {
+        let help = "Times that a pattern of a permission or policy took too many steps on a name";
+        out.one("patterns_given_up_total", Counter, help, given_up() as f64);
     }
 
     /// Leveret's own: how long the certificate is good for, at each listener that shows it.

@@ -89,3 +89,31 @@ fn what_binds_policymakers_is_not_theirs_to_lift() {
     assert_eq!(broker.put(limits, r#"{"value":{"max-queues":4}}"#).status, 204);
     assert_eq!(broker.ask("DELETE", limits, "").status, 204);
 }
+
+#[test]
+fn a_pattern_that_takes_too_many_steps_is_refused_where_it_is_set() {
+    let broker = TestBroker::start();
+    let name = "a".repeat(200) + "b";
+    let evil =
+        serde_json::json!({"pattern": r"^(a+)(a+)(a+)\3\2\1$", "definition": {"max-length": 5}}).to_string();
+    assert_eq!(
+        broker.ask("PUT", "/api/policies/%2F/early", &evil).status,
+        201,
+        "nothing is there that it is tried on"
+    );
+    assert_eq!(broker.ask("PUT", &format!("/api/queues/%2F/{name}"), "{}").status, 201);
+    let queue = broker.ask("GET", &format!("/api/queues/%2F/{name}"), "").json();
+    assert_eq!((&queue["policy"], &queue["name"]), (&Value::Null, &Value::from(name.as_str())));
+
+    let refused = broker.ask("PUT", "/api/policies/%2F/late", &evil);
+    let text = format!("takes more than 100000 steps on '{name}'");
+    assert!(refused.status == 400 && refused.body.contains(&text), "{} {}", refused.status, refused.body);
+    assert_eq!(broker.ask("GET", "/api/policies/%2F/late", "").status, 404);
+
+    let evil =
+        serde_json::json!({"configure": ".*", "write": r"^(a+)(a+)(a+)\3\2\1$", "read": ".*"}).to_string();
+    let refused = broker.ask("PUT", "/api/permissions/%2F/guest", &evil);
+    assert!(refused.status == 400 && refused.body.contains(&text), "{} {}", refused.status, refused.body);
+    let permissions = broker.ask("GET", "/api/permissions/%2F/guest", "").json();
+    assert_eq!(permissions["write"], ".*");
+}

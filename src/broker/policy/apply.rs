@@ -1,13 +1,20 @@
 //! A vhost's policies as they are set and go: kept in the store, and told to the queues and exchanges at once. A change is durable
 //! when the ticket of `Broker::last_change` is answered.
+//!
+//! What applies to thousands of them is found while the topology is not locked, so that clients go on meanwhile. Whoever
+//! declares something then finds the new policies, and what was there before is told one by one.
 
-use super::{Policy, PolicyKind, Target};
+use super::undecided::GivenUp;
+use super::{Applied, Policies, Policy, PolicyKind, Target};
 use crate::broker::definitions::Definition;
 use crate::broker::exchange::Exchange;
 use crate::broker::queue::QueueHandle;
 use crate::broker::{BrokerError, Turn, VirtualHost};
 use crate::store::DefinitionChanges;
 use std::sync::Arc;
+
+/// After so many queues what they wanted done is done, and the journal hears of it.
+const SLICE_QUEUES: usize = 64;
 
 impl VirtualHost {
     /// The policies of one kind, in the order of their names.
@@ -26,16 +33,20 @@ impl VirtualHost {
     /// returns.
     ///
     /// # Errors
-    /// When the store failed.
+    /// When its pattern takes too many steps on the name of one of them, or the store failed.
     pub fn set_policy(&self, kind: PolicyKind, policy: Policy, turn: &mut Turn) -> Result<bool, BrokerError> {
+        let _policing = self.policing.lock();
+        self.try_on_all(&policy)?;
+        let policy = Arc::new(policy);
         let topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
-        let policy = Arc::new(policy);
         self.shared().define(Definition::Policy(self.name().clone(), kind, policy.clone()).as_change())?;
-        let is_new = self.policies.write().set(kind, policy);
-        self.police_all(turn);
+        let is_new = self.change_policies(|policies| policies.set(kind, policy.clone()));
         drop(topology);
-        self.apply_effects(turn);
+        let may_change = |applied: &Applied, target: Target<'_>| {
+            has(applied, kind, &policy.name) || policy.applies(target).unwrap_or(true)
+        };
+        self.police_where(may_change, turn);
         Ok(is_new)
     }
 
@@ -44,13 +55,13 @@ impl VirtualHost {
     /// # Errors
     /// When the store failed.
     pub fn remove_policy(&self, kind: PolicyKind, name: &str, turn: &mut Turn) -> Result<bool, BrokerError> {
+        let _policing = self.policing.lock();
         let topology = self.topology.lock();
         let Some(policy) = self.policy(kind, name) else { return Ok(false) };
         self.shared().define(Definition::Policy(self.name().clone(), kind, policy).as_removal())?;
-        self.policies.write().remove(kind, name);
-        self.police_all(turn);
+        self.change_policies(|policies| policies.remove(kind, name));
         drop(topology);
-        self.apply_effects(turn);
+        self.police_where(|applied, _| has(applied, kind, name), turn);
         Ok(true)
     }
 
@@ -66,30 +77,88 @@ impl VirtualHost {
 
     /// Takes over a stored policy. [`VirtualHost::police_all`] has to follow.
     pub(in crate::broker) fn restore_policy(&self, kind: PolicyKind, policy: Arc<Policy>) {
-        self.policies.write().set(kind, policy);
+        self.change_policies(|policies| policies.set(kind, policy));
+    }
+
+    fn change_policies<T>(&self, change: impl FnOnce(&mut Policies) -> T) -> T {
+        change(Arc::make_mut(&mut self.policies.write()))
+    }
+
+    /// Refuses a pattern that does harm before it is set.
+    fn try_on_all(&self, policy: &Policy) -> Result<(), BrokerError> {
+        let refuse = |target: Target<'_>| match policy.applies(target) {
+            Ok(_) => Ok(()),
+            Err(undecided) => Err(BrokerError::ValidationFailed(format!("{undecided} ({})", target.kind()))),
+        };
+        for exchange in self.exchanges() {
+            refuse(Target::Exchange(&exchange.definition().name))?;
+        }
+        self.queues().iter().try_for_each(|queue| refuse(target(queue)))
     }
 
     /// Tells every queue and exchange which policies apply to it now; most will find that nothing has changed.
     pub(in crate::broker) fn police_all(&self, turn: &mut Turn) {
+        self.police_where(|_, _| true, turn);
+    }
+
+    /// Tells those whose policies may have changed: what applies to them so far is shown.
+    fn police_where(&self, may_change: impl Fn(&Applied, Target<'_>) -> bool, turn: &mut Turn) {
+        let mut given_up = GivenUp::default();
         for exchange in self.exchanges() {
-            if self.police_exchange(&exchange) {
+            if may_change(&exchange.applied(), Target::Exchange(&exchange.definition().name))
+                && self.police(&exchange, &mut given_up)
+            {
                 self.topology_changed();
             }
         }
-        for queue in self.queues() {
-            self.police_queue(&queue, turn);
+        for queues in self.queues().chunks(SLICE_QUEUES) {
+            for queue in queues {
+                let applied = queue.lock().applied().clone();
+                if may_change(&applied, target(queue)) {
+                    let applied = self.applied_to(target(queue), &mut given_up);
+                    queue.lock().apply(applied, turn);
+                }
+            }
+            self.apply_effects(turn);
+            turn.append_to(&self.shared().journal);
         }
+        given_up.tell(self.name());
     }
 
-    /// True when that may change routes.
-    pub(in crate::broker) fn police_exchange(&self, exchange: &Exchange) -> bool {
-        let target = Target::Exchange(&exchange.definition().name);
-        exchange.apply(self.policies.read().applied_to(target))
+    fn applied_to(&self, target: Target<'_>, given_up: &mut GivenUp) -> Applied {
+        let policies = self.policies.read().clone();
+        policies.applied_to(target, given_up)
     }
 
+    fn police(&self, exchange: &Exchange, given_up: &mut GivenUp) -> bool {
+        exchange.apply(self.applied_to(Target::Exchange(&exchange.definition().name), given_up))
+    }
+
+    /// Tells a new exchange which policies apply to it.
+    pub(in crate::broker) fn police_exchange(&self, exchange: &Exchange) {
+        let mut given_up = GivenUp::default();
+        self.police(exchange, &mut given_up);
+        given_up.tell(self.name());
+    }
+
+    /// Tells a new queue which policies apply to it.
     pub(in crate::broker) fn police_queue(&self, queue: &QueueHandle, turn: &mut Turn) {
-        let definition = queue.definition();
-        let applied = self.policies.read().applied_to(Target::Queue(&definition.name, definition.queue_type));
+        let mut given_up = GivenUp::default();
+        let applied = self.applied_to(target(queue), &mut given_up);
         queue.lock().apply(applied, turn);
+        given_up.tell(self.name());
     }
+}
+
+fn target(queue: &QueueHandle) -> Target<'_> {
+    Target::Queue(&queue.definition().name, queue.definition().queue_type)
+}
+
+/// Whether the policy of that name is the one that applies.
+fn has(applied: &Applied, kind: PolicyKind, name: &str) -> bool {
+    let policy = match kind {
+        PolicyKind::Policy => &applied.policy,
+        PolicyKind::Operator => &applied.operator_policy,
+    };
+    policy.as_ref().is_some_and(|policy| &*policy.name == name)
 }

@@ -5,16 +5,18 @@
 
 mod apply;
 mod effective;
+mod undecided;
 mod validate;
 
 pub use effective::Applied;
 pub(super) use effective::{alternate_exchange, settings};
 
-use super::error::BrokerError;
+use super::error::{BrokerError, ResourceKind};
 use super::queue::QueueType;
 use crate::message::{FieldTable, Name, Value};
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, Undecided};
 use std::sync::Arc;
+use undecided::GivenUp;
 
 /// Who set a policy, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +82,21 @@ pub(super) enum Target<'a> {
     Exchange(&'a str),
 }
 
+impl<'a> Target<'a> {
+    fn name(self) -> &'a str {
+        match self {
+            Target::Queue(name, _) | Target::Exchange(name) => name,
+        }
+    }
+
+    fn kind(self) -> ResourceKind {
+        match self {
+            Target::Queue(..) => ResourceKind::Queue,
+            Target::Exchange(_) => ResourceKind::Exchange,
+        }
+    }
+}
+
 /// One policy. It never changes: another one takes its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -125,23 +142,27 @@ impl Policy {
         }
     }
 
-    fn applies(&self, target: Target<'_>) -> bool {
-        let name = match target {
-            Target::Queue(name, _) | Target::Exchange(name) => name,
+    /// Whether it applies to an object if no other one comes first.
+    fn applies(&self, target: Target<'_>) -> Result<bool, Undecided> {
+        let has_unsupported = |queue_type| {
+            self.definition.iter().any(|(key, _)| {
+                validate::unsupported(queue_type).iter().any(|unsupported| key == *unsupported)
+            })
         };
-        self.apply_to.fits(target)
-            && match target {
-                Target::Queue(_, queue_type) => !self.definition.iter().any(|(key, _)| {
-                    validate::unsupported(queue_type).iter().any(|unsupported| key == *unsupported)
-                }),
-                Target::Exchange(_) => true,
-            }
-            && self.pattern.matches(name)
+        match target {
+            _ if !self.apply_to.fits(target) => Ok(false),
+            Target::Queue(_, queue_type) if has_unsupported(queue_type) => Ok(false),
+            _ => self.pattern.matches(target.name()),
+        }
     }
 }
 
+/// So many patterns are given up for one object and kind of policy; the others are not tried then. Each has cost a millisecond or
+/// two.
+const GIVEN_UP_MAX: usize = 2;
+
 /// The policies of one vhost.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Policies {
     /// Those that come first apply first.
     policies: Vec<Arc<Policy>>,
@@ -178,9 +199,26 @@ impl Policies {
         Some(list.remove(at))
     }
 
-    /// What applies to an object.
-    pub(super) fn applied_to(&self, target: Target<'_>) -> Applied {
-        let first = |kind| self.of(kind).iter().find(|policy| policy.applies(target)).cloned();
+    /// What applies to an object. Policies whose patterns can't tell are noted as given up.
+    fn applied_to(&self, target: Target<'_>, given_up: &mut GivenUp) -> Applied {
+        let mut first = |kind| {
+            let mut undecided = 0;
+            for policy in self.of(kind) {
+                match policy.applies(target) {
+                    Ok(true) => return Some(policy.clone()),
+                    Ok(false) => {}
+                    Err(_) if undecided == GIVEN_UP_MAX => {
+                        given_up.note_rest(kind, target);
+                        return None;
+                    }
+                    Err(_) => {
+                        undecided += 1;
+                        given_up.note(kind, &policy.name, target);
+                    }
+                }
+            }
+            None
+        };
         Applied { policy: first(PolicyKind::Policy), operator_policy: first(PolicyKind::Operator) }
     }
 }

@@ -183,7 +183,11 @@ fn the_highest_priority_that_fits_applies_alone() {
     policies.set(PolicyKind::Policy, policy("classic only", 5, &[("queue-mode", Value::from("lazy"))]));
     policies.set(PolicyKind::Policy, policy("quorum only", 6, &[("delivery-limit", number(1))]));
     let applied = |policies: &Policies, target| {
-        policies.applied_to(target).policy.map(|policy| policy.name.to_string()).unwrap_or_default()
+        policies
+            .applied_to(target, &mut GivenUp::default())
+            .policy
+            .map(|policy| policy.name.to_string())
+            .unwrap_or_default()
     };
     assert_eq!(applied(&policies, Target::Queue("q", QueueType::Classic)), "classic only");
     assert_eq!(applied(&policies, Target::Queue("q", QueueType::Quorum)), "quorum only");
@@ -310,4 +314,47 @@ fn an_exchanges_argument_counts_before_the_policy() {
     assert_eq!(alternate_exchange(Some("a".into()), &policy).as_deref(), Some("a"));
     assert_eq!(alternate_exchange(None, &policy).as_deref(), Some("b"));
     assert_eq!(alternate_exchange(None, &FieldTable::default()), None);
+}
+
+#[test]
+fn patterns_that_can_not_tell_are_noted_and_not_all_tried() {
+    let mut policies = Policies::default();
+    for (number, pattern) in ["^(a+)(a+)(a+)\\3\\2\\1[0-9]?$"; 6].into_iter().chain(["a"]).enumerate() {
+        let mut fields = fields(pattern, &[("max-length", number_value(number))]);
+        fields.insert("priority", self::number(9 - number as i64));
+        let policy = Policy::parse(PolicyKind::Policy, &format!("p{number}"), &fields).unwrap();
+        policies.set(PolicyKind::Policy, Arc::new(policy.clone()));
+        if number == 6 {
+            policies.set(PolicyKind::Operator, Arc::new(policy));
+        }
+    }
+    let mut given_up = GivenUp::default();
+    let names = ["b", "x", "y"].map(|end| "a".repeat(200) + end);
+    let (_, steps) = crate::steps::of(|| {
+        for name in &names {
+            let applied = policies.applied_to(Target::Queue(name, QueueType::Classic), &mut given_up);
+            assert!(applied.policy.is_none() && applied.operator_policy.is_some());
+        }
+    });
+    assert!(steps < 3 * 4 * 100_000, "{steps} steps for three names");
+    let (name, rest) =
+        (&names[0], "in vhost 'v' is not applied where its pattern takes too many steps: to queue");
+    assert_eq!(
+        given_up.lines(&"v".into()),
+        [
+            format!(
+                "too many patterns of vhost 'v' take too many steps, so each further policy is not applied to queue '{name}' and \
+                 2 others; simplify the pattern"
+            ),
+            format!("policy 'p0' {rest} '{name}' and 2 others; simplify the pattern"),
+            format!("policy 'p1' {rest} '{name}' and 2 others; simplify the pattern"),
+        ]
+    );
+    // Another name is none of their business.
+    let applied = policies.applied_to(Target::Exchange("a"), &mut given_up);
+    assert_eq!(applied.policy.map(|policy| policy.name.to_string()).as_deref(), Some("p6"));
+}
+
+fn number_value(number: usize) -> Value {
+    Value::I64(number as i64)
 }
