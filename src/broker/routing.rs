@@ -1,7 +1,7 @@
 //! From an exchange to a set of queues: exchange-to-exchange bindings, alternate exchanges, CC and BCC, each queue once.
 
 use super::delivery::Outbox;
-use super::exchange::{Binding, Bindings, Destination, Envelope, Exchange, Matches};
+use super::exchange::{Destination, Envelope, Exchange, Matches};
 use super::queue::QueueHandle;
 use super::vhost::VirtualHost;
 use crate::message::{ChannelNumber, ConsumerId, Message, Name, QueueId, Value};
@@ -54,14 +54,31 @@ impl Route {
 const TABLE_FROM: usize = 16;
 
 /// A route that is being found.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Finding {
     route: Route,
     /// The queues of the route, once they are many.
     known: HashSet<QueueId>,
+    /// Exchanges that have had their turn, or have it.
+    seen: BTreeSet<Name>,
+    to_visit: Vec<Arc<Exchange>>,
 }
 
 impl Finding {
+    fn starting_at(exchange: &Arc<Exchange>) -> Finding {
+        let route = Route { exchange: Some(exchange.clone()), ..Route::default() };
+        Finding { route, to_visit: vec![exchange.clone()], ..Finding::default() }
+    }
+
+    fn next_exchange(&mut self) -> Option<Arc<Exchange>> {
+        loop {
+            let exchange = self.to_visit.pop()?;
+            if is_default(&exchange) || self.seen.insert(exchange.definition().name.clone()) {
+                return Some(exchange);
+            }
+        }
+    }
+
     fn add(&mut self, queue: Arc<QueueHandle>) {
         let queues = &mut self.route.queues;
         if queues.len() < TABLE_FROM {
@@ -79,29 +96,160 @@ impl Finding {
     }
 }
 
+/// The route of a message with several keys, which is found a part at a time: of keys there may be thousands, and each may lead
+/// far.
+#[derive(Debug)]
+pub struct Routing {
+    /// Each once, the one that it was published with first.
+    keys: Vec<Vec<u8>>,
+    finding: Finding,
+    /// The exchange whose turn it is.
+    at: Option<Visit>,
+}
+
+/// How far an exchange has been asked.
+#[derive(Debug)]
+struct Visit {
+    exchange: Arc<Exchange>,
+    keys_done: usize,
+    has_matched: bool,
+}
+
+impl Visit {
+    fn of(exchange: Arc<Exchange>) -> Visit {
+        Visit { exchange, keys_done: 0, has_matched: false }
+    }
+}
+
+/// A part of a route is found in so many steps, which take a millisecond or so.
+const PART_STEPS: usize = 50_000;
+
+/// What a key takes apart from what it finds, in those steps.
+const KEY_STEPS: usize = 10;
+
+impl Routing {
+    /// Nothing is found yet of the way from there.
+    pub fn starting_at(exchange: &Arc<Exchange>, message: &Message) -> Routing {
+        Routing { keys: keys(message), finding: Finding::starting_at(exchange), at: None }
+    }
+
+    /// The keys of CC and BCC.
+    pub fn copies(&self) -> impl Iterator<Item = &[u8]> {
+        self.keys.iter().skip(1).map(Vec::as_slice)
+    }
+
+    /// The route, as far as it was found.
+    pub fn into_route(self) -> Route {
+        self.finding.route
+    }
+}
+
 impl VirtualHost {
     /// Finds the route of a message that is published to `exchange` with its routing key, CC and BCC.
     pub fn route(&self, exchange: &Arc<Exchange>, message: &Message) -> Route {
-        let mut found = Finding::default();
-        found.route.exchange = Some(exchange.clone());
-        let copies = if message.has_copies() { copies(message) } else { Vec::new() };
-        found.route.by_key_alone = copies.is_empty();
-        let envelopes: Vec<Envelope<'_>> = std::iter::once(message.routing_key())
-            .chain(copies.iter().map(Vec::as_slice))
-            .map(|key| Envelope::new(key, message))
-            .collect();
-        let mut seen: BTreeSet<Name> = BTreeSet::new();
-        let mut to_visit = vec![exchange.clone()];
-        while let Some(exchange) = to_visit.pop() {
-            if exchange.definition().name.is_empty() {
-                self.route_by_queue_name(&envelopes, &mut found);
+        if message.has_copies() {
+            let mut routing = Routing::starting_at(exchange, message);
+            while !self.go_on_routing(&mut routing, message) {}
+            return routing.into_route();
+        }
+        let mut found = Finding::starting_at(exchange);
+        found.route.by_key_alone = true;
+        let envelope = Envelope::new(message.routing_key(), message);
+        while let Some(exchange) = found.next_exchange() {
+            if is_default(&exchange) {
+                self.route_by_queue_name(envelope.routing_key, &mut found);
                 continue;
             }
-            if seen.insert(exchange.definition().name.clone()) {
-                self.visit(&exchange, &envelopes, &mut found, &mut to_visit);
+            let bindings = exchange.bindings();
+            found.route.by_key_alone &= bindings.index().routes_by_key_alone();
+            let mut matches = Matches::default();
+            bindings.index().route(&envelope, &mut matches);
+            if !self.follow(matches, &mut found) {
+                self.go_to_alternate(&exchange, &mut found);
             }
         }
         found.route
+    }
+
+    /// Goes on finding a route for a millisecond or so, and says whether it is found.
+    pub fn go_on_routing(&self, routing: &mut Routing, message: &Message) -> bool {
+        let mut steps = 0;
+        let Routing { keys, finding, at } = routing;
+        while steps < PART_STEPS {
+            let Some(mut visit) = at.take().or_else(|| finding.next_exchange().map(Visit::of)) else {
+                return true;
+            };
+            steps += self.visit(&mut visit, keys, message, PART_STEPS - steps, finding);
+            if visit.keys_done < keys.len() {
+                *at = Some(visit);
+            } else if !visit.has_matched {
+                self.go_to_alternate(&visit.exchange, finding);
+            }
+        }
+        false
+    }
+
+    /// Asks an exchange for some more keys, in about so many steps, and says how many it took.
+    fn visit(
+        &self,
+        visit: &mut Visit,
+        keys: &[Vec<u8>],
+        message: &Message,
+        steps_max: usize,
+        found: &mut Finding,
+    ) -> usize {
+        let is_default = is_default(&visit.exchange);
+        let bindings = visit.exchange.bindings();
+        let index = bindings.index();
+        let mut matches = Matches::of_several_keys();
+        let (mut of_keys, mut steps) = (0, 0);
+        while steps < steps_max && visit.keys_done < keys.len() {
+            let key = &keys[visit.keys_done];
+            visit.keys_done += 1;
+            if is_default {
+                self.route_by_queue_name(key, found);
+            } else {
+                index.route(&Envelope::new(key, message), &mut matches);
+                if index.ignores_routing_key() {
+                    visit.keys_done = keys.len();
+                }
+            }
+            of_keys += KEY_STEPS;
+            steps = of_keys + matches.work();
+        }
+        // The default exchange has no alternative.
+        visit.has_matched |= self.follow(matches, found) || is_default;
+        steps
+    }
+
+    /// Goes where bindings lead, and says whether there were any.
+    fn follow(&self, matches: Matches<'_>, found: &mut Finding) -> bool {
+        let matched = matches.into_bindings();
+        for binding in &matched {
+            match &binding.destination {
+                Destination::Queue(name) => {
+                    if let Some(queue) = self.queue(name) {
+                        found.add(queue);
+                    }
+                }
+                Destination::Exchange(name) => found.to_visit.extend(self.exchange(name)),
+            }
+        }
+        !matched.is_empty()
+    }
+
+    /// What matches no binding goes to the alternate exchange.
+    fn go_to_alternate(&self, exchange: &Exchange, found: &mut Finding) {
+        let Some(alternate) = exchange.alternate_exchange() else { return };
+        match self.exchange(&alternate) {
+            // The default exchange is no alternative: it would know the queue's name already.
+            Some(alternate) if is_default(&alternate) => {}
+            Some(alternate) => found.to_visit.push(alternate),
+            None => tracing::warn!(
+                "{} names the alternate exchange '{alternate}', which does not exist: unroutable messages are dropped",
+                exchange.definition().resource()
+            ),
+        }
     }
 
     /// The route of a message that was published some time ago, by the names it led to then: RabbitMQ keeps those too. A queue
@@ -122,86 +270,36 @@ impl VirtualHost {
         }
     }
 
-    /// Follows the bindings of one exchange, or else goes to its alternate exchange.
-    fn visit(
-        &self,
-        exchange: &Exchange,
-        envelopes: &[Envelope<'_>],
-        found: &mut Finding,
-        to_visit: &mut Vec<Arc<Exchange>>,
-    ) {
-        let bindings = exchange.bindings();
-        found.route.by_key_alone &= bindings.index().routes_by_key_alone();
-        let matched = matched(&bindings, envelopes);
-        for binding in &matched {
-            match &binding.destination {
-                Destination::Queue(name) => {
-                    if let Some(queue) = self.queue(name) {
-                        found.add(queue);
-                    }
-                }
-                Destination::Exchange(name) => to_visit.extend(self.exchange(name)),
-            }
-        }
-        if matched.is_empty()
-            && let Some(alternate) = exchange.alternate_exchange()
-        {
-            match self.exchange(&alternate) {
-                // The default exchange is no alternative: it would know the queue's name already.
-                Some(alternate) if alternate.definition().name.is_empty() => {}
-                Some(alternate) => to_visit.push(alternate),
-                None => tracing::warn!(
-                    "{} names the alternate exchange '{alternate}', which does not exist: unroutable messages are dropped",
-                    exchange.definition().resource()
-                ),
-            }
-        }
-    }
-
     /// The default exchange: every queue is bound to it by its name (0-9-1 section 3.1.3.1).
-    fn route_by_queue_name(&self, envelopes: &[Envelope<'_>], found: &mut Finding) {
-        for envelope in envelopes {
-            let Ok(name) = std::str::from_utf8(envelope.routing_key) else { continue };
-            if let Some(token) = name.strip_prefix(REPLY_TO_PREFIX) {
-                found.route.reply = self.shared().reply_consumer(token);
-                found.route.by_key_alone = false;
-            } else if let Some(queue) = self.queue(name) {
-                found.add(queue);
-            }
+    fn route_by_queue_name(&self, routing_key: &[u8], found: &mut Finding) {
+        let Ok(name) = std::str::from_utf8(routing_key) else { return };
+        if let Some(token) = name.strip_prefix(REPLY_TO_PREFIX) {
+            found.route.reply = self.shared().reply_consumer(token);
+            found.route.by_key_alone = false;
+        } else if let Some(queue) = self.queue(name) {
+            found.add(queue);
         }
     }
 }
 
-/// The bindings that one of the envelopes matches. Copies may be many, and bindings too: of several envelopes that match the
-/// same binding only the first counts.
-fn matched<'a>(bindings: &'a Bindings, envelopes: &[Envelope<'_>]) -> Vec<&'a Arc<Binding>> {
-    let mut matched = Vec::new();
-    let mut known: HashSet<*const Binding> = HashSet::new();
-    for envelope in envelopes {
-        let mut matches = Matches::default();
-        bindings.index().route(envelope, &mut matches);
-        if envelopes.len() == 1 {
-            return matches.into_bindings();
-        }
-        matched
-            .extend(matches.into_bindings().into_iter().filter(|binding| known.insert(Arc::as_ptr(binding))));
-        if matched.len() == bindings.len() {
-            break;
-        }
-    }
-    matched
+fn is_default(exchange: &Exchange) -> bool {
+    exchange.definition().name.is_empty()
 }
 
-/// The routing keys in the headers CC and BCC.
-pub(crate) fn copies(message: &Message) -> Vec<Vec<u8>> {
-    let Some(headers) = message.headers() else { return Vec::new() };
-    let mut keys = Vec::new();
+/// A message's routing key and those in its headers CC and BCC, each once.
+fn keys(message: &Message) -> Vec<Vec<u8>> {
+    let mut keys = vec![message.routing_key().to_vec()];
+    let Some(headers) = message.headers() else { return keys };
+    let mut known: HashSet<&[u8]> = HashSet::from([message.routing_key()]);
     for name in ["CC", "BCC"] {
         if let Some(Value::Array(values)) = headers.field(name) {
-            keys.extend(values.iter().filter_map(|value| match value {
-                Value::LongStr(key) if key != message.routing_key() => Some(key.clone()),
-                _ => None,
-            }));
+            for value in values {
+                if let Value::LongStr(key) = value
+                    && known.insert(key)
+                {
+                    keys.push(key.clone());
+                }
+            }
         }
     }
     keys

@@ -121,7 +121,7 @@ where
     let (mut idle, mut stopping) = (true, false);
     let mut shutdown_begun = pin!(shutdown.begun());
     loop {
-        let (has_sent_all, may_read, paused);
+        let (has_sent_all, may_read, goes_on, paused);
         {
             let state = &mut *driven.lock();
             if state.failed {
@@ -143,15 +143,32 @@ where
             paused = state.flow == Flow::Paused;
             let has_room =
                 matches!(state.flow, Flow::Open | Flow::More) && state.out.len() < limits.transmit_bytes;
-            if unhandled && has_room {
-                unhandled = state.session.handle_input(&mut input, now);
-                continue;
-            }
+            goes_on = unhandled && has_room;
             may_read = has_room && !unhandled;
             let stalled_at = (!has_sent_all).then_some(state.last_written + limits.write_stall_timeout_ms);
             let idle_at = (input.is_empty() && !idle).then_some(last_read + IDLE_MS);
             timer.arm([state.session.poll_timeout(), stalled_at, idle_at].into_iter().flatten().min(), now);
             state.looks_at = timer.at;
+        }
+        if goes_on {
+            // What is said already goes out, and others of the thread have their turn, before what else has come is handled.
+            tokio::select! {
+                biased;
+                () = &mut shutdown_begun, if !stopping => {
+                    stopping = true;
+                    driven.lock().session.handle_shutdown(clock.now());
+                }
+                written = send(driven, writer), if !has_sent_all => has_written(driven, written?, clock)?,
+                () = std::future::ready(()) => {}
+            }
+            tokio::task::yield_now().await;
+            now = clock.now();
+            let mut state = driven.lock();
+            unhandled = state.session.handle_input(&mut input, now);
+            if state.session.poll_timeout().is_some_and(|at| at <= now) {
+                state.session.handle_timeout(now);
+            }
+            continue;
         }
         let read_bytes = if idle { IDLE_READ_BYTES } else { READ_BYTES };
         // An empty buffer begins anew: with 50 of them that wander through their memory each read meets cold lines.
@@ -164,12 +181,7 @@ where
                 stopping = true;
                 driven.lock().session.handle_shutdown(clock.now());
             }
-            written = send(driven, writer), if !has_sent_all => {
-                if written? == 0 {
-                    return Err(io::ErrorKind::WriteZero.into());
-                }
-                driven.lock().last_written = clock.now();
-            }
+            written = send(driven, writer), if !has_sent_all => has_written(driven, written?, clock)?,
             read = receive(driven, reader, &mut input, paused), if may_read || paused => {
                 let read = read?;
                 if read == 0 {
@@ -206,6 +218,14 @@ where
             state.session.handle_timeout(now);
         }
     }
+}
+
+fn has_written<S: Session>(driven: &Driven<S>, bytes: usize, clock: &dyn Clock) -> io::Result<()> {
+    if bytes == 0 {
+        return Err(io::ErrorKind::WriteZero.into());
+    }
+    driven.lock().last_written = clock.now();
+    Ok(())
 }
 
 /// Reads what is there, into the input or to where the session wants it, or only waits for the end.

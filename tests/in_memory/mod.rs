@@ -26,6 +26,8 @@ pub(crate) struct InMemory {
     connections: BTreeMap<ConnectionId, Line>,
     opened: usize,
     commits: Commits,
+    /// The steps of the longest turn of a session so far.
+    longest_turn: u64,
 }
 
 /// Who commits the journal.
@@ -44,6 +46,8 @@ struct Line {
     session: Connection,
     woken: Arc<AtomicBool>,
     input: BytesMut,
+    /// Whether the session has more to do with what has come.
+    unhandled: bool,
     received: Received,
     closed: bool,
 }
@@ -76,12 +80,21 @@ impl InMemory {
         broker.set_permissions("guest", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
         let connections = BTreeMap::new();
-        Ok((InMemory { amqp, clock, connections, opened: 0, commits: Commits::Changes }, losses))
+        Ok((
+            InMemory { amqp, clock, connections, opened: 0, commits: Commits::Changes, longest_turn: 0 },
+            losses,
+        ))
     }
 
     /// The broker, whose journal somebody has to commit.
     pub(crate) fn broker(&self) -> &Broker {
         &self.amqp.broker
+    }
+
+    /// The steps of the longest turn of a session since this was asked before.
+    #[allow(dead_code, reason = "not all tests look at the work")]
+    pub(crate) fn take_longest_turn(&mut self) -> u64 {
+        std::mem::take(&mut self.longest_turn)
     }
 
     /// From now on the test commits everything.
@@ -106,7 +119,9 @@ impl InMemory {
             let mut progress = false;
             self.amqp.broker.handle_timeout(now);
             for line in self.connections.values_mut() {
-                progress |= line.step(now);
+                let (stepped, steps) = leveret::steps::of(|| line.step(now));
+                progress |= stepped;
+                self.longest_turn = self.longest_turn.max(steps);
             }
             let journal = self.amqp.broker.journal();
             let durable = journal.durable();
@@ -137,15 +152,15 @@ impl Line {
     fn step(&mut self, now: u64) -> bool {
         let is_woken = self.woken.swap(false, Ordering::Relaxed);
         let is_due = self.session.poll_timeout().is_some_and(|at| at <= now);
-        if self.closed || !(is_woken || is_due || !self.input.is_empty()) {
+        if self.closed || !(is_woken || is_due || self.unhandled || !self.input.is_empty()) {
             return false;
         }
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
             self.session.handle_timeout(now);
         }
         let before = self.input.len();
-        if before > 0 {
-            self.session.handle_input(&mut self.input, now);
+        if before > 0 || self.unhandled {
+            self.unhandled = self.session.handle_input(&mut self.input, now);
         }
         let mut progress = self.input.len() != before;
         let mut out = Transmit::default();
@@ -163,7 +178,8 @@ impl Line {
                     self.closed = true;
                     return true;
                 }
-                Flow::Open | Flow::Slowed | Flow::Paused => return progress,
+                Flow::Open => return progress || self.unhandled,
+                Flow::Slowed | Flow::Paused => return progress,
             }
         }
     }
@@ -179,7 +195,7 @@ impl Transport for InMemory {
         let waker = Box::new(move || bell.store(true, Ordering::Relaxed));
         let socket = DirectSocket::new(&received, &Arc::new(AtomicBool::new(true)));
         let session = Connection::new(self.amqp.clone(), peer, waker, Some(socket), self.clock.now());
-        let line = Line { session, woken, input: BytesMut::new(), received, closed: false };
+        let line = Line { session, woken, input: BytesMut::new(), unhandled: false, received, closed: false };
         self.connections.insert(self.opened, line);
         Ok(self.opened)
     }

@@ -39,6 +39,8 @@ struct Line {
     socket: BytesMut,
     /// What was read and the session has left.
     input: BytesMut,
+    /// Whether the session has more to do with what has come.
+    unhandled: bool,
     /// What the session gave and the peer has not read.
     out: Transmit,
     received: Received,
@@ -87,6 +89,7 @@ impl InMemory {
             woken,
             socket: BytesMut::new(),
             input: BytesMut::new(),
+            unhandled: false,
             out: Transmit::default(),
             received,
             reading,
@@ -210,6 +213,10 @@ impl Line {
     /// Reads what is there to where the session wants it, once. True when the session took something.
     fn read(&mut self, now: u64) -> bool {
         let before = self.socket.len() + self.input.len();
+        if self.unhandled {
+            self.unhandled = self.session.handle_input(&mut self.input, now);
+            return self.socket.len() + self.input.len() != before;
+        }
         if before == 0 {
             return false;
         }
@@ -225,7 +232,7 @@ impl Line {
             self.session.handle_own_room(bytes, now);
         } else {
             self.input.unsplit(read);
-            self.session.handle_input(&mut self.input, now);
+            self.unhandled = self.session.handle_input(&mut self.input, now);
         }
         self.socket.len() + self.input.len() != before
     }
@@ -238,7 +245,7 @@ impl Line {
         let reading = self.reading.load(Ordering::Relaxed);
         let has_something =
             !self.socket.is_empty() || !self.input.is_empty() || (reading && !self.out.is_empty());
-        if self.closed || !(is_woken || is_due || has_something) {
+        if self.closed || !(is_woken || is_due || self.unhandled || has_something) {
             return false;
         }
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
@@ -266,7 +273,8 @@ impl Line {
                 Flow::More if reading => {}
                 Flow::More | Flow::Open | Flow::Slowed | Flow::Paused => {
                     // What was held up goes on.
-                    let goes_on = self.paused && flow != Flow::Paused;
+                    let has_room = matches!(flow, Flow::More | Flow::Open) && self.out.len() < transmit_bytes;
+                    let goes_on = (self.paused && flow != Flow::Paused) || (self.unhandled && has_room);
                     self.paused = flow == Flow::Paused;
                     return progress || goes_on;
                 }

@@ -40,7 +40,7 @@ use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Lsn, Millis, Name,
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, access, channel};
 use confirms::Confirms;
-use publish::PublishBatch;
+use publish::{PublishBatch, Underway};
 use settle::Settlements;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -232,6 +232,8 @@ pub(super) struct Channel {
     /// Records of this turn's commits, which have to be durable before they are answered.
     commits: Vec<Lsn>,
     publishes: PublishBatch,
+    /// A message whose route is being found; what comes behind it waits.
+    routing: Option<Box<Underway>>,
     settlements: Settlements,
     stats: MessageStats,
     /// An error has been sent; everything but its answer is dropped.
@@ -245,6 +247,8 @@ pub(super) enum Handled {
     Open,
     /// The channel is closed and its number free.
     Closed,
+    /// There is more to do for it than others would wait for: [`Channel::go_on`] comes before the next frame.
+    Busy,
 }
 
 impl Channel {
@@ -263,6 +267,7 @@ impl Channel {
             last_queue: None,
             commits: Vec::new(),
             publishes: PublishBatch::default(),
+            routing: None,
             settlements: Settlements::default(),
             stats: MessageStats::default(),
             closing: false,
@@ -304,28 +309,47 @@ impl Channel {
         }
         let result = match frame.kind {
             frame::METHOD => self.handle_method(frame.payload, context),
-            frame::HEADER => self.handle_content_header(frame.payload, context).map(|()| Handled::Open),
-            frame::BODY => self.handle_content_body(frame.payload, context).map(|()| Handled::Open),
+            frame::HEADER => self.handle_content_header(frame.payload, context).map(|()| self.progress()),
+            frame::BODY => self.handle_content_body(frame.payload, context).map(|()| self.progress()),
             _ => Err(AmqpError::new(
                 ReplyCode::UnexpectedFrame,
                 format!("unexpected frame of type {}", frame.kind),
             )),
         };
-        match result {
-            Err(error) => {
-                let method = match frame.kind {
-                    frame::METHOD => method::ids(frame.payload),
-                    _ => method::PUBLISH,
-                };
-                let error = AmqpError { method: error.method.or(Some(method)), ..error };
-                if error.hard {
-                    return Err(error);
-                }
-                self.fail(&error, context);
-                Ok(Handled::Open)
-            }
-            handled => handled,
+        result.or_else(|error| {
+            let method = match frame.kind {
+                frame::METHOD => method::ids(frame.payload),
+                _ => method::PUBLISH,
+            };
+            self.fail_at(method, error, context)
+        })
+    }
+
+    /// Does more of what a frame asked for.
+    pub(super) fn go_on(&mut self, context: &mut Context<'_>) -> Result<Handled, AmqpError> {
+        match self.go_on_routing(context) {
+            Ok(()) => Ok(self.progress()),
+            Err(error) => self.fail_at(method::PUBLISH, error, context),
         }
+    }
+
+    fn progress(&self) -> Handled {
+        if self.routing.is_some() { Handled::Busy } else { Handled::Open }
+    }
+
+    /// An error closes the channel, unless it is the connection's.
+    fn fail_at(
+        &mut self,
+        method: (u16, u16),
+        error: AmqpError,
+        context: &mut Context<'_>,
+    ) -> Result<Handled, AmqpError> {
+        let error = AmqpError { method: error.method.or(Some(method)), ..error };
+        if error.hard {
+            return Err(error);
+        }
+        self.fail(&error, context);
+        Ok(Handled::Open)
     }
 
     fn add_consumer(&mut self, id: ConsumerId, consumer: Consumer) {
@@ -450,6 +474,7 @@ impl Channel {
     /// anything back, or one of them would get what another one gives.
     pub(super) fn end_consumers(&mut self, context: &mut Context<'_>) {
         self.content = ContentAssembler::default();
+        self.routing = None;
         self.flush(context);
         for (id, consumer) in &self.consumers {
             consumer.queue.lock().cancel(*id, context.turn);

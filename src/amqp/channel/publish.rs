@@ -8,7 +8,7 @@ use crate::amqp::frame::{ContentMethod, fill_short_str, short_str_bytes};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
-use crate::broker::routing::{REPLY_TO_PREFIX, Route, copies};
+use crate::broker::routing::{REPLY_TO_PREFIX, Route, Routing};
 use crate::message::{DeliveryTag, FieldTable, Message, PropertyScan, Value};
 use std::sync::Arc;
 
@@ -29,6 +29,16 @@ struct RouteIsFor {
     envelope: u64,
     /// The vhost's topology when the route was found.
     version: u64,
+}
+
+/// A message whose route is being found, a part at a time.
+#[derive(Debug)]
+pub(super) struct Underway {
+    message: Message,
+    mandatory: bool,
+    /// The vhost's topology when that began.
+    version: u64,
+    routing: Routing,
 }
 
 impl Channel {
@@ -66,18 +76,45 @@ impl Channel {
         let exchange = if is_known { None } else { Some(target_exchange(&message, context)?) };
         if needs_check {
             message = self.check_properties(message, context)?;
-            if let Some(exchange) = exchange.as_ref().filter(|_| message.has_copies()) {
-                for key in copies(&message) {
-                    context.may_use_topic(Access::Write, exchange, &key)?;
-                }
-            }
         }
         if let Some(exchange) = exchange {
             self.flush_publishes(context);
+            if message.has_copies() {
+                let routing = Routing::starting_at(&exchange, &message);
+                for key in routing.copies() {
+                    context.may_use_topic(Access::Write, &exchange, key)?;
+                }
+                self.routing = Some(Box::new(Underway { message, mandatory, version, routing }));
+                return self.go_on_routing(context);
+            }
             let route = context.vhost.route(&exchange, &message);
             self.publishes.route_is_for = route.by_key_alone.then_some(is_for);
             self.publishes.route = Arc::new(route);
         }
+        self.publish_routed(message, mandatory, version, context)
+    }
+
+    /// Finds a part of the route of a message with several keys, and publishes it when all is found.
+    pub(super) fn go_on_routing(&mut self, context: &mut Context<'_>) -> Result<(), AmqpError> {
+        let Some(mut underway) = self.routing.take() else { return Ok(()) };
+        if !context.vhost.go_on_routing(&mut underway.routing, &underway.message) {
+            self.routing = Some(underway);
+            return Ok(());
+        }
+        let Underway { message, mandatory, version, routing } = *underway;
+        self.publishes.route_is_for = None;
+        self.publishes.route = Arc::new(routing.into_route());
+        self.publish_routed(message, mandatory, version, context)
+    }
+
+    /// A message whose route is found: it waits for others that take it too.
+    fn publish_routed(
+        &mut self,
+        message: Message,
+        mandatory: bool,
+        version: u64,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
         self.stats.publish += 1;
         if let Mode::Tx(transaction) = &mut self.mode {
             let route = (self.publishes.route.clone(), version);

@@ -28,8 +28,10 @@ impl Connection {
     /// waits until there is room for more of them.
     pub(super) fn handle_frames(&mut self, input: &mut BytesMut, now: Millis) -> bool {
         let mut done = 0;
+        self.go_on(now);
         if let Some(body) = self.arriving
             && !self.is_held_up()
+            && self.busy.is_none()
         {
             done = self.go_on_with_body(body, input, now);
         }
@@ -40,6 +42,7 @@ impl Connection {
             }
             let unsent = self.out.len() + self.waiting_for.len();
             if self.stage == Stage::LoggingIn
+                || self.busy.is_some()
                 || self.is_held_up()
                 || unsent >= self.amqp.settings.transmit_bytes
             {
@@ -68,6 +71,25 @@ impl Connection {
         input.advance(done);
         self.traffic.received(done);
         stopped
+    }
+
+    /// Has the channel that is busy do a part of what it has to do.
+    fn go_on(&mut self, now: Millis) {
+        let Some(number) = self.busy.take().filter(|_| self.stage == Stage::Running) else { return };
+        self.turn_to(number);
+        let Some((channel, mut context)) = self.channel(number) else { return };
+        match channel.go_on(&mut context) {
+            Ok(handled) => self.was_handled(number, handled),
+            Err(error) => self.fail(&error, now),
+        }
+    }
+
+    fn was_handled(&mut self, number: ChannelNumber, handled: Handled) {
+        match handled {
+            Handled::Open => {}
+            Handled::Closed => self.forget_channel(number),
+            Handled::Busy => self.busy = Some(number),
+        }
     }
 
     /// Begins to take a content body of which not all is there yet, if it is a large one, and returns how much has been taken:
@@ -120,7 +142,9 @@ impl Connection {
         let Some((channel, mut context)) = self.channel(number) else { return Ok(()) };
         // What was taken already is not part of it any more.
         let rest = Frame { kind: frame::BODY, channel: number, payload: &[] };
-        channel.handle_frame(&rest, &mut context).map(drop)
+        let handled = channel.handle_frame(&rest, &mut context)?;
+        self.was_handled(number, handled);
+        Ok(())
     }
 
     /// The message that is arriving on a channel.
@@ -234,9 +258,7 @@ impl Connection {
             handled = channel.handle_frame(&frame, &mut context);
         }
         self.published |= frame.kind != frame::METHOD;
-        if handled? == Handled::Closed {
-            self.forget_channel(number);
-        }
+        self.was_handled(number, handled?);
         Ok(())
     }
 

@@ -157,6 +157,8 @@ pub struct Connection {
     given_up: bool,
     /// Whether the log says why it ends.
     end_is_told: bool,
+    /// The channel that has more to do before the next frame is handled.
+    busy: Option<ChannelNumber>,
     /// The content body whose frame has begun and is not all there yet.
     arriving: Option<ArrivingBody>,
     /// Whether a message has begun since it was last looked at; only then an alarm holds the connection up.
@@ -229,6 +231,7 @@ impl Connection {
             lost_track: false,
             given_up: false,
             end_is_told: false,
+            busy: None,
             arriving: None,
             published: false,
             held_up: None,

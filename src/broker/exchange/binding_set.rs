@@ -2,7 +2,6 @@
 
 use super::binding::Binding;
 use super::key_hash::KeyMap;
-use super::types::Matches;
 use crate::steps;
 use std::sync::Arc;
 
@@ -52,11 +51,6 @@ impl<T> BindingSet<T> {
     /// All bindings, each with what is kept beside it.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<Binding>, &T)> {
         self.entries.iter().map(|(binding, beside)| (binding, beside))
-    }
-
-    /// Pushes all bindings.
-    pub(super) fn push_all<'a>(&'a self, matches: &mut Matches<'a>) {
-        self.entries.iter().for_each(|(binding, _)| matches.push(binding));
     }
 
     /// How many bindings there are.

@@ -29,7 +29,7 @@ impl ExchangeType for Direct {
 
     fn route<'a>(&'a self, envelope: &Envelope<'_>, matches: &mut Matches<'a>) {
         if let Some(set) = self.by_key.get(envelope.routing_key) {
-            set.push_all(matches);
+            matches.push_all(set);
         }
     }
 

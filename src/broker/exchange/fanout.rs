@@ -20,8 +20,12 @@ impl ExchangeType for Fanout {
         self.bindings.remove(binding);
     }
 
+    fn ignores_routing_key(&self) -> bool {
+        true
+    }
+
     fn route<'a>(&'a self, _: &Envelope<'_>, matches: &mut Matches<'a>) {
-        self.bindings.push_all(matches);
+        matches.push_all(&self.bindings);
     }
 
     fn routes_by_key_alone(&self) -> bool {

@@ -195,7 +195,7 @@ impl ExchangeType for Glob {
             });
             for (first, set) in segment {
                 set.matches_candidate_into(&candidate, &mut found);
-                found.iter().for_each(|place| patterns[first + place].1.push_all(matches));
+                found.iter().for_each(|place| matches.push_all(&patterns[first + place].1));
             }
         }
     }

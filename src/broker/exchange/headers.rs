@@ -9,7 +9,6 @@ use super::key_hash::{KeyHashSeed, KeyMap};
 use super::types::{Envelope, ExchangeType, Matches, Refusal};
 use crate::broker::term::term;
 use crate::message::{FieldTable, ShortStr, Value};
-use crate::steps;
 use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -178,7 +177,8 @@ impl Headers {
     ) {
         let Some(found) = self.by_criterion.get(&place) else { return };
         for (binding, mode) in found.iter() {
-            let mut criteria = mode.criteria(&binding.arguments).inspect(|_| steps::count(1));
+            let mut looked_at = 0;
+            let mut criteria = mode.criteria(&binding.arguments).inspect(|_| looked_at += 1);
             let is_match = if mode.all {
                 criteria.all(|criterion| headers.satisfies(criterion))
             } else if binding.arguments.iter().nth(FEW_ARGUMENTS).is_some() {
@@ -187,6 +187,8 @@ impl Headers {
                 let first = criteria.find(|criterion| headers.satisfies(*criterion));
                 first.is_some_and(|criterion| place_of_criterion(criterion) == place)
             };
+            drop(criteria);
+            matches.count_work(looked_at);
             if is_match {
                 matches.push(binding);
             }
@@ -238,8 +240,12 @@ impl ExchangeType for Headers {
         }
     }
 
+    fn ignores_routing_key(&self) -> bool {
+        true
+    }
+
     fn route<'a>(&'a self, envelope: &Envelope<'_>, matches: &mut Matches<'a>) {
-        self.unconditional.push_all(matches);
+        matches.push_all(&self.unconditional);
         if self.by_criterion.is_empty() {
             return;
         }
@@ -256,6 +262,7 @@ impl ExchangeType for Headers {
 mod tests {
     use super::super::fixture::{Numbers, binding, binding_with, queue, routed_headers, table};
     use super::*;
+    use crate::steps;
 
     /// Whether a binding with these arguments takes a message with these headers.
     fn is_match(arguments: &[(&str, Value)], headers: &[(&str, Value)]) -> bool {

@@ -4,17 +4,20 @@
 //! destinations live once, in [`super::Exchange`] and [`crate::broker::routing`].
 
 use super::binding::Binding;
+use super::binding_set::BindingSet;
 use super::consistent_hash::ConsistentHash;
 use super::direct::Direct;
 use super::fanout::Fanout;
 use super::glob::Glob;
 use super::headers::Headers;
+use super::key_hash::KeyHashSeed;
 use super::modulus_hash::ModulusHash;
 use super::random::Random;
 use super::topic::Topic;
 use crate::message::{FieldTable, Message};
+use crate::steps;
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -50,12 +53,46 @@ impl<'m> Envelope<'m> {
 #[derive(Debug, Default)]
 pub struct Matches<'a> {
     bindings: Vec<&'a Arc<Binding>>,
+    /// What is in it, or was pushed together, by address; there when a message has several keys, which often match the same.
+    known: Option<HashSet<usize, KeyHashSeed>>,
+    work: usize,
 }
 
 impl<'a> Matches<'a> {
+    /// For a message with several keys: a binding is in it once.
+    pub(in crate::broker) fn of_several_keys() -> Matches<'a> {
+        Matches { known: Some(HashSet::default()), ..Matches::default() }
+    }
+
     /// Adds a binding that matches.
     pub fn push(&mut self, binding: &'a Arc<Binding>) {
+        if let Some(known) = &mut self.known
+            && !known.insert(Arc::as_ptr(binding).addr())
+        {
+            return;
+        }
         self.bindings.push(binding);
+    }
+
+    /// Adds bindings that match together, and always do.
+    pub(super) fn push_all<T>(&mut self, bindings: &'a BindingSet<T>) {
+        if let Some(known) = &mut self.known
+            && !known.insert(std::ptr::from_ref(bindings).addr())
+        {
+            return;
+        }
+        self.bindings.extend(bindings.iter().map(|(binding, _)| binding));
+    }
+
+    /// Notes that finding them took so many steps, besides those that are pushed.
+    pub fn count_work(&mut self, steps: usize) {
+        self.work += steps;
+        steps::count(steps);
+    }
+
+    /// How many steps it has taken so far, roughly: of ten nanoseconds or so.
+    pub(in crate::broker) fn work(&self) -> usize {
+        self.work + self.bindings.len()
     }
 
     /// All that have matched.
@@ -93,6 +130,12 @@ pub trait ExchangeType: Send + Sync {
 
     /// Pushes every binding that matches.
     fn route<'a>(&'a self, envelope: &Envelope<'_>, matches: &mut Matches<'a>);
+
+    /// Whether the routing key does not matter: then a message with several keys is matched once, with the one that it was
+    /// published with.
+    fn ignores_routing_key(&self) -> bool {
+        false
+    }
 
     /// Whether a route depends on nothing but the routing key and the bindings, so that it may be remembered.
     fn routes_by_key_alone(&self) -> bool {
