@@ -13,12 +13,13 @@ mod script;
 mod shrink;
 mod side;
 
+use crate::case::Broker;
 use crate::differences::Random;
 use crate::run::Options;
 use crate::transport::Transport;
 use generate::Generator;
 use known::Difference;
-use observe::Observation;
+use observe::{ComparedHeaders, Observation};
 use side::Side;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -154,10 +155,12 @@ impl Differ<'_> {
         let mut right = Side::new(right_transport.as_mut(), &right_options, pause)?;
         let brokers = [left.broker(), right.broker()];
         if brokers[0] != brokers[1] {
-            let headers: Vec<String> =
-                self.declared.iter().flat_map(|random| random.headers.clone()).collect();
-            left.ignore_headers(&headers);
-            right.ignore_headers(&headers);
+            let headers = ComparedHeaders {
+                ignored: self.declared.iter().flat_map(|random| random.headers.clone()).collect(),
+                are_sorted: brokers.contains(&Some(Broker::RabbitMq4)),
+            };
+            left.compare_headers(&headers);
+            right.compare_headers(&headers);
         }
         let mut played = Played { done: Vec::new(), left: Vec::new(), difference: None, declared: None };
         while let Some(step) = next(played.left.last()) {

@@ -224,8 +224,17 @@ pub(crate) fn made_up(item: &Item) -> Option<(&'static str, &[u8])> {
     }
 }
 
+/// How the headers of two brokers are compared.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ComparedHeaders {
+    /// Those that are left out; `*` at the end of one stands for anything.
+    pub(crate) ignored: Vec<String>,
+    /// RabbitMQ 4 passes headers on sorted by name, and once each: then both sides are made so.
+    pub(crate) are_sorted: bool,
+}
+
 /// An item in the language of cases, without what is different in each run.
-pub(crate) fn text(item: &Item, names: &Names, ignored_headers: &[String]) -> String {
+pub(crate) fn text(item: &Item, names: &Names, compared: &ComparedHeaders) -> String {
     let mut item = item.clone();
     if let Item::Method(_, Some(content)) = &mut item {
         let mut emptied = false;
@@ -233,11 +242,15 @@ pub(crate) fn text(item: &Item, names: &Names, ignored_headers: &[String]) -> St
             match value {
                 Wire::Table(headers) if *name == "headers" => {
                     let ignored =
-                        |name: &[u8]| ignored_headers.iter().any(|glob| fits(glob.as_bytes(), name));
+                        |name: &[u8]| compared.ignored.iter().any(|glob| fits(glob.as_bytes(), name));
                     let before = headers.len();
                     headers.retain(|(name, _)| !ignored(name));
                     emptied |= headers.is_empty() && before > 0;
                     with_history(headers);
+                    if compared.are_sorted {
+                        headers.sort_by(|(one, _), (other, _)| one.cmp(other));
+                        headers.dedup_by(|(later, _), (first, _)| later == first);
+                    }
                 }
                 Wire::Text(text) if text.starts_with(b"amq.rabbitmq.reply-to.") => {
                     *text = b"amq.rabbitmq.reply-to.*".to_vec();
@@ -308,7 +321,8 @@ mod tests {
         let mut tags = Tags::default();
         let items = vec![delivery("c2", 1), delivery("c1", 2), delivery("c2", 3)];
         let out = arranged(('a', 1), items, &mut tags, &names);
-        let shown: Vec<String> = out.iter().map(|(item, _)| text(item, &names, &[])).collect();
+        let shown: Vec<String> =
+            out.iter().map(|(item, _)| text(item, &names, &ComparedHeaders::default())).collect();
         assert_eq!(
             shown,
             [

@@ -1,7 +1,7 @@
 //! One of the two brokers: does a step, waits until that has had all its effects, and says what came, with what the
 //! broker made up replaced and what has no defined order in a fixed one. Used by [`super`].
 
-use super::observe::{self, Confirms, Observation, Seen, Tags};
+use super::observe::{self, ComparedHeaders, Confirms, Observation, Seen, Tags};
 use crate::case::{self, Action, Broker, Place};
 use crate::frame::Item;
 use crate::run::{Options, Runner};
@@ -24,7 +24,7 @@ pub(crate) struct Side<'a> {
     tags: BTreeMap<Place, Tags>,
     confirms: BTreeMap<Place, Confirms>,
     names_made: usize,
-    ignored_headers: Vec<String>,
+    headers: ComparedHeaders,
 }
 
 impl<'a> Side<'a> {
@@ -37,12 +37,12 @@ impl<'a> Side<'a> {
         let mut runner = Runner::new(transport, options);
         runner.begin()?;
         let (tags, confirms) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { runner, pause, tags, confirms, names_made: 0, ignored_headers: Vec::new() })
+        Ok(Self { runner, pause, tags, confirms, names_made: 0, headers: ComparedHeaders::default() })
     }
 
-    /// Headers that are left out of what came; `*` at the end of one stands for anything.
-    pub(crate) fn ignore_headers(&mut self, headers: &[String]) {
-        self.ignored_headers = headers.to_vec();
+    /// How the headers of what comes are compared from here on.
+    pub(crate) fn compare_headers(&mut self, headers: &ComparedHeaders) {
+        self.headers = headers.clone();
     }
 
     pub(crate) fn broker(&self) -> Option<Broker> {
@@ -166,7 +166,7 @@ impl<'a> Side<'a> {
                 out.lines.push(format!(
                     "{}< {}",
                     observe::place(place),
-                    observe::text(&item, names, &self.ignored_headers)
+                    observe::text(&item, names, &self.headers)
                 ));
                 out.seen.extend(seen);
             }
