@@ -3,8 +3,8 @@
 use super::turn::{DurableWaiter, StoreError};
 use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, NEVER, Position};
 use parking_lot::{Mutex, MutexGuard};
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// One message in one queue. It is in exactly one place: ready in its queue, in an outbox, or unacked in a channel.
 #[derive(Clone, Debug)]
@@ -200,45 +200,85 @@ impl std::fmt::Debug for Outbox {
 }
 
 /// The limit that basic.qos with global set puts on all consumers of a channel together.
+///
+/// Who is refused waits, and the channel tells the queues of those when it has credit again, for as long as it has: in the order in
+/// which they were refused. RabbitMQ draws lots for whom it tells first.
 #[derive(Debug, Default)]
 pub struct ChannelCredit {
+    /// 0 is none.
+    limit: AtomicU32,
     state: Mutex<CreditState>,
 }
 
 #[derive(Debug, Default)]
 struct CreditState {
-    limit: u32,
     used: u32,
-    starved: bool,
+    tickets: u64,
+    /// Of each queue one of its consumers that wait.
+    waiting: BTreeMap<u64, ConsumerId>,
 }
 
 impl ChannelCredit {
     /// Sets the limit; 0 is none.
     pub fn set_limit(&self, limit: u32) {
-        self.state.lock().limit = limit;
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// The limit; 0 is none.
     pub fn limit(&self) -> u32 {
-        self.state.lock().limit
+        self.limit.load(Ordering::Relaxed)
     }
 
     /// Takes credit for up to `wanted` deliveries, and says for how many there was.
     pub fn acquire(&self, wanted: u32) -> u32 {
         let mut state = self.state.lock();
-        let granted = match state.limit {
+        let granted = match self.limit() {
             0 => wanted,
             limit => wanted.min(limit.saturating_sub(state.used)),
         };
         state.used += granted;
-        state.starved |= granted < wanted;
         granted
     }
 
-    /// Gives credit back. True when a consumer has been refused since the last time, so that its queue wants another look.
+    /// For how many deliveries there is some. Those that are not acknowledged take none, and wait while there is none all the same.
+    pub fn left(&self) -> u32 {
+        match self.limit() {
+            0 => u32::MAX,
+            limit => limit.saturating_sub(self.state.lock().used),
+        }
+    }
+
+    /// Gives credit back. True when somebody waits for it.
     pub fn release(&self, count: u32) -> bool {
         let mut state = self.state.lock();
         state.used = state.used.saturating_sub(count);
-        std::mem::take(&mut state.starved)
+        !state.waiting.is_empty()
+    }
+
+    /// A number for a consumer that waits, greater than those before.
+    pub fn ticket(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.tickets += 1;
+        state.tickets
+    }
+
+    /// That consumer waits, and perhaps others of its queue.
+    pub fn wait(&self, ticket: u64, consumer: ConsumerId) {
+        self.state.lock().waiting.insert(ticket, consumer);
+    }
+
+    /// Nobody waits with that ticket any more.
+    pub fn forget(&self, ticket: u64) {
+        self.state.lock().waiting.remove(&ticket);
+    }
+
+    /// Whose queue has to be told next that there is credit, if there is some. It no longer waits.
+    pub fn next_waiting(&self) -> Option<ConsumerId> {
+        let mut state = self.state.lock();
+        let limit = self.limit();
+        if limit > 0 && state.used >= limit {
+            return None;
+        }
+        state.waiting.pop_first().map(|(_, consumer)| consumer)
     }
 }

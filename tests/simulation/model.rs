@@ -111,7 +111,7 @@ impl Channel {
     fn could_take(&self, consumer: &Consumer) -> bool {
         let within_prefetch =
             consumer.prefetch == 0 || consumer.unacked.len() < usize::from(consumer.prefetch);
-        consumer.no_ack || within_prefetch && self.has_room()
+        (consumer.no_ack || within_prefetch) && self.has_room()
     }
 }
 
@@ -218,13 +218,14 @@ impl Model {
             return Err(format!("its tag should be {}", channel.next_tag));
         }
         channel.next_tag += 1;
+        // What a consumer need not acknowledge takes no room, and waits all the same while there is none.
+        if delivery.consumer.is_some() && !channel.has_room() {
+            return Err(format!("the channel has {} of {}", channel.consumed(), channel.limit));
+        }
         if delivery.no_ack {
             return Ok(());
         }
         if let Some(tag) = &delivery.consumer {
-            if !channel.has_room() {
-                return Err(format!("the channel has {} of {}", channel.consumed(), channel.limit));
-            }
             let consumer = channel.consumers.get_mut(tag).ok_or("its consumer is gone")?;
             consumer.unacked.insert(id);
             if consumer.prefetch > 0 && consumer.unacked.len() > usize::from(consumer.prefetch) {

@@ -66,13 +66,12 @@ impl Channel {
         }
         if qos.global {
             self.credit.set_limit(u32::from(qos.prefetch_count));
-            self.retry_consumers(context);
         } else {
             // For consumers that come; those that are there keep what they have. RabbitMQ lifts the channel's limit.
             self.prefetch_count = qos.prefetch_count;
             self.credit.set_limit(0);
-            self.retry_consumers(context);
         }
+        self.resume_consumers(context);
         self.reply(AMQPClass::Basic(QosOk(basic::QosOk {})), context);
         Ok(())
     }

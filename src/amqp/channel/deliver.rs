@@ -24,12 +24,17 @@ pub(in crate::amqp) struct Sent {
     pub(in crate::amqp) bytes: usize,
     /// How long the consumer itself says that it may take to acknowledge.
     timeout_ms: Option<u64>,
+    /// Whether the channel has credit again that the queue's consumers wait for.
+    resumes: bool,
 }
 
 impl Sent {
     /// Tells the queue, and notes by when these deliveries have to be acknowledged.
     pub(in crate::amqp) fn tell(self, default_timeout_ms: u64, deadline: &mut AckDeadline, turn: &mut Turn) {
-        let Sent { queue, consumer, messages, bytes, timeout_ms } = self;
+        let Sent { queue, consumer, messages, bytes, timeout_ms, resumes } = self;
+        if resumes {
+            return queue.lock().resume(consumer, turn);
+        }
         let by_queue = queue.lock().sent(consumer, messages, bytes, turn);
         if messages > 0 {
             deadline.note(turn.now, timeout_ms.or(by_queue).unwrap_or(default_timeout_ms));
@@ -54,14 +59,15 @@ impl Channel {
             Outgoing::Deliver { consumer, entry, .. } => self.basic_deliver(consumer, entry, wire),
             Outgoing::TimeoutChanged { .. } => wire.ack_deadline.look_at(wire.now),
             Outgoing::CreditFreed { .. } => {
-                let all = self.consumers.iter().map(|(id, consumer)| Sent {
-                    queue: consumer.queue.clone(),
-                    consumer: *id,
-                    messages: 0,
-                    bytes: 0,
-                    timeout_ms: None,
-                });
-                wire.sent.extend(all);
+                while let Some(consumer) = self.credit.next_waiting() {
+                    let Some(queue) = self.consumers.get(&consumer).map(|consumer| consumer.queue.clone())
+                    else {
+                        continue;
+                    };
+                    let sent =
+                        Sent { queue, consumer, messages: 0, bytes: 0, timeout_ms: None, resumes: true };
+                    wire.sent.push(sent);
+                }
             }
             Outgoing::Cancelled { consumer, .. } => {
                 let Some(consumer) = self.remove_consumer(consumer) else { return };
@@ -108,7 +114,7 @@ impl Channel {
                 // What need not be acknowledged has no deadline.
                 let timeout_ms = if consumer.no_ack { Some(0) } else { consumer.timeout_ms };
                 let queue = consumer.queue.clone();
-                wire.sent.push(Sent { queue, consumer: id, messages: 1, bytes, timeout_ms });
+                wire.sent.push(Sent { queue, consumer: id, messages: 1, bytes, timeout_ms, resumes: false });
             }
         }
         if consumer.no_ack {

@@ -140,17 +140,19 @@ impl Channel {
         self.settlements.acked = acked;
     }
 
-    /// Gives credit of the channel's own limit back, and lets consumers that it held up try again.
+    /// Gives credit of the channel's own limit back, and lets consumers that it held up have their turns.
     fn release_credit(&self, count: u32, context: &mut Context<'_>) {
         if self.credit.release(count) {
-            self.retry_consumers(context);
+            self.resume_consumers(context);
         }
     }
 
-    /// Lets the queues of all this channel's consumers look at their credit again.
-    pub(super) fn retry_consumers(&self, context: &mut Context<'_>) {
-        for (id, consumer) in &self.consumers {
-            consumer.queue.lock().retry(*id, context.turn);
+    /// Tells the queues whose consumers wait for the channel's credit, one after the other, for as long as there is some.
+    pub(super) fn resume_consumers(&self, context: &mut Context<'_>) {
+        while let Some(id) = self.credit.next_waiting() {
+            if let Some(consumer) = self.consumers.get(&id) {
+                consumer.queue.lock().resume(id, context.turn);
+            }
         }
     }
 

@@ -1,8 +1,10 @@
 //! A queue's consumers: whose turn it is, and how much each may be given.
 //!
 //! Consumers of the highest priority that have credit take turns. One without credit steps out of the line, and joins its
-//! end again when it gets some: the order RabbitMQ keeps.
+//! end again when it gets some: the order RabbitMQ keeps. One that has credit of its own and none of its channel's stands aside
+//! until the channel has some (`aside.rs`).
 
+use super::aside::Aside;
 use crate::broker::delivery::{ChannelCredit, Entry, Outbox};
 use crate::message::{ChannelNumber, ConnectionId, ConsumerId, FieldTable};
 use crate::steps;
@@ -50,7 +52,17 @@ pub struct Window {
 pub(super) struct Consumer {
     pub(super) new: NewConsumer,
     pub(super) outstanding: Outstanding,
-    in_line: bool,
+    place: Place,
+}
+
+/// Where a consumer waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    InLine,
+    /// Until it has credit of its own.
+    Out,
+    /// Until its channel has credit; with the ticket that says in which order.
+    Aside(u64),
 }
 
 /// What a consumer has been given and not yet dealt with.
@@ -93,6 +105,8 @@ pub(super) struct Consumers {
     line: BTreeMap<Reverse<i32>, Line>,
     /// Who holds the queue for itself, alone in it.
     exclusive: Option<ConsumerId>,
+    /// Who waits for credit of its channel.
+    aside: Aside,
     single_active: bool,
     active: Option<ConsumerId>,
     /// With a single active consumer: all of them, in the order in which they become it.
@@ -200,7 +214,7 @@ impl Consumers {
         if new.exclusive {
             self.exclusive = Some(id);
         }
-        let consumer = Consumer { new, outstanding: Outstanding::default(), in_line: true };
+        let consumer = Consumer { new, outstanding: Outstanding::default(), place: Place::InLine };
         self.by_id.insert(id, consumer);
         if self.single_active {
             self.succession.insert((priority, id));
@@ -211,12 +225,17 @@ impl Consumers {
     }
 
     pub(super) fn remove(&mut self, id: ConsumerId) -> Option<NewConsumer> {
-        let Consumer { new, in_line, outstanding } = self.by_id.remove(&id)?;
+        let Consumer { new, place, outstanding } = self.by_id.remove(&id)?;
         if new.no_ack {
             self.unsent_bytes = self.unsent_bytes.saturating_sub(outstanding.unsent_bytes);
         }
         let priority = Reverse(new.priority);
-        if in_line && let Some(line) = self.line.get_mut(&priority) {
+        if let Place::Aside(ticket) = place {
+            self.aside.leave(&new, ticket);
+        }
+        if place == Place::InLine
+            && let Some(line) = self.line.get_mut(&priority)
+        {
             line.note_gone(|other| self.by_id.contains_key(other));
             if line.waiting == 0 {
                 self.line.remove(&priority);
@@ -233,7 +252,13 @@ impl Consumers {
 
     /// Takes all of them.
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = NewConsumer> + use<> {
-        std::mem::take(self).by_id.into_values().map(|consumer| consumer.new)
+        let all = std::mem::take(self).by_id.into_values();
+        all.map(|consumer| {
+            if let Place::Aside(ticket) = consumer.place {
+                consumer.new.channel_credit.forget(ticket);
+            }
+            consumer.new
+        })
     }
 
     /// Sessions have sent deliveries of this consumer.
@@ -257,15 +282,26 @@ impl Consumers {
         self.join_line(id);
     }
 
-    /// A consumer that may have credit again joins the end of the line.
-    pub(super) fn join_line(&mut self, id: ConsumerId) {
-        if let Some(consumer) = self.by_id.get_mut(&id)
-            && !consumer.in_line
-        {
-            consumer.in_line = true;
-            if !self.single_active {
-                self.line.entry(Reverse(consumer.new.priority)).or_default().join(id);
-            }
+    /// A consumer that may have credit of its own again joins the end of the line.
+    fn join_line(&mut self, id: ConsumerId) {
+        if self.by_id.get(&id).is_some_and(|consumer| consumer.place == Place::Out) {
+            self.put_in_line(id);
+        }
+    }
+
+    fn put_in_line(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.by_id.get_mut(&id) else { return };
+        consumer.place = Place::InLine;
+        if !self.single_active {
+            self.line.entry(Reverse(consumer.new.priority)).or_default().join(id);
+        }
+    }
+
+    /// The channel of that consumer has credit again: who stands aside for it has a turn.
+    pub(super) fn resume(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.by_id.get(&id) else { return };
+        for id in self.aside.resume(&consumer.new) {
+            self.put_in_line(id);
         }
     }
 
@@ -280,13 +316,15 @@ impl Consumers {
                 if alone { u32::try_from(available).unwrap_or(u32::MAX).min(wanted) } else { wanted.min(1) };
             let granted = match turn {
                 0 => 0,
-                _ if consumer.new.no_ack => turn,
-                _ => consumer.new.channel_credit.acquire(turn),
+                _ if !consumer.new.no_ack => consumer.new.channel_credit.acquire(turn),
+                _ if consumer.new.channel_credit.left() > 0 => turn,
+                _ => 0,
             };
             if granted > 0 {
                 break (id, granted);
             }
-            consumer.in_line = false;
+            consumer.place =
+                if turn == 0 { Place::Out } else { Place::Aside(self.aside.join(&consumer.new)) };
             let priority = consumer.new.priority;
             self.leave_head(priority);
         };
@@ -297,7 +335,7 @@ impl Consumers {
     fn head_of_line(&mut self) -> Option<(ConsumerId, bool)> {
         if self.single_active {
             let active = self.active?;
-            return self.by_id.get(&active)?.in_line.then_some((active, true));
+            return (self.by_id.get(&active)?.place == Place::InLine).then_some((active, true));
         }
         let mut line = self.line.first_entry()?;
         let line = line.get_mut();
@@ -359,6 +397,65 @@ mod tests {
         consumers.settled(ConsumerId(2), 1);
         consumers.settled(ConsumerId(1), 1);
         assert_eq!([(); 3].map(|()| next(&mut consumers)), [Some(2), Some(1), None]);
+    }
+
+    /// Consumers of one channel, which may have one delivery.
+    fn of_one_channel(ids: impl Iterator<Item = u64>) -> (Consumers, Arc<ChannelCredit>) {
+        let credit = Arc::new(ChannelCredit::default());
+        credit.set_limit(1);
+        let mut consumers = Consumers::new(false);
+        ids.for_each(|id| consumers.add(NewConsumer { channel_credit: credit.clone(), ..consumer(id, 0) }));
+        (consumers, credit)
+    }
+
+    /// What a consumer was given is acknowledged, and the channel lets the next one have its turn.
+    fn acknowledge(consumers: &mut Consumers, credit: &ChannelCredit, id: u64) -> Option<u64> {
+        consumers.settled(ConsumerId(id), 1);
+        credit.release(1);
+        while let Some(waiting) = credit.next_waiting() {
+            consumers.resume(waiting);
+            if let Some(id) = next(consumers) {
+                assert_eq!(next(consumers), None, "one delivery is all the channel may have");
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    #[test]
+    fn consumers_of_a_full_channel_take_turns() {
+        let (mut consumers, credit) = of_one_channel(1..=3);
+        assert_eq!([(); 2].map(|()| next(&mut consumers)), [Some(1), None]);
+        let turns = [1, 2, 3, 1].map(|id| acknowledge(&mut consumers, &credit, id));
+        assert_eq!(turns, [Some(2), Some(3), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn the_channel_hears_of_who_waits_when_the_first_of_them_is_gone() {
+        let (mut consumers, credit) = of_one_channel(1..=3);
+        assert_eq!([(); 2].map(|()| next(&mut consumers)), [Some(1), None]);
+        consumers.remove(ConsumerId(2));
+        assert_eq!(acknowledge(&mut consumers, &credit, 1), Some(3));
+        assert_eq!(consumers.take_all().count(), 2);
+        assert_eq!((credit.release(1), credit.next_waiting()), (false, None));
+    }
+
+    #[test]
+    fn standing_aside_costs_the_same_however_many_do() {
+        let (mut consumers, credit) = of_one_channel(1..=MANY);
+        let (_, steps) = steps::of(|| {
+            let mut id = next(&mut consumers).unwrap_or_default();
+            for _ in 0..4 {
+                id = acknowledge(&mut consumers, &credit, id).unwrap_or_default();
+            }
+        });
+        assert!(steps < 8 * MANY, "{steps} steps");
+        let (_, steps) = steps::of(|| {
+            for id in 1..=MANY {
+                assert!(consumers.remove(ConsumerId(id * 7919 % MANY + 1)).is_some());
+            }
+        });
+        assert!(steps < 8 * MANY && consumers.aside.is_empty(), "{steps} steps to leave");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! wants done elsewhere it leaves in the [`Turn`] as effects.
 
 mod arguments;
+mod aside;
 mod away;
 mod consumers;
 mod dead_letter;
@@ -342,9 +343,9 @@ impl Queue {
         self.ask_for_wake(turn);
     }
 
-    /// A consumer may have credit again for a reason that the queue does not know.
-    pub fn retry(&mut self, consumer: ConsumerId, turn: &mut Turn) {
-        self.consumers.join_line(consumer);
+    /// The channel of that consumer has credit again.
+    pub fn resume(&mut self, consumer: ConsumerId, turn: &mut Turn) {
+        self.consumers.resume(consumer);
         self.dispatch(turn);
     }
 
