@@ -36,6 +36,12 @@ impl OfChannel {
             self.told = Some(*ticket);
         }
     }
+
+    fn take_back(&mut self, new: &NewConsumer) {
+        if let Some(told) = self.told.take() {
+            new.channel_credit.forget(told);
+        }
+    }
 }
 
 fn key(new: &NewConsumer) -> ChannelKey {
@@ -43,13 +49,18 @@ fn key(new: &NewConsumer) -> ChannelKey {
 }
 
 impl Aside {
-    /// A consumer stands aside, and gets a ticket.
-    pub(super) fn join(&mut self, new: &NewConsumer) -> u64 {
+    /// A consumer stands aside, and gets a ticket. None when there is credit again by now: the channel's session may have given
+    /// some back before it could see that somebody waits.
+    pub(super) fn join(&mut self, new: &NewConsumer) -> Option<u64> {
         let ticket = new.channel_credit.ticket();
         let of_channel = self.by_channel.entry(key(new)).or_default();
         of_channel.waiting.insert((Reverse(new.priority), ticket), new.id);
         of_channel.tell(new);
-        ticket
+        if new.channel_credit.left() > 0 {
+            self.leave(new, ticket);
+            return None;
+        }
+        Some(ticket)
     }
 
     /// A consumer that stood aside with that ticket is gone.
@@ -68,17 +79,20 @@ impl Aside {
     /// The channel of that consumer has credit, and knows of none that waits: those whose turn it is, who stand aside no longer.
     pub(super) fn resume(&mut self, new: &NewConsumer) -> Vec<ConsumerId> {
         let Some(of_channel) = self.by_channel.get_mut(&key(new)) else { return Vec::new() };
-        if let Some(told) = of_channel.told.take() {
-            new.channel_credit.forget(told);
-        }
-        let left = usize::try_from(new.channel_credit.left()).unwrap_or(usize::MAX);
         let mut resumed = Vec::new();
-        while resumed.len() < left
-            && let Some((_, id)) = of_channel.waiting.pop_first()
-        {
-            resumed.push(id);
+        loop {
+            of_channel.take_back(new);
+            while resumed.len() < new.channel_credit.left() as usize
+                && let Some((_, id)) = of_channel.waiting.pop_first()
+            {
+                resumed.push(id);
+            }
+            of_channel.tell(new);
+            // What is given back from here on, the channel sees somebody waiting for.
+            if of_channel.waiting.is_empty() || (new.channel_credit.left() as usize) <= resumed.len() {
+                break;
+            }
         }
-        of_channel.tell(new);
         if of_channel.waiting.is_empty() {
             self.by_channel.remove(&key(new));
         }

@@ -323,8 +323,10 @@ impl Consumers {
             if granted > 0 {
                 break (id, granted);
             }
-            consumer.place =
-                if turn == 0 { Place::Out } else { Place::Aside(self.aside.join(&consumer.new)) };
+            let aside =
+                if turn == 0 { Some(Place::Out) } else { self.aside.join(&consumer.new).map(Place::Aside) };
+            let Some(place) = aside else { continue };
+            consumer.place = place;
             let priority = consumer.new.priority;
             self.leave_head(priority);
         };
