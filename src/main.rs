@@ -175,7 +175,7 @@ fn check(file: &str, config: &Config) -> ExitCode {
     if !problems.is_empty() {
         return ExitCode::FAILURE;
     }
-    for warning in config.warnings() {
+    for warning in leveret::server::warnings(config) {
         complain(format_args!("warning: {warning}"));
     }
     let counts = [

@@ -8,7 +8,7 @@ use crate::broker::newcomers::{NewcomerLimits, Newcomers};
 use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Engine, Location, MemoryLimit};
+use crate::config::{self, Config, Engine, Location, MemoryLimit, Problem};
 use crate::management::definitions::LoadError;
 use crate::management::{ListenerFacts, Management, ManagementSettings};
 use crate::metrics::{Metrics, MetricsSettings};
@@ -251,6 +251,13 @@ pub fn check(config: &Config, exchange_types: &ExchangeTypes) -> Vec<StartError>
         Ok(broker) => declare::declare(&broker, config, 0).err().into_iter().collect(),
         Err(error) => vec![error.into()],
     }
+}
+
+/// What is not wrong with a configuration, and most likely not meant: of users, and what has no effect.
+pub fn warnings(config: &Config) -> Vec<Problem> {
+    let mut found = config.warnings();
+    found.extend(declare::warnings(config));
+    found
 }
 
 /// A broker with nothing in it, which keeps nothing and serves nobody: to try things on.

@@ -122,6 +122,47 @@ fn whatever_is_converted_is_a_configuration() {
 }
 
 #[test]
+fn what_a_file_has_without_effect_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("leveret.toml");
+    let content = "\
+[[policies]]
+name = \"ha\"
+pattern = \"\"
+definition = { ha-mode = \"all\", max-length = 5 }
+[[operator_policies]]
+name = \"o\"
+pattern = \"\"
+apply_to = \"streams\"
+definition = { max-length-bytes = 5 }
+[[queues]]
+name = \"q\"
+arguments = { x-delayed-retry-type = \"all\", x-max-length = 5 }
+[[exchanges]]
+name = \"x\"
+type = \"topic\"
+arguments = { x-message-deduplication = true }
+";
+    std::fs::write(&file, content).unwrap();
+    let checked = leveret(&TestBroker::start(), &["check", text(&file)]);
+    assert!(checked.status.success(), "{checked:?}");
+    let said = String::from_utf8(checked.stderr).unwrap();
+    let expected = [
+        (1, "policies[0]", "\"ha-mode\" has no effect: queues are not mirrored"),
+        (5, "operator_policies[0]", "it applies to streams alone, and there are no streams yet"),
+        (13, "exchanges[0]", "\"x-message-deduplication\" has no effect: duplicates are not looked for"),
+        (
+            10,
+            "queues[0]",
+            "\"x-delayed-retry-type\" has no effect: there are no delayed retries yet, so messages return at once",
+        ),
+    ];
+    let lines =
+        expected.map(|(line, key, message)| format!("warning: {}:{line}: {key}: {message}\n", text(&file)));
+    assert_eq!(said, lines.concat());
+}
+
+#[test]
 fn what_is_left_out_is_told_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("definitions.json");

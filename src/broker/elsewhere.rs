@@ -109,9 +109,7 @@ pub(super) fn is_policy_key(key: &str) -> bool {
 /// What of a policy has no effect, a sentence each.
 pub fn in_policy(policy: &Policy) -> Vec<String> {
     let mut found = in_policy_definition(&policy.definition);
-    if policy.apply_to == ApplyTo::Streams {
-        found.push(format!("it applies to streams alone, and {STREAMS}"));
-    }
+    found.extend(in_scope(policy.apply_to.name()));
     found
 }
 
@@ -119,6 +117,11 @@ pub fn in_policy(policy: &Policy) -> Vec<String> {
 pub fn in_policy_definition(definition: &FieldTable) -> Vec<String> {
     let keys = definition.iter().map(|(key, _)| key.to_string());
     by_reason(keys.filter_map(|key| reason(POLICY_KEYS, &key).map(|why| (key, why))))
+}
+
+/// Why a policy applies to nothing that is for these objects alone.
+pub fn in_scope(apply_to: &str) -> Option<String> {
+    (apply_to == ApplyTo::Streams.name()).then(|| format!("it applies to streams alone, and {STREAMS}"))
 }
 
 /// What of a queue's or an exchange's arguments has no effect, a sentence each.

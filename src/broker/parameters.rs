@@ -93,6 +93,11 @@ impl Broker {
         Ok(parameters.insert(key, value).is_none())
     }
 
+    /// A parameter.
+    pub fn parameter(&self, key: &ParameterKey) -> Option<Value> {
+        self.parameters.of_vhosts.read().get(key).cloned()
+    }
+
     /// Removes a parameter, and says whether it was there.
     ///
     /// # Errors

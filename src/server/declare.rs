@@ -4,12 +4,13 @@
 mod access;
 
 use super::{DeclarationError, StartError};
+use crate::broker::elsewhere;
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{QueueDeclaration, QueueType};
 use crate::broker::{Broker, Done, Turn};
-use crate::config::{self, Argument, Arguments, Config, DestinationType, Location};
+use crate::config::{self, Argument, Arguments, Config, DestinationType, Location, Problem};
 use crate::management::definitions;
 use crate::message::{FieldTable, Millis, Value};
 
@@ -91,9 +92,37 @@ fn set_policy(
     let vhost = broker.existing_vhost(&policy.vhost)?;
     // One that is there already is not written to the store again.
     if vhost.policy(kind, &policy.name).is_none_or(|current| *current != parsed) {
+        for warning in elsewhere::in_policy(&parsed) {
+            tracing::warn!("in policy '{}' of vhost '{}' {warning}", policy.name, policy.vhost);
+        }
         vhost.set_policy(kind, parsed, turn)?;
     }
     Ok(())
+}
+
+/// What of the configuration has no effect: keys of policies and arguments that mean something to RabbitMQ alone.
+pub(super) fn warnings(config: &Config) -> Vec<Problem> {
+    let policies = config.policies.iter().chain(&config.operator_policies).map(|policy| {
+        let mut found = elsewhere::in_policy_definition(&table(&policy.definition));
+        found.extend(elsewhere::in_scope(&policy.apply_to));
+        (&policy.declared_at, found)
+    });
+    let exchanges =
+        config.exchanges.iter().map(|exchange| (&exchange.declared_at, in_arguments(&exchange.arguments)));
+    let queues = config.queues.iter().map(|queue| (&queue.declared_at, in_arguments(&queue.arguments)));
+    let all = policies.chain(exchanges).chain(queues);
+    let problems = all.flat_map(|(declared_at, found)| {
+        let at = declared_at.clone();
+        found.into_iter().filter_map(move |message| {
+            let Location { file, line, key } = at.clone()?;
+            Some(Problem { file: Some(file), line: Some(line), key, message })
+        })
+    });
+    problems.collect()
+}
+
+fn in_arguments(arguments: &Arguments) -> Vec<String> {
+    elsewhere::in_arguments(&table(arguments))
 }
 
 fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), BrokerError> {

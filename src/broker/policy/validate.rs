@@ -159,8 +159,8 @@ fn definition(kind: PolicyKind, value: &Value) -> Result<FieldTable, String> {
     let mut definition = definition.clone();
     definition.sort();
     let mut unknown = Vec::new();
+    check_mirrors(&definition)?;
     if kind == PolicyKind::Policy {
-        check_mirrors(&definition)?;
         check_upstreams(&definition)?;
     }
     for (key, value) in definition.iter() {
@@ -176,7 +176,8 @@ fn definition(kind: PolicyKind, value: &Value) -> Result<FieldTable, String> {
                     return Err(format!("{} invalid queue-master-locator value", json_term(value)));
                 }
             }
-            None if known && (is_of_mirrors(&key) || elsewhere::is_policy_key(&key)) => {}
+            // As RabbitMQ 3.13 exports them, of operator policies too.
+            None if is_of_mirrors(&key) || known && elsewhere::is_policy_key(&key) => {}
             None => {
                 unknown.push(format!("{{{},{}}}", json_term(&Value::from(key.as_str())), json_term(value)))
             }

@@ -107,7 +107,9 @@ impl Step {
                 }
             }
             Step::Parameter(key, value) => {
-                broker.set_parameter(key, value)?;
+                if broker.parameter(&key).is_none_or(|known| known != value) {
+                    broker.set_parameter(key, value)?;
+                }
             }
             Step::Exchange(definition) => {
                 let vhost = broker.existing_vhost(&definition.vhost)?;
