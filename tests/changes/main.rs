@@ -63,15 +63,25 @@ fn commit(broker: &mut InMemory) {
     broker.settle();
 }
 
+/// Syncs are held until it is dropped, also by a test that fails.
+struct Held<'a>(&'a FaultyStore);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.set_faults(Faults::default());
+    }
+}
+
 /// Runs `meanwhile` while a commit hangs in its sync.
 fn while_a_sync_hangs(broker: &mut InMemory, store: &FaultyStore, meanwhile: impl FnOnce(&mut InMemory)) {
     store.set_faults(Faults { syncs_held: true, ..Faults::default() });
     let journal = broker.broker().journal().clone();
     std::thread::scope(|scope| {
         let committing = scope.spawn(move || journal.commit().map(drop));
+        let held = Held(store);
         store.wait_for_held_sync();
         meanwhile(broker);
-        store.set_faults(Faults::default());
+        drop(held);
         committing.join().unwrap().unwrap();
     });
     broker.settle();
