@@ -4,6 +4,7 @@ mod cli;
 mod notify;
 mod perf;
 mod terminal;
+mod trust;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;

@@ -154,6 +154,94 @@ fn messages_are_published_looked_at_and_taken() {
 }
 
 #[test]
+fn messages_are_browsed_redriven_and_moved() {
+    let broker = TestBroker::start();
+    out(&broker, "ctl declare queue dead");
+    out(&broker, "ctl declare queue parked");
+    out(
+        &broker,
+        "ctl declare queue work --argument x-dead-letter-exchange= --argument x-dead-letter-routing-key=dead --argument x-max-length=2",
+    );
+    for (tenant, body) in [(1, "a"), (2, "b"), (1, "c"), (1, "d"), (2, "e")] {
+        out(&broker, &format!("ctl publish -k work --header tenant={tenant} {body}"));
+    }
+    out(&broker, "ctl publish -k dead stray");
+    let browsed = json_of(&broker, "ctl browse dead --header tenant=1 --json");
+    let bodies: Vec<&str> =
+        browsed.as_array().unwrap().iter().map(|m| m["payload"].as_str().unwrap()).collect();
+    assert_eq!(bodies, ["a", "c"]);
+    assert_eq!(broker.get("/api/queues/%2F/dead")["messages_ready"], 4, "nothing was touched");
+    let table = out(&broker, "ctl browse dead --count 2");
+    assert!(table.starts_with("place  exchange  routing_key  delivery_count"), "{table}");
+    assert!(table.ends_with("or a larger --count\n") && table.lines().count() == 4, "{table}");
+    assert_eq!(out(&broker, "ctl browse dead --header none"), "no such messages: 4 were looked at\n");
+    assert_eq!(json_of(&broker, "ctl browse dead --state unacked --json"), json!([]));
+    assert_eq!(
+        out(&broker, "ctl redrive dead --dry-run"),
+        "3 of 4 messages would be moved out of queue 'dead' in vhost '/'\n  3 into queue 'work'\n  \
+         1 stay: they are no dead letters; --to or leveret ctl move send them somewhere\n"
+    );
+    assert_eq!(
+        json_of(&broker, "ctl move dead parked --header tenant=2 --json"),
+        json!({ "scanned": 4, "moved": 1, "targets": { "parked": 1 }, "skipped": {}, "dry_run": false })
+    );
+    out(&broker, "ctl purge work");
+    let moved = out(&broker, "ctl redrive dead --limit 1");
+    assert_eq!(moved, "1 of 1 messages moved out of queue 'dead' in vhost '/'\n  1 into queue 'work'\n");
+    assert_eq!(out(&broker, "ctl get work --take --payload"), "a");
+    let moved = out(&broker, "ctl redrive dead --to parked --rate 1000");
+    assert_eq!(moved, "2 of 2 messages moved out of queue 'dead' in vhost '/'\n  2 into queue 'parked'\n");
+    assert_eq!(out(&broker, "ctl get parked --payload --count 9"), "bstrayc".replace("strayc", "cstray"));
+    let ended = run(&broker, "ctl move parked parked");
+    assert!(ended.code == 1 && ended.errors.contains("can't be moved into itself"), "{ended:?}");
+    let ended = run(&broker, "ctl redrive nowhere");
+    assert!(ended.code == 1 && ended.errors.contains("queue 'nowhere' in vhost '/'"), "{ended:?}");
+}
+
+#[test]
+fn long_moves_go_piece_by_piece() {
+    let broker = TestBroker::start();
+    out(&broker, "ctl declare queue from");
+    out(&broker, "ctl declare queue to");
+    for body in 0..5 {
+        out(&broker, &format!("ctl publish -k from {body}"));
+    }
+    let ask = |body: &str| broker.ask("POST", "/api/queues/%2F/from/move", body).json();
+    let first = ask(r#"{"target":"to","scan":2}"#);
+    assert_eq!((&first["scanned"], &first["moved"]), (&json!(2), &json!(2)));
+    let next = first["next"].as_str().unwrap().to_owned();
+    let second = ask(&format!(r#"{{"target":"to","scan":2,"limit":1,"after":"{next}","dry_run":true}}"#));
+    assert_eq!((&second["scanned"], &second["moved"]), (&json!(1), &json!(1)));
+    assert_eq!(broker.ask("POST", "/api/queues/%2F/from/move", r#"{"target":"to","after":"x"}"#).status, 400);
+    assert_eq!(
+        out(&broker, "ctl move from to"),
+        "3 of 3 messages moved out of queue 'from' in vhost '/'\n  3 into queue 'to'\n"
+    );
+}
+
+#[test]
+fn a_column_that_nothing_has_is_refused() {
+    let broker = TestBroker::start();
+    out(&broker, "ctl declare queue q");
+    for (line, text) in [
+        ("ctl list queues --columns name,mesages", "queues have no column mesages: did you mean messages?"),
+        ("ctl list queues --sort messages_redy", "did you mean messages_ready?"),
+        ("ctl list vhosts --columns qqqq", "vhosts have no column qqqq (leveret ctl list vhosts --json"),
+    ] {
+        let ended = run(&broker, line);
+        assert!(ended.code == 2 && ended.errors.contains(text), "{line}: {ended:?}");
+    }
+    for line in [
+        "ctl list queues --columns name,message_stats.publish_details.rate,idle_since,arguments.x-max-length",
+        "ctl list queues --sort messages_ready --reverse",
+        "ctl list connections --columns name,user",
+        "ctl list channels --columns consumer_count",
+    ] {
+        out(&broker, line);
+    }
+}
+
+#[test]
 fn one_thing_is_shown_with_its_fields() {
     let broker = TestBroker::start();
     out(&broker, "ctl declare queue orders --argument x-max-length=5");

@@ -27,11 +27,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["broker", "clock", "message", "net", "pattern"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone; of its management they know how definitions are read.
-    ("cli", &["broker", "config", "files", "management", "server", "terminal"]),
+    ("cli", &["broker", "config", "files", "management", "server", "terminal", "trust"]),
     ("notify", &[]),
     ("terminal", &[]),
     // The load tool is a client of any broker.
-    ("perf", &["terminal"]),
+    ("perf", &["terminal", "trust"]),
+    ("trust", &[]),
     ("lib", EVERYTHING),
     ("main", EVERYTHING),
 ];
@@ -56,6 +57,7 @@ const EVERYTHING: &[&str] = &[
     "steps",
     "store",
     "terminal",
+    "trust",
 ];
 
 /// What only some layers may use of the world outside.

@@ -453,6 +453,38 @@ fn s_client(folder: &Path, address: &str, version: &str, shows_certificate: bool
 }
 
 #[test]
+fn the_load_tool_speaks_tls() {
+    let files = Files::new("tls-perf");
+    let shown = files.authority.sign(&named("worker"));
+    for (name, text) in [("client.pem", &shown.certificate), ("client.key", &shown.key)] {
+        fs::write(files.path(name), text).unwrap();
+    }
+    let (_broker, amqps) = files.start("client_certificates = 'required'");
+    let port = amqps.rsplit_once(':').unwrap().1;
+    let url = format!("amqps://guest:guest@localhost:{port}");
+    let perf = |options: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+        let output = command.args(["perf", "--url", &url, "--json"]).args(options).output().unwrap();
+        (output.status.code(), output.stdout, String::from_utf8(output.stderr).unwrap())
+    };
+    let ca = files.path("ca.pem");
+    let (certificate, key) = (files.path("client.pem"), files.path("client.key"));
+    let shows = ["--certificate", certificate.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let trusting = [&["--ca-certificate", ca.to_str().unwrap()], &shows[..]].concat();
+    let load = ["--count", "300", "--size", "0-70k", "--confirm", "50", "--producers", "2"];
+    let (code, out, errors) = perf(&[&trusting[..], &load[..]].concat());
+    assert_eq!(code, Some(0), "{errors}");
+    let found: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!((&found["confirmed"], &found["received"]), (&600.into(), &600.into()), "{found:#}");
+    let (code, _, errors) = perf(&["--ca-certificate", ca.to_str().unwrap(), "--count", "1"]);
+    assert!(code == Some(3) && errors.contains("no TLS with what answers at localhost"), "{code:?} {errors}");
+    let (code, _, errors) = perf(&load);
+    assert!(code == Some(3) && errors.contains("--ca-certificate names who has"), "{code:?} {errors}");
+    let (code, _, errors) = perf(&["--ca-certificate", "/nonexistent.pem"]);
+    assert!(code == Some(2) && errors.contains("/nonexistent.pem can't be used"), "{code:?} {errors}");
+}
+
+#[test]
 fn commands_reach_a_broker_over_https() {
     let files = Files::new("commands");
     let admin = "[[users]]\nname = 'admin'\npassword = 'p'\ntags = ['administrator']";

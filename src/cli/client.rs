@@ -1,7 +1,7 @@
 //! Asks the management API: a request, its answer, and every way in which that can fail, in words for whoever typed the command.
 
 use super::target::{Connect, Scheme, Target};
-use super::trust;
+use crate::trust;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// Why something was not answered as it should have been.
 #[derive(Debug, thiserror::Error)]
@@ -319,7 +320,7 @@ async fn open(target: &Target) -> Result<SendRequest<Full<Bytes>>, String> {
     match target.scheme {
         Scheme::Http => greet(stream).await,
         Scheme::Https => {
-            let connector = trust::connector(target.ca_certificate.as_deref())?;
+            let connector = TlsConnector::from(trust::config(target.ca_certificate.as_deref(), None)?);
             let name = trust::server_name(&target.host)?;
             let stream =
                 connector.connect(name, stream).await.map_err(|error| trust::plain_reason(&error))?;

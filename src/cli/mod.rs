@@ -9,7 +9,6 @@ mod path;
 mod rabbitmqctl;
 mod secret;
 mod target;
-mod trust;
 
 pub(crate) use apply::Apply;
 pub(crate) use ctl::Ctl;

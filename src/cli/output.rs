@@ -1,7 +1,7 @@
 //! What is listed, as a table for people or as JSON for programs.
 
 use serde_json::{Map, Value};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// What a path such as `message_stats.publish` leads to.
 pub(super) fn at_path<'a>(value: &'a Value, path: &str) -> &'a Value {
@@ -31,10 +31,47 @@ pub(super) fn printable(text: &str) -> String {
     plain
 }
 
+/// How a table looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// Whether the columns' names stand above it.
+    pub(super) has_header: bool,
+    /// Letters of a cell; what is longer is cut.
+    pub(super) cell_max: usize,
+}
+
+/// Letters of a cell on a terminal, where one long value would push all the others out of sight.
+const CELL_MAX: usize = 60;
+
+impl Look {
+    /// With whole cells.
+    pub(super) const WIDE: Look = Look { has_header: true, cell_max: usize::MAX };
+
+    /// With cells that are cut on a terminal; for programs they are whole.
+    pub(super) fn of_output() -> Look {
+        let cell_max = if io::stdout().is_terminal() { CELL_MAX } else { usize::MAX };
+        Look { has_header: true, cell_max }
+    }
+}
+
+/// The text, or what there is room for of it.
+fn cut(text: String, letters_max: usize) -> String {
+    match text.char_indices().nth(letters_max) {
+        None => text,
+        Some(_) => text.chars().take(letters_max - 1).chain(['…']).collect(),
+    }
+}
+
 /// Writes the items' columns below each other; numbers end at the right.
-pub(super) fn write_table(out: &mut dyn Write, columns: &[String], items: &[Value]) -> io::Result<()> {
+pub(super) fn write_table(
+    out: &mut dyn Write,
+    columns: &[String],
+    items: &[Value],
+    look: Look,
+) -> io::Result<()> {
+    let shown = |item: &Value, column: &String| cut(cell(at_path(item, column)), look.cell_max);
     let rows: Vec<Vec<String>> =
-        items.iter().map(|item| columns.iter().map(|column| cell(at_path(item, column))).collect()).collect();
+        items.iter().map(|item| columns.iter().map(|column| shown(item, column)).collect()).collect();
     let is_number: Vec<bool> = columns
         .iter()
         .map(|column| {
@@ -59,7 +96,9 @@ pub(super) fn write_table(out: &mut dyn Write, columns: &[String], items: &[Valu
         }
         writeln!(out, "{}", line.trim_end())
     };
-    write_row(columns)?;
+    if look.has_header {
+        write_row(columns)?;
+    }
     rows.iter().try_for_each(|row| write_row(row))
 }
 
@@ -85,7 +124,7 @@ mod tests {
     fn table(columns: &[&str], items: &[Value]) -> String {
         let mut out = Vec::new();
         let columns: Vec<String> = columns.iter().map(|&column| column.to_owned()).collect();
-        write_table(&mut out, &columns, items).unwrap();
+        write_table(&mut out, &columns, items, Look::WIDE).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -99,6 +138,15 @@ mod tests {
             "name    stats.n  tags  arguments\norders     1000  a,b\nö                      {\"x\":1}\n";
         assert_eq!(table(&["name", "stats.n", "tags", "arguments"], &items), expected);
         assert_eq!(table(&["name"], &[]), "name\n");
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut() {
+        let mut out = Vec::new();
+        let look = Look { has_header: false, cell_max: 4 };
+        let items = [json!({ "a": "ööööö", "b": 1 }), json!({ "a": "1234", "b": 2 })];
+        write_table(&mut out, &["a".to_owned(), "b".to_owned()], &items, look).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "ööö…  1\n1234  2\n");
     }
 
     #[test]

@@ -106,14 +106,14 @@ fn number(request: &Request, name: &str) -> Result<Option<usize>, ApiError> {
 }
 
 /// A place as [`place`] writes it.
-fn cursor(text: &str) -> Result<Cursor, ApiError> {
+pub(super) fn cursor(text: &str) -> Result<Cursor, ApiError> {
     let parsed = text
         .split_once('.')
         .and_then(|(priority, position)| Some((priority.parse().ok()?, Position(position.parse().ok()?))));
     parsed.ok_or_else(|| ApiError::bad_value("not_a_place", text))
 }
 
-fn place(seen: &SeenMessage) -> String {
+pub(super) fn place(seen: &SeenMessage) -> String {
     format!("{}.{}", seen.priority, seen.position)
 }
 

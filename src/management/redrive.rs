@@ -1,13 +1,13 @@
 //! Moving messages: dead letters back to where they came from, or everything into a queue that is named.
 
 use super::answer::{Answer, ApiError};
-use super::browse::{HeadersFilter, SCANNED_AT_ONCE, SCANNED_BYTES};
+use super::browse::{HeadersFilter, SCANNED_AT_ONCE, SCANNED_BYTES, cursor, place};
 use super::messages::{Durable, durable};
 use super::queues;
 use super::request::{Fields, Request};
 use super::routes::{Needs, Route};
 use crate::broker::VirtualHost;
-use crate::broker::browse::Moved;
+use crate::broker::browse::{Cursor, Moved};
 use crate::broker::error::Resource;
 use crate::broker::permissions::Access;
 use crate::broker::queue::{QueueHandle, SeenMessage};
@@ -23,13 +23,13 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::UseVhost,
         redrive,
         "Sends dead letters back to the queues that they died in first, or to target; with headers, limit, rate (a \
-         second) and dry_run",
+         second), dry_run, after and scan",
     ),
     Route::post(
         "/api/queues/{vhost}/{name}/move",
         Needs::UseVhost,
         move_all,
-        "Moves messages into the queue target; with headers, limit, rate (a second) and dry_run",
+        "Moves messages into the queue target; with headers, limit, rate (a second), dry_run, after and scan",
     ),
 ];
 
@@ -59,6 +59,10 @@ struct Task<'a> {
     /// Messages a second.
     rate: Option<u64>,
     is_dry_run: bool,
+    /// Only what is behind that place, as an earlier answer named it.
+    after: Option<Cursor>,
+    /// How many messages are looked at, at most.
+    scan: u64,
     report: Report,
 }
 
@@ -68,6 +72,8 @@ struct Report {
     moved: u64,
     targets: BTreeMap<String, u64>,
     skipped: BTreeMap<&'static str, u64>,
+    /// The place of the last one that was looked at, to go on from; `None` at the end of the queue.
+    next: Option<String>,
     /// When the last of them is durable.
     durable: Option<Durable>,
 }
@@ -99,6 +105,8 @@ impl<'a> Task<'a> {
             limit: at_least_one("limit")?.unwrap_or(u64::MAX),
             rate: at_least_one("rate")?,
             is_dry_run: fields.flag("dry_run")?,
+            after: fields.text("after")?.map(cursor).transpose()?,
+            scan: at_least_one("scan")?.unwrap_or(u64::MAX),
             report: Report::default(),
             vhost,
             source,
@@ -108,13 +116,14 @@ impl<'a> Task<'a> {
 
     fn run(mut self) -> Result<Answer, ApiError> {
         // What comes in meanwhile stays, also what comes back.
-        let there = self.source.lock().counts().ready as u64;
-        let mut after = None;
+        let there = (self.source.lock().counts().ready as u64).min(self.scan);
+        let mut after = self.after;
         let batch = self.rate.map_or(BATCH_MAX, |rate| (rate / BATCHES_A_SECOND).clamp(1, BATCH_MAX));
         let mut in_batch = 0;
         'looking: while self.report.scanned < there && self.report.moved < self.limit {
             let seen = self.vhost.browse(&self.source, after, SCANNED_AT_ONCE, SCANNED_BYTES)?;
             if seen.is_empty() {
+                self.report.next = None;
                 break;
             }
             for seen in seen {
@@ -122,6 +131,7 @@ impl<'a> Task<'a> {
                     break 'looking;
                 }
                 after = Some((seen.priority, seen.position));
+                self.report.next = Some(place(&seen));
                 self.report.scanned += 1;
                 if !self.filter.wants(&seen.message) {
                     continue;
@@ -139,7 +149,7 @@ impl<'a> Task<'a> {
         if let Some(durable) = self.report.durable.take() {
             durable.wait()?;
         }
-        let Report { scanned, moved, targets, skipped, .. } = &self.report;
+        let Report { scanned, moved, targets, skipped, next, .. } = &self.report;
         tracing::info!(
             "user '{}' moved {moved} messages out of {}{}",
             self.request.user.name,
@@ -151,6 +161,7 @@ impl<'a> Task<'a> {
             "moved": moved,
             "targets": targets,
             "skipped": skipped,
+            "next": next,
             "dry_run": self.is_dry_run,
         })))
     }

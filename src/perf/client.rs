@@ -3,7 +3,8 @@
 
 use super::Failure;
 use super::target::Target;
-use super::wire::{Frame, Wire, method_frame};
+use super::wire::{Frame, Wire, is_of_tls, method_frame};
+use crate::trust;
 use amq_protocol::protocol::{AMQPClass, basic, channel, confirm, connection, exchange, queue};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use std::time::Duration;
@@ -35,8 +36,12 @@ impl Client {
     /// Connects and logs in.
     pub(super) async fn open(target: &Target) -> Result<Client, Failure> {
         let unreachable = |reason: String| Failure::Unreachable { address: target.address.clone(), reason };
-        let wire = match timeout(BRIEF, Wire::connect(&target.address)).await {
+        let wire = match timeout(BRIEF, Wire::connect(&target.address, target.tls.as_ref())).await {
             Ok(Ok(wire)) => wire,
+            Ok(Err(error)) if is_of_tls(&error) => {
+                let reason = trust::plain_reason(&error);
+                return Err(Failure::Tls { address: target.address.clone(), reason });
+            }
             Ok(Err(error)) => return Err(unreachable(error.to_string())),
             Err(_) => return Err(unreachable(format!("nothing came back in {} s", BRIEF.as_secs()))),
         };

@@ -37,6 +37,9 @@ enum Failure {
     /// What answers is no broker.
     #[error("what answers at {address} does not speak AMQP 0-9-1: {reason}")]
     Garbled { address: String, reason: String },
+    /// The broker can't be trusted, or trusts us not.
+    #[error("no TLS with what answers at {address}: {reason}")]
+    Tls { address: String, reason: String },
     /// The broker does not let us in.
     #[error("the broker at {address} does not let the user in: {text}")]
     Login { address: String, text: String },
@@ -56,7 +59,7 @@ impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
             Failure::Typed(_) => 2,
-            Failure::Unreachable { .. } | Failure::Garbled { .. } => 3,
+            Failure::Unreachable { .. } | Failure::Garbled { .. } | Failure::Tls { .. } => 3,
             Failure::Login { .. } => 4,
             Failure::Refused { .. } | Failure::Lost(_) | Failure::Output { .. } => 1,
         }

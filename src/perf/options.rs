@@ -3,7 +3,7 @@
 use super::Failure;
 use super::plan::Plan;
 use super::sizes::Sizes;
-use super::target::Target;
+use super::target::{Target, TlsFiles};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use clap::Args;
 use std::path::PathBuf;
@@ -23,6 +23,8 @@ Examples:
       routing: each message goes to ten queues, or to none
   leveret perf --url amqp://app:secret@broker:5672/orders --queue invoices --producers 0 --time 60
       consumes what is in a queue that is there
+  leveret perf --url amqps://app:secret@broker:5671 --ca-certificate ca.pem --time 10
+      over TLS
 
 Queues and exchanges that are made for a run are deleted when it ends; what --queue and --exchange name stays, as do its bindings.
 Latency is from the call that publishes to the confirm, or to the delivery; bodies of less than 12 bytes have no room for the time
@@ -42,6 +44,15 @@ pub(crate) struct Perf {
     #[arg(long, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
     #[arg(default_value = "amqp://guest:guest@127.0.0.1:5672")]
     url: String,
+    /// For amqps: trusts certificates that this one (PEM) has signed, and no others [default: those that the system trusts]
+    #[arg(long, value_name = "FILE")]
+    ca_certificate: Option<PathBuf>,
+    /// For amqps: shows this certificate (PEM) to a broker that asks for one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// The key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    key: Option<PathBuf>,
     /// How many connections publish
     #[arg(short = 'x', long, value_name = "COUNT", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=50_000))]
@@ -125,7 +136,7 @@ impl Perf {
         let own_queues = self.queue.is_empty();
         let run = format!("leveret-perf-{}", std::process::id());
         let plan = Plan {
-            target: Target::parse(&self.url)?,
+            target: Target::parse(&self.url, self.tls_files())?,
             producers: self.producers as usize,
             consumers: self.consumers as usize,
             queues: match own_queues {
@@ -158,6 +169,13 @@ impl Perf {
         match self.fault(&plan) {
             Some(fault) => Err(Failure::Typed(fault)),
             None => Ok(plan),
+        }
+    }
+
+    fn tls_files(&self) -> TlsFiles<'_> {
+        TlsFiles {
+            ca_certificate: self.ca_certificate.as_deref(),
+            identity: self.certificate.as_deref().zip(self.key.as_deref()),
         }
     }
 
@@ -273,7 +291,9 @@ mod tests {
             ("--chart out.png", "FILE.svg or FILE.html"),
             ("--size 5-1", "5 is more than 1"),
             ("--queue-argument x", "'x' is no argument"),
-            ("--url amqps://h", "TLS"),
+            ("--url ftp://h", "neither amqp:// nor amqps://"),
+            ("--ca-certificate ca.pem", "certificates are for amqps://"),
+            ("--certificate c.pem", "--key <FILE>"),
             ("--confirm 0", "invalid value"),
             ("--exchange e --exchange-type t", "cannot be used with"),
         ] {

@@ -1,14 +1,43 @@
 //! Which broker is put under load, and as whom: an amqp URL.
 
 use super::Failure;
+use crate::trust;
 use hyper::Uri;
 use percent_encoding::percent_decode_str;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a broker is reached over TLS.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    pub(super) config: Arc<ClientConfig>,
+    /// Whom the broker's certificate has to name.
+    pub(super) name: ServerName<'static>,
+}
+
+/// Files for TLS.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TlsFiles<'a> {
+    /// Who has signed the broker's certificate.
+    pub(super) ca_certificate: Option<&'a Path>,
+    /// What is shown to a broker that asks, and its key.
+    pub(super) identity: Option<(&'a Path, &'a Path)>,
+}
+
+impl TlsFiles<'_> {
+    fn are_there(&self) -> bool {
+        self.ca_certificate.is_some() || self.identity.is_some()
+    }
+}
 
 /// What a URL comes to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Target {
     /// Host and port.
     pub(super) address: String,
+    pub(super) tls: Option<Tls>,
     pub(super) user: String,
     pub(super) password: String,
     pub(super) vhost: String,
@@ -17,7 +46,7 @@ pub(super) struct Target {
 impl Target {
     /// Reads `amqp://user:password@host:port/vhost`; what is missing is as on a fresh broker. No message quotes the URL, since
     /// it may hold a password.
-    pub(super) fn parse(url: &str) -> Result<Target, Failure> {
+    pub(super) fn parse(url: &str, files: TlsFiles<'_>) -> Result<Target, Failure> {
         let wrong = |what: &str| {
             Failure::Typed(format!(
                 "the URL {what}; one looks like amqp://user:password@host:5672/vhost, with %2F for a / in a name"
@@ -25,13 +54,14 @@ impl Target {
         };
         let text = if url.contains("://") { url.to_owned() } else { format!("amqp://{url}") };
         let uri: Uri = text.parse().map_err(|_| wrong("can't be read"))?;
-        match uri.scheme_str() {
-            Some("amqp") => {}
-            Some("amqps") => {
-                return Err(wrong("asks for TLS, which this tool does not speak"));
+        let speaks_tls = match uri.scheme_str() {
+            Some("amqp") if files.are_there() => {
+                return Err(wrong("begins with amqp://, and certificates are for amqps://"));
             }
-            _ => return Err(wrong("does not begin with amqp://")),
-        }
+            Some("amqp") => false,
+            Some("amqps") => true,
+            _ => return Err(wrong("begins with neither amqp:// nor amqps://")),
+        };
         if uri.query().is_some() {
             return Err(wrong("has a ? in it"));
         }
@@ -52,9 +82,17 @@ impl Target {
         if vhost.len() > 255 {
             return Err(wrong("has a vhost of more than 255 bytes"));
         }
-        let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(5672));
-        Ok(Target { address, user, password, vhost })
+        let port = authority.port_u16().unwrap_or(if speaks_tls { 5671 } else { 5672 });
+        let address = format!("{}:{port}", authority.host());
+        let tls = if speaks_tls { Some(tls(authority.host(), files)?) } else { None };
+        Ok(Target { address, tls, user, password, vhost })
     }
+}
+
+fn tls(host: &str, files: TlsFiles<'_>) -> Result<Tls, Failure> {
+    let config = trust::config(files.ca_certificate, files.identity).map_err(Failure::Typed)?;
+    let name = trust::server_name(host.trim_matches(['[', ']'])).map_err(Failure::Typed)?;
+    Ok(Tls { config, name })
 }
 
 fn decoded(text: &str) -> String {
@@ -65,26 +103,30 @@ fn decoded(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn parse(url: &str) -> Result<Target, Failure> {
+        Target::parse(url, TlsFiles::default())
+    }
+
     #[test]
     fn a_url_says_where_and_who() {
-        let target = Target::parse("amqp://my%40app:p%2F@broker.example:5673/a%2Fb").unwrap();
+        let target = parse("amqp://my%40app:p%2F@broker.example:5673/a%2Fb").unwrap();
         assert_eq!(target.address, "broker.example:5673");
         assert_eq!((target.user.as_str(), target.password.as_str()), ("my@app", "p/"));
         assert_eq!(target.vhost, "a/b");
         for url in ["amqp://localhost", "localhost/", "amqp://localhost:5672/%2F"] {
-            let target = Target::parse(url).unwrap();
+            let target = parse(url).unwrap();
             assert_eq!((target.address.as_str(), target.vhost.as_str()), ("localhost:5672", "/"), "{url}");
             assert_eq!((target.user.as_str(), target.password.as_str()), ("guest", "guest"));
         }
-        assert_eq!(Target::parse("amqp://[::1]").unwrap().address, "[::1]:5672");
+        assert_eq!(parse("amqp://[::1]").unwrap().address, "[::1]:5672");
     }
 
     #[test]
     fn a_wrong_url_is_told_without_its_password() {
         for url in
-            ["amqps://u:secret@h", "http://u:secret@h", "amqp://u:secret@h:port", "amqp://u:secret@h/a/b"]
+            ["amqps://u:secret@h/a/b", "http://u:secret@h", "amqp://u:secret@h:port", "amqp://u:secret@h/a/b"]
         {
-            let problem = Target::parse(url).unwrap_err().to_string();
+            let problem = parse(url).unwrap_err().to_string();
             assert!(problem.contains("one looks like amqp://") && !problem.contains("secret"), "{problem}");
         }
     }

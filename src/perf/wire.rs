@@ -1,10 +1,12 @@
 //! A connection's bytes, read and written by the hundred thousand, and the frames in them (0-9-1 section 2.3.5).
 
 use super::Failure;
+use super::target::Tls;
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame};
 use amq_protocol::protocol::{AMQPClass, parse_class};
 use bytes::{Buf, BytesMut};
-use std::io;
+use rustls::ClientConnection;
+use std::io::{self, Read, Write};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -129,6 +131,8 @@ impl Input {
 #[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,
+    /// What lies between the socket and the bytes, if TLS is spoken.
+    tls: Option<Box<ClientConnection>>,
     pub(super) input: Input,
     /// What is to be written.
     pub(super) output: Vec<u8>,
@@ -136,10 +140,24 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    pub(super) async fn connect(address: &str) -> io::Result<Wire> {
+    /// Connects, and agrees on TLS if there is to be some.
+    pub(super) async fn connect(address: &str, tls: Option<&Tls>) -> io::Result<Wire> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        Ok(Wire { stream, input: Input::default(), output: Vec::new(), written: 0 })
+        let session = tls.map(|tls| ClientConnection::new(tls.config.clone(), tls.name.clone()));
+        let session = session.transpose().map_err(of_tls)?.map(Box::new);
+        let mut wire = Wire { stream, tls: session, input: Input::default(), output: Vec::new(), written: 0 };
+        while let Some(session) = wire.tls.as_ref().filter(|session| session.is_handshaking()) {
+            let (reads, writes) = (session.wants_read(), session.wants_write());
+            let ready = wire.stream.ready(interest(reads, writes)).await?;
+            if ready.is_writable() {
+                wire.write_tls()?;
+            }
+            if ready.is_readable() && wire.read_tls()? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(wire)
     }
 
     /// How much is left to be written.
@@ -149,11 +167,8 @@ impl Wire {
 
     /// Reads what is there and writes what goes out, whichever can be done first; gives up at `until`.
     pub(super) async fn move_bytes(&mut self, until: Option<Instant>) -> Result<(), Failure> {
-        let interest = match self.unwritten() {
-            0 => Interest::READABLE,
-            _ => Interest::READABLE | Interest::WRITABLE,
-        };
-        let ready = self.stream.ready(interest);
+        let is_pending = self.tls.as_ref().is_some_and(|session| session.wants_write());
+        let ready = self.stream.ready(interest(true, self.unwritten() > 0 || is_pending));
         let ready = match until {
             Some(until) => match timeout_at(until, ready).await {
                 Ok(ready) => ready,
@@ -173,7 +188,7 @@ impl Wire {
 
     fn write(&mut self) -> Result<(), Failure> {
         while self.unwritten() > 0 {
-            match self.stream.try_write(&self.output[self.written..]) {
+            match self.write_some() {
                 Ok(count) => self.written += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 // What the broker said before it went is still to be read.
@@ -183,14 +198,76 @@ impl Wire {
         }
         self.output.clear();
         self.written = 0;
+        match self.write_tls() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(lost(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what the socket, or TLS, takes of the output.
+    fn write_some(&mut self) -> io::Result<usize> {
+        let rest = &self.output[self.written..];
+        let Some(session) = &mut self.tls else { return self.stream.try_write(rest) };
+        match session.writer().write(rest)? {
+            // It is full: some of it has to go first.
+            0 => self.write_tls().map(|()| 0),
+            count => Ok(count),
+        }
+    }
+
+    /// Writes what TLS has ready, until the socket takes no more.
+    fn write_tls(&mut self) -> io::Result<()> {
+        let Some(session) = &mut self.tls else { return Ok(()) };
+        while session.wants_write() {
+            if let Err(error) = session.write_tls(&mut Socket(&self.stream)) {
+                return if error.kind() == io::ErrorKind::WouldBlock && session.is_handshaking() {
+                    Ok(())
+                } else {
+                    Err(error)
+                };
+            }
+        }
         Ok(())
+    }
+
+    /// Reads what the socket has, through TLS, into the input. Says how many bytes came over the socket; 0 at its end.
+    fn read_tls(&mut self) -> io::Result<usize> {
+        let Some(session) = &mut self.tls else { return Ok(0) };
+        let mut came = 0;
+        while came < READ_BYTES {
+            match session.read_tls(&mut Socket(&self.stream)) {
+                Ok(0) => break,
+                Ok(count) => came += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && came > 0 => break,
+                // Awake for nothing.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && session.is_handshaking() => {
+                    return Ok(usize::MAX);
+                }
+                Err(error) => return Err(error),
+            }
+            if let Err(error) = session.process_new_packets() {
+                // The peer is told why, if it still listens.
+                let _ = session.write_tls(&mut Socket(&self.stream));
+                return Err(of_tls(error));
+            }
+            let mut piece = [0; 16 * 1024];
+            // It ends when there is nothing left, or the peer has closed, which the socket tells too.
+            while let Ok(count @ 1..) = session.reader().read(&mut piece) {
+                self.input.bytes.extend_from_slice(&piece[..count]);
+            }
+        }
+        Ok(came)
     }
 
     fn read(&mut self) -> Result<(), Failure> {
         self.input.forget_seen();
         let before = self.input.bytes.len();
         self.input.bytes.reserve(READ_BYTES);
-        match self.stream.try_read_buf(&mut self.input.bytes) {
+        let read = match self.tls {
+            Some(_) => self.read_tls(),
+            None => self.stream.try_read_buf(&mut self.input.bytes),
+        };
+        match read {
             Ok(0) if before == 0 => Err(Failure::Lost("the broker closed it".to_owned())),
             Ok(0) => Err(Failure::Lost("the broker closed it within a frame".to_owned())),
             Ok(_) => Ok(()),
@@ -198,6 +275,42 @@ impl Wire {
             Err(error) => Err(lost(error)),
         }
     }
+}
+
+/// A socket that gives and takes what it can at once.
+struct Socket<'a>(&'a TcpStream);
+
+impl Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buffer)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn interest(reads: bool, writes: bool) -> Interest {
+    match (reads, writes) {
+        (true, true) => Interest::READABLE | Interest::WRITABLE,
+        (false, true) => Interest::WRITABLE,
+        (_, false) => Interest::READABLE,
+    }
+}
+
+fn of_tls(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Whether it is TLS that went wrong, not what carries it.
+pub(super) fn is_of_tls(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 fn lost(error: io::Error) -> Failure {

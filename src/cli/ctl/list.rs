@@ -1,12 +1,13 @@
 //! Lists: which there are, what they show without being asked, and where they come from.
 
 use super::super::client::Client;
-use super::super::output::{at_path, cell, write_json, write_table};
+use super::super::output::{Look, at_path, cell, write_json, write_table};
 use super::super::path::path_with;
 use super::super::{About, Failure};
 use clap::{Args, ValueEnum};
 use regex::Regex;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::Write;
 
 const EXAMPLES: &str = "\
@@ -42,6 +43,9 @@ pub(super) struct List {
     /// As JSON
     #[arg(long)]
     json: bool,
+    /// Whole values also on a terminal, where long ones are cut otherwise
+    #[arg(long, conflicts_with = "json")]
+    wide: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +172,32 @@ impl Kind {
 
 const POLICY_COLUMNS: &[&str] = &["name", "vhost", "pattern", "apply-to", "priority", "definition"];
 
+/// Fields that are there at times only.
+const SOMETIMES: &[&str] =
+    &["idle_since", "message_stats", "owner_pid_details", "policy", "default_queue_type"];
+
+/// Fields that may have any fields in them, or at times none.
+const FREE: &[&str] = &[
+    "arguments",
+    "client_properties",
+    "definition",
+    "effective_policy_definition",
+    "limits",
+    "message_stats",
+    "metadata",
+    "owner_pid_details",
+    "value",
+];
+
+/// The fields of a value and of what is in them, as they are typed.
+fn add_paths(known: &mut BTreeSet<String>, parent: &str, value: &Value) {
+    for (name, field) in value.as_object().into_iter().flatten() {
+        let path = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+        add_paths(known, &path, field);
+        known.insert(path);
+    }
+}
+
 impl List {
     pub(super) fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         let source = self.kind.source();
@@ -177,14 +207,74 @@ impl List {
             None => Some(source.columns.iter().map(|&column| column.to_owned()).collect()),
         };
         let mut items = self.items(client, &source, shown.as_deref())?;
+        self.check_columns(client, &source, &items)?;
         if let Some(pattern) = &self.name {
             items.retain(|item| pattern.is_match(&cell(at_path(item, source.columns[0]))));
         }
         match shown {
-            Some(columns) if !self.json => write_table(out, &columns, &items)?,
+            Some(columns) if !self.json => {
+                let look = if self.wide { Look::WIDE } else { Look::of_output() };
+                write_table(out, &columns, &items, look)?;
+            }
             columns => write_json(out, columns.as_deref(), &items)?,
         }
         Ok(())
+    }
+
+    /// Refuses a column that nothing has: a slip of the pen would look like an empty column, or an order that is none.
+    fn check_columns(&self, client: &mut Client, source: &Source, items: &[Value]) -> Result<(), Failure> {
+        let typed = self.columns.iter().flatten().chain(&self.sort);
+        let is_known = |column: &String| {
+            source.columns.contains(&column.as_str())
+                || items.iter().any(|item| !at_path(item, column).is_null())
+        };
+        let unknown: Vec<&String> = typed.filter(|column| !is_known(column)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        // With all their fields, some of them.
+        let parameters = [("page", "1"), ("page_size", "100")];
+        let listed = client
+            .get(&path_with(&self.segments(source)?, &parameters))
+            .about(|| format!("the {} can't be listed", self.kind.name()))?;
+        let mut known: BTreeSet<String> = source.columns.iter().map(|&column| column.to_owned()).collect();
+        known.extend(SOMETIMES.iter().map(|&column| column.to_owned()));
+        for item in listed.get("items").unwrap_or(&listed).as_array().into_iter().flatten() {
+            add_paths(&mut known, "", item);
+        }
+        for column in unknown {
+            let is_below =
+                |parent: &&str| column.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'));
+            if !known.contains(column) && !FREE.iter().any(|parent| is_below(&parent)) {
+                return Err(Failure::Typed(self.no_such_column(column, &known)));
+            }
+        }
+        Ok(())
+    }
+
+    fn no_such_column(&self, column: &str, known: &BTreeSet<String>) -> String {
+        let near = known
+            .iter()
+            .map(|name| (strsim::jaro_winkler(name, column), name))
+            .filter(|(likeness, _)| *likeness > 0.8)
+            .max_by(|(a, _), (b, _)| a.total_cmp(b));
+        let meant = near.map(|(_, name)| format!(": did you mean {name}?")).unwrap_or_default();
+        let kind = self.kind.name();
+        format!("{kind} have no column {column}{meant} (leveret ctl list {kind} --json shows what they have)")
+    }
+
+    /// The path below /api that is listed.
+    fn segments<'a>(&'a self, source: &'a Source) -> Result<Vec<&'a str>, Failure> {
+        match (&self.vhost, source.in_vhost) {
+            (None, _) => Ok(source.all.to_vec()),
+            (Some(vhost), Some(segments)) => {
+                Ok(segments.iter().map(|&segment| if segment == "*" { vhost } else { segment }).collect())
+            }
+            (Some(_), None) => {
+                let kind = self.kind.name();
+                Err(Failure::Typed(format!("{kind} are in no vhost: leave --vhost out")))
+            }
+        }
     }
 
     fn items(
@@ -193,16 +283,7 @@ impl List {
         source: &Source,
         shown: Option<&[String]>,
     ) -> Result<Vec<Value>, Failure> {
-        let segments: Vec<&str> = match (&self.vhost, source.in_vhost) {
-            (None, _) => source.all.to_vec(),
-            (Some(vhost), Some(segments)) => {
-                segments.iter().map(|&segment| if segment == "*" { vhost } else { segment }).collect()
-            }
-            (Some(_), None) => {
-                let kind = self.kind.name();
-                return Err(Failure::Typed(format!("{kind} are in no vhost: leave --vhost out")));
-            }
-        };
+        let segments = self.segments(source)?;
         // What is not shown need not come; what decides over showing must.
         let wanted = shown.map(|columns| [columns, &[source.columns[0].to_owned()]].concat().join(","));
         let mut parameters = Vec::new();

@@ -1,7 +1,7 @@
 //! Messages: one is published, some are looked at or taken.
 
 use super::super::client::Client;
-use super::super::output::{printable, write_json, write_table};
+use super::super::output::{Look, printable, write_json, write_table};
 use super::super::path::{path, path_with};
 use super::super::{About, Failure};
 use super::{Setting, Vhost, setting, table};
@@ -150,7 +150,7 @@ impl Get {
         if messages.is_empty() {
             return Ok(writeln!(out, "{} is empty", self.name())?);
         }
-        Ok(write_table(out, &COLUMNS.map(str::to_owned), &messages)?)
+        Ok(write_table(out, &COLUMNS.map(str::to_owned), &messages, Look::of_output())?)
     }
 
     fn name(&self) -> String {

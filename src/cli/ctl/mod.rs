@@ -1,12 +1,14 @@
 //! `leveret ctl`: what can be typed. What is done with it stands in a file for each kind of thing.
 
 mod access;
+mod browse;
 mod list;
 mod messages;
 mod settings;
 mod show;
 mod state;
 mod topology;
+mod transfer;
 
 use super::client::Client;
 use super::target::Connect;
@@ -23,7 +25,8 @@ Examples:
   leveret ctl declare queue orders --type quorum --argument x-max-length=10000
   leveret ctl declare binding amq.topic orders --routing-key 'order.#'
   leveret ctl publish --exchange amq.topic --routing-key order.new 'hello'
-  leveret ctl get orders
+  leveret ctl browse orders --header retry=3
+  leveret ctl redrive dead --dry-run
   echo secret | leveret ctl user add app --tags monitoring
   leveret ctl permission set app '^app\\.' '.*' '.*'
   leveret ctl policy set short '^tmp\\.' max-length=1000 message-ttl=60000
@@ -77,6 +80,9 @@ enum Command {
     },
     Publish(messages::Publish),
     Get(messages::Get),
+    Browse(browse::Browse),
+    Redrive(transfer::Redrive),
+    Move(transfer::Move),
     CloseConnection(state::CloseConnection),
     /// Adds, changes and deletes users
     #[command(subcommand)]
@@ -122,6 +128,9 @@ pub(super) fn run(ctl: &Ctl, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Purge { queue, vhost } => topology::purge(client, &vhost.name, queue, out),
         Command::Publish(message) => message.run(client, out),
         Command::Get(which) => which.run(client, out),
+        Command::Browse(which) => which.run(client, out),
+        Command::Redrive(which) => which.run(client, out),
+        Command::Move(which) => which.run(client, out),
         Command::CloseConnection(which) => which.run(client, out),
         Command::User(what) => what.run(client, out),
         Command::Permission(what) => what.run(client, out),

@@ -1,0 +1,68 @@
+//! Whom a client believes to be the broker, over TLS.
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use std::fmt::Display;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How connections of TLS are made, to brokers whose certificate `ca_certificate` has signed, or somebody whom the system trusts.
+/// A broker that asks is shown `identity`, a certificate and its key.
+pub(crate) fn config(
+    ca_certificate: Option<&Path>,
+    identity: Option<(&Path, &Path)>,
+) -> Result<Arc<ClientConfig>, String> {
+    let unusable = |path: &Path, reason: &dyn Display| format!("{} can't be used: {reason}", path.display());
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots(ca_certificate)?);
+    let Some((certificate, key)) = identity else { return Ok(Arc::new(builder.with_no_client_auth())) };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable(certificate, &error))?;
+    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, &error))?;
+    let config =
+        builder.with_client_auth_cert(chain, key_der).map_err(|error| unusable(certificate, &error))?;
+    Ok(Arc::new(config))
+}
+
+/// Who is trusted to say who a broker is.
+fn roots(ca_certificate: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    match ca_certificate {
+        Some(path) => {
+            let unusable = |reason: &dyn Display| format!("{} can't be used: {reason}", path.display());
+            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))?;
+            for certificate in certificates {
+                let certificate = certificate.map_err(|error| unusable(&error))?;
+                roots.add(certificate).map_err(|error| unusable(&error))?;
+            }
+        }
+        None => {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err("there is no certificate to trust; --ca-certificate names one".to_owned());
+    }
+    Ok(roots)
+}
+
+/// What has to be in the broker's certificate.
+pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())
+}
+
+/// Why there is no trust.
+pub(crate) fn plain_reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    if text.contains("UnknownIssuer") {
+        return format!(
+            "{text}: its certificate is signed by nobody trusted; --ca-certificate names who has"
+        );
+    }
+    text
+}
