@@ -103,8 +103,9 @@ impl Config {
     pub fn load(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config, ConfigErrors> {
         let file_name = file.map(|path| path.display().to_string()).unwrap_or_default();
         let text = match file {
-            Some(path) => std::fs::read_to_string(path)
-                .map_err(|error| ConfigErrors::unreadable_file(&file_name, &error))?,
+            Some(path) => {
+                source::read(path).map_err(|error| ConfigErrors::unreadable_file(&file_name, error))?
+            }
             None => String::new(),
         };
         let mut config = Config::load_from(&text, &file_name, std::env::vars_os())?;

@@ -9,8 +9,9 @@ mod trust;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use cli::Tool;
+use leveret::broker::Broker;
 use leveret::broker::exchange::ExchangeTypes;
-use leveret::config::{Config, Credentials, Engine, User};
+use leveret::config::{Config, Engine};
 use leveret::server::{Server, backup};
 use notify::{READY, STOPPING, notify};
 use std::io::{ErrorKind, Write};
@@ -269,7 +270,7 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
         }
         Engine::Memory => say("nothing is kept when it stops, since store.engine is \"memory\""),
     }
-    if config.users.iter().any(is_guest) && config.vhosts.iter().any(|vhost| vhost.name == "/") {
+    if can_be_tried(server.broker()) {
         let address = reachable(address);
         say(format_args!("try it: AMQP_URL=amqp://guest:guest@{address}/%2F python3 examples/first.py"));
     }
@@ -313,9 +314,11 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(host, address.port())
 }
 
-/// Whether it is the user that every example takes.
-fn is_guest(user: &User) -> bool {
-    user.name == "guest" && user.credentials == Credentials::Password("guest".to_owned())
+/// Whether the user that every example takes is there as it was made, and may use the vhost that they use.
+fn can_be_tried(broker: &Broker) -> bool {
+    let user = broker.users().get("guest").filter(|user| broker.users().fits(user, "guest"));
+    user.is_some_and(|user| broker.permissions().may_open(&user.name, &"/".into()))
+        && broker.vhost("/").is_some()
 }
 
 #[cfg(test)]

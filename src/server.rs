@@ -240,17 +240,19 @@ impl Server {
     }
 }
 
-/// What is wrong with a checked configuration that only the broker knows: types of exchange, arguments, bindings. Everything
-/// is declared in a broker that keeps nothing, and forgotten again.
+/// What is wrong with a checked configuration that only the broker knows: types of exchange, arguments, bindings, and the files
+/// of `[tls]`. Everything is declared in a broker that keeps nothing, and forgotten again.
 pub fn check(config: &Config, exchange_types: &ExchangeTypes) -> Vec<StartError> {
     // What is forgotten again need not be hard to guess from.
     let mut config = config.clone();
     config.access.password_hash = config::PasswordHash::Sha256;
     let config = &config;
-    match scratch(config, exchange_types) {
-        Ok(broker) => declare::declare(&broker, config, 0).err().into_iter().collect(),
-        Err(error) => vec![error.into()],
-    }
+    let declared = match scratch(config, exchange_types) {
+        Ok(broker) => declare::declare(&broker, config, 0).err(),
+        Err(error) => Some(error.into()),
+    };
+    let tls = config.tls.as_ref().and_then(|tls| Tls::load(tls).err());
+    declared.into_iter().chain(tls.map(StartError::from)).collect()
 }
 
 /// What is not wrong with a configuration, and most likely not meant: of users, and what has no effect.

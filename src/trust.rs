@@ -59,6 +59,9 @@ pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, String> {
 /// Why there is no trust.
 pub(crate) fn plain_reason(error: &io::Error) -> String {
     let text = error.to_string();
+    if text.contains("UnsupportedCertVersion") {
+        return format!("{text}: its certificate is of X.509 version 1, and TLS needs version 3");
+    }
     if text.contains("UnknownIssuer") {
         return format!(
             "{text}: its certificate is signed by nobody trusted; --ca-certificate names who has"

@@ -332,8 +332,10 @@ fn a_failure_says_what_happened_and_what_helps() {
     refused(
         "ctl policy set p '.*' max-lengthy=1",
         1,
-        "[{<<\"max-lengthy\">>,1}] are not recognised policy settings",
+        "there is no policy setting max-lengthy: did you mean max-length?",
     );
+    refused("ctl policy set p '(' max-length=1", 1, "'(' is no regular expression");
+    refused("ctl permission set nobody '' '' ''", 1, "there is no such vhost, or no such user");
     refused("ctl delete binding amq.topic q", 1, "it is not there");
     refused("ctl --password wrong list queues", 4, "the login of user 'guest'");
     refused("ctl list users --vhost /", 2, "users are in no vhost");

@@ -170,6 +170,22 @@ fn the_command_line_wins_over_file_and_variables() {
 }
 
 #[test]
+fn a_file_that_is_no_configuration_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let latin = folder.path().join("latin.toml");
+    fs::write(&latin, b"node_name = 'a'\nnode_name = 'K\xe4se'\n").unwrap();
+    let of = |file: &std::path::Path| Config::load(Some(file), None).unwrap_err().to_string();
+    assert!(
+        of(&latin).ends_with("latin.toml: is not UTF-8 in line 2; save it in that encoding"),
+        "{}",
+        of(&latin)
+    );
+    let endless = of(std::path::Path::new("/dev/zero"));
+    assert_eq!(endless, "/dev/zero: is larger than 64 MiB; no configuration is");
+    assert!(of(folder.path()).ends_with("; name the file in it"), "{}", of(folder.path()));
+}
+
+#[test]
 fn a_missing_file_is_named() {
     let errors = Config::load(Some(Path::new("no/such.toml")), None).unwrap_err().to_string();
     let expected = "no/such.toml: cannot be read: No such file or directory (os error 2); name a file that exists, \

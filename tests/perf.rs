@@ -197,3 +197,30 @@ fn a_comparison_says_what_failed() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("no load is called fastest; there are transient-autoack, "), "{said}");
 }
+
+#[test]
+fn a_chart_that_can_not_be_written_is_told_before_the_run() {
+    let (code, said) = failure("amqp://127.0.0.1:1", &["--chart", "/nonexistent/chart.svg", "--time", "5"]);
+    assert!(code == Some(1) && said.contains("/nonexistent/chart.svg can't be written"), "{code:?} {said}");
+}
+
+#[test]
+fn what_was_measured_is_told_although_the_broker_stops() {
+    let broker = BrokerProcess::start_with("perf-stops", &[], None);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+    command
+        .args(["perf", "--url", &broker.url, "--confirm", "10"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the built program can be run");
+    let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
+    // Three lines: the title, the heading, and the first second.
+    for _ in 0..3 {
+        assert!(lines.next().is_some());
+    }
+    broker.kill();
+    let rest: Vec<String> = lines.map(|line| line.expect("it is text")).collect();
+    assert!(rest.iter().any(|line| line.starts_with("published ")), "{rest:?}");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -385,7 +385,12 @@ fn left_s(broker: &BrokerProcess, amqps: &str) -> f64 {
 fn a_broker_without_a_usable_certificate_does_not_start() {
     let files = Files::new("tls-unusable");
     for (name, text, expected) in [
-        ("server.key", "", "server.key: it holds nothing of the kind; tls.key needs a private key in PEM"),
+        ("server.key", "", "server.key: it holds no private key; tls.key needs a private key in PEM"),
+        (
+            "server.key",
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+            "server.key: the key is encrypted, and nobody is there to ask for its password",
+        ),
         (
             "ca.pem",
             "",
@@ -397,6 +402,19 @@ fn a_broker_without_a_usable_certificate_does_not_start() {
         fs::write(&path, text).unwrap();
         assert!(refusal_to_start(&files).contains(expected), "{}", refusal_to_start(&files));
         fs::write(&path, sound).unwrap();
+    }
+    // What is wrong with them is told without a start too, and a file without an end has one.
+    let config = files.path("check.toml");
+    let certificate = files.path("server.pem");
+    for (key, expected) in
+        [("/dev/zero", "/dev/zero: it is larger than 16 MiB"), ("ca.pem", "ca.pem: it holds no private key")]
+    {
+        let key = files.folder.join(key);
+        fs::write(&config, format!("[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n")).unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_leveret"));
+        let output = check.arg("check").arg(&config).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains(expected), "{said}");
     }
     fs::remove_file(files.path("server.pem")).unwrap();
     let expected = "server.pem: cannot be read: No such file or directory (os error 2); name a file in \

@@ -6,6 +6,7 @@ mod ctl;
 mod definitions;
 mod output;
 mod path;
+mod plain;
 mod rabbitmqctl;
 mod secret;
 mod target;
@@ -76,7 +77,16 @@ trait About<T> {
 
 impl<T> About<T> for Result<T, ClientError> {
     fn about(self, what: impl FnOnce() -> String) -> Result<T, Failure> {
-        self.map_err(|error| Failure::Asking { what: what(), error })
+        self.map_err(|error| {
+            let error = match error {
+                ClientError::Refused { status, reason } => {
+                    ClientError::Refused { status, reason: plain::plain(&reason) }
+                }
+                ClientError::NotFound(reason) => ClientError::NotFound(plain::plain(&reason)),
+                other => other,
+            };
+            Failure::Asking { what: what(), error }
+        })
     }
 }
 

@@ -60,9 +60,7 @@ pub struct ConfigErrors {
 }
 
 impl ConfigErrors {
-    pub(super) fn unreadable_file(file: &str, error: &std::io::Error) -> ConfigErrors {
-        let message =
-            format!("cannot be read: {error}; name a file that exists, or none to use the defaults");
+    pub(super) fn unreadable_file(file: &str, message: String) -> ConfigErrors {
         let problem = Problem { file: Some(file.to_owned()), line: None, key: String::new(), message };
         ConfigErrors { problems: vec![problem] }
     }

@@ -328,6 +328,8 @@ pub(super) fn describe(kind: &ValueKind) -> String {
         ValueKind::String(text) => format!("{text:?}"),
         ValueKind::Table(_) => "a table".to_owned(),
         ValueKind::Array(_) => "a list".to_owned(),
+        // 5.0 is no whole number, and has to look like none.
+        ValueKind::Float(number) => format!("{number:?}"),
         other => other.to_string(),
     }
 }

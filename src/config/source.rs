@@ -4,6 +4,8 @@
 //! `Config::load_from`.
 
 use std::ffi::OsString;
+use std::io::{self, Read};
+use std::path::Path;
 
 use config::{Environment, File, FileFormat, Map, Value};
 use toml::de::{DeFloat, DeTable, DeValue};
@@ -15,6 +17,29 @@ use crate::steps;
 /// `LEVERET_PORT` for a service of that name, and those are none of ours.
 const PREFIX: &str = "LEVERET__";
 const SEPARATOR: &str = "__";
+
+/// Bytes of a file; what is larger is no configuration, and some files never end.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// The file's text, or what is wrong with the file and what helps.
+pub(super) fn read(path: &Path) -> Result<String, String> {
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => format!("cannot be read: {error}; let the broker's user read it"),
+        io::ErrorKind::IsADirectory => format!("cannot be read: {error}; name the file in it"),
+        _ => format!("cannot be read: {error}; name a file that exists, or none to use the defaults"),
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(format!("is larger than {} MiB; no configuration is", FILE_BYTES_MAX >> 20));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let whole = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..whole].iter().filter(|byte| **byte == b'\n').count();
+        format!("is not UTF-8 in line {line}; save it in that encoding")
+    })
+}
 
 /// The file's tree with the variables merged over it; none if the text is not usable TOML, which is then reported.
 pub(super) fn merge(

@@ -27,6 +27,7 @@ const STYLE: &str = "\
 .chart .axis { stroke: #66727f; stroke-width: 1; }
 .chart polyline { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 .chart .thin { stroke-dasharray: 2 4; }
+.chart .dashed { stroke-dasharray: 9 7; }
 .chart .a { stroke: #1769c4; } .chart circle.a { fill: #1769c4; }
 .chart .b { stroke: #c2410c; } .chart circle.b { fill: #c2410c; }
 .chart .c { stroke: #15803d; } .chart circle.c { fill: #15803d; }
@@ -185,8 +186,10 @@ pub(super) fn page(head: &Head, samples: &[Sample], summary: &str) -> String {
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>{}</title>\n\
          <style>body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 15px system-ui, sans-serif; }}\n\
-         pre {{ font: 13px ui-monospace, monospace; overflow-x: auto; }}</style>\n{}<pre>{}</pre>\n</html>\n",
+         pre {{ font: 13px ui-monospace, monospace; overflow-x: auto; margin-left: {:.2}%; }}</style>\n{}<pre>{}</pre>\n</html>\n",
         escaped(&head.title),
+        // They begin where the curves do.
+        100.0 * LEFT / WIDTH,
         svg(head, samples),
         escaped(summary),
     )
@@ -194,7 +197,8 @@ pub(super) fn page(head: &Head, samples: &[Sample], summary: &str) -> String {
 
 fn rate_curves(samples: &[Sample]) -> Vec<Curve> {
     let counts: [Shown<u64>; 3] = [
-        ("published", "a", |sample| sample.counts.published),
+        // Above all others, with gaps: where it is the same as received, both are seen.
+        ("published", "a dashed", |sample| sample.counts.published),
         ("confirmed", "c", |sample| sample.counts.confirmed),
         ("received", "b", |sample| sample.counts.received),
     ];
@@ -240,7 +244,7 @@ fn put_panel(out: &mut String, panel: &Panel, times: &[f64], end_s: f64) {
         );
     }
     put_legend(out, panel);
-    for curve in &panel.curves {
+    for curve in panel.curves.iter().rev() {
         let places: Vec<Option<(f64, f64)>> = times
             .iter()
             .zip(&curve.points)

@@ -46,11 +46,20 @@ impl Clock {
 pub(super) fn carry_out(plan: &Plan) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let no_threads = |error| Failure::Output { what: "to the system's threads".to_owned(), error };
-    let report = runtime.map_err(no_threads)?.block_on(measure(plan))?;
-    report::tell(plan, &report)
+    // Now it can still be said, before the time is spent.
+    if let Some(path) = &plan.chart {
+        let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        opened.map_err(|error| Failure::Output { what: path.display().to_string(), error })?;
+    }
+    let (report, failure) = runtime.map_err(no_threads)?.block_on(measure(plan))?;
+    report::tell(plan, &report)?;
+    failure.map_or(Ok(()), Err)
 }
 
-async fn measure(plan: &Plan) -> Result<Report, Failure> {
+/// What was measured, and what ended it too early, if something did.
+type Measured = (Report, Option<Failure>);
+
+async fn measure(plan: &Plan) -> Result<Measured, Failure> {
     let mut setup = Client::open(&plan.target).await?;
     let declared = declare(&mut setup, plan).await;
     let done = match declared {
@@ -59,8 +68,8 @@ async fn measure(plan: &Plan) -> Result<Report, Failure> {
     };
     // By a connection of its own, since that one may be gone. What happened before is the more important news.
     let tidied = tidy_up(plan).await;
-    let report = done?;
-    tidied.map(|()| report)
+    let (report, failure) = done?;
+    Ok((report, failure.or(tidied.err())))
 }
 
 async fn declare(client: &mut Client, plan: &Plan) -> Result<(), Failure> {
@@ -200,22 +209,27 @@ enum End {
     Stopped,
 }
 
-async fn load(plan: &Plan, setup: &mut Client) -> Result<Report, Failure> {
+async fn load(plan: &Plan, setup: &mut Client) -> Result<Measured, Failure> {
     let clock = Clock::start();
     let mut screen = Screen::of(plan, &setup.product)?;
     let mut workers = Workers::start(plan, clock).await?;
     let mut series = Series::start(clock);
-    let end = watch_over(plan, setup, &mut workers, &mut series, &mut screen).await?;
+    let watched = watch_over(plan, setup, &mut workers, &mut series, &mut screen).await;
     let counted = workers.take();
-    let until_s = (end == End::Done).then(|| series.last_s(&counted));
+    let until_s = matches!(watched, Ok(End::Done)).then(|| series.last_s(&counted));
     series.add(counted, until_s);
-    workers.end().await?;
-    Ok(Report {
+    let failure = match watched {
+        Ok(_) => workers.end().await.err(),
+        Err(unsaid @ Failure::Output { .. }) => return Err(unsaid),
+        Err(failure) => Some(failure),
+    };
+    let report = Report {
         product: setup.product.clone(),
         seconds: series.seen_until_s,
         whole: Sample::of(&series.total, 0.0, series.seen_until_s),
         samples: series.samples,
-    })
+    };
+    Ok((report, failure))
 }
 
 async fn watch_over(

@@ -65,7 +65,10 @@ impl Directory {
             directory: path.display().to_string(),
             reason: format!("{what}: {error}"),
         };
-        files::make_folder(path).map_err(|error| unusable("it can't be created", &error))?;
+        files::make_folder(path).map_err(|error| StoreError::Uncreatable {
+            directory: path.display().to_string(),
+            reason: error.to_string(),
+        })?;
         let lock = files::options()
             .create(true)
             .truncate(false)

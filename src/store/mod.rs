@@ -77,6 +77,17 @@ pub enum StoreError {
         /// What the system said.
         reason: String,
     },
+    /// There is no directory yet, and none can be made.
+    #[error(
+        "the data directory {directory} can't be created: {reason}. Make it, owned by the broker's user, or name another one with \
+         --data-dir or data_dir"
+    )]
+    Uncreatable {
+        /// The data directory.
+        directory: String,
+        /// What the system said.
+        reason: String,
+    },
     /// The directory can't be opened as it is.
     #[error(
         "the data directory {directory} can't be opened: {reason}. Keep a copy of it, then restore a backup into it or \

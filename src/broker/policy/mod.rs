@@ -10,6 +10,7 @@ mod validate;
 
 pub use effective::Applied;
 pub(super) use effective::{alternate_exchange, settings};
+pub use validate::setting_names;
 
 use super::error::{BrokerError, ResourceKind};
 use super::queue::QueueType;

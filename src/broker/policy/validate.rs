@@ -58,6 +58,11 @@ const KEYS: &[(&str, Kind, &str)] = &[
     ("target-group-size", Kind::Positive, "target group size"),
 ];
 
+/// What a policy may set.
+pub fn setting_names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|(name, ..)| *name)
+}
+
 /// The keys of operator policies.
 const OPERATOR_KEYS: &[&str] = &[
     "delayed-retry-max",

@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -257,7 +257,15 @@ fn suite_parts(suite: &str) -> (String, String) {
 impl Files {
     fn read(settings: &config::Tls) -> Result<Files, TlsError> {
         let read = |key, path: &Path| {
-            fs::read(path).map_err(|error| TlsError::Unreadable { key, path: path.to_owned(), error })
+            let mut bytes = Vec::new();
+            let read =
+                fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+            read.map_err(|error| TlsError::Unreadable { key, path: path.to_owned(), error })?;
+            if bytes.len() as u64 > FILE_BYTES_MAX {
+                let problem = format!("it is larger than {} MiB", FILE_BYTES_MAX >> 20);
+                return Err(unusable(key, path, problem, "a file in PEM"));
+            }
+            Ok(bytes)
         };
         let ca = settings.ca_certificates.as_deref();
         Ok(Files {
@@ -271,8 +279,9 @@ impl Files {
 impl Loaded {
     fn from_files(settings: &config::Tls, files: Files) -> Result<Loaded, TlsError> {
         let chain = certificates("certificate", &settings.certificate, &files.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&files.key)
-            .map_err(|error| unusable("key", &settings.key, pem_problem(&error), "a private key in PEM"))?;
+        let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| {
+            unusable("key", &settings.key, key_problem(&error, &files.key), "a private key in PEM")
+        })?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions: Vec<&'static SupportedProtocolVersion> =
             settings.versions.iter().map(|version| supported(*version)).collect();
@@ -288,7 +297,7 @@ impl Loaded {
             config.map(Arc::new).map_err(|error| TlsError::Mismatched {
                 certificate: settings.certificate.clone(),
                 key: settings.key.clone(),
-                problem: error.to_string(),
+                problem: plain(&error),
             })
         };
         let silent = config(None)?;
@@ -327,7 +336,7 @@ fn verifier(
     const KEY: &str = "ca_certificates";
     let mut roots = RootCertStore::empty();
     for authority in certificates(KEY, path, authorities)? {
-        roots.add(authority).map_err(|error| unusable(KEY, path, error.to_string(), CERTIFICATES))?;
+        roots.add(authority).map_err(|error| unusable(KEY, path, plain(&error), CERTIFICATES))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
     let builder = match asked {
@@ -336,6 +345,12 @@ fn verifier(
     };
     builder.build().map_err(|error| unusable(KEY, path, error.to_string(), CERTIFICATES))
 }
+
+/// What stands in the file of a key that is encrypted.
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
+/// Bytes of a file of certificates or of a key; some files never end.
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 const CERTIFICATES: &str = "one or more certificates in PEM";
 
@@ -352,10 +367,33 @@ fn certificates(
     Ok(chain)
 }
 
+/// What the library says; where that is a name of its own, what it means.
+fn plain(error: &rustls::Error) -> String {
+    match error.to_string() {
+        text if text.contains("UnsupportedCertVersion") => {
+            "a certificate is of X.509 version 1, and TLS needs version 3 (openssl x509 -req makes one with -extfile)".to_owned()
+        }
+        text => text,
+    }
+}
+
+/// What is wrong with a key's file. None of it is quoted.
+fn key_problem(error: &pem::Error, file: &[u8]) -> String {
+    if file.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) {
+        return "the key is encrypted, and nobody is there to ask for its password; openssl pkey -in FILE -out NEW writes it \
+                without one"
+            .to_owned();
+    }
+    match error {
+        pem::Error::NoItemsFound => "it holds no private key".to_owned(),
+        _ => pem_problem(error),
+    }
+}
+
 /// The error's own text may quote the file, and a key stays out of every log.
 fn pem_problem(error: &pem::Error) -> String {
     match error {
-        pem::Error::NoItemsFound => "it holds nothing of the kind".to_owned(),
+        pem::Error::NoItemsFound => "it holds no certificate".to_owned(),
         _ => "it is not PEM as it should be".to_owned(),
     }
 }
