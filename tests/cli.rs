@@ -191,7 +191,7 @@ fn messages_are_browsed_redriven_and_moved() {
     assert_eq!(out(&broker, "ctl get work --take --payload"), "a");
     let moved = out(&broker, "ctl redrive dead --to parked --rate 1000");
     assert_eq!(moved, "2 of 2 messages moved out of queue 'dead' in vhost '/'\n  2 into queue 'parked'\n");
-    assert_eq!(out(&broker, "ctl get parked --payload --count 9"), "bstrayc".replace("strayc", "cstray"));
+    assert_eq!(out(&broker, "ctl get parked --payload --count 9"), "bcstray");
     let ended = run(&broker, "ctl move parked parked");
     assert!(ended.code == 1 && ended.errors.contains("can't be moved into itself"), "{ended:?}");
     let ended = run(&broker, "ctl redrive nowhere");

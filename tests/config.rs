@@ -173,7 +173,7 @@ fn the_command_line_wins_over_file_and_variables() {
 fn a_file_that_is_no_configuration_is_told_of() {
     let folder = tempfile::tempdir().unwrap();
     let latin = folder.path().join("latin.toml");
-    fs::write(&latin, b"node_name = 'a'\nnode_name = 'K\xe4se'\n").unwrap();
+    std::fs::write(&latin, b"node_name = 'a'\nnode_name = 'K\xe4se'\n").unwrap();
     let of = |file: &std::path::Path| Config::load(Some(file), None).unwrap_err().to_string();
     assert!(
         of(&latin).ends_with("latin.toml: is not UTF-8 in line 2; save it in that encoding"),

@@ -78,7 +78,7 @@ fn everything_together() {
     // Publishers are told before the commit is counted.
     let page = loop {
         let page = samples(&get(&address, "/metrics"));
-        if page["leveret_confirm_latency_seconds_count"] > 0.0 {
+        if page["leveret_confirm_latency_seconds_count"] > 0.0 && page["leveret_journal_messages"] > 0.0 {
             break page;
         }
     };

@@ -14,6 +14,9 @@ static KEY: LazyLock<Regex> =
 static BINARY: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r#"<<"([^"]*)">>"#).expect("the pattern is ours and good"));
 
+/// What stands behind settings that there are not.
+const UNKNOWN: &str = "are not recognised policy settings";
+
 /// The reason for people.
 pub(super) fn plain(reason: &str) -> String {
     if let Ok(Value::Array(words)) = serde_json::from_str(reason) {
@@ -22,7 +25,7 @@ pub(super) fn plain(reason: &str) -> String {
     match reason {
         "vhost_or_user_not_found" => "there is no such vhost, or no such user".to_owned(),
         "vhost_not_found" => "there is no such vhost".to_owned(),
-        _ if reason.contains("are not recognised policy settings") => no_such_settings(reason),
+        _ if reason.contains(UNKNOWN) => no_such_settings(reason),
         _ => BINARY.replace_all(reason, "'$1'").into_owned(),
     }
 }
@@ -49,8 +52,8 @@ fn of_words(words: &[Value]) -> String {
 
 /// Names the settings that there are not, and those that were meant.
 fn no_such_settings(reason: &str) -> String {
-    let first = reason.lines().next().unwrap_or_default();
-    let settings = KEY.captures_iter(first).map(|found| {
+    let named = reason.split(UNKNOWN).next().unwrap_or_default();
+    let settings = KEY.captures_iter(named).map(|found| {
         let key = &found[1];
         let near = policy::setting_names()
             .map(|name| (strsim::jaro_winkler(name, key), name))
@@ -70,7 +73,7 @@ mod tests {
     fn codes_and_terms_become_words() {
         for (reason, words) in [
             (
-                "[{<<\"max-lenght\">>,5}] are not recognised policy settings\n",
+                "Validation failed\n\n[{<<\"max-lenght\">>,5}] are not recognised policy settings\n",
                 "there is no policy setting max-lenght: did you mean max-length?",
             ),
             (

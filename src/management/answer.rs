@@ -14,6 +14,8 @@ pub(super) enum Answer {
     Json(Value),
     /// 200 with a body that is written already.
     Text(String),
+    /// 200 with a page for people.
+    Html(String),
     /// 200 with a file to save.
     File {
         /// The name that is proposed for it.
@@ -152,6 +154,12 @@ impl IntoResponse for Answer {
         match self {
             Answer::Json(value) => body(StatusCode::OK, value.to_string()),
             Answer::Text(text) => body(StatusCode::OK, text),
+            Answer::Html(text) => {
+                let mut response = body(StatusCode::OK, text);
+                let html = HeaderValue::from_static("text/html; charset=utf-8");
+                response.headers_mut().insert(header::CONTENT_TYPE, html);
+                response
+            }
             Answer::File { name, content } => {
                 let mut response = body(StatusCode::OK, content.to_string());
                 let disposition = format!("attachment; filename=\"{}\"", name.replace(['"', '\\'], "_"));

@@ -6,12 +6,17 @@ use super::request::Request;
 use super::routes::{Method, Needs, Route};
 use serde_json::{Map, Value, json};
 
-pub(super) const DOCUMENT: &[Route] = &[Route::get(
-    "/api/openapi.json",
-    Needs::Nothing,
-    document,
-    "This description of the API, after OpenAPI 3.1",
-)];
+pub(super) const DOCUMENT: &[Route] = &[
+    Route::get(
+        "/api/openapi.json",
+        Needs::Nothing,
+        document,
+        "This description of the API, after OpenAPI 3.1",
+    ),
+    Route::get("/", Needs::Nothing, page, "A page with all that can be asked, for people"),
+    Route::get("/api", Needs::Nothing, page, "The same page"),
+    Route::get("/api/index.html", Needs::Nothing, page, "The same page"),
+];
 
 /// What every list can be asked for.
 const LIST_PARAMETERS: [(&str, &str, &str); 8] = [
@@ -27,6 +32,24 @@ const LIST_PARAMETERS: [(&str, &str, &str); 8] = [
 
 fn document(request: &Request) -> Result<Answer, ApiError> {
     Ok(Answer::Json(describe(&request.settings().version)))
+}
+
+/// What can be asked, for people who open the API in a browser, and for tools that look whether it is there.
+fn page(_: &Request) -> Result<Answer, ApiError> {
+    let mut rows = String::new();
+    for route in ROUTES.iter().copied().flatten() {
+        let (method, path) = (route.method.name(), route.path);
+        let (summary, who) = (route.summary, who(route.needs));
+        rows.push_str(&format!(
+            "<tr><td>{method}</td><td><code>{path}</code></td><td>{summary}. <small>{who}</small></td></tr>\n"
+        ));
+    }
+    Ok(Answer::Html(format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Leveret management API</title>\n\
+         <h1>Leveret management API</h1>\n\
+         <p>RabbitMQ's management API, and a little more; <a href=\"/api/openapi.json\">as OpenAPI 3.1</a>.</p>\n\
+         <table>\n{rows}</table>\n</html>\n"
+    )))
 }
 
 fn describe(version: &str) -> Value {

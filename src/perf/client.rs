@@ -98,6 +98,9 @@ impl Client {
 
     /// What went wrong before a broker had said anything that makes sense.
     fn not_a_broker(&self, target: &Target, failure: Failure) -> Failure {
+        if let Some(reason) = &self.wire.tls_fault {
+            return Failure::Tls { address: target.address.clone(), reason: reason.clone() };
+        }
         let reason = match failure {
             _ if self.wire.input.is_protocol_header() => "it asks for another version of AMQP".to_owned(),
             Failure::Lost(reason) | Failure::Garbled { reason, .. } => reason,

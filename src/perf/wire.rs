@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::target::Tls;
+use crate::trust;
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame};
 use amq_protocol::protocol::{AMQPClass, parse_class};
 use bytes::{Buf, BytesMut};
@@ -133,6 +134,8 @@ pub(super) struct Wire {
     stream: TcpStream,
     /// What lies between the socket and the bytes, if TLS is spoken.
     tls: Option<Box<ClientConnection>>,
+    /// Why TLS can't go on.
+    pub(super) tls_fault: Option<String>,
     pub(super) input: Input,
     /// What is to be written.
     pub(super) output: Vec<u8>,
@@ -146,7 +149,14 @@ impl Wire {
         stream.set_nodelay(true)?;
         let session = tls.map(|tls| ClientConnection::new(tls.config.clone(), tls.name.clone()));
         let session = session.transpose().map_err(of_tls)?.map(Box::new);
-        let mut wire = Wire { stream, tls: session, input: Input::default(), output: Vec::new(), written: 0 };
+        let mut wire = Wire {
+            stream,
+            tls: session,
+            tls_fault: None,
+            input: Input::default(),
+            output: Vec::new(),
+            written: 0,
+        };
         while let Some(session) = wire.tls.as_ref().filter(|session| session.is_handshaking()) {
             let (reads, writes) = (session.wants_read(), session.wants_write());
             let ready = wire.stream.ready(interest(reads, writes)).await?;
@@ -248,7 +258,9 @@ impl Wire {
             if let Err(error) = session.process_new_packets() {
                 // The peer is told why, if it still listens.
                 let _ = session.write_tls(&mut Socket(&self.stream));
-                return Err(of_tls(error));
+                let error = of_tls(error);
+                self.tls_fault = Some(trust::plain_reason(&error));
+                return Err(error);
             }
             let mut piece = [0; 16 * 1024];
             // It ends when there is nothing left, or the peer has closed, which the socket tells too.

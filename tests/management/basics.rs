@@ -26,7 +26,7 @@ fn who_asks_has_to_log_in() {
 #[test]
 fn what_is_not_there_is_said_as_rabbitmq_says_it() {
     let broker = TestBroker::start();
-    for path in ["/api/nothing", "/nothing", "/api", "/"] {
+    for path in ["/api/nothing", "/nothing", "/cli/rabbitmqadmin"] {
         let answered = broker.ask("GET", path, "");
         assert_eq!(answered.status, 404, "{path}");
         assert_eq!(answered.json(), json!({ "error": "Object Not Found", "reason": "Not Found" }));
@@ -87,5 +87,19 @@ fn a_column_alone_says_what_it_says_among_all() {
         }
         let sorted = broker.ask("GET", &format!("/api/queues?sort={path}"), "");
         assert_eq!(sorted.status, 200, "{path}");
+    }
+}
+
+#[test]
+fn a_browser_gets_a_page_with_all_that_can_be_asked() {
+    let broker = TestBroker::start();
+    for path in ["/", "/api", "/api/", "/api/index.html"] {
+        let answer = broker.ask_with("GET", path, &[], "");
+        assert_eq!(
+            (answer.status, answer.header("content-type")),
+            (200, Some("text/html; charset=utf-8")),
+            "{path}"
+        );
+        assert!(answer.body.contains("<code>/api/queues/{vhost}/{name}</code>"), "{path}");
     }
 }

@@ -42,7 +42,7 @@ enum State {
   leveret ctl browse orders                                    the first 50, in the order of delivery
   leveret ctl browse orders --header retry=3 --header tenant   those with these headers, the first with this value
   leveret ctl browse orders --state unacked                    what consumers have, and who
-  leveret ctl browse orders --count 1000000 --json > out.json  all of them, with whole bodies
+  leveret ctl browse orders --count 1000000 --json             all of them, with whole bodies
   leveret ctl browse orders --after 0.41                       what is behind the place that a row shows
   leveret ctl move orders parked --header tenant=9             moves some into another queue
   leveret ctl get orders --take                                takes one out")]

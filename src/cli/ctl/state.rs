@@ -205,6 +205,7 @@ node        leveret@h in cluster c
 up for      1 h 2 min
 memory      20 MiB of 10 MiB
 disk        1024 MiB free, at least 1 MiB needed
+descriptors 0 of 0 open, enough for 0 connections
 alarms      memory is short, publishers are blocked
 objects     0 connections, 0 channels, 0 consumers, 2 queues, 0 exchanges
 messages    5 ready, 0 unacknowledged
