@@ -7,7 +7,9 @@ mod frames;
 #[allow(dead_code)]
 mod in_memory;
 
-use amq_protocol::protocol::basic::{AMQPMethod as Basic, AMQPProperties, Get, Publish};
+use amq_protocol::protocol::basic::{
+    AMQPMethod as Basic, AMQPProperties, Cancel, Consume, Get, Nack, Publish,
+};
 use amq_protocol::protocol::queue::{AMQPMethod as Queue, Bind, Declare};
 use amq_protocol::protocol::{AMQPClass, exchange};
 use amq_protocol::types::{AMQPValue, FieldArray, FieldTable};
@@ -121,4 +123,23 @@ fn keys_that_match_the_same_bindings_cost_little_each() {
         assert!(steps < 8000 * 50, "{exchange}: {steps} steps");
         assert!(has_message(&mut broker, connection, "q"), "{exchange}");
     }
+}
+
+#[test]
+fn what_is_given_back_one_by_one_in_any_order_costs_little_each() {
+    const ALL: u64 = 12_000;
+    let (mut broker, connection) = opened();
+    let basic = |basic| method(1, AMQPClass::Basic(basic));
+    let consume = Consume { queue: "q".into(), consumer_tag: "c".into(), nowait: true, ..Consume::default() };
+    broker.send(connection, &[declare_queue("q"), basic(Basic::Consume(consume))].concat());
+    let to = || Publish { routing_key: "q".into(), ..Publish::default() };
+    let all: Vec<u8> = (0..ALL).flat_map(|_| publish(1, to(), AMQPProperties::default(), b"")).collect();
+    broker.send(connection, &all);
+    broker.send(connection, &basic(Basic::Cancel(Cancel { consumer_tag: "c".into(), nowait: true })));
+
+    let nack = |n| Nack { delivery_tag: 1 + n * 7919 % ALL, requeue: true, multiple: false };
+    let nacks: Vec<u8> = (0..ALL).flat_map(|n| basic(Basic::Nack(nack(n)))).collect();
+    let (_, steps) = leveret::steps::of(|| broker.send(connection, &nacks));
+    assert!(steps < 300 * ALL, "{steps} steps to give back {ALL}");
+    assert!(has_message(&mut broker, connection, "q"));
 }

@@ -10,8 +10,9 @@ use crate::broker::browse::{SeenOrAway, UnackedMessage};
 use crate::broker::delivery::Entry;
 use crate::broker::queue::QueueHandle;
 use crate::message::{ConsumerId, DeliveryTag, Millis, Position, QueueId};
+use crate::steps;
 use away::AwayList;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// One delivery that waits for its acknowledgement.
@@ -41,8 +42,7 @@ impl Channel {
     ) -> impl Iterator<Item = UnackedMessage> {
         let here = self
             .unacked
-            .list
-            .iter()
+            .iter_here()
             .filter(move |unacked| unacked.queue.definition().id == queue && unacked.entry.position > after)
             .map(|unacked| {
                 let seen = SeenOrAway::Seen((&unacked.entry).into());
@@ -73,10 +73,10 @@ impl Channel {
     /// Lets go of the messages that wait for an acknowledgement: the journal has them, or is given them now. True when it is
     /// given some.
     pub(in crate::amqp) fn let_go_of_unacked(&mut self, turn: &mut Turn) -> bool {
-        let UnackedList { list, away, .. } = &mut self.unacked;
-        let of_list = std::mem::take(list);
+        let of_list = self.unacked.take_here();
+        let away = &mut self.unacked.away;
         let has_spilled = of_list.iter().any(|unacked| !unacked.entry.journaled);
-        for neighbours in Vec::from(of_list).chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
+        for neighbours in of_list.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
             let entries = neighbours.iter().map(|unacked| &unacked.entry);
             let journaled = neighbours[0].queue.lock().let_go(entries, turn);
             neighbours.iter().for_each(|unacked| away.push(unacked, journaled));
@@ -115,6 +115,9 @@ impl From<Vec<Unacked>> for Taken {
     }
 }
 
+/// Taking one moves no more than so many others.
+const MOVED_MAX: usize = 256;
+
 /// Tags that a channel remembers after it took their deliveries back.
 const TAKEN_BACK_MAX: usize = 16_384;
 
@@ -122,6 +125,8 @@ const TAKEN_BACK_MAX: usize = 16_384;
 #[derive(Debug, Default)]
 pub(super) struct UnackedList {
     list: VecDeque<Unacked>,
+    /// Those before the list, once one far from both its ends was taken: what is behind it would have to move each time.
+    early: BTreeMap<DeliveryTag, Unacked>,
     /// Those whose messages have left memory.
     away: AwayList,
     /// Deliveries that were taken back from a consumer which did not acknowledge them in time. It may still do so.
@@ -137,6 +142,7 @@ impl UnackedList {
     /// False when there is no such delivery.
     pub(super) fn take(&mut self, tag: DeliveryTag, multiple: bool, taken: &mut Taken) -> bool {
         if multiple && tag == DeliveryTag(0) {
+            self.take_early(None, taken);
             taken.here.extend(self.list.drain(..));
             self.away.take_all(&mut taken.away);
             return true;
@@ -145,10 +151,15 @@ impl UnackedList {
             Some(front) if front.tag == tag => 0,
             _ => match self.list.binary_search_by_key(&tag, |unacked| unacked.tag) {
                 Ok(at) => at,
+                Err(0) if self.early.contains_key(&tag) => {
+                    self.take_early_one(tag, multiple, taken);
+                    return true;
+                }
                 Err(behind) => {
                     let away = self.away.take(tag);
                     let is_known = away.is_some() || self.taken_back.remove(&tag);
                     if is_known && multiple {
+                        self.take_early(Some(tag), taken);
                         taken.here.extend(self.list.drain(..behind));
                         self.away.take_up_to(tag, &mut taken.away);
                     }
@@ -158,29 +169,69 @@ impl UnackedList {
             },
         };
         if multiple {
+            self.take_early(None, taken);
             taken.here.extend(self.list.drain(..=at));
             if !self.away.is_empty() {
                 self.away.take_up_to(tag, &mut taken.away);
             }
+        } else if at.min(self.list.len() - at) > MOVED_MAX {
+            steps::count(self.list.len());
+            self.early.extend(self.list.drain(..).map(|unacked| (unacked.tag, unacked)));
+            taken.here.extend(self.early.remove(&tag));
         } else {
+            steps::count(1 + at.min(self.list.len() - at));
             taken.here.extend(self.list.remove(at));
         }
         true
     }
 
+    fn take_early_one(&mut self, tag: DeliveryTag, multiple: bool, taken: &mut Taken) {
+        steps::count(1);
+        if !multiple {
+            taken.here.extend(self.early.remove(&tag));
+            return;
+        }
+        self.take_early(Some(tag), taken);
+        if !self.away.is_empty() {
+            self.away.take_up_to(tag, &mut taken.away);
+        }
+    }
+
+    /// Takes those before the list, up to a tag if there is one.
+    fn take_early(&mut self, up_to: Option<DeliveryTag>, taken: &mut Taken) {
+        if self.early.is_empty() {
+            return;
+        }
+        let behind = up_to.map(|tag| self.early.split_off(&DeliveryTag(tag.0 + 1))).unwrap_or_default();
+        taken.here.extend(std::mem::replace(&mut self.early, behind).into_values());
+    }
+
+    /// All in memory, in order.
+    fn take_here(&mut self) -> Vec<Unacked> {
+        let list = std::mem::take(&mut self.list);
+        if self.early.is_empty() {
+            return list.into();
+        }
+        std::mem::take(&mut self.early).into_values().chain(list).collect()
+    }
+
+    fn iter_here(&self) -> impl Iterator<Item = &Unacked> {
+        self.early.values().chain(&self.list)
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.list.len() + self.away.len()
+        self.early.len() + self.list.len() + self.away.len()
     }
 
     /// Of each that is in memory, and of each run of others: the queue, the consumer, and when it was delivered.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<QueueHandle>, Option<ConsumerId>, Millis)> {
-        let here = self.list.iter().map(|unacked| (&unacked.queue, unacked.consumer, unacked.delivered_at));
+        let here = self.iter_here().map(|unacked| (&unacked.queue, unacked.consumer, unacked.delivered_at));
         here.chain(self.away.iter().map(|held| (&held.queue, held.consumer, held.delivered_at)))
     }
 
     /// Takes all of one consumer, which may acknowledge them later without an effect.
     pub(super) fn take_of(&mut self, consumer: ConsumerId) -> Taken {
-        let all: Vec<Unacked> = std::mem::take(&mut self.list).into();
+        let all = self.take_here();
         let (taken, left): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|unacked| unacked.consumer == Some(consumer));
         self.list = left.into();
@@ -197,7 +248,7 @@ impl UnackedList {
 
     /// Takes everything.
     pub(super) fn take_all(&mut self) -> Taken {
-        let mut taken = Taken::from(Vec::from(std::mem::take(&mut self.list)));
+        let mut taken = Taken::from(self.take_here());
         self.away.take_all(&mut taken.away);
         taken
     }
@@ -205,7 +256,7 @@ impl UnackedList {
     /// Puts back what was taken and not settled after all.
     pub(super) fn put_back(&mut self, taken: Taken) {
         taken.away.into_iter().for_each(|run| self.away.insert(run));
-        let mut all: Vec<Unacked> = std::mem::take(&mut self.list).into();
+        let mut all = self.take_here();
         all.extend(taken.here);
         all.sort_by_key(|unacked| unacked.tag);
         self.list = all.into();

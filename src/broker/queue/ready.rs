@@ -11,7 +11,7 @@ pub(super) use places::{Place, Taken};
 
 use crate::broker::delivery::Entry;
 use crate::message::{Millis, Position};
-use lane::{FRONT_MESSAGES, Lane};
+use lane::{FRONT_MESSAGES, Lane, MOVED_MAX};
 
 /// What an entry takes besides its message's bytes, roughly.
 const ENTRY_BYTES: usize = 192;
@@ -92,10 +92,10 @@ impl Ready {
             let lane = self.lane(priority);
             let moved = |entry: &Entry| {
                 let behind = lane.entries.partition_point(|other| other.position < entry.position);
-                behind.min(lane.entries.len() - behind)
+                behind.min(lane.entries.len() - behind).min(MOVED_MAX)
             };
             // Each may have to move many others. Where that adds up, everything is put in order at once.
-            if lane.paged.is_empty() && of_lane.iter().map(moved).sum::<usize>() > lane.entries.len() {
+            if lane.paged.is_empty() && of_lane.iter().map(moved).sum::<usize>() > lane.resident() {
                 self.merge(priority, of_lane);
             } else {
                 to_spill.extend(of_lane.into_iter().filter_map(|entry| self.insert(entry)));
@@ -111,22 +111,17 @@ impl Ready {
             self.resident_bytes += memory_bytes(entry);
             self.expiring += usize::from(entry.expires());
         }
-        let lane = self.lane(priority);
-        lane.entries.extend(entries);
-        lane.entries.make_contiguous().sort_by_key(|entry| entry.position);
+        self.lane(priority).merge(entries);
     }
 
     /// Puts an entry, counted already, in its place in memory.
     fn keep(&mut self, entry: Entry) {
         self.resident_bytes += memory_bytes(&entry);
         self.expiring += usize::from(entry.expires());
-        let entries = &mut self.lane(entry.priority).entries;
-        match entries.back() {
-            Some(back) if back.position > entry.position => {
-                let at = entries.partition_point(|other| other.position < entry.position);
-                entries.insert(at, entry);
-            }
-            _ => entries.push_back(entry),
+        let lane = self.lane(entry.priority);
+        match lane.entries.back() {
+            Some(back) if back.position > entry.position => lane.take_back(entry),
+            _ => lane.entries.push_back(entry),
         }
     }
 
@@ -137,7 +132,7 @@ impl Ready {
 
     /// How many are in memory.
     pub(super) fn resident(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.entries.len()).sum()
+        self.lanes.iter().map(Lane::resident).sum()
     }
 
     /// When the oldest at the front of a lane came.
@@ -148,7 +143,7 @@ impl Ready {
     /// Takes the next to be delivered. `None` while it is not in memory.
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
         let lane = self.lanes.iter_mut().find(|lane| !lane.is_empty())?;
-        let entry = lane.entries.pop_front()?;
+        let entry = lane.pop_front()?;
         self.left(&entry);
         Some(entry)
     }
@@ -159,14 +154,17 @@ impl Ready {
             return None;
         }
         let expired = |lane: &&mut Lane| lane.entries.front().is_some_and(|entry| is_expired(entry, now));
-        let entry = self.lanes.iter_mut().find(expired)?.entries.pop_front()?;
+        let entry = self.lanes.iter_mut().find(expired)?.pop_front()?;
         self.left(&entry);
         Some(entry)
     }
 
     /// Gives the entries in memory other times to die at.
     pub(super) fn expire_anew(&mut self, expires_at: impl Fn(&Entry) -> Millis) {
-        let entries = self.lanes.iter_mut().flat_map(|lane| &mut lane.entries);
+        let entries = self.lanes.iter_mut().flat_map(|lane| {
+            lane.put_in_order();
+            &mut lane.entries
+        });
         self.expiring = entries
             .map(|entry| {
                 entry.expires_at = expires_at(entry);
@@ -192,7 +190,8 @@ impl Ready {
     /// Takes everything: those in memory, and the runs of those that are not.
     pub(super) fn take_all(&mut self) -> (Vec<Entry>, Vec<PagedRun>) {
         let (mut entries, mut paged) = (Vec::new(), Vec::new());
-        for lane in std::mem::take(self).lanes {
+        for mut lane in std::mem::take(self).lanes {
+            lane.put_in_order();
             entries.extend(lane.entries);
             paged.extend(lane.paged);
         }
@@ -204,6 +203,7 @@ impl Ready {
         let mut to_spill = Vec::new();
         let (mut freed, mut expiring) = (0, 0);
         for lane in &mut self.lanes {
+            lane.put_in_order();
             let keep = lane.front_messages();
             let let_go = lane.let_go(keep, &mut to_spill);
             freed += let_go.bytes;
@@ -223,6 +223,7 @@ impl Ready {
         for of_lane in runs.chunk_by(|(one, ..), (other, ..)| one == other) {
             let (priority, first, _) = of_lane[0];
             let lane = self.lane(priority);
+            lane.put_in_order();
             let keep = lane.entries.partition_point(|entry| entry.position < first.first);
             let let_go = lane.let_go(keep, &mut to_spill);
             lane.paged_expire |= of_lane.iter().any(|(.., expires)| *expires);
@@ -380,6 +381,34 @@ mod tests {
         let positions = drain(&mut ready);
         assert!(positions.chunk_by(|a, b| a < b).count() == 2 && positions.len() as u64 == 2 * EACH);
         assert_eq!(ready.resident_bytes(), 0);
+    }
+
+    #[test]
+    fn what_comes_back_one_by_one_in_any_order_costs_little_each() {
+        const ALL: u64 = 40_000;
+        let one = entry(0, 0, None);
+        let at = |n| Entry { position: Position(n), ..one.clone() };
+        let mut ready = Ready::default();
+        let (_, steps) = crate::steps::of(|| {
+            for n in 0..ALL {
+                assert!(ready.insert(at(n * 7919 % ALL)).is_none());
+                if n % 1000 == 999 {
+                    let front = ready.pop_front().unwrap();
+                    assert!(ready.insert(front).is_none());
+                }
+            }
+        });
+        assert!(steps < 300 * ALL, "{steps} steps for {ALL} that come back");
+        assert_eq!(ready.resident() as u64, ALL);
+        let seen: Vec<u64> = ready
+            .places_after(Some((0, Position(9))))
+            .filter_map(|place| match place {
+                Place::Here(entry) => Some(entry.position.0),
+                Place::Elsewhere { .. } => None,
+            })
+            .collect();
+        assert!(seen.into_iter().eq(10..ALL));
+        assert!(drain(&mut ready).into_iter().eq(0..ALL));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::memory_bytes;
 use crate::broker::delivery::Entry;
 use crate::message::Position;
+use crate::steps;
 use std::collections::VecDeque;
 
 /// Messages of a lane that are in memory while others of it are not: enough to go on with until those are read back.
@@ -14,6 +15,11 @@ pub(super) const FRONT_BYTES: usize = 1 << 20;
 pub(super) struct Lane {
     pub(super) priority: u8,
     pub(super) entries: VecDeque<Entry>,
+    /// Those that have come back to a place far from both ends of `entries`, in no order: moving the others out of the way for
+    /// each would add up. All are behind the first of `entries` and before the last, and join them before it is their turn.
+    pub(super) returned: Vec<Entry>,
+    /// The lowest position in `returned`.
+    pub(super) first_returned: Position,
     /// Behind the entries, ordered, neither empty nor touching each other.
     pub(super) paged: VecDeque<PagedRun>,
     /// Whether some of them have been asked for.
@@ -28,6 +34,9 @@ pub(super) struct LetGo {
     /// How many of them may die of age.
     pub(super) expiring: usize,
 }
+
+/// An entry that comes back moves no more than so many others.
+pub(super) const MOVED_MAX: usize = 256;
 
 /// So many runs are put in their places one by one.
 const SINGLE_RUNS_MAX: usize = 8;
@@ -61,6 +70,67 @@ impl Lane {
         self.entries.is_empty() && self.paged.is_empty()
     }
 
+    /// How many are in memory.
+    pub(super) fn resident(&self) -> usize {
+        self.entries.len() + self.returned.len()
+    }
+
+    /// Takes the first of those in memory.
+    pub(super) fn pop_front(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        if !self.returned.is_empty()
+            && self.entries.front().is_none_or(|front| front.position > self.first_returned)
+        {
+            self.put_in_order();
+        }
+        Some(entry)
+    }
+
+    /// Puts an entry in its place before the last one.
+    pub(super) fn take_back(&mut self, entry: Entry) {
+        let at = self.entries.partition_point(|other| other.position < entry.position);
+        let moved = at.min(self.entries.len() - at);
+        if moved <= MOVED_MAX {
+            steps::count(1 + moved);
+            self.entries.insert(at, entry);
+            return;
+        }
+        steps::count(1);
+        if self.returned.is_empty() || entry.position < self.first_returned {
+            self.first_returned = entry.position;
+        }
+        self.returned.push(entry);
+    }
+
+    /// Has all that have come back join the others.
+    pub(super) fn put_in_order(&mut self) {
+        if !self.returned.is_empty() {
+            let returned = std::mem::take(&mut self.returned);
+            self.merge(returned);
+        }
+    }
+
+    /// Puts entries in any order in their places.
+    pub(super) fn merge(&mut self, entries: Vec<Entry>) {
+        self.entries.extend(entries);
+        self.entries.append(&mut std::mem::take(&mut self.returned).into());
+        steps::count(self.entries.len());
+        self.entries.make_contiguous().sort_by_key(|entry| entry.position);
+    }
+
+    /// Those in memory from a position on, in order.
+    pub(super) fn entries_from(&self, from: Position) -> impl Iterator<Item = &Entry> {
+        let here = self.entries.partition_point(|entry| entry.position < from);
+        let mut entries = self.entries.range(here..).peekable();
+        let mut returned: Vec<_> = self.returned.iter().filter(|entry| entry.position >= from).collect();
+        returned.sort_by_key(|entry| std::cmp::Reverse(entry.position));
+        std::iter::from_fn(move || match (entries.peek(), returned.last()) {
+            (Some(next), Some(other)) if other.position < next.position => returned.pop(),
+            (None, Some(_)) => returned.pop(),
+            _ => entries.next(),
+        })
+    }
+
     /// How many entries stay when the others are let go. The one that reaches the limit is among them, so that what stays
     /// never looks like too little, and is not read back only to be let go again.
     pub(super) fn front_messages(&self) -> usize {
@@ -76,12 +146,13 @@ impl Lane {
     /// Whether more entries should be read back.
     pub(super) fn is_running_out(&self) -> bool {
         let bytes = || self.entries.iter().map(|entry| entry.message.body_bytes()).sum::<usize>();
-        self.entries.len() < FRONT_MESSAGES / 4 && bytes() < FRONT_BYTES / 4
+        self.resident() < FRONT_MESSAGES / 4 && bytes() < FRONT_BYTES / 4
     }
 
     /// Lets all entries go but the first ones. Those that the journal does not hold go into `to_spill`.
     pub(super) fn let_go(&mut self, keep: usize, to_spill: &mut Vec<Entry>) -> LetGo {
         let mut let_go = LetGo { bytes: 0, expiring: 0 };
+        self.put_in_order();
         for entry in self.entries.drain(keep..).rev() {
             let body_bytes = entry.message.body_bytes() as u64;
             let_go.bytes += memory_bytes(&entry);

@@ -57,6 +57,7 @@ impl Ready {
         let Some(lane) = self.lanes.iter_mut().find(|lane| lane.priority == priority) else {
             return Taken::Nothing;
         };
+        lane.put_in_order();
         let at = lane.entries.binary_search_by_key(&position, |entry| entry.position);
         if let Some(entry) = at.ok().and_then(|at| lane.entries.remove(at)) {
             self.left(&entry);
@@ -76,13 +77,12 @@ impl Ready {
 impl Lane {
     fn places_from(&self, from: Position) -> impl Iterator<Item = Place<'_>> {
         let priority = self.priority;
-        let here = self.entries.partition_point(|entry| entry.position < from);
         let runs = self.paged.iter().filter_map(move |run| {
             let first = run.first.max(from);
             let count = run.end().saturating_sub(first.0);
             (count > 0).then_some(Place::Elsewhere { priority, first, count })
         });
-        self.entries.range(here..).map(Place::Here).chain(runs)
+        self.entries_from(from).map(Place::Here).chain(runs)
     }
 
     /// Takes one message out of the run that it is in, and says how many bytes it counted there.
