@@ -20,7 +20,7 @@ use crate::net::{
     Shutdown, Tls, run_timer,
 };
 use crate::store::{
-    Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
+    self, Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
 };
 use listeners::Listeners;
 use std::io;
@@ -108,15 +108,20 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let limit = net::descriptors::raise_limit();
         let commits = Arc::new(CommitStats::default());
+        let is_kept = config.store.engine == Engine::Sled;
+        let was_in_use = is_kept && store::was_in_use(&config.data_dir);
         let (journal, recovered) = open_journal(config, &*clock, commits.clone())?;
+        // A directory of an earlier version is not marked.
+        let is_in_use = was_in_use || recovered.records > 0 || !recovered.losses.is_empty();
         let broker =
             Broker::open(journal.clone(), recovered, exchange_types, broker_limits(config), clock.now());
         let broker = Arc::new(broker?);
         let limits = &config.limits;
         let elsewhere = net::start_hashing(limits.password_hashes_max, limits.failed_logins_waiting_max)?;
         broker.logins().work_elsewhere(elsewhere);
-        declare::declare(&broker, config, clock.now())?;
+        declare::declare(&broker, config, is_in_use, clock.now())?;
         broker.commit_changes()?;
+        note_in_use(config)?;
         let disk_limit = Arc::new(DiskLimit::new(config.limits.disk_free_bytes));
         let disk_watch = disk_watch(config, &disk_limit, &broker);
         let memory_watch = memory_watch(config, &broker);
@@ -248,7 +253,7 @@ pub fn check(config: &Config, exchange_types: &ExchangeTypes) -> Vec<StartError>
     config.access.password_hash = config::PasswordHash::Sha256;
     let config = &config;
     let declared = match scratch(config, exchange_types) {
-        Ok(broker) => declare::declare(&broker, config, 0).err(),
+        Ok(broker) => declare::declare(&broker, config, false, 0).err(),
         Err(error) => Some(error.into()),
     };
     let tls = config.tls.as_ref().and_then(|tls| Tls::load(tls).err());
@@ -338,6 +343,14 @@ fn serving(config: &Config, broker: &Arc<Broker>, clock: &Arc<dyn Clock>, shares
         open: Arc::default(),
         newcomers: Arc::new(Newcomers::new(newcomers)),
         refusals: Arc::default(),
+    }
+}
+
+/// Notes that the data directory is in use, if there is one.
+fn note_in_use(config: &Config) -> Result<(), StartError> {
+    match config.store.engine {
+        Engine::Memory => Ok(()),
+        Engine::Sled => Ok(store::note_in_use(&config.data_dir)?),
     }
 }
 
@@ -441,6 +454,8 @@ fn management_settings(config: &Config) -> ManagementSettings {
         version: config.server.version.clone(),
         cluster_name: config.server.cluster_name.clone(),
         listeners: Vec::new(),
+        http_hosts: config.access.http_hosts.clone(),
+        http_origins: config.access.http_origins.clone(),
         body_bytes_max: config.limits.http_body_max_bytes,
         small_body_bytes_max: config.limits.http_small_body_max_bytes,
         bodies_bytes_max: config.limits.http_bodies_max_bytes,

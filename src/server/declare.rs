@@ -14,14 +14,20 @@ use crate::config::{self, Argument, Arguments, Config, DestinationType, Location
 use crate::management::definitions;
 use crate::message::{FieldTable, Millis, Value};
 
-pub(super) fn declare(broker: &Broker, config: &Config, now: Millis) -> Result<(), StartError> {
+/// `is_in_use` says that a broker has served from this data directory before: nobody is in it by default then.
+pub(super) fn declare(
+    broker: &Broker,
+    config: &Config,
+    is_in_use: bool,
+    now: Millis,
+) -> Result<(), StartError> {
     broker.set_default_queue_type(queue_type(config.default_queue_type));
     if let Some(path) = &config.load_definitions {
         let depth_max = config.limits.field_table_depth_max as usize;
         definitions::load(broker, path, depth_max, now).map_err(StartError::Definitions)?;
     }
     let mut faults = Faults::default();
-    access::declare(broker, config, &mut faults);
+    access::declare(broker, config, is_in_use, &mut faults);
     let mut turn = Turn::at(now);
     let policies = config.policies.iter().map(|policy| (PolicyKind::Policy, policy));
     let operator_policies = config.operator_policies.iter().map(|policy| (PolicyKind::Operator, policy));

@@ -3,7 +3,7 @@
 //! A backup is written by [`Journal::back_up`] into a new database, never by copying the files of one that is in use. Its file
 //! `format` comes last, without which nothing takes it for a data directory, so half a backup is never mistaken for a whole.
 
-use super::directory::{FORMAT_FILE, sync_folder};
+use super::directory::{FORMAT_COPY, FORMAT_FILE, sync_folder};
 use super::{BackupContents, Durability, Journal, JournalOptions, Recovered, SledStore, Store, StoreError};
 use crate::files;
 use std::fs::{self, File};
@@ -87,7 +87,7 @@ fn move_all(from: &Path, to: &Path) -> Result<(), BackupError> {
         fs::rename(from.join(name), &target).map_err(|error| BackupError::File { path: target, error })
     };
     for name in names(from)? {
-        if name != FORMAT_FILE && name != LOCK_FILE {
+        if name != FORMAT_FILE && name != FORMAT_COPY && name != LOCK_FILE {
             rename(&name)?;
         }
     }
@@ -191,7 +191,7 @@ fn list(root: &Path, below: &Path, files: &mut Vec<(PathBuf, u64)>) -> Result<()
         let path = below.join(&name);
         if metadata.is_dir() {
             list(root, &path, files)?;
-        } else if metadata.is_file() && path != Path::new(LOCK_FILE) {
+        } else if metadata.is_file() && ![LOCK_FILE, FORMAT_COPY].iter().any(|own| path == Path::new(own)) {
             files.push((path, metadata.len()));
         }
     }

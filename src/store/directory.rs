@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! lock      held while a broker runs
-//! format    "leveret store 2", the name of the current database, and what its frames start with
+//! format    "leveret store 2", the name of the current database, and what its frames start with; format.copy says it too
+//! in-use    is there once a broker has served
 //! last      the last record that was durable, and what the database was then: neither may know less
 //! wal/      the write-ahead log
 //! db-1/     the database; a rewritten one is db-2, and so on
@@ -26,6 +27,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const FORMAT: u32 = 2;
 
 pub(super) const FORMAT_FILE: &str = "format";
+
+/// What the format file says once more, for when that is lost.
+pub(super) const FORMAT_COPY: &str = "format.copy";
+
+/// Is there once a broker has declared all it was told to: from then on nobody is in it by default.
+const IN_USE: &str = "in-use";
+
+/// Whether a broker has served from a data directory before.
+pub fn was_in_use(data_dir: &Path) -> bool {
+    data_dir.join(IN_USE).exists()
+}
+
+/// Notes, durably, that a broker serves from a data directory.
+///
+/// # Errors
+/// When the system refuses.
+pub fn note_in_use(data_dir: &Path) -> std::io::Result<()> {
+    if was_in_use(data_dir) {
+        return Ok(());
+    }
+    files::options().create(true).truncate(false).write(true).open(data_dir.join(IN_USE))?.sync_all()?;
+    sync_folder(data_dir)
+}
 
 /// What is noted beside the database, to tell when it has lost something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,17 +112,26 @@ impl Directory {
         let magic = std::hash::RandomState::new().build_hasher().finish().to_le_bytes();
         let generation = AtomicU64::new(1);
         let mut directory = Directory { path: path.to_owned(), _lock: lock, generation, magic, last };
-        match fs::read_to_string(path.join(FORMAT_FILE)) {
+        match fs::read(path.join(FORMAT_FILE)) {
             Ok(text) => {
-                let (format, generation, magic) = directory.parse_format(&text)?;
-                (directory.generation, directory.magic) = (AtomicU64::new(generation), magic);
-                if format < FORMAT {
+                let known = match directory.parse_format(&String::from_utf8_lossy(&text)) {
+                    Err(StoreError::Unusable { reason, .. }) => directory.rebuild_format(&reason)?,
+                    known => known?,
+                };
+                let format = directory.take_format(known);
+                if format < FORMAT || text != directory.format_text().as_bytes() {
                     // An older version would take for damage what this one writes.
                     directory.write_format()?;
                 }
+                directory.copy_format()?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                directory.refuse_strangers()?;
+                if path.join(FORMAT_COPY).exists() {
+                    let known = directory.rebuild_format("its format file is missing")?;
+                    directory.take_format(known);
+                } else {
+                    directory.refuse_strangers()?;
+                }
                 directory.write_format()?;
             }
             Err(error) => return Err(unusable("its format file can't be read", &error)),
@@ -240,6 +273,56 @@ impl Directory {
         Ok((format, generation, magic.to_be_bytes()))
     }
 
+    /// Takes what the format file says, and returns the format.
+    fn take_format(&mut self, (format, generation, magic): (u32, u64, Magic)) -> u32 {
+        (self.generation, self.magic) = (AtomicU64::new(generation), magic);
+        format
+    }
+
+    /// What the lost format file said, out of its copy and of the databases that are there; `why` it is lost is told.
+    fn rebuild_format(&self, why: &str) -> Result<(u32, u64, Magic), StoreError> {
+        let copy = fs::read(self.path.join(FORMAT_COPY)).unwrap_or_default();
+        let known = self.parse_format(&String::from_utf8_lossy(&copy));
+        let (format, generation, magic) = known.map_err(|_| self.unusable(why.to_owned()))?;
+        // The copy is written behind the file itself, and may name a database that has been left since.
+        let is_there = |generation: &u64| self.database_at(*generation).is_dir();
+        let generation = match is_there(&generation) {
+            true => generation,
+            false => self.generations().into_iter().max().unwrap_or(generation),
+        };
+        tracing::error!(
+            "in the data directory {}: {why}. It is made anew from its copy, with the database db-{generation}",
+            self.path.display()
+        );
+        Ok((format, generation, magic))
+    }
+
+    /// The numbers of the databases that are there.
+    fn generations(&self) -> Vec<u64> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.strip_prefix("db-")?.parse().ok()).collect()
+    }
+
+    /// Has the copy say what the format file says.
+    fn copy_format(&self) -> Result<(), StoreError> {
+        let text = self.format_text();
+        let copy = self.path.join(FORMAT_COPY);
+        if fs::read(&copy).is_ok_and(|copied| copied == text.as_bytes()) {
+            return Ok(());
+        }
+        let write = || -> std::io::Result<()> {
+            let mut file = files::options().create(true).truncate(true).write(true).open(&copy)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        };
+        write().map_err(|error| self.failed("the copy of its format file can't be written", &error))
+    }
+
+    fn format_text(&self) -> String {
+        let magic = u64::from_be_bytes(self.magic);
+        format!("leveret store {FORMAT}\ndb-{}\n{magic:016x}\n", self.generation())
+    }
+
     /// A directory without a format file may hold nothing but what a first start that was cut short left behind.
     fn refuse_strangers(&self) -> Result<(), StoreError> {
         let entries = fs::read_dir(&self.path).map_err(|error| self.failed("it can't be listed", &error))?;
@@ -256,13 +339,13 @@ impl Directory {
         let write = || -> std::io::Result<()> {
             let next = self.path.join("format.new");
             let mut file = files::options().create(true).truncate(true).write(true).open(&next)?;
-            let magic = u64::from_be_bytes(self.magic);
-            writeln!(file, "leveret store {FORMAT}\ndb-{}\n{magic:016x}", self.generation())?;
+            file.write_all(self.format_text().as_bytes())?;
             file.sync_all()?;
             fs::rename(&next, self.path.join(FORMAT_FILE))?;
             sync_folder(&self.path)
         };
-        write().map_err(|error| self.failed("its format file can't be written", &error))
+        write().map_err(|error| self.failed("its format file can't be written", &error))?;
+        self.copy_format()
     }
 
     /// Says so when what is kept can be read by every user of the machine, as what earlier versions made could.
@@ -320,6 +403,37 @@ pub(super) fn write_through(file: &File, path: &Path, on: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lost_format_file_is_made_anew_from_its_copy() {
+        let folder = tempfile::tempdir().unwrap();
+        let format = folder.path().join(FORMAT_FILE);
+        let directory = Directory::open(folder.path()).unwrap();
+        fs::create_dir(directory.database()).unwrap();
+        let magic = directory.magic();
+        drop(directory);
+        let kept = fs::read(&format).unwrap();
+        for damage in [None, Some(&b""[..]), Some(b"\xff\xfegarbage"), Some(b"leveret store 2\ndb-1\n")] {
+            match damage {
+                None => fs::remove_file(&format).unwrap(),
+                Some(bytes) => fs::write(&format, bytes).unwrap(),
+            }
+            let directory = Directory::open(folder.path()).unwrap();
+            assert_eq!((directory.magic(), directory.generation()), (magic, 1), "{damage:?}");
+            // A copy that was not written in time names a database that is left.
+            fs::rename(directory.database(), folder.path().join("db-2")).unwrap();
+            drop(directory);
+            fs::remove_file(&format).unwrap();
+            assert_eq!(Directory::open(folder.path()).unwrap().generation(), 2);
+            fs::rename(folder.path().join("db-2"), folder.path().join("db-1")).unwrap();
+            fs::write(&format, &kept).unwrap();
+            drop(Directory::open(folder.path()).unwrap());
+        }
+        // Without a copy nobody knows.
+        fs::remove_file(folder.path().join(FORMAT_COPY)).unwrap();
+        fs::write(&format, "garbage").unwrap();
+        assert!(matches!(Directory::open(folder.path()), Err(StoreError::Unusable { .. })));
+    }
 
     #[test]
     fn a_directory_is_held_by_one() {

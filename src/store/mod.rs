@@ -16,6 +16,7 @@ mod wal;
 
 pub use self::sled::{SledStore, takes_panics};
 pub use definitions::DefinitionChanges;
+pub use directory::{note_in_use, was_in_use};
 pub use faulty::{Faults, FaultyStore};
 pub use journal::{
     BackupContents, Changes, DurableWaiter, Hold, Journal, JournalOptions, Loss, Recovered, RecoveredQueue,

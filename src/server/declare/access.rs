@@ -11,7 +11,7 @@ use crate::broker::users::{User, Users};
 use crate::broker::vhost_settings::VhostSettings;
 use crate::config::{self, Config, Credentials};
 
-pub(super) fn declare(broker: &Broker, config: &Config, faults: &mut Faults) {
+pub(super) fn declare(broker: &Broker, config: &Config, is_in_use: bool, faults: &mut Faults) {
     broker.users().set_loopback_only(config.access.loopback_users.iter().map(|name| name.as_str().into()));
     broker.logins().track_sources(config.access.track_login_sources);
     broker.users().set_password_hash(match config.access.password_hash {
@@ -20,7 +20,7 @@ pub(super) fn declare(broker: &Broker, config: &Config, faults: &mut Faults) {
         config::PasswordHash::Argon2id => HashingAlgorithm::Argon2id,
     });
     let new_vhosts = declare_vhosts(broker, config, faults);
-    let has_new_guest = declare_users(broker, config, faults);
+    let has_new_guest = declare_users(broker, config, is_in_use, faults);
     for permission in &config.permissions {
         let is_built_in = permission.declared_at.is_none();
         // What was taken away from the built-in guest stays away.
@@ -89,8 +89,11 @@ fn declare_vhost(broker: &Broker, vhost: &config::Vhost) -> Result<Put, BrokerEr
 }
 
 /// Declares the users, and says whether the built-in guest is among them: it is there until there are others.
-fn declare_users(broker: &Broker, config: &Config, faults: &mut Faults) -> bool {
-    let is_first_start = broker.users().is_empty();
+///
+/// Where a broker has served before, users are missing because they were deleted, or lost with their file: whoever damages that must
+/// not find a guest who administers.
+fn declare_users(broker: &Broker, config: &Config, is_in_use: bool, faults: &mut Faults) -> bool {
+    let is_first_start = broker.users().is_empty() && !is_in_use;
     let mut has_new_guest = false;
     for user in &config.users {
         if user.declared_at.is_none() {
@@ -104,6 +107,12 @@ fn declare_users(broker: &Broker, config: &Config, faults: &mut Faults) -> bool 
         if known.as_deref() != Some(&declared) {
             faults.note(&user.declared_at, broker.put_user(declared));
         }
+    }
+    if is_in_use && broker.users().is_empty() {
+        tracing::error!(
+            "there is no user, though a broker has served from this data directory: what was declared is lost, or every user \
+             was deleted. Nobody is made by default; restore a backup, or declare users in the configuration"
+        );
     }
     has_new_guest
 }
