@@ -13,6 +13,7 @@ mod access;
 mod argument;
 mod diagnose;
 mod limits;
+mod network;
 mod policies;
 mod references;
 mod section;
@@ -28,6 +29,7 @@ pub use access::{AccessSettings, Credentials, PasswordHash, Permission, TopicPer
 pub use argument::{Argument, Arguments};
 pub use diagnose::{ConfigErrors, Location, Problem};
 pub use limits::{Limits, MemoryLimit};
+pub use network::Network;
 pub use policies::Policy;
 pub use settings::{AmqpListener, Durability, Engine, Listener, Listeners, Log, LogFormat, Server, Store};
 pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsVersion};

@@ -201,6 +201,69 @@ fn nobody_writes_lines_of_its_own_into_the_log() {
 }
 
 #[test]
+fn the_audit_says_who_changed_what_from_where() {
+    let broker = start("log-audit", "format = 'json'\nlevel = 'off,leveret::audit=info'");
+    let api = broker.management();
+    let (admin, reader) = (format!("worker:{SECRET}"), format!("reader:{SECRET}-2"));
+    for (method, path, login, body) in [
+        ("PUT", "/api/users/app", &admin, r#"{"password":"hush-hush-3","tags":""}"#),
+        ("PUT", "/api/permissions/%2F/app", &admin, r#"{"configure":"^a","write":"","read":""}"#),
+        ("GET", "/api/overview", &admin, ""),
+        ("PUT", "/api/vhosts/orders", &admin, ""),
+        ("PUT", "/api/policies/%2F/p", &admin, r#"{"pattern":"(","definition":{"max-length":1}}"#),
+        ("PUT", "/api/queues/%2F/q", &admin, "{}"),
+        (
+            "POST",
+            "/api/exchanges/%2F/amq.default/publish",
+            &admin,
+            r#"{"routing_key":"q","payload":"x","payload_encoding":"string","properties":{}}"#,
+        ),
+        ("DELETE", "/api/queues/%2F/q/contents", &admin, ""),
+        ("DELETE", "/api/queues/%2F/q", &admin, ""),
+        (
+            "POST",
+            "/api/definitions",
+            &admin,
+            r#"{"users":[{"name":"b","password":"hush-hush-4","tags":""}]}"#,
+        ),
+        ("DELETE", "/api/users/app", &reader, ""),
+        ("DELETE", "/api/users/app", &"nobody:x".to_owned(), ""),
+    ] {
+        ask(&api, method, path, login, body);
+    }
+    assert!(log_in(&broker, "PLAIN", "\0worker\0wrong").is_err());
+    let lines: Vec<Value> = broker.log().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let text = |line: &Value, field: &str| line[field].as_str().unwrap_or_default().to_owned();
+    let told: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            let fields =
+                ["message", "user", "method", "path", "body", "protocol"].map(|field| text(line, field));
+            fields.iter().filter(|field| !field.is_empty()).cloned().collect::<Vec<_>>().join(" ")
+        })
+        .collect();
+    let expected = [
+        "changed worker PUT /api/users/app",
+        "changed worker PUT /api/permissions/%2F/app {\"configure\":\"^a\",\"write\":\"\",\"read\":\"\"}",
+        "changed worker PUT /api/vhosts/orders",
+        "change refused worker PUT /api/policies/%2F/p {\"pattern\":\"(\",\"definition\":{\"max-length\":1}}",
+        "changed worker PUT /api/queues/%2F/q {}",
+        "changed worker DELETE /api/queues/%2F/q/contents",
+        "changed worker DELETE /api/queues/%2F/q",
+        "changed worker POST /api/definitions",
+        "change refused reader DELETE /api/users/app",
+        "login refused nobody http",
+        "login refused worker amqp091",
+    ];
+    assert_eq!(told, expected);
+    for line in &lines {
+        let peer = text(line, "peer") + &text(line, "address");
+        assert!(line["target"] == "leveret::audit" && peer.starts_with("127.0.0.1"), "{line}");
+    }
+    assert!(!broker.log().contains(SECRET), "{}", broker.log());
+}
+
+#[test]
 fn no_password_is_ever_logged() {
     let broker = start("log-secrets", "level = 'trace'");
     let api = broker.management();

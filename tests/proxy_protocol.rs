@@ -58,6 +58,32 @@ fn log_in(broker: &BrokerProcess, header: &[u8]) -> Result<(), String> {
     Client::connect(&mut transport).map(|_| ()).map_err(|gone| gone.0)
 }
 
+/// A broker with a listener that takes headers from these networks.
+fn from_networks(test: &str, networks: &str) -> BrokerProcess {
+    let folder = broker_process::folder_of(test);
+    let config = format!("listeners.amqp = {{ proxy_protocol = true, proxy_networks = {networks} }}\n");
+    std::fs::write(folder.join("leveret.toml"), config).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leveret"));
+    command.arg("--config").arg(folder.join("leveret.toml"));
+    BrokerProcess::start_command(command, &folder.join("data"), &folder.join("log"))
+}
+
+#[test]
+fn headers_are_taken_from_the_balancers_alone() {
+    let header = b"PROXY TCP4 127.0.0.9 192.0.2.1 40001 5672\r\n";
+    let broker = from_networks("proxy-trusted", "['127.0.0.0/8']");
+    log_in(&broker, header).unwrap();
+    broker.wait_for_log("127.0.0.9:40001 -> 192.0.2.1:5672");
+    assert!(log_in(&broker, b"").is_err(), "a balancer says who connects");
+
+    let broker = from_networks("proxy-untrusted", "['192.0.2.0/24', '2001:db8::/32']");
+    assert!(log_in(&broker, header).is_err());
+    broker.wait_for_log("from its proxy_networks alone");
+    // Who comes without one speaks for itself.
+    log_in(&broker, b"").unwrap();
+    assert!(!broker.log().contains("127.0.0.9"), "{}", broker.log());
+}
+
 #[test]
 fn the_headers_address_is_the_clients() {
     let broker = BrokerProcess::start_with("proxy-address", &[ENABLED], None);

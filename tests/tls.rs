@@ -11,7 +11,10 @@ use amqp_client::tls::Tls;
 use amqp_client::{Client, method, text};
 use broker_process::{BrokerProcess, folder_of};
 use leveret_conformance::Transport;
-use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa,
+    Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
@@ -41,9 +44,29 @@ impl Authority {
     fn new(name: &str) -> Authority {
         let mut params = named(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap().pem();
         Authority { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// A list of those that it has revoked, in PEM.
+    fn revoke(&self, serials: &[u64]) -> String {
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2024, 1, 2),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 2),
+            next_update: date_time_ymd(2024, 1, 3),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     fn sign(&self, params: &CertificateParams) -> Identity {
@@ -526,4 +549,54 @@ fn commands_reach_a_broker_over_https() {
     fs::write(&other, Authority::new("Others").certificate).unwrap();
     let (code, errors) = ping(&["--ca-certificate", other.to_str().unwrap()]);
     assert!(code == Some(3) && errors.contains("--ca-certificate names who has"), "{code:?} {errors}");
+}
+
+#[test]
+fn a_certificate_that_was_revoked_is_not_let_in() {
+    let files = Files::new("tls-revoked");
+    let numbered = |serial: u64| {
+        let mut params = named("worker");
+        params.serial_number = Some(SerialNumber::from(serial));
+        client(&files.authority, Some(&files.authority.sign(&params)), BOTH)
+    };
+    let (good, bad) = (numbered(7), numbered(8));
+    let lists = files.path("crl.pem");
+    fs::write(&lists, files.authority.revoke(&[8])).unwrap();
+    let (broker, address) = files.start(&format!(
+        "client_certificates = 'required'\nlogin_from = 'common_name'\nrevocation_lists = {lists:?}"
+    ));
+    log_in(&address, &good, "EXTERNAL").unwrap();
+    assert!(log_in(&address, &bad, "EXTERNAL").is_err());
+    broker.wait_for_log("the client's certificate is in tls.revocation_lists");
+    // It says itself that the next list was due in 2024.
+    broker.wait_for_log("a list of revoked certificates in ");
+
+    // A new list counts without a restart; one that can't be read changes nothing.
+    fs::write(&lists, files.authority.revoke(&[7])).unwrap();
+    broker.signal("HUP");
+    broker.wait_for_log("TLS: new connections get the certificate");
+    log_in(&address, &bad, "EXTERNAL").unwrap();
+    assert!(log_in(&address, &good, "EXTERNAL").is_err());
+    fs::write(&lists, "nothing").unwrap();
+    broker.signal("HUP");
+    broker.wait_for_log("it holds no list of revoked certificates");
+    assert!(log_in(&address, &good, "EXTERNAL").is_err());
+
+    // Of an authority without a list nobody knows.
+    let stranger = Authority::new("Others");
+    fs::write(&lists, stranger.revoke(&[])).unwrap();
+    broker.signal("HUP");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while log_in(&address, &bad, "EXTERNAL").is_ok() {
+        assert!(std::time::Instant::now() < deadline, "the list never counted");
+    }
+    broker.wait_for_log("has no list of the authority");
+    drop(broker);
+
+    // `leveret check` looks at them too.
+    fs::write(&lists, "nothing").unwrap();
+    let config = files.path("leveret.toml");
+    let output = Command::new(env!("CARGO_BIN_EXE_leveret")).arg("check").arg(config).output().unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(!output.status.success() && said.contains("tls.revocation_lists needs"), "{said}");
 }

@@ -187,6 +187,14 @@ impl std::fmt::Debug for Login {
     }
 }
 
+impl Login {
+    /// Says for the audit that it was refused.
+    fn tell_refused(&self, reason: &str) {
+        let (user, address, protocol) = (&*self.name, &*self.address, self.protocol);
+        tracing::warn!(target: "leveret::audit", user, address, protocol, reason, "login refused");
+    }
+}
+
 impl Broker {
     /// Logs somebody in, and counts that. `None` when the password is checked elsewhere: then `later` is called with what came of
     /// it. Otherwise it is dropped.
@@ -224,6 +232,7 @@ impl Broker {
             Admission::Wait(place) => Some(LoginOutcome::Wait(place)),
             Admission::TooMany => {
                 self.logins().count(login, false);
+                login.tell_refused("too many logins wait already");
                 Some(LoginOutcome::TooMany)
             }
         }
@@ -261,6 +270,7 @@ impl Broker {
             (Ok(user), Proof::Checked) => LoginOutcome::In(user),
             (Err(refusal), proof) => {
                 // A certificate can't be guessed.
+                login.tell_refused(&refusal.of(&login.name));
                 if matches!(proof, Proof::Password(_)) {
                     logins.throttle.failed(&login.address, &login.name, now);
                 }

@@ -39,6 +39,11 @@ pub struct AccessSettings {
     pub loopback_users: Vec<String>,
     /// Whether logins are also counted by address and user. Default false.
     pub track_login_sources: bool,
+    /// Names that the management API is asked for under besides IP addresses and names without a dot. With none, requests from
+    /// this machine may use no others, and requests from elsewhere may use any. Default none.
+    pub http_hosts: Vec<String>,
+    /// Origins of pages that may use the management API besides its own, such as `https://ops.example`. Default none.
+    pub http_origins: Vec<String>,
     /// How new passwords are kept, and after its next login one that was kept in a weaker way. Default `sha256`.
     pub password_hash: PasswordHash,
 }
@@ -56,6 +61,8 @@ impl AccessSettings {
         AccessSettings {
             loopback_users: if is_set { listed } else { vec!["guest".to_owned()] },
             track_login_sources: section.boolean("track_login_sources", false),
+            http_hosts: section.texts("http_hosts"),
+            http_origins: section.texts("http_origins"),
             password_hash: section.choice("password_hash", &PASSWORD_HASHES).unwrap_or(PasswordHash::Sha256),
         }
     }

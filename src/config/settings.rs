@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use tracing_subscriber::EnvFilter;
 
+use super::network::Network;
 use super::section::Section;
 
 /// The table `[listeners]`. Those that speak TLS are off unless `[tls]` has a certificate.
@@ -31,6 +32,8 @@ pub struct AmqpListener {
     /// Whether each connection begins with a header of the PROXY protocol, version 1 or 2, which says where the client
     /// is. Default false.
     pub proxy_protocol: bool,
+    /// Where those are that send such headers; connections from elsewhere have none. With none listed all do. Default none.
+    pub proxy_networks: Vec<Network>,
 }
 
 /// One place to listen.
@@ -72,7 +75,23 @@ impl AmqpListener {
         AmqpListener {
             bind: Listener::read(section, place, taken).bind,
             proxy_protocol: section.boolean("proxy_protocol", false),
+            proxy_networks: AmqpListener::read_networks(section),
         }
+    }
+
+    fn read_networks(section: &mut Section<'_>) -> Vec<Network> {
+        let texts = section.texts("proxy_networks");
+        let mut networks = Vec::with_capacity(texts.len());
+        for text in texts {
+            match text.parse() {
+                Ok(network) => networks.push(network),
+                Err(()) => {
+                    let expected = "networks such as \"10.0.0.0/8\" or \"2001:db8::/32\", or addresses";
+                    section.report_unexpected("proxy_networks", expected, format!("{text:?}"));
+                }
+            }
+        }
+        networks
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// `ca_certificates`: the authorities in PEM that clients' certificates are checked with.
     pub ca_certificates: Option<PathBuf>,
+    /// `revocation_lists`: lists of certificates that these authorities have revoked, in PEM.
+    pub revocation_lists: Option<PathBuf>,
     /// `client_certificates`: whether a client shows one on `listeners.amqps`. Default `none`.
     pub client_certificates: ClientCertificates,
     /// `versions`: what is spoken. Default both.
@@ -80,6 +82,7 @@ impl Tls {
             certificate: PathBuf::from(certificate.as_deref().unwrap_or_default()),
             key: PathBuf::from(key.unwrap_or_default()),
             ca_certificates: section.text("ca_certificates").map(PathBuf::from),
+            revocation_lists: section.text("revocation_lists").map(PathBuf::from),
             client_certificates: read_client_certificates(section),
             versions: read_versions(section),
             login_from: read_login_from(section),

@@ -79,6 +79,9 @@ pub(super) enum ApiError {
     /// 401: who has logged in may not do that.
     #[error("not_authorised: {0}")]
     NotAuthorised(String),
+    /// 403: a page of somebody else asks.
+    #[error("forbidden: {0}")]
+    Forbidden(String),
     /// 404.
     #[error("not found")]
     NotFound,
@@ -210,6 +213,7 @@ impl IntoResponse for ApiError {
             ApiError::NotAuthorised(reason) => {
                 told(StatusCode::UNAUTHORIZED, "not_authorised", reason.into())
             }
+            ApiError::Forbidden(reason) => told(StatusCode::FORBIDDEN, "forbidden", reason.into()),
             ApiError::NotFound => told(StatusCode::NOT_FOUND, "Object Not Found", "Not Found".into()),
             ApiError::NotThere(reason) => told(StatusCode::NOT_FOUND, "not_found", reason.into()),
             ApiError::MethodNotAllowed(allowed) => {

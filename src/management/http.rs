@@ -2,9 +2,10 @@
 
 use super::answer::{Answer, ApiError};
 use super::body::{Received, receive};
+use super::browser::{Asked, protect};
 use super::request::Request;
 use super::routes::{Method, Needs, Route};
-use super::{Management, ROUTES, auth};
+use super::{Management, ROUTES, audit, auth};
 use crate::broker::turn::{DurableWaiter, StoreError};
 use crate::broker::users::User;
 use crate::broker::{Broker, Ticket};
@@ -14,6 +15,7 @@ use axum::Router;
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{RawPathParams, Request as HttpRequest};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method as HttpMethod, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -35,7 +37,7 @@ pub(super) fn router(management: &Management) -> Router {
     for route in ROUTES.iter().copied().flatten() {
         paths.entry(route.path).or_default().push(route);
     }
-    let mut router = Router::new().fallback(async || ApiError::NotFound.into_response());
+    let mut router = Router::new().fallback(async || protect(ApiError::NotFound.into_response(), false));
     for (path, routes) in paths {
         let (routes, management) = (Arc::new(routes), management.clone());
         let handler =
@@ -43,7 +45,9 @@ pub(super) fn router(management: &Management) -> Router {
                 let (management, routes) = (management.clone(), routes.clone());
                 async move {
                     // A name that is no text is none of anything.
-                    let Ok(parameters) = parameters else { return ApiError::NotFound.into_response() };
+                    let Ok(parameters) = parameters else {
+                        return protect(ApiError::NotFound.into_response(), false);
+                    };
                     let parameters =
                         parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
                     handle(management, routes, parameters.collect(), peer.0.0, request).await
@@ -73,13 +77,15 @@ async fn handle(
         &HttpMethod::PUT => Method::Put,
         &HttpMethod::POST => Method::Post,
         &HttpMethod::DELETE => Method::Delete,
-        &HttpMethod::OPTIONS => return ([(header::ALLOW, allowed())], ()).into_response(),
-        _ => return ApiError::MethodNotAllowed(allowed()).into_response(),
+        &HttpMethod::OPTIONS => {
+            return protect(([(header::ALLOW, allowed())], ()).into_response(), false);
+        }
+        _ => return protect(ApiError::MethodNotAllowed(allowed()).into_response(), false),
     };
     let Some(route) = routes.iter().copied().find(|route| route.method == method) else {
-        return ApiError::MethodNotAllowed(allowed()).into_response();
+        return protect(ApiError::MethodNotAllowed(allowed()).into_response(), false);
     };
-    match answer(management, route, parameters, peer, request).await {
+    let response = match answer(management, route, parameters, peer, request).await {
         Ok(answer) => answer.into_response(),
         Err(error) => {
             if let ApiError::Internal(text) = &error {
@@ -87,7 +93,8 @@ async fn handle(
             }
             error.into_response()
         }
-    }
+    };
+    protect(response, route.needs != Needs::Nothing)
 }
 
 /// Sees who asks, and only then reads what it says. The handler runs on a thread for what may take its time: a long list is
@@ -104,11 +111,15 @@ async fn answer(
     if slot.is_some_and(|slot| slot.is_spare()) && route.needs != Needs::Nothing {
         return Err(ApiError::Busy);
     }
+    if route.needs != Needs::Nothing {
+        let (method, headers) = (route.method, &head.headers);
+        Asked { settings: &management.settings, method, headers, peer: peer.ip() }.check()?;
+    }
     let query: Vec<(String, String)> =
         form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes())
             .map(|(name, value)| (name.into_owned(), value.into_owned()))
             .collect();
-    let user = admit(&management, route, &parameters, &head.headers, peer).await?;
+    let user = admit(&management, route, &parameters, &head, peer).await?;
     // Who need not log in has nothing to say, and can't make the broker keep it, nor its connection stay.
     let is_known = route.needs != Needs::Nothing;
     let _at_work = slot.filter(|_| is_known).map(|slot| slot.begin());
@@ -118,20 +129,34 @@ async fn answer(
     };
     let form = form(&head.headers, &body.bytes).await?;
     let now = management.clock.now();
-    let (broker, before) = (management.broker.clone(), management.broker.last_change());
-    let bodies = management.bodies.clone();
+    let before = management.broker.last_change();
+    let audited = audit::Request::of(route, &user.name, peer, head.uri.path(), &body.bytes);
     let request = Request { management, user, now, parameters, query, headers: head.headers, body, form };
-    if route.is_quick {
-        return (route.handler)(&request);
-    }
+    let handle = move |request: &Request| {
+        let answered = (route.handler)(request);
+        // A client that hangs up meanwhile leaves the change, and the line about it.
+        audited.inspect(|audited| audited.tell(&answered));
+        answered
+    };
+    if route.is_quick { handle(&request) } else { act(route.method, request, handle, before).await }
+}
+
+/// Has the handler do what is asked, and waits until what it changed is durable.
+async fn act(
+    method: Method,
+    request: Request,
+    handle: impl FnOnce(&Request) -> Result<Answer, ApiError> + Send + 'static,
+    before: Ticket,
+) -> Result<Answer, ApiError> {
+    let (broker, bodies) = (request.management.broker.clone(), request.management.bodies.clone());
     let turn = bodies.turn().await?;
-    let answered = tokio::task::spawn_blocking(move || (route.handler)(&request)).await;
+    let answered = tokio::task::spawn_blocking(move || handle(&request)).await;
     drop(turn);
     let answer = answered
         .unwrap_or_else(|error: JoinError| Err(ApiError::Internal(format!("the handler failed: {error}"))))?;
     let change = broker.last_change();
     // Who changes what is so already may have come right behind the one who did it.
-    if change != before || matches!(route.method, Method::Put | Method::Delete) {
+    if change != before || matches!(method, Method::Put | Method::Delete) {
         durable(&broker, change).await?;
     }
     Ok(answer)
@@ -169,23 +194,27 @@ async fn admit(
     management: &Management,
     route: &Route,
     parameters: &[(String, String)],
-    headers: &HeaderMap,
+    head: &Parts,
     peer: SocketAddr,
 ) -> Result<Arc<User>, ApiError> {
     let broker = &management.broker;
     if route.needs == Needs::Nothing {
         return Ok(Arc::new(User::nobody()));
     }
-    let user = auth::authenticate(management, headers, peer.ip()).await?;
+    let user = auth::authenticate(management, &head.headers, peer.ip()).await?;
     let vhost = parameters.iter().find(|(name, _)| name == "vhost").map(|(_, value)| value.as_str());
-    auth::authorise(broker, &user, route.needs, vhost).map_err(|error| match error {
+    let refused = auth::authorise(broker, &user, route.needs, vhost).err().map(|error| match error {
         // Who wants to put something there is told what is missing.
         ApiError::NotFound if matches!(route.method, Method::Put | Method::Post) => {
             ApiError::NotThere("vhost_not_found".to_owned())
         }
         other => other,
-    })?;
-    Ok(user)
+    });
+    let Some(refused) = refused else { return Ok(user) };
+    let refused = Err(refused);
+    let audited = audit::Request::of(route, &user.name, peer, head.uri.path(), &Bytes::new());
+    audited.inspect(|audited| audited.tell(&refused));
+    refused.map(|_: Answer| user)
 }
 
 /// The fields of a body that is a form with files; of any other body there are none.

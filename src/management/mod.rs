@@ -7,10 +7,12 @@
 #![allow(dead_code)] // What the endpoints to come need.
 
 mod answer;
+mod audit;
 mod auth;
 mod bindings;
 mod body;
 mod browse;
+mod browser;
 mod channels;
 mod connections;
 mod consumers;
@@ -95,6 +97,10 @@ pub struct ManagementSettings {
     pub cluster_name: String,
     /// What listens where.
     pub listeners: Vec<ListenerFacts>,
+    /// The names that the API is asked for under; without any, what is asked from elsewhere may say any.
+    pub http_hosts: Vec<String>,
+    /// The origins of pages that may ask besides its own.
+    pub http_origins: Vec<String>,
     /// Bytes of a request's body, where it imports definitions or publishes a message.
     pub body_bytes_max: usize,
     /// Bytes of any other request's body.

@@ -11,6 +11,7 @@ use crate::amqp::{Amqp, Connection, Peer, log_refused};
 use crate::broker::connections::{Endpoint, TlsFacts};
 use crate::broker::newcomers::{Newcomer, Newcomers, Origin, TooMany};
 use crate::clock::Clock;
+use crate::config::Network;
 use crate::message::Millis;
 use crate::session::DirectWrite;
 use parking_lot::Mutex;
@@ -59,8 +60,19 @@ pub struct ListenerLimits {
 pub struct Transport {
     /// A header of the PROXY protocol.
     pub proxy_protocol: bool,
+    /// From where such headers are taken; connections from elsewhere have none. With none they are taken from everywhere.
+    pub proxy_networks: Arc<[Network]>,
     /// TLS.
     pub tls: Option<Arc<Tls>>,
+}
+
+impl Transport {
+    /// Whether a connection from there begins with a header of the PROXY protocol.
+    fn takes_header_from(&self, address: IpAddr) -> bool {
+        let networks = &self.proxy_networks;
+        self.proxy_protocol
+            && (networks.is_empty() || networks.iter().any(|network| network.contains(address)))
+    }
 }
 
 /// What the listeners of one broker share.
@@ -346,7 +358,7 @@ async fn prepare(
     transport: &Transport,
 ) -> io::Result<(Addresses, Prepared)> {
     let mut addresses = socket;
-    if transport.proxy_protocol {
+    if transport.takes_header_from(socket.peer.ip()) {
         addresses = proxy::read_header(&mut stream).await?.unwrap_or(socket);
     }
     let Some(tls) = &transport.tls else { return Ok((addresses, Prepared::Plain(stream))) };

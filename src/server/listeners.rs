@@ -31,7 +31,11 @@ impl Listeners {
         let loops = Arc::new(EventLoops::start()?);
         let (listeners, max) = (&config.listeners, descriptors.http_connections as usize);
         let amqp = async |key, listener: &config::AmqpListener, tls| {
-            let transport = Transport { proxy_protocol: listener.proxy_protocol, tls };
+            let transport = Transport {
+                proxy_protocol: listener.proxy_protocol,
+                proxy_networks: listener.proxy_networks.clone().into(),
+                tls,
+            };
             let bound = Listener::bind(listener.bind, transport, serving.clone(), loops.clone());
             named(key, listener.bind, bound.await)
         };

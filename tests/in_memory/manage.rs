@@ -65,6 +65,8 @@ fn settings() -> ManagementSettings {
         version: "3.13.7".to_owned(),
         cluster_name: "leveret@localhost".to_owned(),
         listeners: Vec::new(),
+        http_hosts: Vec::new(),
+        http_origins: Vec::new(),
         body_bytes_max: 16 << 20,
         small_body_bytes_max: 64 << 10,
         bodies_bytes_max: 16 << 20,

@@ -130,6 +130,7 @@ fn certificates_that_end_soon_are_told() {
     config.tls = Some(Tls {
         certificate: file("own.pem"),
         key: file("own.key"),
+        revocation_lists: None,
         ca_certificates: Some(file("authority.pem")),
         client_certificates: ClientCertificates::None,
         versions: vec![TlsVersion::V1_3],

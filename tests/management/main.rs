@@ -6,6 +6,7 @@ mod asks;
 mod basics;
 mod bodies;
 mod browse;
+mod browser;
 mod client;
 mod connections;
 mod definitions;

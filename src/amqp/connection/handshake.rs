@@ -54,6 +54,10 @@ impl Connection {
         let hint = match &input[..] {
             [0x16, 0x03, ..] => ": it looks like TLS on the port for plain connections",
             [b'G', b'E', b'T', b' ', ..] => ": it looks like HTTP",
+            [b'P', b'R', b'O', b'X', b'Y', b' ', ..] | [b'\r', b'\n', b'\r', b'\n', 0, ..] => {
+                ": it looks like a header of the PROXY protocol, which is taken where the listener's proxy_protocol is set, and \
+                 from its proxy_networks alone"
+            }
             _ => "",
         };
         self.log_end(End::Faulty, &format!("this is not AMQP 0-9-1{hint}"));

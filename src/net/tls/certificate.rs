@@ -7,6 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
@@ -49,6 +50,12 @@ pub(super) fn read(der: &[u8], login_from: LoginFrom) -> Option<CertificateFacts
 pub(super) fn expires_at_s(der: &[u8]) -> Option<i64> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     Some(certificate.validity().not_after.timestamp())
+}
+
+/// When the list after this one is due, in seconds since the epoch; `None` when it does not say.
+pub(super) fn list_expires_at_s(der: &[u8]) -> Option<i64> {
+    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+    Some(list.next_update()?.timestamp())
 }
 
 fn time(time: ASN1Time) -> String {

@@ -14,8 +14,8 @@ use crate::config::{self, ClientCertificates, TlsVersion};
 use crate::message::Millis;
 use parking_lot::RwLock;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion, version};
 use std::fs;
 use std::io::{self, Read};
@@ -72,6 +72,7 @@ struct Loaded {
     files: Files,
     expires_at_s: Vec<i64>,
     authorities_expire_at_s: Vec<i64>,
+    lists_expire_at_s: Vec<i64>,
 }
 
 /// The content of the files, to see whether it has changed.
@@ -80,6 +81,7 @@ struct Files {
     certificate: Vec<u8>,
     key: Vec<u8>,
     ca_certificates: Option<Vec<u8>>,
+    revocation_lists: Option<Vec<u8>>,
 }
 
 /// When the certificates in a file end.
@@ -165,6 +167,7 @@ impl Tls {
         for (what, file) in [
             ("the certificate", Some(self.certificate())),
             ("a certificate that clients' are checked with", self.ca_certificates()),
+            ("a list of revoked certificates", self.revocation_lists()),
         ] {
             let Some(file) = file else { continue };
             let Some(ends_at_s) = file.ends_at_s() else { continue };
@@ -188,6 +191,12 @@ impl Tls {
     pub fn ca_certificates(&self) -> Option<CertificateFile> {
         let expires_at_s = self.current.read().authorities_expire_at_s.clone();
         Some(CertificateFile { path: self.settings.ca_certificates.clone()?, expires_at_s })
+    }
+
+    /// The lists of revoked certificates, which say when the next ones are due.
+    fn revocation_lists(&self) -> Option<CertificateFile> {
+        let expires_at_s = self.current.read().lists_expire_at_s.clone();
+        Some(CertificateFile { path: self.settings.revocation_lists.clone()?, expires_at_s })
     }
 
     /// Speaks TLS on a socket, and asks for the client's certificate if the settings want one.
@@ -268,10 +277,12 @@ impl Files {
             Ok(bytes)
         };
         let ca = settings.ca_certificates.as_deref();
+        let lists = settings.revocation_lists.as_deref();
         Ok(Files {
             certificate: read("certificate", &settings.certificate)?,
             key: read("key", &settings.key)?,
             ca_certificates: ca.map(|path| read("ca_certificates", path)).transpose()?,
+            revocation_lists: lists.map(|path| read("revocation_lists", path)).transpose()?,
         })
     }
 }
@@ -300,11 +311,17 @@ impl Loaded {
                 problem: plain(&error),
             })
         };
+        let lists = match (&settings.revocation_lists, &files.revocation_lists) {
+            (Some(path), Some(pem)) => revocation_lists(path, pem)?,
+            _ => Vec::new(),
+        };
+        let lists_expire_at_s =
+            lists.iter().filter_map(|list| certificate::list_expires_at_s(list.as_ref())).collect();
         let silent = config(None)?;
         let asking = match (settings.client_certificates, &settings.ca_certificates, &files.ca_certificates) {
             (ClientCertificates::None, ..) | (_, None, _) | (.., None) => silent.clone(),
             (asked, Some(path), Some(authorities)) => {
-                config(Some(verifier(asked, path, authorities, &provider)?))?
+                config(Some(verifier(asked, path, authorities, lists, settings, &provider)?))?
             }
         };
         let ends = |chain: &[CertificateDer<'_>]| {
@@ -315,7 +332,7 @@ impl Loaded {
             _ => Vec::new(),
         };
         let (expires_at_s, authorities_expire_at_s) = (ends(&chain), ends(&authorities));
-        Ok(Loaded { asking, silent, files, expires_at_s, authorities_expire_at_s })
+        Ok(Loaded { asking, silent, files, expires_at_s, authorities_expire_at_s, lists_expire_at_s })
     }
 }
 
@@ -326,11 +343,13 @@ fn supported(version: TlsVersion) -> &'static SupportedProtocolVersion {
     }
 }
 
-/// Checks clients' certificates with the authorities.
+/// Checks clients' certificates with the authorities, and that they are on no list.
 fn verifier(
     asked: ClientCertificates,
     path: &Path,
     authorities: &[u8],
+    lists: Vec<CertificateRevocationListDer<'static>>,
+    settings: &config::Tls,
     provider: &Arc<rustls::crypto::CryptoProvider>,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
     const KEY: &str = "ca_certificates";
@@ -338,12 +357,30 @@ fn verifier(
     for authority in certificates(KEY, path, authorities)? {
         roots.add(authority).map_err(|error| unusable(KEY, path, plain(&error), CERTIFICATES))?;
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).with_crls(lists);
     let builder = match asked {
         ClientCertificates::Optional => builder.allow_unauthenticated(),
         _ => builder,
     };
-    builder.build().map_err(|error| unusable(KEY, path, error.to_string(), CERTIFICATES))
+    builder.build().map_err(|error| match (&error, &settings.revocation_lists) {
+        (VerifierBuilderError::InvalidCrl(_), Some(path)) => {
+            unusable("revocation_lists", path, error.to_string(), LISTS)
+        }
+        _ => unusable(KEY, path, error.to_string(), CERTIFICATES),
+    })
+}
+
+const LISTS: &str = "one or more lists of revoked certificates in PEM (X509 CRL)";
+
+fn revocation_lists(path: &Path, pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    const KEY: &str = "revocation_lists";
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    let lists = lists.map_err(|error| unusable(KEY, path, pem_problem(&error), LISTS))?;
+    if lists.is_empty() {
+        return Err(unusable(KEY, path, "it holds no list of revoked certificates".to_owned(), LISTS));
+    }
+    Ok(lists)
 }
 
 /// What stands in the file of a key that is encrypted.

@@ -39,6 +39,10 @@ fn meaning_of_certificate(error: &CertificateError) -> Option<&'static str> {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "the client's certificate is for later, or a clock is wrong"
         }
+        CertificateError::Revoked => "the client's certificate is in tls.revocation_lists",
+        CertificateError::UnknownRevocationStatus => {
+            "tls.revocation_lists has no list of the authority that has signed the client's certificate"
+        }
         // The library behind it has names for these, and no type that can be reached from here.
         CertificateError::Other(other) => match format!("{other:?}") {
             text if text.contains("UnsupportedCertVersion") => {
@@ -61,6 +65,9 @@ mod tests {
         assert_eq!(
             told(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
             "invalid peer certificate: UnknownIssuer: none of those in tls.ca_certificates has signed the client's certificate"
+        );
+        assert!(
+            told(Error::InvalidCertificate(CertificateError::Revoked)).ends_with("in tls.revocation_lists")
         );
         assert!(
             told(Error::AlertReceived(AlertDescription::UnknownCA))
