@@ -11,6 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, Location, MemoryLimit, Problem};
 use crate::management::definitions::LoadError;
 use crate::management::{ListenerFacts, Management, ManagementSettings};
+use crate::message::TableLimits;
 use crate::metrics::{Metrics, MetricsSettings};
 use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::descriptors::Descriptors;
@@ -392,7 +393,8 @@ fn memory_watch(config: &Config, broker: &Arc<Broker>) -> Arc<MemoryWatch> {
         );
         None
     });
-    let watch = MemoryWatch::new(limit_bytes, broker.clone(), Box::new(net::resident_bytes));
+    let close_percent = config.limits.memory_close_percent;
+    let watch = MemoryWatch::new(limit_bytes, close_percent, broker.clone(), Box::new(net::resident_bytes));
     watch.look();
     Arc::new(watch)
 }
@@ -431,6 +433,10 @@ fn broker_limits(config: &Config) -> BrokerLimits {
         exchanges_per_vhost_max: config.limits.exchanges_per_vhost_max as usize,
         bindings_per_exchange_max: config.limits.bindings_per_exchange_max as usize,
         priority_max: config.limits.priority_max,
+        arguments: TableLimits {
+            fields_max: config.limits.field_table_fields_max as usize,
+            bytes_max: config.limits.field_table_bytes_max,
+        },
         memory_budget_bytes: config.store.memory_budget_bytes as u64,
         ..BrokerLimits::default()
     }

@@ -11,7 +11,7 @@ use amq_protocol::protocol::basic::{AMQPMethod as Basic, AMQPProperties, Publish
 use amq_protocol::protocol::connection::{
     AMQPMethod as ConnectionMethod, Blocked, Close, Open, StartOk, TuneOk, Unblocked,
 };
-use amq_protocol::protocol::{AMQPClass, basic, confirm, queue};
+use amq_protocol::protocol::{AMQPClass, basic, confirm, queue, tx};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use frames::{channel_open, method, publish, publish_to};
 use leveret::broker::alarms::Alarm;
@@ -227,7 +227,7 @@ fn memory_of_1000_kib(broker: &InMemory) -> impl FnMut(&mut InMemory, u64) + use
         0 => Err(io::Error::other("no answer")),
         used_kib => Ok(used_kib << 10),
     });
-    let watch = MemoryWatch::new(Some(1000 << 10), broker.amqp.broker.clone(), source);
+    let watch = MemoryWatch::new(Some(1000 << 10), 0, broker.amqp.broker.clone(), source);
     move |broker: &mut InMemory, kib: u64| {
         used_kib.store(kib, Ordering::Relaxed);
         watch.look();
@@ -312,4 +312,63 @@ fn a_held_up_connection_takes_part_in_a_shutdown() {
     let close_ok = ConnectionMethod::CloseOk(amq_protocol::protocol::connection::CloseOk {});
     broker.send(publisher, &method(0, AMQPClass::Connection(close_ok)));
     assert!(broker.is_closed(publisher));
+}
+
+fn tx_select() -> Vec<u8> {
+    method(1, AMQPClass::Tx(tx::AMQPMethod::Select(tx::Select {})))
+}
+
+/// Why a connection was closed.
+fn close_of(frames: &[AMQPFrame]) -> Option<&Close> {
+    frames.iter().find_map(|frame| match frame {
+        AMQPFrame::Method(0, AMQPClass::Connection(ConnectionMethod::Close(close))) => Some(close),
+        _ => None,
+    })
+}
+
+#[test]
+fn far_above_the_limit_the_connection_that_keeps_most_is_closed_and_told_why() {
+    const LIMIT: u64 = 16 << 20;
+    let mut broker = InMemory::new();
+    let [publisher, small, large] = [(); 3].map(|()| connect(&mut broker, true, 0));
+    broker.send(publisher, &declare("q"));
+    let body = [b'm'; 100 << 10];
+    for (line, messages) in [(small, 15), (large, 30)] {
+        broker.send(line, &tx_select());
+        (0..messages).for_each(|_| broker.send(line, &publish_to(1, "q", &body)));
+    }
+    for line in [publisher, small, large] {
+        broker.frames(line);
+    }
+    let used = Arc::new(AtomicU64::new(LIMIT / 100 * 110));
+    let source = used.clone();
+    let source = Box::new(move || Ok(source.load(Ordering::Relaxed)));
+    let watch = MemoryWatch::new(Some(LIMIT), 110, broker.amqp.broker.clone(), source);
+    let look = |broker: &mut InMemory, times: usize| {
+        for _ in 0..times {
+            watch.look();
+            broker.settle();
+        }
+    };
+    look(&mut broker, 5);
+    assert_eq!(close_of(&broker.frames(large)), None, "at the mark");
+    used.store(LIMIT * 2, Ordering::Relaxed);
+    look(&mut broker, 5);
+    let frames = broker.frames(large);
+    let close = close_of(&frames).unwrap();
+    let text = close.reply_text.as_str();
+    assert_eq!(close.reply_code, 320);
+    assert!(
+        text.contains("(0 unacknowledged deliveries, 3000 KiB of transactions): acknowledge sooner"),
+        "{text}"
+    );
+    assert_eq!(close_of(&broker.frames(small)), None);
+    // What was given back has time to go back to the system, and then it is the next one's turn.
+    look(&mut broker, 100);
+    assert_eq!(close_of(&broker.frames(small)), None);
+    look(&mut broker, 100);
+    assert!(close_of(&broker.frames(small)).is_some());
+    // Nobody is closed who keeps next to nothing.
+    look(&mut broker, 1000);
+    assert_eq!(close_of(&broker.frames(publisher)), None);
 }

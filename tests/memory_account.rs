@@ -8,7 +8,7 @@ mod direct_socket;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod in_memory;
 
-use amqp_client::{Client, bit, method, number, string, table, text};
+use amqp_client::{Client, bit, integer, method, number, string, table, text};
 use in_memory::InMemory;
 use leveret::broker::BrokerLimits;
 use leveret::broker::memory::MemoryUse;
@@ -203,4 +203,72 @@ fn what_is_refused_for_good_and_has_left_memory_is_dead_lettered_in_order() {
     let got: Vec<usize> = delivered(&mut reader, &mut broker).iter().map(|(_, number, _)| *number).collect();
     assert_eq!(got, (0..MESSAGES).collect::<Vec<_>>());
     assert_eq!(unacked_bytes(&broker), 0);
+}
+
+#[test]
+fn everything_that_is_kept_is_counted_and_given_back() {
+    let mut broker = InMemory::new();
+    let mut client = connect(&mut broker);
+    let used = |broker: &InMemory, kind: MemoryUse| broker.broker().memory().used_bytes(kind);
+    let idle = used(&broker, MemoryUse::Arguments);
+    let long = "v".repeat(1000);
+    let arguments = table(&[("a", string(&long))]);
+    declare(&mut client, &mut broker, "q", arguments.clone());
+    let bind = [("queue", text("q")), ("exchange", text("amq.headers")), ("arguments", arguments.clone())];
+    client.call(&mut broker, 1, &method("queue.bind", &bind)).unwrap();
+    let consume = [("queue", text("q")), ("consumer_tag", text("c")), ("arguments", arguments)];
+    client.call(&mut broker, 1, &method("basic.consume", &consume)).unwrap();
+    let counted = used(&broker, MemoryUse::Arguments) - idle;
+    assert!((3000..3100).contains(&counted), "{counted} bytes of arguments");
+    client.call(&mut broker, 1, &method("basic.cancel", &[("consumer_tag", text("c"))])).unwrap();
+    client.call(&mut broker, 1, &method("queue.delete", &[("queue", text("q"))])).unwrap();
+    assert_eq!(used(&broker, MemoryUse::Arguments), idle);
+
+    declare(&mut client, &mut broker, "q", table(&[]));
+    client.call(&mut broker, 1, &method("tx.select", &[])).unwrap();
+    let mut bytes = Vec::new();
+    client.put_publish(&mut bytes, 1, ("", "q"), &[], &[b'b'; 5000]);
+    client.send_bytes(&mut broker, &bytes);
+    assert!((5000..5100).contains(&used(&broker, MemoryUse::Transactions)));
+    client.call(&mut broker, 1, &method("tx.commit", &[])).unwrap();
+    assert_eq!(used(&broker, MemoryUse::Transactions), 0);
+    assert!((5000..5500).contains(&used(&broker, MemoryUse::Ready)));
+    client.call(&mut broker, 1, &method("basic.get", &[("queue", text("q"))])).ok();
+    assert!((5000..5500).contains(&used(&broker, MemoryUse::Unacked)));
+    client.hang_up(&mut broker);
+    assert_eq!(used(&broker, MemoryUse::Unacked), 0);
+}
+
+#[test]
+fn a_table_that_is_too_large_is_refused_with_what_allows_more() {
+    let mut broker = InMemory::new();
+    let fields: Vec<(String, _)> = (0..1025).map(|n| (format!("f{n}"), integer(n))).collect();
+    let fields: Vec<_> = fields.iter().map(|(name, field)| (name.as_str(), field.clone())).collect();
+    let (many, long) = (table(&fields), table(&[("f", string(&"v".repeat(65_536)))]));
+    let few = "have 1025 fields, where limits.field_table_fields_max allows 1024";
+    let short = "have 65543 bytes, where limits.field_table_bytes_max allows 65536";
+    let mut client = connect(&mut broker);
+    declare(&mut client, &mut broker, "q", table(&fields[1..]));
+    for (name, given, refusal) in [
+        ("queue.declare", vec![("queue", text("r")), ("arguments", many.clone())], few),
+        ("queue.declare", vec![("queue", text("r")), ("arguments", long.clone())], short),
+        (
+            "exchange.declare",
+            vec![("exchange", text("x")), ("type", text("direct")), ("arguments", many.clone())],
+            few,
+        ),
+        (
+            "queue.bind",
+            vec![("queue", text("q")), ("exchange", text("amq.direct")), ("arguments", many.clone())],
+            few,
+        ),
+        ("basic.consume", vec![("queue", text("q")), ("arguments", many)], few),
+    ] {
+        let mut client = connect(&mut broker);
+        // The client panics with what closes its channel.
+        let call = std::panic::AssertUnwindSafe(|| client.call(&mut broker, 1, &method(name, &given)));
+        let refused = std::panic::catch_unwind(call).unwrap_err();
+        let text = refused.downcast_ref::<String>().unwrap();
+        assert!(text.contains("406 PRECONDITION_FAILED") && text.contains(refusal), "{name}: {text}");
+    }
 }

@@ -18,7 +18,7 @@ fn exchange(kind: &str, bindings: impl Iterator<Item = (String, FieldTable)>) ->
             source: "x".into(),
             destination: Destination::Queue(format!("queue-{number}").into()),
             routing_key: key.as_str().into(),
-            arguments,
+            arguments: arguments.into(),
         };
         exchange.bind(&Arc::new(binding));
     }

@@ -207,8 +207,17 @@ pub struct UnackedMessage {
 /// Hears what a connection has to tell.
 pub type Answer = Box<dyn FnOnce(Vec<UnackedMessage>) + Send>;
 
+/// What somebody wants to know of a connection.
+#[derive(Debug)]
+pub enum Inquiry {
+    /// What it has unacknowledged of a queue.
+    Unacked(UnackedInquiry),
+    /// What it keeps in memory: see [`LiveConnection::holdings`].
+    Holdings,
+}
+
 /// Somebody wants to know what a connection has unacknowledged of a queue.
-pub struct Inquiry {
+pub struct UnackedInquiry {
     /// The queue.
     pub queue: QueueId,
     /// Only what has higher positions.
@@ -219,9 +228,12 @@ pub struct Inquiry {
     pub answer: Answer,
 }
 
-impl fmt::Debug for Inquiry {
+impl fmt::Debug for UnackedInquiry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inquiry").field("queue", &self.queue).field("max", &self.max).finish_non_exhaustive()
+        f.debug_struct("UnackedInquiry")
+            .field("queue", &self.queue)
+            .field("max", &self.max)
+            .finish_non_exhaustive()
     }
 }
 

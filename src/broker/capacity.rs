@@ -1,10 +1,12 @@
 //! Whether one more queue, exchange or binding fits: what the configuration allows, and what the vhost's own limits do; and how
 //! long names may be.
 
-use super::BrokerLimits;
-use super::error::BrokerError;
+use super::error::{BrokerError, Resource};
+use super::exchange::ExchangeDefinition;
+use super::queue::{QueueDeclaration, QueueHandle};
 use super::vhost_settings::{VhostSettings, reached};
-use crate::message::Name;
+use super::{BrokerLimits, VirtualHost};
+use crate::message::{FieldTable, Name};
 
 /// How many there are already.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,47 @@ pub(super) fn check_binding(
 ) -> Result<(), BrokerError> {
     let what = || format!("binding from exchange '{source}'");
     check_vhost(limits.bindings_per_exchange_max, of_exchange, "binding", vhost, what)
+}
+
+/// Refuses a table of arguments that is larger than one may be, with the setting that says so.
+pub(super) fn check_arguments(
+    limits: &BrokerLimits,
+    of: impl FnOnce() -> String,
+    arguments: &FieldTable,
+) -> Result<(), BrokerError> {
+    let checked = limits.arguments.check(arguments);
+    checked.map_err(|error| BrokerError::Precondition(format!("the arguments of {} have {error}", of())))
+}
+
+pub(super) fn check_exchange_arguments(
+    limits: &BrokerLimits,
+    definition: &ExchangeDefinition,
+) -> Result<(), BrokerError> {
+    check_arguments(limits, || definition.resource().to_string(), &definition.arguments.decode())
+}
+
+pub(super) fn check_queue_arguments(
+    limits: &BrokerLimits,
+    vhost: &Name,
+    declaration: &QueueDeclaration,
+) -> Result<(), BrokerError> {
+    let of = || Resource::queue(vhost, &declaration.name).to_string();
+    check_arguments(limits, of, &declaration.arguments)
+}
+
+impl VirtualHost {
+    /// Checks how large the arguments of a consumer are.
+    ///
+    /// # Errors
+    /// When they are larger than they may be, with the setting that says so.
+    pub fn check_consumer_arguments(
+        &self,
+        queue: &QueueHandle,
+        arguments: &FieldTable,
+    ) -> Result<(), BrokerError> {
+        let of = || format!("a consumer of {}", queue.definition().resource());
+        check_arguments(&self.shared().limits, of, arguments)
+    }
 }
 
 fn check_vhost(

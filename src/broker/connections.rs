@@ -3,10 +3,11 @@
 //! A connection's own task enters it here when the vhost is opened and takes it out when it ends. What changes meanwhile the
 //! task writes at most once a turn, under a lock that only somebody who looks shares with it.
 
-use super::browse::Inquiries;
+use super::browse::{Inquiries, Inquiry};
 use super::delivery::Outbox;
+use super::memory::Holdings;
 use super::stats::{MessageStats, Samples, Traffic, count};
-use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis, Name};
+use crate::message::{ChannelNumber, ConnectionId, EncodedTable, Millis, Name};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -77,7 +78,7 @@ pub struct ConnectionFacts {
     /// How its user was authenticated, such as `PLAIN`.
     pub auth_mechanism: String,
     /// What the client says of itself.
-    pub client_properties: FieldTable,
+    pub client_properties: EncodedTable,
     /// What was agreed on, if it is over TLS.
     pub tls: Option<TlsFacts>,
     /// Channels that it may have; 0 is no limit.
@@ -228,6 +229,7 @@ pub struct LiveConnection {
     is_asked_to_close: AtomicBool,
     close_reason: Mutex<Option<String>>,
     pub(super) inquiries: Inquiries,
+    holdings: Mutex<Option<Holdings>>,
 }
 
 impl LiveConnection {
@@ -269,6 +271,22 @@ impl LiveConnection {
     /// What somebody wants to know of the connection's channels.
     pub fn inquiries(&self) -> &Inquiries {
         &self.inquiries
+    }
+
+    /// Asks what the connection keeps in memory; it answers with its next turn, see [`LiveConnection::holdings`].
+    pub fn ask_for_holdings(&self) {
+        *self.holdings.lock() = None;
+        self.inquire(Inquiry::Holdings);
+    }
+
+    /// What it keeps in memory, once it has answered.
+    pub fn holdings(&self) -> Option<Holdings> {
+        *self.holdings.lock()
+    }
+
+    /// Says what it keeps in memory.
+    pub fn set_holdings(&self, holdings: Holdings) {
+        *self.holdings.lock() = Some(holdings);
     }
 
     /// Has the connection look what it was asked.
@@ -336,6 +354,7 @@ impl Connections {
             is_asked_to_close: AtomicBool::new(false),
             close_reason: Mutex::default(),
             inquiries: Inquiries::default(),
+            holdings: Mutex::default(),
         });
         live.by_id.insert(connection.facts.id, connection.clone());
         count(&self.created);
@@ -471,7 +490,7 @@ mod tests {
             vhost: vhost.into(),
             protocol: "AMQP 0-9-1",
             auth_mechanism: "PLAIN".to_owned(),
-            client_properties: FieldTable::default(),
+            client_properties: EncodedTable::default(),
             tls: None,
             channel_max: 0,
             frame_max: 0,

@@ -82,7 +82,7 @@ impl Definition {
             durable: definition.durable,
             auto_delete: definition.auto_delete,
             exclusive_owner: None,
-            arguments: definition.arguments.clone(),
+            arguments: definition.arguments.decode(),
         };
         Definition::Queue(definition.vhost.clone(), definition.id, declaration)
     }
@@ -180,7 +180,7 @@ impl Definition {
                 ("type", text(&exchange.kind)),
                 ("auto_delete", Value::Bool(exchange.auto_delete)),
                 ("internal", Value::Bool(exchange.internal)),
-                ("arguments", Value::Table(exchange.arguments.clone())),
+                ("arguments", Value::Table(exchange.arguments.decode())),
             ]),
             Definition::Queue(vhost, id, queue) => fields([
                 ("vhost", text(vhost)),
@@ -197,7 +197,7 @@ impl Definition {
                     ("destination_type", Value::from(kind)),
                     ("destination", text(destination)),
                     ("routing_key", Value::LongStr(binding.routing_key.as_bytes().to_vec())),
-                    ("arguments", Value::Table(binding.arguments.clone())),
+                    ("arguments", Value::Table(binding.arguments.decode())),
                 ])
             }
         };
@@ -236,7 +236,7 @@ impl Definition {
                 durable: true,
                 auto_delete: flag("auto_delete"),
                 internal: flag("internal"),
-                arguments: arguments(),
+                arguments: arguments().into(),
             }),
             QUEUE => {
                 let Some(Value::Timestamp(id)) = table.field("id") else {
@@ -263,7 +263,7 @@ impl Definition {
                     source: name("source")?,
                     destination,
                     routing_key: ShortStr::from(routing_key.as_slice()),
-                    arguments: arguments(),
+                    arguments: arguments().into(),
                 };
                 Definition::Binding(name("vhost")?, binding)
             }

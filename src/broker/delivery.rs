@@ -146,6 +146,11 @@ impl Outbox {
         !items.is_empty()
     }
 
+    /// What it takes that waits, roughly.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.items.lock().iter().map(Outgoing::size_bytes).sum::<usize>() as u64
+    }
+
     /// Takes all that has come for one channel.
     pub fn take_channel(&self, channel: ChannelNumber) -> Vec<Outgoing> {
         let mut items = self.items.lock();

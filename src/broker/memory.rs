@@ -101,6 +101,28 @@ impl MemoryAccount {
     }
 }
 
+/// What one connection keeps in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Deliveries that it has not acknowledged.
+    pub unacked_messages: u64,
+    /// What those take, with what is kept of those that have left memory.
+    pub unacked_bytes: u64,
+    /// Publishes that it has not committed.
+    pub transaction_bytes: u64,
+    /// What waits to be sent to it.
+    pub outbox_bytes: u64,
+    /// Messages of which it has sent a part.
+    pub arriving_bytes: u64,
+}
+
+impl Holdings {
+    /// All of it.
+    pub fn total_bytes(&self) -> u64 {
+        self.unacked_bytes + self.transaction_bytes + self.outbox_bytes + self.arriving_bytes
+    }
+}
+
 /// Bytes that are counted for as long as this lives.
 #[derive(Debug)]
 pub struct Held {

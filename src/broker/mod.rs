@@ -40,7 +40,7 @@ pub use error::BrokerError;
 pub use turn::Turn;
 pub use vhost::VirtualHost;
 
-use crate::message::{ConnectionId, ConsumerId, Millis, Name, QueueId};
+use crate::message::{ConnectionId, ConsumerId, Millis, Name, QueueId, TableLimits};
 use crate::store::{DefinitionChanges, Journal, Recovered, RecoveredQueue};
 use alarms::Alarms;
 use connections::Connections;
@@ -89,7 +89,9 @@ pub struct BrokerLimits {
     pub bindings_per_exchange_max: usize,
     /// The greatest x-max-priority.
     pub priority_max: u8,
-    /// Bytes of ready messages, of all queues together, that are kept in memory.
+    /// How large the arguments of a queue, an exchange, a binding or a consumer may be.
+    pub arguments: TableLimits,
+    /// Bytes of messages, ready and unacknowledged, of all queues together, that are kept in memory.
     pub memory_budget_bytes: u64,
     /// Bytes of messages that are read back at a time.
     pub page_bytes: usize,
@@ -109,6 +111,7 @@ impl Default for BrokerLimits {
             exchanges_per_vhost_max: 0,
             bindings_per_exchange_max: 0,
             priority_max: u8::MAX,
+            arguments: TableLimits::default(),
             memory_budget_bytes: 256 << 20,
             page_bytes: 512 << 10,
         }
@@ -353,6 +356,11 @@ impl Broker {
     /// What is kept in memory for clients, by kind.
     pub fn memory(&self) -> &Arc<MemoryAccount> {
         &self.shared.memory
+    }
+
+    /// Whether messages should leave memory that can: they take more than their budget, or the process more than its limit.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.shared.memory.is_over_budget() || self.alarms.is_raised(alarms::Alarm::Memory)
     }
 
     /// The resource alarms.

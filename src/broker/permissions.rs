@@ -368,7 +368,6 @@ fn decided(allowed: Result<bool, Undecided>, what: fmt::Arguments<'_>) -> bool {
 mod tests {
     use super::*;
     use crate::broker::exchange::{ExchangeDefinition, ExchangeTypes};
-    use crate::message::FieldTable;
 
     fn permission(configure: &str, write: &str, read: &str) -> Permission {
         let patterns = Arc::new(Patterns::new(configure, write, read).unwrap());
@@ -388,7 +387,7 @@ mod tests {
             durable: true,
             auto_delete: false,
             internal: false,
-            arguments: FieldTable::default(),
+            arguments: Default::default(),
         };
         Exchange::new(definition, &ExchangeTypes::standard()).unwrap()
     }

@@ -172,6 +172,7 @@ impl<'a> Rehearsal<'a> {
         let known = vhost.known.as_ref().map_or(vhost::PREDECLARED.len(), |known| known.exchange_count());
         let counts = Counts { in_vhost: known + vhost.new_exchanges, in_all };
         capacity::check_exchange(&shared.limits, (&definition.vhost, &definition.name), counts)?;
+        capacity::check_exchange_arguments(&shared.limits, &definition)?;
         let copy = Exchange::new(definition, &shared.exchange_types)?;
         let name = copy.definition().name.clone();
         vhost.exchanges.insert(name, Tried { copy, known: None, new_bindings: 0 });
@@ -202,6 +203,7 @@ impl<'a> Rehearsal<'a> {
         let in_vhost = vhost.known.as_ref().map_or(0, |known| known.queue_count()) + vhost.queues.len();
         let counts = Counts { in_vhost, in_all };
         capacity::check_queue(&shared.limits, &vhost.settings, (of, &declaration.name), counts)?;
+        capacity::check_queue_arguments(&shared.limits, of, &declaration)?;
         queue::check(of, &declaration, &shared.limits)?;
         vhost.queues.insert(declaration.name);
         self.new_queues += 1;
@@ -229,9 +231,12 @@ impl<'a> Rehearsal<'a> {
         }
         let known = tried.known.as_ref().map(|known| known.bindings());
         let Binding { destination, routing_key, arguments, .. } = &binding;
-        if known.as_ref().is_some_and(|known| known.contains(destination, routing_key, arguments)) {
+        let arguments = arguments.decode();
+        if known.as_ref().is_some_and(|known| known.contains(destination, routing_key, &arguments)) {
             return Ok(false);
         }
+        let resource = || format!("a binding of {}", tried.copy.definition().resource());
+        capacity::check_arguments(&shared.limits, resource, &arguments)?;
         let count = known.map_or(0, |known| known.len()) + tried.new_bindings;
         let source = binding.source.clone();
         if !tried.copy.bind(binding)? {
@@ -293,7 +298,7 @@ mod tests {
             durable: true,
             auto_delete: false,
             internal: false,
-            arguments: FieldTable::default(),
+            arguments: FieldTable::default().into(),
         }
     }
 
@@ -312,7 +317,7 @@ mod tests {
             source: source.into(),
             destination,
             routing_key: key.into(),
-            arguments: FieldTable::default(),
+            arguments: FieldTable::default().into(),
         }
     }
 

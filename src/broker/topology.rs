@@ -58,6 +58,7 @@ impl VirtualHost {
         let in_all = self.shared().exchanges.load(Ordering::Relaxed);
         let counts = Counts { in_vhost: self.exchange_count(), in_all };
         capacity::check_exchange(&self.shared().limits, (self.name(), &definition.name), counts)?;
+        capacity::check_exchange_arguments(&self.shared().limits, &definition)?;
         let mut exchange = Exchange::new(definition, &self.shared().exchange_types)?;
         let ticket = match exchange.definition().durable {
             true => self.shared().define(Definition::Exchange(exchange.definition().clone()).as_change())?,
@@ -66,7 +67,7 @@ impl VirtualHost {
         exchange.set_kept_since(ticket);
         self.police_exchange(&exchange);
         let declared = exchange.definition();
-        self.shared().told.tell(&declared.arguments, || declared.resource().to_string());
+        self.shared().told.tell(&declared.arguments.decode(), || declared.resource().to_string());
         self.insert_exchange(Arc::new(exchange));
         Ok(Done::with((), ticket))
     }
@@ -169,7 +170,10 @@ impl VirtualHost {
         let source = self.check_ends(&binding.source, &binding.destination, connection)?;
         let is_kept = self.is_kept(&source, &binding.destination);
         let definition = is_kept.then(|| Definition::Binding(self.name().clone(), binding.clone()));
-        if !source.bindings().contains(&binding.destination, &binding.routing_key, &binding.arguments) {
+        let arguments = binding.arguments.decode();
+        if !source.bindings().contains(&binding.destination, &binding.routing_key, &arguments) {
+            let resource = || format!("a binding of {}", source.definition().resource());
+            capacity::check_arguments(&self.shared().limits, resource, &arguments)?;
             let name = &source.definition().name;
             capacity::check_binding(&self.shared().limits, (self.name(), name), source.bindings().len())?;
         }
@@ -335,6 +339,7 @@ impl VirtualHost {
         }
         check_length("queue", &declaration.name)?;
         self.check_queue_limits(&declaration.name)?;
+        capacity::check_queue_arguments(&self.shared().limits, self.name(), &declaration)?;
         let id = self.shared().next_queue_id();
         let mut queue = QueueHandle::new(self.name(), id, declaration, self.shared(), turn)?;
         let ticket = match queue.definition().survives_restart() {
@@ -344,7 +349,7 @@ impl VirtualHost {
         queue.set_kept_since(ticket);
         self.police_queue(&queue, turn);
         let declared = queue.definition();
-        self.shared().told.tell(&declared.arguments, || declared.resource().to_string());
+        self.shared().told.tell(&declared.arguments.decode(), || declared.resource().to_string());
         let queue = Arc::new(queue);
         self.insert_queue(queue.clone());
         count(&self.shared().churn.queue_created);

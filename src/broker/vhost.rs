@@ -18,7 +18,7 @@ use super::timer::Deadline;
 use super::topology::Topology;
 use super::turn::{Effect, Turn};
 use super::vhost_settings::VhostSettings;
-use crate::message::{FieldTable, Lsn, Message, Millis, Name, Position, QueueId};
+use crate::message::{EncodedTable, Lsn, Message, Millis, Name, Position, QueueId};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -82,7 +82,7 @@ pub(super) fn predeclared(vhost: &Name, name: &str) -> Option<ExchangeDefinition
         durable: true,
         auto_delete: false,
         internal,
-        arguments: FieldTable::default(),
+        arguments: EncodedTable::default(),
     })
 }
 
@@ -212,6 +212,7 @@ impl VirtualHost {
     }
 
     pub(super) fn insert_exchange(&self, exchange: Arc<Exchange>) {
+        exchange.count_in(&self.shared.memory);
         if self.exchanges.insert(exchange.definition().name.clone(), exchange).is_none() {
             self.shared.exchanges.fetch_add(1, Ordering::Relaxed);
         }

@@ -63,6 +63,11 @@ pub struct Limits {
     pub message_size_max_bytes: u64,
     /// Deepest nesting of tables and arrays in a field table that a client sends, 1 to 256. Default 64.
     pub field_table_depth_max: u32,
+    /// Fields in the table of arguments of a queue, an exchange, a binding or a consumer, with those of tables in it and the
+    /// values of arrays; a larger one is refused with 406. Default 1024.
+    pub field_table_fields_max: u32,
+    /// Bytes of such a table, encoded. Default 65536 (64 KiB).
+    pub field_table_bytes_max: usize,
     /// Consumers on one channel; 0 means no limit. Default 0.
     pub consumers_per_channel_max: u32,
     /// Deliveries assigned to one consumer and not yet encoded for its connection; its queue holds back more until the
@@ -109,6 +114,9 @@ pub struct Limits {
     /// Publishers are blocked while the process takes more: a fraction of the memory that it may take (written with a point),
     /// or bytes; 0 never blocks them. Default 0.4.
     pub memory_high_watermark: MemoryLimit,
+    /// While the process takes more than so many percent of `memory_high_watermark`, the connection that keeps most is closed;
+    /// 0 closes none. Default 110.
+    pub memory_close_percent: u32,
     /// Publishers are blocked while the volume of the data directory has fewer free bytes; 0 never blocks them. Default:
     /// 1 GiB, on a volume larger than 20 GiB 5% of it, on one smaller than 2 GiB half of it.
     pub disk_free_bytes: Option<u64>,
@@ -138,6 +146,8 @@ impl Default for Limits {
             connections_before_login_per_address_max: 500,
             message_size_max_bytes: 134_217_728,
             field_table_depth_max: 64,
+            field_table_fields_max: 1024,
+            field_table_bytes_max: 65_536,
             consumers_per_channel_max: 0,
             outbox_messages: 2048,
             outbox_bytes: 1_048_576,
@@ -158,6 +168,7 @@ impl Default for Limits {
             tx_bytes_max: 268_435_456,
             priority_max: 255,
             memory_high_watermark: MemoryLimit::Fraction(0.4),
+            memory_close_percent: 110,
             disk_free_bytes: None,
             http_body_max_bytes: 33_554_432,
             http_small_body_max_bytes: 65_536,
@@ -212,6 +223,12 @@ impl Limits {
                 1..=FIELD_TABLE_DEPTH_CAP,
                 default.field_table_depth_max,
             ),
+            field_table_fields_max: section.whole(
+                "field_table_fields_max",
+                1..=u32::MAX,
+                default.field_table_fields_max,
+            ),
+            field_table_bytes_max: section.whole("field_table_bytes_max", 1.., default.field_table_bytes_max),
             consumers_per_channel_max: section.whole(
                 "consumers_per_channel_max",
                 any.clone(),
@@ -258,6 +275,11 @@ impl Limits {
             memory_high_watermark: section
                 .memory_limit("memory_high_watermark")
                 .unwrap_or(default.memory_high_watermark),
+            memory_close_percent: section.whole(
+                "memory_close_percent",
+                0..=1000,
+                default.memory_close_percent,
+            ),
             disk_free_bytes: section.optional_whole("disk_free_bytes", 0..),
             http_body_max_bytes: section.whole("http_body_max_bytes", 1.., default.http_body_max_bytes),
             http_small_body_max_bytes: section.whole(

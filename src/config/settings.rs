@@ -146,8 +146,8 @@ pub struct Store {
     pub engine: Engine,
     /// What a publisher's confirm promises. Default `fsync`.
     pub durability: Durability,
-    /// Bytes of messages kept in memory, of all queues together; those beyond it are read back from the store when
-    /// their turn comes. Default 268435456 (256 MiB).
+    /// Bytes of messages kept in memory, ready or not acknowledged, of all queues together; those beyond it are read back from
+    /// the store when they are needed. Default 268435456 (256 MiB).
     pub memory_budget_bytes: usize,
     /// Bytes that the write-ahead log may take before what is still needed of it is moved into the database. It takes at most
     /// a sixteenth of the volume.

@@ -88,7 +88,7 @@ impl Listed for Row {
             "destination": &**name,
             "destination_type": kind,
             "routing_key": json::text_of(self.binding.routing_key.as_bytes()),
-            "arguments": json::table_to_json(&self.binding.arguments),
+            "arguments": json::table_to_json(&self.binding.arguments.decode()),
             "properties_key": properties_key(&self.binding),
         })
     }
@@ -108,7 +108,7 @@ pub(super) fn implied_by(queue: &QueueHandle) -> Row {
         source: "".into(),
         destination: Destination::Queue(definition.name.clone()),
         routing_key: (*definition.name).into(),
-        arguments: FieldTable::default(),
+        arguments: Default::default(),
     };
     Row { vhost: definition.vhost.clone(), binding: Arc::new(binding) }
 }
@@ -234,7 +234,7 @@ fn bind(request: &Request) -> Result<Answer, ApiError> {
         source: ends.source.clone(),
         destination: ends.destination.clone(),
         routing_key: routing_key.into(),
-        arguments,
+        arguments: arguments.into(),
     };
     let key = properties_key(&binding);
     ends.vhost.bind(binding, Some(NOBODY))?.untold();
@@ -247,7 +247,7 @@ fn unbind(request: &Request) -> Result<Answer, ApiError> {
     let found = ends.find(request.parameter("key"))?;
     ends.check_access(request, found.binding.routing_key.as_bytes())?;
     let Binding { source, destination, routing_key, arguments } = &*found.binding;
-    ends.vhost.unbind(source, destination, routing_key, arguments, Some(NOBODY))?.untold();
+    ends.vhost.unbind(source, destination, routing_key, &arguments.decode(), Some(NOBODY))?.untold();
     Ok(Answer::NoContent)
 }
 
@@ -260,7 +260,7 @@ fn properties_key(binding: &Binding) -> String {
     match (routing_key.as_str(), binding.arguments.is_empty()) {
         ("", true) => "~".to_owned(),
         (_, true) => routing_key,
-        (_, false) => format!("{routing_key}~{}", hash(&binding.arguments)),
+        (_, false) => format!("{routing_key}~{}", hash(&binding.arguments.decode())),
     }
 }
 
@@ -308,13 +308,14 @@ mod tests {
     use crate::message::Value as Argument;
 
     fn key(routing_key: &str, arguments: &[(&str, i64)]) -> String {
-        let arguments = arguments.iter().map(|(name, value)| (*name, Argument::I64(*value))).collect();
+        let arguments: FieldTable =
+            arguments.iter().map(|(name, value)| (*name, Argument::I64(*value))).collect();
         let destination = Destination::Queue("q".into());
         properties_key(&Binding {
             source: "x".into(),
             destination,
             routing_key: routing_key.into(),
-            arguments,
+            arguments: arguments.into(),
         })
     }
 

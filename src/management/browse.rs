@@ -7,7 +7,7 @@ use super::messages::{Encoding, properties_to_json};
 use super::queues;
 use super::request::Request;
 use super::routes::{Needs, Route};
-use crate::broker::browse::{Cursor, Inquiry, UnackedMessage};
+use crate::broker::browse::{Cursor, Inquiry, UnackedInquiry, UnackedMessage};
 use crate::broker::connections::LiveConnection;
 use crate::broker::permissions::Access;
 use crate::broker::queue::{QueueHandle, SeenMessage};
@@ -229,13 +229,13 @@ fn ask_connections(
             && connection.progress().channels.values().any(|channel| channel.facts.unacked > 0);
         if has_some {
             let (tell, told) = sync_channel(1);
-            connection.inquire(Inquiry {
+            connection.inquire(Inquiry::Unacked(UnackedInquiry {
                 queue: queue.definition().id,
                 after,
                 max: SCANNED_AT_ONCE,
                 // Nobody listens any more when it took too long.
                 answer: Box::new(move |held| drop(tell.try_send(held))),
-            });
+            }));
             asked.push((connection, told));
         }
     }

@@ -125,7 +125,7 @@ fn render(connection: &LiveConnection, request: &Request) -> Value {
     put("auth_mechanism", facts.auth_mechanism.as_str().into());
     put("channel_max", facts.channel_max.into());
     put("channels", connection.channels().into());
-    put("client_properties", json::table_to_json(&facts.client_properties));
+    put("client_properties", json::table_to_json(&facts.client_properties.decode()));
     put("connected_at", facts.connected_at.into());
     put("frame_max", facts.frame_max.into());
     put("host", facts.local.host.as_str().into());
@@ -153,7 +153,8 @@ fn render(connection: &LiveConnection, request: &Request) -> Value {
     put("timeout", facts.heartbeat_s.into());
     put("type", "network".into());
     put("user", (*facts.user).into());
-    if let Some(name) = facts.client_properties.field("connection_name").and_then(|name| name.as_str()) {
+    let given_name = facts.client_properties.field("connection_name");
+    if let Some(name) = given_name.as_ref().and_then(|name| name.as_str()) {
         put("user_provided_name", name.into());
     }
     put("user_who_performed_action", (*facts.user).into());

@@ -43,7 +43,7 @@ fn consumer(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> Op
     }
     let definition = queue.definition();
     Some(json!({
-        "arguments": json::table_to_json(&state.arguments),
+        "arguments": json::table_to_json(&state.arguments.decode()),
         "channel_details": {
             "connection_name": facts.name,
             "name": format!("{} ({})", facts.name, state.channel),
@@ -67,7 +67,7 @@ fn consumer(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> Op
 /// How long the consumer's deliveries may wait for their acknowledgement, in milliseconds: as it says itself, or its queue, or
 /// the broker; 0 is for ever.
 fn timeout_ms(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> u64 {
-    let own = state.arguments.field("x-consumer-timeout").and_then(Argument::as_integer);
+    let own = state.arguments.field("x-consumer-timeout").as_ref().and_then(Argument::as_integer);
     let own = own.and_then(|timeout| u64::try_from(timeout).ok());
     own.or_else(|| queue.lock().settings().consumer_timeout_ms)
         .unwrap_or(request.settings().consumer_timeout_ms)

@@ -84,7 +84,7 @@ impl Listed for Arc<Exchange> {
         let applied = self.applied();
         let mut fields = Map::new();
         let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-        put("arguments", json::table_to_json(&definition.arguments));
+        put("arguments", json::table_to_json(&definition.arguments.decode()));
         put("auto_delete", definition.auto_delete.into());
         put("durable", definition.durable.into());
         put("internal", definition.internal.into());
@@ -123,7 +123,7 @@ fn declare(request: &Request) -> Result<Answer, ApiError> {
             durable: fields.flag("durable")?,
             auto_delete: fields.flag("auto_delete")?,
             internal: fields.flag("internal")?,
-            arguments,
+            arguments: arguments.into(),
         })?
         .untold();
     Ok(if is_new { Answer::Created } else { Answer::NoContent })

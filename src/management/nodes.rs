@@ -7,6 +7,7 @@ use super::routes::{Needs, Route};
 use super::stats::put_rated;
 use super::{Management, overview};
 use crate::broker::alarms::Alarm;
+use crate::broker::memory::MemoryUse;
 use crate::net::{Process, Volume};
 use serde_json::{Map, Value, json};
 
@@ -116,30 +117,39 @@ fn applications(management: &Management) -> Value {
     ])
 }
 
-/// What the ready messages take, and what everything takes.
-fn used(request: &Request) -> (u64, u64) {
-    let queues = request.broker().vhosts().into_iter().flat_map(|vhost| vhost.queues());
-    let messages: u64 = queues.map(|queue| queue.lock().state().resident_bytes).sum();
-    (messages, Process::look().resident_bytes.max(messages))
+/// What clients' things take, under the names that RabbitMQ has for whoever keeps them there, and what everything takes.
+fn used(request: &Request) -> ([(&'static str, u64); 6], u64) {
+    let account = request.broker().memory();
+    let of = |kind: MemoryUse| account.used_bytes(kind);
+    let parts = [
+        ("queue_procs", of(MemoryUse::Ready)),
+        ("connection_channels", of(MemoryUse::Unacked) + of(MemoryUse::Transactions)),
+        ("connection_writers", of(MemoryUse::Outboxes)),
+        ("mnesia", of(MemoryUse::Arguments)),
+        ("mgmt_db", of(MemoryUse::HttpBodies)),
+    ];
+    let counted = account.total_bytes();
+    let total = Process::look().resident_bytes.max(counted);
+    let [queues, channels, writers, mnesia, management] = parts;
+    ([queues, channels, writers, mnesia, management, ("other_proc", total - counted)], total)
 }
 
 fn memory(request: &Request) -> Result<Answer, ApiError> {
     check_name(request)?;
-    let (messages, total) = used(request);
-    one(
-        json!({ "memory": {
-            "queue_procs": messages,
-            "other_proc": total - messages,
-            "strategy": "rss",
-            "total": { "erlang": total, "rss": total, "allocated": total },
-        } }),
-        request,
-    )
+    let (parts, total) = used(request);
+    let mut memory: Map<String, Value> =
+        parts.into_iter().map(|(name, bytes)| (name.to_owned(), bytes.into())).collect();
+    memory.insert("strategy".to_owned(), "rss".into());
+    memory.insert("total".to_owned(), json!({ "erlang": total, "rss": total, "allocated": total }));
+    one(json!({ "memory": memory }), request)
 }
 
 fn relative_memory(request: &Request) -> Result<Answer, ApiError> {
     check_name(request)?;
-    let (messages, total) = used(request);
-    let percent = (100 * messages).div_ceil(total.max(1));
-    one(json!({ "memory": { "total": 100, "queue_procs": percent, "other_proc": 100 - percent } }), request)
+    let (parts, total) = used(request);
+    let percent = |bytes: u64| (100 * bytes).div_ceil(total.max(1));
+    let mut memory: Map<String, Value> =
+        parts.into_iter().map(|(name, bytes)| (name.to_owned(), percent(bytes).into())).collect();
+    memory.insert("total".to_owned(), 100.into());
+    one(json!({ "memory": memory }), request)
 }

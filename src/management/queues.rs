@@ -170,7 +170,7 @@ fn render_without_stats(queue: &QueueHandle, request: &Request) -> Map<String, V
     let node = request.settings().node_name.as_str();
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-    put("arguments", json::table_to_json(&definition.arguments));
+    put("arguments", json::table_to_json(&definition.arguments.decode()));
     put("auto_delete", definition.auto_delete.into());
     put("durable", definition.durable.into());
     put("exclusive", definition.exclusive_owner.is_some().into());
@@ -214,7 +214,7 @@ fn render(queue: &QueueHandle, request: &Request, range: Option<Range>) -> Map<S
     };
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-    put("arguments", json::table_to_json(&definition.arguments));
+    put("arguments", json::table_to_json(&definition.arguments.decode()));
     put("auto_delete", definition.auto_delete.into());
     let capacity = if state.is_waiting { 1.0 } else { 0.0 };
     put("consumer_capacity", capacity.into());

@@ -3,11 +3,13 @@
 //! Nothing here knows a socket, a queue or a store. A [`Message`] never changes once it is made: what the broker adds
 //! (a dead-letter history, say) makes a new one.
 
+mod encoded;
 mod ids;
 mod properties;
 mod reader;
 mod table;
 
+pub use encoded::{EncodedTable, TableLimits, TableTooLarge};
 pub use ids::{
     ChannelNumber, ConnectionId, ConsumerId, DeliveryTag, Lsn, Millis, NEVER, Name, Position, QueueId,
 };
@@ -294,6 +296,11 @@ impl MessageBuffer {
     /// The last `bytes` of what has come so far.
     pub fn last(&self, bytes: usize) -> &[u8] {
         &self.content[self.content.len().saturating_sub(bytes)..]
+    }
+
+    /// Bytes of names, properties and body that are here.
+    pub fn arrived_bytes(&self) -> usize {
+        self.content.len()
     }
 
     /// The whole message.

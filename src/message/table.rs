@@ -149,7 +149,21 @@ impl Value {
         }
     }
 
-    fn decode(reader: &mut Reader<'_>, depth_max: usize) -> Result<Value, DecodeError> {
+    /// Passes over a value.
+    pub(super) fn skip(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        check_value(reader, usize::MAX)
+    }
+
+    /// How many values it is with those in it.
+    fn count(&self) -> usize {
+        match self {
+            Value::Table(table) => 1 + table.count(),
+            Value::Array(values) => 1 + values.iter().map(Value::count).sum::<usize>(),
+            _ => 1,
+        }
+    }
+
+    pub(super) fn decode(reader: &mut Reader<'_>, depth_max: usize) -> Result<Value, DecodeError> {
         Ok(match reader.u8()? {
             b't' => Value::Bool(reader.u8()? != 0),
             b'b' => Value::I8(reader.i8()?),
@@ -282,6 +296,11 @@ impl FieldTable {
     /// All fields in order.
     pub fn iter(&self) -> impl Iterator<Item = (&ShortStr, &Value)> {
         self.0.iter().map(|(name, value)| (name, value))
+    }
+
+    /// How many fields there are, with those of the tables in it and the values of arrays.
+    pub fn count(&self) -> usize {
+        self.0.iter().map(|(_, value)| value.count()).sum()
     }
 
     /// Whether there are no fields.

@@ -188,13 +188,13 @@ pub(super) const QUEUES: &[Metric<Queue>] = &[
         of!(Queue, state.unacked_bytes),
     ),
     Metric::gauge("queue_messages_ram", "Messages in memory, ready or unacknowledged", |queue| {
-        float(queue.state.resident + queue.state.unacked)
+        float(queue.state.resident + queue.state.unacked_resident)
     }),
     Metric::gauge("queue_messages_ready_ram", "Ready messages in memory", of!(Queue, state.resident)),
     Metric::gauge(
         "queue_messages_unacked_ram",
         "Unacknowledged messages in memory",
-        of!(Queue, state.unacked),
+        of!(Queue, state.unacked_resident),
     ),
     Metric::gauge("queue_messages_paged_out", "Ready messages that are not in memory", |queue| {
         float(queue.state.ready - queue.state.resident.min(queue.state.ready))

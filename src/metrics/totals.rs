@@ -5,6 +5,7 @@ use super::objects::Objects;
 use super::{Metrics, OWN_PREFIX, PREFIX};
 use crate::broker::alarms::Alarm;
 use crate::broker::logins::Attempts;
+use crate::broker::memory::MemoryUse;
 use crate::broker::queue::QueueType;
 use crate::broker::stats::MessageStats;
 use crate::net::{Process, Volume};
@@ -364,15 +365,30 @@ impl Metrics {
         self.put_identity(&mut out, "memory-breakdown");
         let total = Process::look().resident_bytes;
         let usage = self.broker.journal().usage();
-        let messages: u64 = self
-            .broker
-            .vhosts()
-            .iter()
-            .flat_map(|vhost| vhost.queues())
-            .map(|queue| queue.lock().state().resident_bytes)
-            .sum();
+        let of = |kind: MemoryUse| self.broker.memory().used_bytes(kind);
         let parts = [
-            ("memory_messages_bytes", "Ready messages in memory, about", messages),
+            ("memory_messages_bytes", "Ready messages in memory, about", of(MemoryUse::Ready)),
+            (
+                "memory_unacked_messages_bytes",
+                "Deliveries in memory that are not acknowledged, about",
+                of(MemoryUse::Unacked),
+            ),
+            (
+                "memory_outboxes_bytes",
+                "Deliveries without acknowledgement that wait to be sent",
+                of(MemoryUse::Outboxes),
+            ),
+            ("memory_transactions_bytes", "Publishes that are not committed", of(MemoryUse::Transactions)),
+            (
+                "memory_arguments_bytes",
+                "Arguments of queues, exchanges, bindings and consumers",
+                of(MemoryUse::Arguments),
+            ),
+            (
+                "memory_http_bodies_bytes",
+                "Bodies of requests to the management API",
+                of(MemoryUse::HttpBodies),
+            ),
             ("memory_journal_index_bytes", "The index of the journal, about", usage.index_bytes as u64),
             ("memory_journal_waiting_bytes", "What waits to be written", usage.gathered_bytes as u64),
         ];

@@ -1,10 +1,15 @@
 //! Watches how much memory the process uses. Above the high watermark the memory alarm goes up, which holds publishers up while
 //! consumers go on; it is cleared when enough has been given back. The server looks once before anybody can connect, then
 //! [`MemoryWatch::run`] goes on.
+//!
+//! Above a second mark the alarm has not been enough: then the connection that keeps most in memory is closed, one after the
+//! other, each told why.
 
 use super::disk::Size;
 use crate::broker::Broker;
 use crate::broker::alarms::Alarm;
+use crate::broker::connections::LiveConnection;
+use crate::message::ConnectionId;
 use parking_lot::Mutex;
 use std::fs;
 use std::io;
@@ -33,11 +38,37 @@ pub type MemorySource = Box<dyn FnMut() -> io::Result<u64> + Send>;
 /// See the module. The limit can be changed while it runs.
 pub struct MemoryWatch(Mutex<State>);
 
+/// A connection is not closed for keeping less than this part of the limit, nor for less than a mebibyte: it is not what takes
+/// the memory.
+const HOLDER_PART: u64 = 16;
+const HOLDER_BYTES_MIN: u64 = 1 << 20;
+
+/// Looks between the end of a connection that was closed for what it kept and the next one: what it gave back the allocator
+/// returns to the system within two seconds.
+const LOOKS_AFTER_END: u32 = 150;
+
+/// How far the closing of a connection has come.
+#[derive(Debug, Default)]
+enum Closing {
+    /// None is to be closed.
+    #[default]
+    None,
+    /// All were asked what they keep.
+    Asked,
+    /// One was asked to close.
+    Waiting(ConnectionId),
+    /// One has ended, so many looks ago.
+    Ended(u32),
+}
+
 /// The limit of a broker that may take any memory.
 const ANY: u64 = u64::MAX;
 
 struct State {
     limit_bytes: u64,
+    /// In percent of the limit: above that connections are closed; 0 is never.
+    close_percent: u32,
+    closing: Closing,
     broker: Arc<Broker>,
     source: MemorySource,
     /// The most that the process has taken, and what of that is in no account.
@@ -49,9 +80,17 @@ struct State {
 
 impl MemoryWatch {
     /// A watch on what `source` says; [`resident_bytes`] is this process. Above `limit_bytes` the alarm goes up; without, never.
-    pub fn new(limit_bytes: Option<u64>, broker: Arc<Broker>, source: MemorySource) -> MemoryWatch {
+    /// Above `close_percent` of it the connection that keeps most is closed; 0 is never.
+    pub fn new(
+        limit_bytes: Option<u64>,
+        close_percent: u32,
+        broker: Arc<Broker>,
+        source: MemorySource,
+    ) -> MemoryWatch {
         MemoryWatch(Mutex::new(State {
             limit_bytes: limit_bytes.unwrap_or(ANY),
+            close_percent,
+            closing: Closing::None,
             broker,
             source,
             peak_bytes: 0,
@@ -93,7 +132,9 @@ impl State {
             Ok(resident_bytes) => {
                 self.is_blind = false;
                 let used_bytes = self.in_use(resident_bytes);
-                self.judge(used_bytes)
+                let pause = self.judge(used_bytes);
+                self.close_largest_holder(used_bytes);
+                pause
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_blind, true) {
@@ -119,6 +160,65 @@ impl State {
             self.rest_bytes = resident_bytes.saturating_sub(counted_bytes).min(likely_bytes);
         }
         resident_bytes.min(self.rest_bytes.saturating_add(counted_bytes))
+    }
+
+    /// Closes the connection that keeps most, if the process takes more than the second mark.
+    fn close_largest_holder(&mut self, used_bytes: u64) {
+        let close_bytes = match self.close_percent {
+            0 => return,
+            percent => (self.limit_bytes / 100).saturating_mul(percent.into()),
+        };
+        if let Closing::Ended(looks) = self.closing {
+            self.closing = if looks < LOOKS_AFTER_END { Closing::Ended(looks + 1) } else { Closing::None };
+            return;
+        }
+        let connections = self.broker.connections();
+        if let Closing::Waiting(id) = self.closing {
+            if connections.find(id).is_none() {
+                self.closing = Closing::Ended(0);
+            }
+            return;
+        }
+        if used_bytes <= close_bytes {
+            self.closing = Closing::None;
+        } else if let Closing::Asked = self.closing {
+            self.closing = self.close_largest_of(&connections.list(), used_bytes);
+        } else {
+            connections.list().iter().for_each(|connection| connection.ask_for_holdings());
+            self.closing = Closing::Asked;
+        }
+    }
+
+    fn close_largest_of(&self, connections: &[Arc<LiveConnection>], used_bytes: u64) -> Closing {
+        let answered = connections.iter().filter_map(|connection| Some((connection, connection.holdings()?)));
+        let Some((connection, holdings)) = answered.max_by_key(|(_, holdings)| holdings.total_bytes()) else {
+            return Closing::None;
+        };
+        if holdings.total_bytes() < (self.limit_bytes / HOLDER_PART).max(HOLDER_BYTES_MIN) {
+            return Closing::None;
+        }
+        let (user, name) = (&connection.facts().user, &connection.facts().name);
+        let size = Size(holdings.total_bytes());
+        tracing::error!(
+            "low on memory: the broker takes {}, {}% of limits.memory_high_watermark allow {}, and connection {name} of user \
+             '{user}' keeps most of it, {size}: {} for {} deliveries that it has not acknowledged, {} of transactions, {} that \
+             it does not read, {} of messages that are not whole. It is closed",
+            Size(used_bytes),
+            self.close_percent,
+            Size(self.limit_bytes / 100 * u64::from(self.close_percent)),
+            Size(holdings.unacked_bytes),
+            holdings.unacked_messages,
+            Size(holdings.transaction_bytes),
+            Size(holdings.outbox_bytes),
+            Size(holdings.arriving_bytes),
+        );
+        connection.ask_to_close(&format!(
+            "the broker is low on memory and this connection kept most of it, {size} ({} unacknowledged deliveries, {} of \
+             transactions): acknowledge sooner, set a prefetch count, commit less at a time",
+            holdings.unacked_messages,
+            Size(holdings.transaction_bytes)
+        ));
+        Closing::Waiting(connection.facts().id)
     }
 
     fn judge(&mut self, used_bytes: u64) -> Duration {

@@ -140,7 +140,7 @@ fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), 
         durable: exchange.durable,
         auto_delete: exchange.auto_delete,
         internal: exchange.internal,
-        arguments: table(&exchange.arguments),
+        arguments: table(&exchange.arguments).into(),
     });
     declared.map(Done::untold).map_err(|error| match error {
         // Clients are told RabbitMQ's words alone; who wrote the file can use more.
@@ -179,7 +179,7 @@ fn bind(broker: &Broker, binding: &config::Binding) -> Result<(), BrokerError> {
         source: binding.source.as_str().into(),
         destination,
         routing_key: binding.routing_key.as_str().into(),
-        arguments: table(&binding.arguments),
+        arguments: table(&binding.arguments).into(),
     };
     broker.existing_vhost(&binding.vhost)?.bind(binding_of_vhost, None).map(Done::untold)
 }

@@ -90,6 +90,7 @@ impl Channel {
         let queue = context.vhost.accessible_queue(&queue_name, Some(context.connection))?;
         self.check_consumer_tag(consume, context)?;
         queue.check_consumer_arguments(arguments)?;
+        context.vhost.check_consumer_arguments(&queue, arguments)?;
         let tag = self.consumer_tag(consume, context);
         let id = context.broker().next_consumer_id();
         let priority = consumer_priority(arguments, &queue.definition().resource())?;
@@ -104,7 +105,7 @@ impl Channel {
             exclusive: consume.exclusive,
             priority,
             connection: context.connection,
-            arguments: arguments.clone(),
+            arguments: arguments.into(),
             prefetch_count: self.prefetch_count,
             channel_credit: self.credit.clone(),
         };
@@ -224,7 +225,7 @@ impl Channel {
                 .ack_deadline
                 .note(delivered_at, timeout_ms.unwrap_or(context.amqp.settings.consumer_timeout_ms));
             self.unacked.push(Unacked { tag, consumer: None, queue, entry, delivered_at });
-            if context.broker().memory().is_over_budget() {
+            if context.broker().is_short_of_memory() {
                 self.let_go_of_unacked(context.turn);
             }
         }

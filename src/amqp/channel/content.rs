@@ -168,6 +168,14 @@ impl ContentAssembler {
         }
     }
 
+    /// What has come of a message that is not whole.
+    pub(super) fn arrived_bytes(&self) -> usize {
+        match &self.expect {
+            Expect::Body { buffer, .. } => buffer.arrived_bytes(),
+            _ => 0,
+        }
+    }
+
     /// Whether a content body of so many bytes may come now, so that parts of it can be taken before all of it is there.
     pub(in crate::amqp) fn takes_parts_of(&self, bytes: usize) -> bool {
         matches!(self.expect, Expect::Body { left, .. } if bytes as u64 <= left)

@@ -41,7 +41,7 @@ impl Channel {
                     source: source.as_str().into(),
                     destination,
                     routing_key: bind.routing_key.as_str().into(),
-                    arguments,
+                    arguments: arguments.into(),
                 };
                 let bound = context.vhost.bind(binding, Some(context.connection))?;
                 context.done(bound);
@@ -98,7 +98,7 @@ impl Channel {
             durable: declare.durable,
             auto_delete: declare.auto_delete,
             internal: declare.internal,
-            arguments,
+            arguments: arguments.into(),
         })?;
         context.done(declared);
         Ok(())

@@ -118,7 +118,7 @@ impl Channel {
         self.stats.publish += 1;
         if let Mode::Tx(transaction) = &mut self.mode {
             let route = (self.publishes.route.clone(), version);
-            return transaction.publish(route, message, mandatory, context.settings());
+            return transaction.publish(route, message, mandatory, context.amqp);
         }
         let tag = self.number_publish();
         if self.publishes.route.is_empty() {

@@ -148,7 +148,7 @@ impl Channel {
             source: source.as_str().into(),
             destination,
             routing_key: (*routing_key).into(),
-            arguments,
+            arguments: arguments.into(),
         };
         let bound = context.vhost.bind(binding, Some(context.connection))?;
         context.done(bound);

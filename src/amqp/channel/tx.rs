@@ -5,10 +5,11 @@
 use super::settle::Verdict;
 use super::unacked::{Taken, Unacked, UnackedRun};
 use super::{Channel, Context, Mode, unimplemented};
-use crate::amqp::AmqpSettings;
 use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::amqp::{Amqp, AmqpSettings};
 use crate::broker::VirtualHost;
 use crate::broker::delivery::Entry;
+use crate::broker::memory::{Held, MemoryUse};
 use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle};
 use crate::broker::routing::Route;
 use crate::broker::vhost::StagedLetter;
@@ -22,6 +23,8 @@ use std::sync::Arc;
 pub(super) struct Transaction {
     publishes: Vec<Publish>,
     bytes: usize,
+    /// The same, in the account of memory.
+    held: Option<Held>,
     settlements: Vec<(Taken, Verdict)>,
 }
 
@@ -50,14 +53,17 @@ impl Transaction {
         (route, version): (Arc<Route>, u64),
         message: Message,
         mandatory: bool,
-        settings: &AmqpSettings,
+        amqp: &Amqp,
     ) -> Result<(), AmqpError> {
+        let settings = &*amqp.settings;
         // A message that goes to many queues remembers all of them.
         self.bytes += message.size_bytes() + route.queues.len() * size_of::<Arc<QueueHandle>>();
         if self.publishes.len() >= settings.tx_messages_max || self.bytes > settings.tx_bytes_max {
             return Err(too_large(settings));
         }
         self.publishes.push(Publish { route, version, message, mandatory });
+        let memory = amqp.broker.memory();
+        self.held.get_or_insert_with(|| memory.hold(MemoryUse::Transactions, 0)).set(self.bytes);
         Ok(())
     }
 
@@ -77,6 +83,11 @@ impl Transaction {
             self.settlements.push((taken, verdict));
         }
         if self.bytes > settings.tx_bytes_max { Err(too_large(settings)) } else { Ok(()) }
+    }
+
+    /// What the publishes take that wait for the commit.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many publishes and how many acknowledgements wait for the commit.
@@ -177,7 +188,7 @@ fn stage_settlements(
             return (taken, verdict);
         }
         for UnackedRun { queue, run, .. } in &mut taken.away {
-            if verdict == Verdict::Reject {
+            if verdict == Verdict::Reject && queue.lock().settings().dead_letter_exchange.is_some() {
                 for entry in context.vhost.read_away(queue, run) {
                     letters.extend(stage_letter(queue, entry, context));
                 }

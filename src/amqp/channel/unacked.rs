@@ -4,10 +4,11 @@ mod away;
 
 pub(super) use away::UnackedRun;
 
-use super::Channel;
+use super::{Channel, Mode};
 use crate::broker::Turn;
 use crate::broker::browse::{SeenOrAway, UnackedMessage};
 use crate::broker::delivery::Entry;
+use crate::broker::memory::Holdings;
 use crate::broker::queue::QueueHandle;
 use crate::message::{ConsumerId, DeliveryTag, Millis, Position, QueueId};
 use crate::steps;
@@ -68,6 +69,19 @@ impl Channel {
         let consumer_tag =
             consumer.and_then(|id| self.consumers.get(&id)).map(|consumer| consumer.tag.clone());
         UnackedMessage { seen, channel: self.number, consumer_tag, delivered_at }
+    }
+
+    /// Adds what the channel keeps in memory.
+    pub(in crate::amqp) fn add_holdings(&self, holdings: &mut Holdings) {
+        let UnackedList { list, away, .. } = &self.unacked;
+        let here = list.iter().map(|unacked| unacked.entry.message.size_bytes() + size_of::<Unacked>());
+        let away_bytes = away.iter().count() * 2 * size_of::<UnackedRun>();
+        holdings.unacked_messages += self.unacked.len() as u64;
+        holdings.unacked_bytes += (here.sum::<usize>() + away_bytes) as u64;
+        holdings.arriving_bytes += self.content.arrived_bytes() as u64;
+        if let Mode::Tx(transaction) = &self.mode {
+            holdings.transaction_bytes += transaction.bytes() as u64;
+        }
     }
 
     /// Lets go of the messages that wait for an acknowledgement: the journal has them, or is given them now. True when it is

@@ -1,6 +1,6 @@
 //! From the protocol header to connection.open-ok (0-9-1 section 2.2.4), and the other methods of channel 0.
 
-use super::{Connection, End, Open, Stage};
+use super::{CAPABILITIES, Connection, End, Open, Stage};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_method, put_raw_method};
 use crate::amqp::method::{self, Method};
@@ -163,7 +163,11 @@ impl Connection {
         client_properties: FieldTable,
         now: Millis,
     ) -> Result<(), AmqpError> {
-        self.client_properties = client_properties;
+        if let Some(Value::Table(capabilities)) = client_properties.field("capabilities") {
+            self.client_can =
+                CAPABILITIES.map(|capability| capabilities.field(capability) == Some(&Value::Bool(true)));
+        }
+        self.client_properties = client_properties.into();
         let mechanism = start_ok.mechanism.as_str();
         let response = start_ok.response.as_bytes();
         let (name, password) = match (mechanism, self.certificate()) {
@@ -253,10 +257,7 @@ impl Connection {
 
     /// Whether the client said that it has a capability.
     pub(super) fn client_can(&self, capability: &str) -> bool {
-        match self.client_properties.field("capabilities") {
-            Some(Value::Table(capabilities)) => capabilities.field(capability) == Some(&Value::Bool(true)),
-            _ => false,
-        }
+        CAPABILITIES.iter().zip(self.client_can).any(|(name, can)| can && *name == capability)
     }
 
     fn tune_ok(&mut self, tune_ok: &connection::TuneOk, now: Millis) -> Result<(), AmqpError> {

@@ -24,7 +24,7 @@ use crate::broker::newcomers::Newcomer;
 use crate::broker::permissions::Grants;
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
-use crate::message::{ChannelNumber, ConnectionId, FieldTable, Millis};
+use crate::message::{ChannelNumber, ConnectionId, EncodedTable, Millis};
 use crate::session::{DirectWrite, Flow, Room, Session, Transmit};
 use amq_protocol::protocol::connection;
 use bytes::BytesMut;
@@ -113,7 +113,9 @@ pub struct Connection {
     stage: Stage,
     user: Option<Arc<User>>,
     open: Option<Open>,
-    client_properties: FieldTable,
+    client_properties: EncodedTable,
+    /// Those of [`CAPABILITIES`] that it has.
+    client_can: [bool; CAPABILITIES.len()],
     auth_mechanism: String,
     /// While it logs in.
     logging_in: Option<Box<LoggingIn>>,
@@ -173,6 +175,10 @@ pub struct Connection {
     may_publish_at_ns: u64,
 }
 
+/// The client's capabilities that matter.
+const CAPABILITIES: [&str; 3] =
+    ["authentication_failure_close", "connection.blocked", "consumer_cancel_notify"];
+
 /// How long a publisher that is too fast is held back at least, the shortest time that a timer tells apart, and at most.
 const HOLD_BACK_MS: u64 = 1;
 const HOLD_BACK_MAX_MS: u64 = 50;
@@ -204,7 +210,8 @@ impl Connection {
             stage: Stage::ProtocolHeader,
             user: None,
             open: None,
-            client_properties: FieldTable::default(),
+            client_properties: EncodedTable::default(),
+            client_can: [false; CAPABILITIES.len()],
             auth_mechanism: String::new(),
             logging_in: None,
             refusal: None,

@@ -5,8 +5,9 @@ use super::{Channel, Connection, Open};
 use crate::amqp::answers::Told;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::VirtualHost;
-use crate::broker::browse::{Inquiry, UnackedMessage};
+use crate::broker::browse::{Inquiry, UnackedInquiry, UnackedMessage};
 use crate::broker::connections::{ConnectionFacts, ConnectionState, LiveConnection};
+use crate::broker::memory::Holdings;
 use crate::broker::users::User;
 use crate::message::{ChannelNumber, Millis};
 use std::sync::Arc;
@@ -135,14 +136,31 @@ impl Connection {
 
     /// Tells what the channels have unacknowledged of a queue, if somebody has asked.
     pub(super) fn answer_inquiries(&mut self) {
-        let Some(Open { live, .. }) = &self.open else { return };
-        for Inquiry { queue, after, max, answer } in live.inquiries().take() {
+        let Some(live) = self.open.as_ref().map(|open| open.live.clone()) else { return };
+        for inquiry in live.inquiries().take() {
+            let UnackedInquiry { queue, after, max, answer } = match inquiry {
+                Inquiry::Unacked(inquiry) => inquiry,
+                Inquiry::Holdings => {
+                    // What can leave memory is not what it is about.
+                    self.let_go_of_unacked();
+                    self.amqp.broker.end_turn(&mut self.turn);
+                    live.set_holdings(self.holdings());
+                    continue;
+                }
+            };
             let mut held: Vec<UnackedMessage> =
                 self.channels.values().flat_map(|channel| channel.unacked_of(queue, after)).collect();
             held.sort_unstable_by_key(|held| held.seen.position());
             held.truncate(max);
             answer(held);
         }
+    }
+
+    /// What the connection keeps in memory.
+    fn holdings(&self) -> Holdings {
+        let mut holdings = Holdings { outbox_bytes: self.outbox.waiting_bytes(), ..Holdings::default() };
+        self.channels.values().for_each(|channel| channel.add_holdings(&mut holdings));
+        holdings
     }
 
     /// Ends the connection, if somebody has asked it to.

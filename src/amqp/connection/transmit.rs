@@ -155,7 +155,7 @@ impl Connection {
             let timeout_ms = self.amqp.settings.consumer_timeout_ms;
             sent.tell(timeout_ms, &mut self.ack_deadline, &mut self.turn);
         }
-        if self.amqp.broker.memory().is_over_budget() {
+        if self.amqp.broker.is_short_of_memory() {
             self.let_go_of_unacked();
         }
         if let Some(open) = &self.open {
@@ -165,9 +165,12 @@ impl Connection {
     }
 
     /// Lets go of the messages that wait for an acknowledgement on any of the channels.
-    fn let_go_of_unacked(&mut self) {
+    pub(super) fn let_go_of_unacked(&mut self) {
         for channel in self.channels.values_mut() {
             self.is_spilling |= channel.let_go_of_unacked(&mut self.turn);
+        }
+        if let Some(open) = &self.open {
+            open.vhost.apply_effects(&mut self.turn);
         }
     }
 

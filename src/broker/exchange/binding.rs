@@ -1,6 +1,6 @@
 //! A binding: the edge from an exchange to a queue or to another exchange.
 
-use crate::message::{FieldTable, Name, ShortStr};
+use crate::message::{EncodedTable, Name, ShortStr};
 
 /// Where a binding leads.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,5 +21,5 @@ pub struct Binding {
     /// The binding key; what it means is up to the exchange's type.
     pub routing_key: ShortStr,
     /// Arguments, such as the headers to match.
-    pub arguments: FieldTable,
+    pub arguments: EncodedTable,
 }

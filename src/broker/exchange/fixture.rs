@@ -15,7 +15,7 @@ pub(super) fn binding_with(queue: &str, routing_key: &str, arguments: &[(&str, V
         source: "x".into(),
         destination: Destination::Queue(queue.into()),
         routing_key: routing_key.into(),
-        arguments: table(arguments),
+        arguments: table(arguments).into(),
     })
 }
 

@@ -8,7 +8,7 @@ use super::binding_set::BindingSet;
 use super::key_hash::{KeyHashSeed, KeyMap};
 use super::types::{Envelope, ExchangeType, Matches, Refusal};
 use crate::broker::term::term;
-use crate::message::{FieldTable, ShortStr, Value};
+use crate::message::{EncodedTable, FieldTable, Value};
 use std::collections::HashSet;
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -40,7 +40,7 @@ struct Mode {
 }
 
 impl Mode {
-    fn of(arguments: &FieldTable) -> Result<Mode, Refusal> {
+    fn of(arguments: &EncodedTable) -> Result<Mode, Refusal> {
         let (all, with_x) = match arguments.field(X_MATCH) {
             None => (true, false),
             Some(Value::LongStr(text)) => match text.as_slice() {
@@ -59,7 +59,7 @@ impl Mode {
                 return Err(Refusal(format!(
                     "Invalid x-match field type {} (value {}); expected longstr",
                     value.type_name(),
-                    term(value)
+                    term(&value)
                 )));
             }
         };
@@ -67,10 +67,10 @@ impl Mode {
     }
 
     /// The arguments that count.
-    fn criteria(self, arguments: &FieldTable) -> impl Iterator<Item = (&ShortStr, &Value)> {
+    fn criteria(self, arguments: &EncodedTable) -> impl Iterator<Item = (&[u8], Value)> {
         arguments
             .iter()
-            .filter(move |(name, _)| *name != X_MATCH && (self.with_x || !name.as_bytes().starts_with(b"x-")))
+            .filter(move |(name, _)| *name != X_MATCH.as_bytes() && (self.with_x || !name.starts_with(b"x-")))
     }
 }
 
@@ -85,8 +85,8 @@ impl<'m> HeadersByName<'m> {
         HeadersByName(fields)
     }
 
-    fn satisfies(&self, (name, expected): (&ShortStr, &Value)) -> bool {
-        let place = self.0.binary_search_by_key(&name.as_bytes(), |(name, _)| name);
+    fn satisfies(&self, (name, expected): &(&[u8], Value)) -> bool {
+        let place = self.0.binary_search_by_key(name, |(name, _)| name);
         place.is_ok_and(|place| *expected == Value::Void || matches_value(expected, self.0[place].1))
     }
 }
@@ -151,15 +151,16 @@ fn place_of_presence(name: &[u8]) -> u64 {
     KeyHashSeed.hash_one((name, 0u32))
 }
 
-fn place_of_criterion((name, expected): (&ShortStr, &Value)) -> u64 {
+fn place_of_criterion((name, expected): &(&[u8], Value)) -> u64 {
     match expected {
-        Value::Void => place_of_presence(name.as_bytes()),
-        value => place_of_value(name.as_bytes(), value),
+        Value::Void => place_of_presence(name),
+        value => place_of_value(name, value),
     }
 }
 
-fn places(mode: Mode, arguments: &FieldTable) -> Vec<u64> {
-    let mut places: Vec<u64> = mode.criteria(arguments).map(place_of_criterion).collect();
+fn places(mode: Mode, arguments: &EncodedTable) -> Vec<u64> {
+    let mut places: Vec<u64> =
+        mode.criteria(arguments).map(|criterion| place_of_criterion(&criterion)).collect();
     places.sort_unstable();
     places.dedup();
     places
@@ -180,12 +181,12 @@ impl Headers {
             let mut looked_at = 0;
             let mut criteria = mode.criteria(&binding.arguments).inspect(|_| looked_at += 1);
             let is_match = if mode.all {
-                criteria.all(|criterion| headers.satisfies(criterion))
+                criteria.all(|criterion| headers.satisfies(&criterion))
             } else if binding.arguments.iter().nth(FEW_ARGUMENTS).is_some() {
-                seen.insert(Arc::as_ptr(binding)) && criteria.any(|criterion| headers.satisfies(criterion))
+                seen.insert(Arc::as_ptr(binding)) && criteria.any(|criterion| headers.satisfies(&criterion))
             } else {
-                let first = criteria.find(|criterion| headers.satisfies(*criterion));
-                first.is_some_and(|criterion| place_of_criterion(criterion) == place)
+                let first = criteria.find(|criterion| headers.satisfies(criterion));
+                first.is_some_and(|criterion| place_of_criterion(&criterion) == place)
             };
             drop(criteria);
             matches.count_work(looked_at);
@@ -429,13 +430,13 @@ mod tests {
                         arguments.insert(X_MATCH, text(mode));
                     }
                     let new = binding(&format!("q{step}"), "");
-                    let new = Arc::new(Binding { arguments, ..(*new).clone() });
+                    let new = Arc::new(Binding { arguments: arguments.into(), ..(*new).clone() });
                     exchange.bind(&new);
                     bound.push(new);
                 }
                 let fields = fields(&mut numbers);
                 let headers = generated(&mut numbers, 4, fields);
-                let matching = bound.iter().filter(|binding| naive(&binding.arguments, &headers));
+                let matching = bound.iter().filter(|binding| naive(&binding.arguments.decode(), &headers));
                 let mut expected: Vec<_> = matching.map(queue).collect();
                 expected.sort();
                 assert_eq!(routed_headers(&exchange, &headers), expected, "seed {seed}, headers {headers:?}");

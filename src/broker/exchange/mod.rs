@@ -28,10 +28,11 @@ pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Ref
 
 use super::done::Ticket;
 use super::error::{BrokerError, Resource};
+use super::memory::{Held, MemoryAccount, MemoryUse};
 use super::policy::{self, Applied};
 use super::queue::{inequivalent, same_value};
 use super::stats::{ExchangeCounters, ExchangeStats, Samples};
-use crate::message::{FieldTable, Lsn, Millis, Name, ShortStr};
+use crate::message::{EncodedTable, FieldTable, Lsn, Millis, Name, ShortStr};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -54,7 +55,7 @@ pub struct ExchangeDefinition {
     /// Clients can't publish to it.
     pub internal: bool,
     /// As declared.
-    pub arguments: FieldTable,
+    pub arguments: EncodedTable,
 }
 
 impl ExchangeDefinition {
@@ -104,11 +105,11 @@ impl ExchangeDefinition {
         // RabbitMQ compares no other argument.
         let name = "alternate-exchange";
         let (old, new) = (self.arguments.field(name), received.arguments.field(name));
-        let same = match (old, new) {
+        let same = match (&old, &new) {
             (Some(old), Some(new)) => same_value(old, new),
             (old, new) => old.is_none() && new.is_none(),
         };
-        if same { Ok(()) } else { Err(inequivalent(name, old, new, &self.resource())) }
+        if same { Ok(()) } else { Err(inequivalent(name, old.as_ref(), new.as_ref(), &self.resource())) }
     }
 }
 
@@ -135,6 +136,8 @@ struct Policed {
 pub struct Bindings {
     list: BTreeMap<Identity, Arc<Binding>>,
     index: Box<dyn ExchangeType>,
+    /// The arguments of the exchange and of all these, in the account of memory.
+    held: Option<Held>,
 }
 
 impl Exchange {
@@ -144,12 +147,12 @@ impl Exchange {
     /// When no type has that name, or its arguments make no sense.
     pub fn new(definition: ExchangeDefinition, types: &ExchangeTypes) -> Result<Exchange, BrokerError> {
         let index = types
-            .construct(&definition.kind, &definition.arguments)
+            .construct(&definition.kind, &definition.arguments.decode())
             .ok_or_else(|| BrokerError::UnknownExchangeType(definition.kind.to_string()))?
             .map_err(|refusal| BrokerError::Precondition(refusal.0))?;
         let alternate_exchange = definition.alternate_exchange()?;
         let policed = RwLock::new(Policed { applied: Applied::default(), alternate_exchange });
-        let bindings = RwLock::new(Bindings { list: BTreeMap::new(), index });
+        let bindings = RwLock::new(Bindings { list: BTreeMap::new(), index, held: None });
         let (counters, samples) = (ExchangeCounters::default(), Mutex::default());
         let bindings_since = AtomicU64::new(0);
         Ok(Exchange { definition, policed, bindings, counters, samples, kept_since: None, bindings_since })
@@ -219,6 +222,14 @@ impl Exchange {
         self.samples.lock().take(now, self.counters.stats());
     }
 
+    /// Counts its arguments and those of its bindings from now on.
+    pub(super) fn count_in(&self, memory: &Arc<MemoryAccount>) {
+        let mut bindings = self.bindings.write();
+        let of_bindings: usize = bindings.iter().map(|binding| binding.arguments.bytes()).sum();
+        let bytes = self.definition.arguments.bytes() + of_bindings;
+        bindings.held = Some(memory.hold(MemoryUse::Arguments, bytes));
+    }
+
     /// The bindings, for routing and listing.
     pub fn bindings(&self) -> RwLockReadGuard<'_, Bindings> {
         self.bindings.read()
@@ -230,11 +241,13 @@ impl Exchange {
     /// When the type refuses it.
     pub(super) fn bind(&self, binding: Binding) -> Result<bool, BrokerError> {
         let mut bindings = self.bindings.write();
-        let Bindings { list, index } = &mut *bindings;
+        let Bindings { list, index, held } = &mut *bindings;
         index.check_binding(&binding).map_err(|refusal| BrokerError::Precondition(refusal.0))?;
-        match list.entry(identity(&binding.destination, &binding.routing_key, &binding.arguments)) {
+        let arguments = binding.arguments.decode();
+        match list.entry(identity(&binding.destination, &binding.routing_key, &arguments)) {
             Entry::Occupied(_) => Ok(false),
             Entry::Vacant(place) => {
+                hold(held, binding.arguments.bytes() as isize);
                 index.bind(place.insert(Arc::new(binding)));
                 Ok(true)
             }
@@ -251,6 +264,7 @@ impl Exchange {
         let mut bindings = self.bindings.write();
         let binding = bindings.list.remove(&identity(destination, routing_key, arguments))?;
         bindings.index.unbind(&binding);
+        hold(&mut bindings.held, -(binding.arguments.bytes() as isize));
         Some(binding)
     }
 
@@ -258,9 +272,10 @@ impl Exchange {
     pub(super) fn unbind_all(&self, destination: &Destination) -> Vec<Arc<Binding>> {
         let mut bindings = self.bindings.write();
         let identities: Vec<_> = bindings.entries_of(destination).map(|(key, _)| key.clone()).collect();
-        let Bindings { list, index } = &mut *bindings;
+        let Bindings { list, index, held } = &mut *bindings;
         let removed: Vec<_> = identities.iter().filter_map(|identity| list.remove(identity)).collect();
         removed.iter().for_each(|binding| index.unbind(binding));
+        hold(held, -(removed.iter().map(|binding| binding.arguments.bytes()).sum::<usize>() as isize));
         removed
     }
 }
@@ -302,6 +317,13 @@ impl Bindings {
     /// The type's index.
     pub fn index(&self) -> &dyn ExchangeType {
         &*self.index
+    }
+}
+
+/// Counts bytes of arguments more, or fewer, once the exchange counts them.
+fn hold(held: &mut Option<Held>, bytes: isize) {
+    if let Some(held) = held {
+        held.set(held.bytes().saturating_add_signed(bytes));
     }
 }
 

@@ -263,7 +263,7 @@ fn queue(queue_type: QueueType, arguments: &[(&str, Value)], declared: QueueSett
         durable: true,
         auto_delete: false,
         exclusive_owner: None,
-        arguments: table(arguments),
+        arguments: table(arguments).into(),
         queue_type,
         max_priority: None,
         single_active_consumer: false,

@@ -6,7 +6,7 @@
 
 use super::aside::Aside;
 use crate::broker::delivery::{ChannelCredit, Entry, Outbox};
-use crate::message::{ChannelNumber, ConnectionId, ConsumerId, FieldTable};
+use crate::message::{ChannelNumber, ConnectionId, ConsumerId, EncodedTable};
 use crate::steps;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,7 +24,7 @@ pub struct NewConsumer {
     /// Its connection.
     pub connection: ConnectionId,
     /// As it was declared with.
-    pub arguments: FieldTable,
+    pub arguments: EncodedTable,
     /// Where its deliveries go.
     pub outbox: Arc<Outbox>,
     /// Deliveries count as acknowledged when they are sent.
@@ -113,6 +113,8 @@ pub(super) struct Consumers {
     succession: BTreeSet<(Reverse<i32>, ConsumerId)>,
     /// See [`Consumers::unsent_bytes`].
     unsent_bytes: usize,
+    /// See [`Consumers::argument_bytes`].
+    argument_bytes: usize,
 }
 
 /// Those of one priority that wait for their turn.
@@ -181,6 +183,11 @@ impl Consumers {
         self.unsent_bytes
     }
 
+    /// Bytes of their arguments.
+    pub(super) fn argument_bytes(&self) -> usize {
+        self.argument_bytes
+    }
+
     /// Counts deliveries that need no acknowledgement.
     pub(super) fn add_unsent(&mut self, bytes: usize) {
         self.unsent_bytes += bytes;
@@ -214,6 +221,7 @@ impl Consumers {
         if new.exclusive {
             self.exclusive = Some(id);
         }
+        self.argument_bytes += new.arguments.bytes();
         let consumer = Consumer { new, outstanding: Outstanding::default(), place: Place::InLine };
         self.by_id.insert(id, consumer);
         if self.single_active {
@@ -226,6 +234,7 @@ impl Consumers {
 
     pub(super) fn remove(&mut self, id: ConsumerId) -> Option<NewConsumer> {
         let Consumer { new, place, outstanding } = self.by_id.remove(&id)?;
+        self.argument_bytes -= new.arguments.bytes();
         if new.no_ack {
             self.unsent_bytes = self.unsent_bytes.saturating_sub(outstanding.unsent_bytes);
         }
@@ -369,7 +378,7 @@ mod tests {
             tag: "c".into(),
             channel: ChannelNumber::from(1u16),
             connection: ConnectionId(1),
-            arguments: FieldTable::default(),
+            arguments: EncodedTable::default(),
             outbox: Arc::new(Outbox::new(Box::new(|| ()))),
             no_ack: false,
             exclusive: false,

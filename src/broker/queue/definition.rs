@@ -2,7 +2,7 @@
 //! what policies can change is in [`QueueSettings`], of which the queue keeps those in force.
 
 use crate::broker::error::Resource;
-use crate::message::{ConnectionId, FieldTable, Message, Millis, NEVER, Name, QueueId, ShortStr};
+use crate::message::{ConnectionId, EncodedTable, Message, Millis, NEVER, Name, QueueId, ShortStr};
 
 /// What x-queue-type says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ pub struct QueueDefinition {
     /// Belongs to one connection, and goes with it.
     pub exclusive_owner: Option<ConnectionId>,
     /// As declared.
-    pub arguments: FieldTable,
+    pub arguments: EncodedTable,
     /// Its type.
     pub queue_type: QueueType,
     /// The highest priority that is told apart; `None` when priorities are ignored.

@@ -4,6 +4,7 @@ use super::arguments::{self, Heeded};
 use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueType};
 use crate::broker::done::Ticket;
 use crate::broker::error::Resource;
+use crate::broker::memory::{Held, MemoryUse};
 use crate::broker::turn::Turn;
 use crate::broker::{BrokerLimits, Shared};
 use crate::message::{ConnectionId, Message, Name, Position, QueueId, Value};
@@ -45,6 +46,8 @@ pub struct QueueHandle {
     queue: Mutex<Queue>,
     /// When its definition is durable, if it is kept and was not there at the start.
     kept_since: Option<Ticket>,
+    /// Its arguments.
+    _held: Held,
 }
 
 impl QueueHandle {
@@ -67,14 +70,16 @@ impl QueueHandle {
             durable: declaration.durable,
             auto_delete: declaration.auto_delete,
             exclusive_owner: declaration.exclusive_owner,
-            arguments: declaration.arguments,
+            arguments: declaration.arguments.into(),
             queue_type,
             max_priority: heeded.max_priority,
             single_active_consumer: heeded.single_active_consumer,
             declared: heeded.settings,
         });
         let queue = Mutex::new(Queue::new(definition.clone(), shared, turn));
-        Ok(QueueHandle { definition, next_position: AtomicU64::new(1), queue, kept_since: None })
+        let held = shared.memory.hold(MemoryUse::Arguments, definition.arguments.bytes());
+        let next_position = AtomicU64::new(1);
+        Ok(QueueHandle { definition, next_position, queue, kept_since: None, _held: held })
     }
 
     /// What was declared.
@@ -188,7 +193,7 @@ impl QueueHandle {
         }
         arguments::check_equivalent(
             self.definition.queue_type,
-            &self.definition.arguments,
+            &self.definition.arguments.decode(),
             &declaration.arguments,
             &resource,
         )

@@ -6,7 +6,7 @@ use crate::broker::delivery::Entry;
 use crate::broker::lengths::{Length, Lengths};
 use crate::broker::stats::{MessageStats, QueueSample, Samples};
 use crate::broker::turn::Turn;
-use crate::message::{ChannelNumber, ConnectionId, FieldTable, Message, Millis, Position};
+use crate::message::{ChannelNumber, ConnectionId, EncodedTable, Message, Millis, Position};
 use crate::store::StoredMessage;
 use std::sync::Arc;
 
@@ -17,6 +17,8 @@ pub struct QueueState {
     pub ready: u64,
     /// Messages that wait for an acknowledgement.
     pub unacked: u64,
+    /// Those of them that are in memory.
+    pub unacked_resident: u64,
     /// Bytes of the ready messages' bodies.
     pub ready_bytes: u64,
     /// Bytes of the bodies that wait for an acknowledgement.
@@ -63,7 +65,7 @@ pub struct ConsumerState {
     /// Whether it is given messages; of a queue's single active consumers only one is.
     pub active: bool,
     /// As it was declared with.
-    pub arguments: FieldTable,
+    pub arguments: EncodedTable,
 }
 
 /// A ready message as somebody sees who only looks.
@@ -133,6 +135,7 @@ impl Queue {
         QueueState {
             ready: self.ready.len() as u64,
             unacked: self.unacked as u64,
+            unacked_resident: self.unacked.saturating_sub(self.away.messages) as u64,
             ready_bytes: self.ready.bytes(),
             unacked_bytes: self.unacked_bytes,
             resident: self.ready.resident() as u64,

@@ -24,6 +24,8 @@ struct Counted {
     unacked: i64,
     /// Deliveries in outboxes that wait for none.
     unsent: i64,
+    /// The consumers' arguments.
+    arguments: i64,
 }
 
 fn as_counted(bytes: u64) -> i64 {
@@ -81,9 +83,13 @@ impl Pager {
 
 impl Drop for Pager {
     fn drop(&mut self) {
-        let Counted { ready, unacked, unsent } = self.counted;
-        let counted =
-            [(MemoryUse::Ready, ready), (MemoryUse::Unacked, unacked), (MemoryUse::Outboxes, unsent)];
+        let Counted { ready, unacked, unsent, arguments } = self.counted;
+        let counted = [
+            (MemoryUse::Ready, ready),
+            (MemoryUse::Unacked, unacked),
+            (MemoryUse::Outboxes, unsent),
+            (MemoryUse::Arguments, arguments),
+        ];
         for (kind, bytes) in counted {
             self.memory.add(kind, -bytes);
         }
@@ -159,6 +165,7 @@ impl Queue {
             ready: as_counted(self.ready.resident_bytes() as u64),
             unacked: as_counted(self.unacked_resident_bytes()),
             unsent: as_counted(self.consumers.unsent_bytes() as u64),
+            arguments: as_counted(self.consumers.argument_bytes() as u64),
         };
         let Pager { counted, memory, .. } = &mut self.pager;
         if now == *counted {
@@ -170,6 +177,9 @@ impl Queue {
         }
         if now.unsent != before.unsent {
             memory.add(MemoryUse::Outboxes, now.unsent - before.unsent);
+        }
+        if now.arguments != before.arguments {
+            memory.add(MemoryUse::Arguments, now.arguments - before.arguments);
         }
         now.ready != before.ready && memory.add(MemoryUse::Ready, now.ready - before.ready)
     }

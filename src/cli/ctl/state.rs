@@ -26,11 +26,28 @@ pub(super) fn status(client: &mut Client, json: bool, out: &mut dyn Write) -> Re
         Err(ClientError::Forbidden { .. }) => None,
         Err(error) => return Err(error).about(failed),
     };
-    write_status(out, &client.url(), &overview, node.as_ref())?;
+    let name = node.as_ref().and_then(|node| node["name"].as_str());
+    let kept = name.map(|name| client.get(&path(&["nodes", name, "memory"]))).transpose().about(failed)?;
+    write_status(out, &client.url(), &overview, node.as_ref(), kept.as_ref())?;
     Ok(())
 }
 
-fn write_status(out: &mut dyn Write, url: &str, overview: &Value, node: Option<&Value>) -> io::Result<()> {
+/// What of the memory is told, as the management API names it and as people do.
+const KEPT: [(&str, &str); 5] = [
+    ("queue_procs", "of ready messages"),
+    ("connection_channels", "of unacknowledged ones and transactions"),
+    ("connection_writers", "that wait to be sent"),
+    ("mnesia", "of arguments"),
+    ("mgmt_db", "of HTTP requests"),
+];
+
+fn write_status(
+    out: &mut dyn Write,
+    url: &str,
+    overview: &Value,
+    node: Option<&Value>,
+    kept: Option<&Value>,
+) -> io::Result<()> {
     let mut line = |name: &str, text: String| writeln!(out, "{name:<12}{text}");
     let own_version = match &overview["leveret_version"] {
         Value::String(version) => format!("Leveret {version}, as "),
@@ -43,6 +60,10 @@ fn write_status(out: &mut dyn Write, url: &str, overview: &Value, node: Option<&
         line("up for", seconds(node["uptime"].as_u64().unwrap_or_default() / 1000))?;
         let memory = (mebibytes(&node["mem_used"]), mebibytes(&node["mem_limit"]));
         line("memory", format!("{} of {}", memory.0, memory.1))?;
+        if let Some(kept) = kept {
+            let kept = KEPT.map(|(field, what)| format!("{} {what}", mebibytes(&kept["memory"][field])));
+            line("kept", kept.join(", "))?;
+        }
         let disk = (mebibytes(&node["disk_free"]), mebibytes(&node["disk_free_limit"]));
         line("disk", format!("{} free, at least {} needed", disk.0, disk.1))?;
     }
@@ -198,12 +219,14 @@ mod tests {
             "disk_free": 1 << 30, "disk_free_limit": 1 << 20,
         });
         let mut out = Vec::new();
-        write_status(&mut out, "http://h:15672", &overview, Some(&node)).unwrap();
+        let kept = json!({ "memory": { "queue_procs": 3 << 20, "connection_channels": 1 << 20 } });
+        write_status(&mut out, "http://h:15672", &overview, Some(&node), Some(&kept)).unwrap();
         let expected = "\
 broker      Leveret 0.1.0, as RabbitMQ 3.13.7, at http://h:15672
 node        leveret@h in cluster c
 up for      1 h 2 min
 memory      20 MiB of 10 MiB
+kept        3 MiB of ready messages, 1 MiB of unacknowledged ones and transactions, 0 MiB that wait to be sent, 0 MiB of arguments, 0 MiB of HTTP requests
 disk        1024 MiB free, at least 1 MiB needed
 descriptors 0 of 0 open, enough for 0 connections
 alarms      memory is short, publishers are blocked

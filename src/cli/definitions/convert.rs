@@ -133,7 +133,7 @@ impl File {
                     ("durable", unless(exchange.durable, true)),
                     ("auto_delete", unless(exchange.auto_delete, false)),
                     ("internal", unless(exchange.internal, false)),
-                    ("arguments", self.arguments(table_json(&exchange.arguments), &title)),
+                    ("arguments", self.arguments(table_json(&exchange.arguments.decode()), &title)),
                 ]);
                 ("exchanges", title, fields)
             }
@@ -161,7 +161,7 @@ impl File {
                     ("destination", text(name)),
                     ("destination_type", kind),
                     ("routing_key", if key.is_empty() { Value::Null } else { text(&key) }),
-                    ("arguments", self.arguments(table_json(&binding.arguments), &title)),
+                    ("arguments", self.arguments(table_json(&binding.arguments.decode()), &title)),
                 ]);
                 ("bindings", title, fields)
             }

@@ -113,7 +113,7 @@ fn queue(queue: &QueueHandle) -> Value {
         "vhost": &*definition.vhost,
         "durable": definition.durable,
         "auto_delete": definition.auto_delete,
-        "arguments": json::table_to_json(&definition.arguments),
+        "arguments": json::table_to_json(&definition.arguments.decode()),
     })
 }
 
@@ -136,7 +136,7 @@ fn exchange(exchange: &Exchange) -> Value {
         "durable": definition.durable,
         "auto_delete": definition.auto_delete,
         "internal": definition.internal,
-        "arguments": json::table_to_json(&definition.arguments),
+        "arguments": json::table_to_json(&definition.arguments.decode()),
     })
 }
 
@@ -160,6 +160,6 @@ fn binding(vhost: &VirtualHost, binding: &Binding) -> Value {
         "destination": &**name,
         "destination_type": kind,
         "routing_key": json::text_of(binding.routing_key.as_bytes()),
-        "arguments": json::table_to_json(&binding.arguments),
+        "arguments": json::table_to_json(&binding.arguments.decode()),
     })
 }

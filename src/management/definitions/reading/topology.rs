@@ -43,10 +43,10 @@ impl Reading<'_> {
             durable: durable(fields)?,
             auto_delete: fields.flag("auto_delete")?,
             internal: fields.flag("internal")?,
-            arguments: self.arguments(&object_in(fields, "arguments")?)?,
+            arguments: self.arguments(&object_in(fields, "arguments")?)?.into(),
         };
         if self.rehearsal.declare_exchange(definition.clone())? {
-            self.note_arguments(&definition.arguments);
+            self.note_arguments(&definition.arguments.decode());
             self.add(Step::Exchange(definition));
         }
         Ok(())
@@ -141,7 +141,7 @@ impl Reading<'_> {
                 }
             },
             routing_key: routing_key.into(),
-            arguments: self.arguments(&object_in(fields, "arguments")?)?,
+            arguments: self.arguments(&object_in(fields, "arguments")?)?.into(),
         };
         // The default exchange has the bindings that it has.
         if binding.source.is_empty() {
