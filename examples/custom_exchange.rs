@@ -19,11 +19,13 @@ use std::sync::Arc;
 /// bindings between exchanges and the list of bindings are the same for all types, and done by the broker.
 #[derive(Default)]
 struct JsonField {
-    bindings: Vec<Arc<Binding>>,
+    /// Each with its field.
+    bindings: Vec<(String, Arc<Binding>)>,
 }
 
-fn field(binding: &Binding) -> Option<&str> {
-    binding.arguments.field("field")?.as_str()
+/// The field that a binding asks for. Arguments are kept encoded: what is asked for each message is better kept beside them.
+fn field(binding: &Binding) -> Option<String> {
+    binding.arguments.field("field")?.as_str().map(str::to_owned)
 }
 
 impl ExchangeType for JsonField {
@@ -34,18 +36,18 @@ impl ExchangeType for JsonField {
     }
 
     fn bind(&mut self, binding: &Arc<Binding>) {
-        self.bindings.push(binding.clone());
+        self.bindings.extend(field(binding).map(|field| (field, binding.clone())));
     }
 
     fn unbind(&mut self, binding: &Arc<Binding>) {
-        self.bindings.retain(|other| !Arc::ptr_eq(other, binding));
+        self.bindings.retain(|(_, other)| !Arc::ptr_eq(other, binding));
     }
 
     /// Runs for every message, and may be given anything: a body that is no JSON object matches nothing.
     fn route<'a>(&'a self, envelope: &Envelope<'_>, matches: &mut Matches<'a>) {
         let Ok(body) = serde_json::from_slice::<Value>(envelope.message.body()) else { return };
-        for binding in &self.bindings {
-            let found = field(binding).and_then(|name| body.get(name)?.as_str());
+        for (field, binding) in &self.bindings {
+            let found = body.get(field).and_then(Value::as_str);
             if found.is_some_and(|found| found.as_bytes() == binding.routing_key.as_bytes()) {
                 matches.push(binding);
             }

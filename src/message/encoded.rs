@@ -11,7 +11,7 @@ pub struct EncodedTable(Box<[u8]>);
 impl EncodedTable {
     /// All of it.
     pub fn decode(&self) -> FieldTable {
-        self.iter().map(|(name, value)| (name, value)).collect()
+        self.iter().collect()
     }
 
     /// The first value of that name.
