@@ -245,7 +245,7 @@ impl List {
         for column in unknown {
             let is_below =
                 |parent: &&str| column.strip_prefix(parent).is_some_and(|rest| rest.starts_with('.'));
-            if !known.contains(column) && !FREE.iter().any(|parent| is_below(parent)) {
+            if !known.contains(column) && !FREE.iter().any(is_below) {
                 return Err(Failure::Typed(self.no_such_column(column, &known)));
             }
         }
