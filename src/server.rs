@@ -2,6 +2,7 @@
 //! program that embeds Leveret does too, with exchange types of its own.
 
 use crate::amqp::{Amqp, AmqpSettings, ContentLimits};
+use crate::broker::alarms::Alarm;
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::ExchangeTypes;
 use crate::broker::newcomers::{NewcomerLimits, Newcomers};
@@ -157,7 +158,20 @@ impl Server {
         let metrics = Metrics::new(broker.clone(), clock.clone(), commits.clone(), metrics_settings);
         let store_failed = Arc::new(AtomicBool::new(false));
         let (failed, stop) = (store_failed.clone(), shutdown.clone());
-        let committer = Committer::start(journal, commits, move |error| {
+        let alarmed = broker.clone();
+        let short = move |shortage: Option<StoreError>| match shortage {
+            Some(error) => {
+                alarmed.alarms().raise(Alarm::Store);
+                tracing::error!(
+                    "{error}. Publishers are blocked and nothing is confirmed until that has passed"
+                );
+            }
+            None => {
+                alarmed.alarms().clear(Alarm::Store);
+                tracing::info!("the store can write again, publishers go on");
+            }
+        };
+        let committer = Committer::start(journal, commits, short, move |error| {
             tracing::error!("{error}: nothing can be confirmed any more, the broker stops");
             failed.store(true, Ordering::Release);
             stop.begin();
@@ -194,9 +208,10 @@ impl Server {
     /// Where the management API is.
     ///
     /// # Errors
-    /// When the system does not say.
+    /// When the system does not say, or it is off.
     pub fn http_address(&self) -> io::Result<SocketAddr> {
-        self.listeners.http.address()
+        let off = || io::Error::new(io::ErrorKind::NotConnected, "listeners.http.bind is \"off\"");
+        self.listeners.http.as_ref().ok_or_else(off)?.address()
     }
 
     /// All that listens.

@@ -108,7 +108,7 @@ impl Simulation {
 
     fn crash(&mut self, broker: InMemory) {
         // What the broker would tidy up as it goes is not to reach the store.
-        self.store.set_faults(Faults { appends_left: Some(0), syncs_left: Some(0), syncs_held: false });
+        self.store.set_faults(Faults { appends_left: Some(0), syncs_left: Some(0), ..Faults::default() });
         drop(broker);
         let unsynced = self.store.unsynced() as u64;
         self.store.crash(self.random.below(unsynced + 1) as usize);

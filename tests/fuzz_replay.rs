@@ -239,20 +239,20 @@ fn definitions() -> [Definition; 4] {
         durable: true,
         auto_delete: false,
         internal: true,
-        arguments: arguments.clone(),
+        arguments: arguments.clone().into(),
     };
     let queue = QueueDeclaration {
         name: "q".into(),
         durable: true,
         auto_delete: false,
         exclusive_owner: None,
-        arguments: arguments.clone(),
+        arguments: arguments.clone().into(),
     };
     let binding = Binding {
         source: "x".into(),
         destination: Destination::Queue("q".into()),
         routing_key: "a.*".into(),
-        arguments,
+        arguments: arguments.into(),
     };
     [
         Definition::VirtualHost("/".into(), VhostSettings::default()),

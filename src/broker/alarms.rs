@@ -12,6 +12,8 @@ pub enum Alarm {
     Memory = 1,
     /// Space on the volume of the data directory.
     Disk = 2,
+    /// Room or file descriptors that the store needs to write anything.
+    Store = 4,
 }
 
 /// See the module.
@@ -50,7 +52,9 @@ impl Alarms {
             0 => None,
             1 => Some("low on memory"),
             2 => Some("low on disk"),
-            _ => Some("low on memory & disk"),
+            3 => Some("low on memory & disk"),
+            4 | 6 => Some("low on disk or file descriptors"),
+            _ => Some("low on memory & disk or file descriptors"),
         }
     }
 

@@ -36,9 +36,11 @@ pub struct AmqpListener {
     pub proxy_networks: Vec<Network>,
 }
 
-/// One place to listen.
+/// One place to listen for HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
+    /// Whether nothing listens there: `bind` is `"off"`.
+    pub is_off: bool,
     /// Address and port, such as `0.0.0.0:5672` or `[::1]:5672`; with port 0 the system picks a free one.
     pub bind: SocketAddr,
 }
@@ -73,7 +75,7 @@ type Taken = Vec<(&'static str, SocketAddr)>;
 impl AmqpListener {
     fn read(section: &mut Section<'_>, place: &Place, taken: &mut Taken) -> AmqpListener {
         AmqpListener {
-            bind: Listener::read(section, place, taken).bind,
+            bind: bind(section.text("bind"), section, place, taken),
             proxy_protocol: section.boolean("proxy_protocol", false),
             proxy_networks: AmqpListener::read_networks(section),
         }
@@ -97,24 +99,36 @@ impl AmqpListener {
 
 impl Listener {
     fn read(section: &mut Section<'_>, place: &Place, taken: &mut Taken) -> Listener {
-        let default_port = place.default_port;
-        let bind = match section.text("bind") {
-            None => SocketAddr::from(([127, 0, 0, 1], default_port)),
-            Some(text) => text.parse().unwrap_or_else(|_| {
-                let expected = format!("an address and a port, such as \"127.0.0.1:{default_port}\"");
-                section.report_unexpected("bind", expected, format!("{text:?}"));
-                SocketAddr::from(([127, 0, 0, 1], 0))
-            }),
-        };
-        if !place.is_on {
-            return Listener { bind };
+        let text = section.text("bind");
+        if text.as_deref() == Some(OFF) {
+            return Listener { is_off: true, bind: SocketAddr::from(([127, 0, 0, 1], place.default_port)) };
         }
-        if let Some((name, _)) = taken.iter().find(|(_, other)| *other == bind && bind.port() != 0) {
-            section.report("bind", format!("{bind} is taken by listeners.{name}.bind; choose another port"));
-        }
-        taken.push((place.name, bind));
-        Listener { bind }
+        Listener { is_off: false, bind: bind(text, section, place, taken) }
     }
+}
+
+/// Where nothing is to listen.
+const OFF: &str = "off";
+
+/// Where to listen.
+fn bind(text: Option<String>, section: &Section<'_>, place: &Place, taken: &mut Taken) -> SocketAddr {
+    let default_port = place.default_port;
+    let bind = match text {
+        None => SocketAddr::from(([127, 0, 0, 1], default_port)),
+        Some(text) => text.parse().unwrap_or_else(|_| {
+            let expected = format!("an address and a port, such as \"127.0.0.1:{default_port}\"");
+            section.report_unexpected("bind", expected, format!("{text:?}"));
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        }),
+    };
+    if !place.is_on {
+        return bind;
+    }
+    if let Some((name, _)) = taken.iter().find(|(_, other)| *other == bind && bind.port() != 0) {
+        section.report("bind", format!("{bind} is taken by listeners.{name}.bind; choose another port"));
+    }
+    taken.push((place.name, bind));
+    bind
 }
 
 /// The table `[server]`: what clients read in `connection.start`. Client libraries look at product and version to

@@ -107,7 +107,11 @@ fn why_not_ready(management: &Management) -> Option<&'static str> {
 /// The alarms in effect, by the names that RabbitMQ has for them here and in the old check.
 fn raised(request: &Request) -> impl Iterator<Item = (&'static str, &'static str)> {
     let alarms = request.broker().alarms();
-    let all = [(Alarm::Disk, "disk space", "disk"), (Alarm::Memory, "memory", "memory")];
+    let all = [
+        (Alarm::Disk, "disk space", "disk"),
+        (Alarm::Memory, "memory", "memory"),
+        (Alarm::Store, "store", "store"),
+    ];
     all.into_iter().filter(|(alarm, ..)| alarms.is_raised(*alarm)).map(|(_, name, short)| (name, short))
 }
 

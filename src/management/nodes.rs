@@ -59,6 +59,7 @@ fn render(request: &Request) -> Value {
     put("mem_alarm", alarms.is_raised(Alarm::Memory).into());
     put("disk_free_limit", disk_limit.into());
     put("disk_free_alarm", alarms.is_raised(Alarm::Disk).into());
+    put("store_alarm", alarms.is_raised(Alarm::Store).into());
     put("proc_total", process.threads_max.into());
     put("rates_mode", "basic".into());
     put("uptime", request.now.saturating_sub(management.started_at).into());

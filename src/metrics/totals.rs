@@ -148,8 +148,8 @@ impl Metrics {
             ),
             (
                 "alarms_file_descriptor_limit",
-                "is 1 if the alarm of file descriptors is in effect, which is never: there is none",
-                0.0,
+                "is 1 while the store is out of file descriptors, or of room",
+                is_raised(Alarm::Store),
             ),
         ] {
             out.one(name, Gauge, help, value);

@@ -265,6 +265,10 @@ impl Store for MeasuredStore {
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
         self.store.discard(lsns)
     }
+
+    fn shortage(&self) -> Option<StoreError> {
+        self.store.shortage()
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ use tokio::time::sleep;
 /// How long the committer sleeps when nobody wakes it; only then it sees that it is to stop.
 const COMMITTER_PATIENCE: Duration = Duration::from_millis(200);
 
+/// How long the committer waits for the store to get what it is out of.
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(50);
+
 /// The thread that commits: while one batch syncs, the next one gathers.
 pub struct Committer {
     stop: Arc<AtomicBool>,
@@ -23,25 +26,32 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread, whose work `stats` tells of. `failed` is called when the store has failed and nothing can be confirmed any
-    /// more.
+    /// Starts the thread, whose work `stats` tells of. `short` is told whenever the store comes to be out of something, and when it
+    /// is no more. `failed` is called when the store has failed and nothing can be confirmed any more.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(
         journal: Arc<Journal>,
         stats: Arc<CommitStats>,
+        short: impl FnMut(Option<StoreError>) + Send + 'static,
         failed: impl FnOnce(StoreError) + Send + 'static,
     ) -> io::Result<Committer> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::Builder::new().name("committer".to_owned()).spawn(move || {
             let mut timer = CommitTimer::new(stats, journal.linger());
+            let mut shortage = Shortage { told: false, short };
             while !stopped.load(Ordering::Acquire) {
                 timer.wait();
                 journal.wait_for_work(COMMITTER_PATIENCE);
-                if let Err(error) = timer.commit(|| commit(&journal)) {
-                    return failed(error);
+                match timer.commit(|| commit(&journal)) {
+                    Ok(()) => shortage.tell(journal.shortage()),
+                    Err(error @ StoreError::Exhausted(_)) => {
+                        shortage.tell(Some(error));
+                        std::thread::park_timeout(SHORTAGE_PAUSE);
+                    }
+                    Err(error) => return failed(error),
                 }
             }
             if let Err(error) = timer.commit(|| commit(&journal)) {
@@ -54,8 +64,23 @@ impl Committer {
     /// Commits what is left, and ends the thread.
     pub fn stop(mut self) {
         self.stop.store(true, Ordering::Release);
+        self.thread.iter().for_each(|thread| thread.thread().unpark());
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the committer's thread failed, please report this");
+        }
+    }
+}
+
+/// Whether it has been told that the store is out of something.
+struct Shortage<F> {
+    told: bool,
+    short: F,
+}
+
+impl<F: FnMut(Option<StoreError>)> Shortage<F> {
+    fn tell(&mut self, shortage: Option<StoreError>) {
+        if shortage.is_some() != std::mem::replace(&mut self.told, shortage.is_some()) {
+            (self.short)(shortage);
         }
     }
 }

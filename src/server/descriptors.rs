@@ -20,7 +20,7 @@ pub(super) fn share_out(config: &Config, limit: u64, has_tls: bool) -> Descripto
             connections: limits.connections_max,
             before_login: limits.connections_before_login_max,
             http_connections: limits.http_connections_max,
-            http_listeners: plain.chain(over_tls).count() as u64,
+            http_listeners: plain.chain(over_tls).filter(|listener| !listener.is_off).count() as u64,
         },
     );
     let Descriptors { connections, .. } = shares;

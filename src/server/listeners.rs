@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 pub(super) struct Listeners {
     pub(super) amqp: Listener,
     amqps: Option<Listener>,
-    pub(super) http: HttpListener,
+    pub(super) http: Option<HttpListener>,
     https: Option<HttpListener>,
-    prometheus: HttpListener,
+    prometheus: Option<HttpListener>,
     prometheus_https: Option<HttpListener>,
 }
 
@@ -40,7 +40,10 @@ impl Listeners {
             named(key, listener.bind, bound.await)
         };
         let http = async |key, listener: &config::Listener, tls| {
-            named(key, listener.bind, HttpListener::bind(listener.bind, tls, max).await)
+            if listener.is_off {
+                return Ok(None);
+            }
+            named(key, listener.bind, HttpListener::bind(listener.bind, tls, max).await).map(Some)
         };
         Ok(Listeners {
             amqp: amqp("listeners.amqp.bind", &listeners.amqp, None).await?,
@@ -50,14 +53,14 @@ impl Listeners {
             },
             http: http("listeners.http.bind", &listeners.http, None).await?,
             https: match tls.cloned() {
-                Some(tls) => Some(http("listeners.https.bind", &listeners.https, Some(tls)).await?),
+                Some(tls) => http("listeners.https.bind", &listeners.https, Some(tls)).await?,
                 None => None,
             },
             prometheus: http("listeners.prometheus.bind", &listeners.prometheus, None).await?,
             prometheus_https: match tls.cloned() {
                 Some(tls) => {
                     let key = "listeners.prometheus_https.bind";
-                    Some(http(key, &listeners.prometheus_https, Some(tls)).await?)
+                    http(key, &listeners.prometheus_https, Some(tls)).await?
                 }
                 None => None,
             },
@@ -70,13 +73,15 @@ impl Listeners {
         if let Some(amqps) = &self.amqps {
             facts.push(ListenerFacts { protocol: "amqp/ssl", address: amqps.address()? });
         }
-        facts.push(ListenerFacts { protocol: "http", address: self.http.address()? });
-        if let Some(https) = &self.https {
-            facts.push(ListenerFacts { protocol: "https", address: https.address()? });
-        }
-        facts.push(ListenerFacts { protocol: "http/prometheus", address: self.prometheus.address()? });
-        if let Some(https) = &self.prometheus_https {
-            facts.push(ListenerFacts { protocol: "https/prometheus", address: https.address()? });
+        for (protocol, listener) in [
+            ("http", &self.http),
+            ("https", &self.https),
+            ("http/prometheus", &self.prometheus),
+            ("https/prometheus", &self.prometheus_https),
+        ] {
+            if let Some(listener) = listener {
+                facts.push(ListenerFacts { protocol, address: listener.address()? });
+            }
         }
         Ok(facts)
     }
@@ -89,9 +94,9 @@ impl Listeners {
             }
         };
         let http = [
-            (Some(self.http), management.router()),
+            (self.http, management.router()),
             (self.https, management.router()),
-            (Some(self.prometheus), metrics.router()),
+            (self.prometheus, metrics.router()),
             (self.prometheus_https, metrics.router()),
         ];
         let mut tasks = JoinSet::new();

@@ -11,6 +11,7 @@
 //! ```
 
 use super::StoreError;
+use super::exhausted::{is_exhaustion, lasting};
 use super::salvage::Magic;
 use super::wal::EntryMagic;
 use crate::files;
@@ -179,9 +180,11 @@ impl Directory {
         bytes[8..16].copy_from_slice(&note.file_bytes.to_le_bytes());
         bytes[16..24].copy_from_slice(&note.sequence.to_le_bytes());
         bytes[24..].copy_from_slice(&note.check().to_le_bytes());
-        self.last
-            .write_all_at(&bytes, 0)
-            .map_err(|error| self.failed("its file \"last\" can't be written", &error))
+        match self.last.write_all_at(&bytes, 0) {
+            // It may always be behind, and is written again the next time.
+            Err(error) if is_exhaustion(&error) => Ok(()),
+            written => written.map_err(|error| self.failed("its file \"last\" can't be written", &error)),
+        }
     }
 
     /// What was noted; nothing if that is not legible.
@@ -238,6 +241,17 @@ impl Directory {
     /// An I/O error here, told with the directory's name.
     pub(super) fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> StoreError {
         StoreError::Failed(format!("in the data directory {}: {what}: {error}", self.path.display()))
+    }
+
+    /// An I/O error here that may pass, or one that does not.
+    pub(super) fn failed_or_exhausted(&self, what: &str, error: &std::io::Error) -> StoreError {
+        if is_exhaustion(error) {
+            return StoreError::Exhausted(format!(
+                "in the data directory {}: {what}: {error}",
+                self.path.display()
+            ));
+        }
+        self.failed(what, error)
     }
 
     /// A directory that the system does not let us open.
@@ -315,7 +329,7 @@ impl Directory {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         };
-        write().map_err(|error| self.failed("the copy of its format file can't be written", &error))
+        write().map_err(|error| self.failed_or_exhausted("the copy of its format file can't be written", &error))
     }
 
     fn format_text(&self) -> String {
@@ -341,10 +355,11 @@ impl Directory {
             let mut file = files::options().create(true).truncate(true).write(true).open(&next)?;
             file.write_all(self.format_text().as_bytes())?;
             file.sync_all()?;
+            let folder = File::open(&self.path)?;
             fs::rename(&next, self.path.join(FORMAT_FILE))?;
-            sync_folder(&self.path)
+            folder.sync_all().map_err(lasting)
         };
-        write().map_err(|error| self.failed("its format file can't be written", &error))?;
+        write().map_err(|error| self.failed_or_exhausted("its format file can't be written", &error))?;
         self.copy_format()
     }
 

@@ -29,6 +29,8 @@ pub struct Faults {
     pub syncs_left: Option<u32>,
     /// Syncs wait until this is taken back.
     pub syncs_held: bool,
+    /// So many appends and discards succeed, then they find no room until this is taken back.
+    pub room_left: Option<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +137,7 @@ impl FaultyStore {
 impl Store for FaultyStore {
     fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
         let mut state = self.shared.state.lock();
+        state.take_room()?;
         count_down(&mut state.faults.appends_left, "a change of definitions")?;
         let operation = Operation::Define(changes.clone());
         state.current.apply(operation.clone());
@@ -152,6 +155,7 @@ impl Store for FaultyStore {
         record.put_slice(head);
         record.put_slice(body);
         let mut state = self.shared.state.lock();
+        state.take_room()?;
         count_down(&mut state.faults.appends_left, "an append")?;
         let lsn = Lsn(state.current.last.0 + 1);
         let operation = Operation::Append(lsn, record.freeze());
@@ -186,15 +190,33 @@ impl Store for FaultyStore {
 
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
         let mut state = self.shared.state.lock();
+        state.take_room()?;
         for &lsn in lsns {
             state.current.apply(Operation::Discard(lsn));
             state.unsynced.push(Operation::Discard(lsn));
         }
         Ok(())
     }
+
+    fn shortage(&self) -> Option<StoreError> {
+        (self.shared.state.lock().faults.room_left == Some(0)).then(no_room)
+    }
+}
+
+fn no_room() -> StoreError {
+    StoreError::Exhausted("it was told to have no room".to_owned())
 }
 
 impl State {
+    fn take_room(&mut self) -> Result<(), StoreError> {
+        match &mut self.faults.room_left {
+            Some(0) => return Err(no_room()),
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(())
+    }
+
     fn sync(&mut self) -> Result<(), StoreError> {
         count_down(&mut self.faults.syncs_left, "a sync")?;
         self.syncs += 1;

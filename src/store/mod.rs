@@ -7,6 +7,7 @@
 pub mod backup;
 mod definitions;
 mod directory;
+mod exhausted;
 mod faulty;
 mod journal;
 mod memory;
@@ -46,6 +47,10 @@ pub enum StoreError {
     /// The engine failed; after this nothing more may be confirmed.
     #[error("the store failed: {0}")]
     Failed(String),
+    /// The system is out of something that it may have again: room on the disk, descriptors, memory. Nothing of what was asked
+    /// has been done, nothing is lost, and it may be asked again.
+    #[error("the store has to wait: {0}")]
+    Exhausted(String),
     /// Another process holds the directory.
     #[error(
         "the data directory {directory} is in use by another broker; stop that one, or give this one a data_dir of its own"
@@ -102,6 +107,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether it may be asked again, and nothing has been done so far.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, StoreError::Exhausted(_))
+    }
+}
+
 /// What [`Store::scan`] found under a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scanned {
@@ -115,7 +127,8 @@ pub enum Scanned {
 ///
 /// [`Store::append`] may buffer; only what [`Store::sync`] has returned for is durable, and what is durable is always a
 /// beginning of what was done: an engine never keeps a later operation without all earlier ones. That goes for records and
-/// for definitions alike. After an error nothing may be tried again as if it had not happened.
+/// for definitions alike. After an error nothing may be tried again as if it had not happened, unless it
+/// [may pass](StoreError::may_pass).
 pub trait Store: Send + Sync {
     /// Changes the table of definitions: after a crash all of these changes have happened, or none of them.
     ///
@@ -159,4 +172,10 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the engine failed.
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError>;
+
+    /// What it is out of, if there is anything, after trying to get it: then it should be given no more than it has to be. What
+    /// it needs to go on for a while it has.
+    fn shortage(&self) -> Option<StoreError> {
+        None
+    }
 }

@@ -124,6 +124,50 @@ fn a_failed_sync_ends_all_confirms() {
     }
 }
 
+/// Publishes and settles, and leaves the last twenty messages. Says how many records the engine keeps in the end, and how often it
+/// had no room: of three operations one, if it is to be `short`.
+fn go_through(short: bool) -> (usize, u32) {
+    let store = FaultyStore::default();
+    let (journal, _) = open(&store);
+    let waiter = Arc::new(Waiter::default());
+    let (mut held_up, mut last) = (0, Lsn(0));
+    for position in 1..=3000 {
+        last = publish(&journal, position, Some(waiter.clone()));
+        if position > 20 {
+            settle(&journal, position - 20, position - 20);
+        }
+        let room_left = short.then_some((position % 3) as u32);
+        store.set_faults(Faults { room_left, ..Faults::default() });
+        assert_eq!(journal.shortage().is_some(), room_left == Some(0));
+        if let Err(error) = journal.commit() {
+            assert!(error.may_pass(), "{error}");
+            held_up += 1;
+        }
+        assert_eq!(journal.failure(), None);
+    }
+    store.set_faults(Faults::default());
+    while journal.commit().unwrap() < last {}
+    for _ in 0..100 {
+        journal.commit().unwrap();
+    }
+    assert_eq!((waiter.reached() >= last, waiter.failures.load(Ordering::Acquire)), (true, 0));
+    drop(journal);
+    store.crash(0);
+    let (_, recovered) = open(&store);
+    assert_eq!(positions(&recovered), (2981..=3000).collect::<Vec<_>>());
+    assert_eq!(recovered.losses, []);
+    (store.lsns().len(), held_up)
+}
+
+#[test]
+fn what_finds_no_room_is_written_when_there_is_some() {
+    let (kept, held_up) = go_through(false);
+    assert_eq!(held_up, 0);
+    let (kept_by_short, held_up) = go_through(true);
+    assert!(held_up >= 1000, "{held_up}");
+    assert!(kept_by_short <= 2 * kept, "{kept_by_short} records are kept instead of {kept}");
+}
+
 #[test]
 fn a_damaged_record_costs_what_it_holds_and_is_reported_once() {
     let store = FaultyStore::default();

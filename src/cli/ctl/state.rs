@@ -97,6 +97,7 @@ fn alarms(node: Option<&Value>) -> String {
     let raised: Vec<&str> = [
         raised("mem_alarm", "memory is short, publishers are blocked"),
         raised("disk_free_alarm", "the disk is nearly full, publishers are blocked"),
+        raised("store_alarm", "the store is out of room or file descriptors, publishers are blocked"),
     ]
     .into_iter()
     .flatten()

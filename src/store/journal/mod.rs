@@ -134,6 +134,8 @@ struct Committing {
     written: Lsn,
     /// How many records the engine keeps.
     stored: u64,
+    /// Records that it is to discard: the headers of what was written since count without them.
+    discards: Vec<Lsn>,
     /// Commits since the last sync.
     unsynced: u32,
     /// Records written since the last look for what is worth copying forward.
@@ -266,39 +268,41 @@ impl Journal {
     /// gathered it does what is left to do: syncs acknowledgements, discards, copies forward.
     ///
     /// # Errors
-    /// When the engine failed: nothing more may be confirmed, and every later call says so again.
+    /// When the engine failed: nothing more may be confirmed, and every later call says so again. Or when it has to wait
+    /// ([`StoreError::Exhausted`]): then the next call goes on where this one ended.
     pub fn commit(&self) -> Result<Lsn, StoreError> {
         let mut committing = self.committing.lock();
         if let Some(error) = self.failure() {
             return Err(error);
         }
-        self.commit_batch(&mut committing).inspect_err(|error| self.fail(error))?;
+        self.commit_batch(&mut committing).inspect_err(|error| {
+            if !error.may_pass() {
+                self.fail(error);
+            }
+        })?;
         Ok(self.durable())
     }
 
+    /// What the engine is out of, if there is anything: who publishes should wait until it is not.
+    pub fn shortage(&self) -> Option<StoreError> {
+        self.store.shortage()
+    }
+
     fn commit_batch(&self, committing: &mut Committing) -> Result<(), StoreError> {
-        let (batch, discards) = self.take_batch(committing);
-        let kept = committing.stored - discards.len() as u64;
-        for (Writing { lsn, body, definitions, .. }, below) in batch.iter().zip(kept..) {
-            if let Some(definitions) = definitions {
-                self.store.define(definitions)?;
+        let batch = self.take_batch(committing);
+        // What could be written before the engine has to wait is made durable all the same.
+        let held_up = match self.write(committing, &batch) {
+            Err(error) if error.may_pass() => Some(error),
+            written => {
+                written?;
+                None
             }
-            let given = self.store.append(&header(*lsn, below, body), body)?;
-            if given != *lsn {
-                let reason =
-                    format!("it numbered record {lsn} as {given}; another process may be writing to it");
-                return Err(StoreError::Failed(reason));
-            }
-            committing.written = *lsn;
-        }
-        if !discards.is_empty() {
-            self.store.discard(&discards)?;
-        }
-        committing.stored = kept + batch.len() as u64;
-        let is_asked_for = batch.iter().any(|writing| writing.asks_for_sync);
+        };
+        let written = &batch[..batch.partition_point(|writing| writing.lsn <= committing.written)];
+        let is_asked_for = written.iter().any(|writing| writing.asks_for_sync);
         let is_idle = batch.is_empty();
-        committing.unlooked += batch.len();
-        committing.uncopied_bytes += batch.iter().map(|writing| writing.body.len() as u64).sum::<u64>();
+        committing.unlooked += written.len();
+        committing.uncopied_bytes += written.iter().map(|writing| writing.body.len() as u64).sum::<u64>();
         self.sync_if_due(committing, is_asked_for, is_idle)?;
         {
             let mut index = self.index.lock();
@@ -319,6 +323,30 @@ impl Journal {
             self.is_discard_due(&index, committing.written)
         };
         self.work_left.store(is_tidied || is_more_due, Ordering::Release);
+        held_up.map_or(Ok(()), Err)
+    }
+
+    /// Writes a batch, and discards what is to be discarded. An engine that has to wait has done so for the first of them.
+    fn write(&self, committing: &mut Committing, batch: &[Writing]) -> Result<(), StoreError> {
+        for Writing { lsn, body, definitions, .. } in batch {
+            if let Some(definitions) = definitions {
+                self.store.define(definitions)?;
+            }
+            let below = committing.stored - committing.discards.len() as u64;
+            let given = self.store.append(&header(*lsn, below, body), body)?;
+            if given != *lsn {
+                let reason =
+                    format!("it numbered record {lsn} as {given}; another process may be writing to it");
+                return Err(StoreError::Failed(reason));
+            }
+            committing.written = *lsn;
+            committing.stored += 1;
+        }
+        if !committing.discards.is_empty() {
+            self.store.discard(&committing.discards)?;
+            committing.stored -= committing.discards.len() as u64;
+            committing.discards.clear();
+        }
         Ok(())
     }
 
@@ -326,8 +354,8 @@ impl Journal {
         self.snapshots.load(Ordering::Acquire) == 0 && index.ledger.is_discard_due(self.durable(), written)
     }
 
-    /// The records to write now, and the records to discard now.
-    fn take_batch(&self, committing: &Committing) -> (Vec<Writing>, Vec<Lsn>) {
+    /// The records to write now; notes the records to discard now.
+    fn take_batch(&self, committing: &mut Committing) -> Vec<Writing> {
         let mut index = self.index.lock();
         let mut gathering = self.gathering.lock();
         let durable = self.durable();
@@ -359,12 +387,12 @@ impl Journal {
             }
         }
         drop(gathering);
-        // A removal costs the engine about as much as a small record, so a few are done together.
-        let discards = match is_discard_due && !batch.is_empty() {
-            true => index.ledger.take_dead(durable, committing.written),
-            false => Vec::new(),
-        };
-        (batch, discards)
+        // A removal costs the engine about as much as a small record, so a few are done together. Those that it had no room for
+        // come first.
+        if is_discard_due && !batch.is_empty() && committing.discards.is_empty() {
+            committing.discards = index.ledger.take_dead(durable, committing.written);
+        }
+        batch
     }
 
     fn sync_if_due(

@@ -126,6 +126,7 @@ impl Journal {
             committing: Mutex::new(Committing {
                 written,
                 stored,
+                discards: Vec::new(),
                 unsynced: 0,
                 unlooked: 0,
                 uncopied_bytes: 0,

@@ -1,10 +1,11 @@
 //! Checkpoints: what is still needed of the log's oldest segment goes into the database, and the segment goes. A thread of the
 //! store's own makes them; who writes faster than it can move waits for it.
 
-use super::database::Database;
+use super::database::{Database, PART_BYTES, REMOVED_AT_ONCE};
 use super::{Change, Shared};
 use crate::message::Lsn;
 use crate::store::directory::Note;
+use crate::store::exhausted::lasting;
 use crate::store::wal::{Reader, Segment};
 use crate::store::{Durability, StoreError};
 use bytes::Bytes;
@@ -19,10 +20,8 @@ use std::time::Duration;
 
 /// A database file smaller than this is left as it is.
 const SHRINK_FILE_BYTES_MIN: u64 = 64 << 20;
-
 /// More than this is not copied to make a database smaller.
 const SHRINK_LIVE_BYTES_MAX: u64 = 256 << 20;
-
 /// The same where the volume has little room left.
 const SHRINK_TIGHT_FILE_BYTES_MIN: u64 = 16 << 20;
 const SHRINK_TIGHT_LIVE_BYTES_MAX: u64 = 512 << 20;
@@ -31,6 +30,8 @@ const SHRINK_TIGHT_LIVE_BYTES_MAX: u64 = 512 << 20;
 /// make them.
 const SHRINK_PAUSE_CHECKPOINTS: u32 = 64;
 
+/// After so long a checkpoint is made again that had no room.
+const HELD_UP_PAUSE: Duration = Duration::from_millis(500);
 /// How long removals wait for a checkpoint that has more to do.
 const REMOVALS_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -95,6 +96,7 @@ pub(super) fn start(shared: Arc<Shared>) -> io::Result<JoinHandle<()>> {
             let made = catch_unwind(AssertUnwindSafe(|| shared.make_checkpoints(is_patience_over)));
             match made {
                 Ok(Ok(is_any_left)) => patience = is_any_left.then_some(REMOVALS_PATIENCE),
+                Ok(Err(StoreError::Exhausted(_))) => patience = Some(HELD_UP_PAUSE),
                 Ok(Err(_)) => return,
                 Err(_) => {
                     let reason = "it panicked, see above".to_owned();
@@ -150,13 +152,22 @@ impl Shared {
         let Some(plan) = self.plan(purpose)? else { return Ok(false) };
         let mut sizes = Vec::with_capacity(plan.moved.len());
         if plan.is_for_database() {
-            sizes = self
-                .apply(&plan, &mut moving)
-                .inspect_err(|error| self.writing.lock().failed = Some(error.clone()))?;
+            let applied = self.apply(&plan, &mut moving);
+            *self.held_up.lock() = applied.as_ref().err().filter(|error| error.may_pass()).cloned();
+            sizes = applied.inspect_err(|error| self.give_up(error, &plan))?;
         }
         self.conclude(plan, sizes, &moving)?;
         self.shrink(&mut moving).inspect_err(|error| self.writing.lock().failed = Some(error.clone()))?;
         Ok(true)
+    }
+
+    /// A checkpoint was not made to its end. What it was to move is in the log, and may be in the database as well.
+    fn give_up(&self, error: &StoreError, plan: &Plan) {
+        if !error.may_pass() {
+            return self.writing.lock().failed = Some(error.clone());
+        }
+        let mut known = self.known.lock();
+        known.overlap = plan.moved.last().map_or(known.overlap, |(lsn, _)| known.overlap.max(*lsn));
     }
 
     /// What there is to do. All of it is durable in the log, so that the database never knows more than the log did.
@@ -189,7 +200,9 @@ impl Shared {
     /// Brings the database up to date, durably; returns the bytes of the records that were moved.
     fn apply(&self, plan: &Plan, moving: &mut Moving) -> Result<Vec<u32>, StoreError> {
         let database = self.current();
-        let failed = |error: String| self.directory.failed("a checkpoint can't be made", &error);
+        let what = "a checkpoint can't be made";
+        let failed = |error: String| self.directory.failed(what, &error);
+        let no_room = |error: io::Error| self.directory.failed_or_exhausted(what, &error);
         let (oldest, removed) = {
             let known = self.known.lock();
             let oldest = known.in_database.as_ref().and_then(|records| records.keys().next().copied());
@@ -208,13 +221,18 @@ impl Shared {
                 }
                 Err(error) => return Err(failed(error.to_string())),
             };
+            database.make_room(record.len()).map_err(no_room)?;
             database.insert(self.directory.magic(), *lsn, oldest, &record).map_err(failed)?;
             sizes.push(u32::try_from(record.len()).unwrap_or(u32::MAX));
         }
-        database.remove(&removed).map_err(failed)?;
+        for some in removed.chunks(REMOVED_AT_ONCE) {
+            database.make_room(some.len() * PART_BYTES).map_err(no_room)?;
+            database.remove(some).map_err(failed)?;
+        }
         for (key, change) in &plan.definitions {
             moving.sequence += 1;
             let value = change.value.as_deref();
+            database.make_room(key.len() + value.map_or(0, <[u8]>::len)).map_err(no_room)?;
             database.define(self.directory.magic(), moving.sequence, key, value).map_err(failed)?;
         }
         moving.sequence += 1;
@@ -224,12 +242,12 @@ impl Shared {
     }
 
     fn persist(&self, database: &Database) -> Result<(), StoreError> {
-        let failed = |error: String| self.directory.failed("the database can't be made durable", &error);
+        let what = "the database can't be made durable";
         if self.durability != Durability::None {
-            database.flush().map_err(failed)?;
+            database.flush().map_err(|error| self.directory.failed(what, &error))?;
         }
         if self.durability == Durability::Fsync {
-            database.fsync().map_err(|error| failed(error.to_string()))?;
+            database.fsync().map_err(|error| self.directory.failed_or_exhausted(what, &error))?;
         }
         Ok(())
     }
@@ -265,6 +283,7 @@ impl Shared {
         if is_going {
             let dropped = writing.wal.drop_oldest();
             dropped
+                .map_err(lasting)
                 .map_err(|error| self.fail(&mut writing, "a segment of the log can't be removed", &error))?;
         }
         let note = Note {
@@ -308,7 +327,15 @@ impl Shared {
                 return Ok(());
             }
         };
-        self.directory.advance()?;
+        if let Err(error) = self.directory.advance() {
+            if !error.may_pass() {
+                return Err(error);
+            }
+            tracing::error!("the rewritten database can't be taken: {error}. The old one stays in use");
+            new.remove_files();
+            moving.pause = SHRINK_PAUSE_CHECKPOINTS;
+            return Ok(());
+        }
         tracing::info!(
             "rewrote the database: {} MiB on disk held {} MiB that was needed",
             old_bytes >> 20,

@@ -17,9 +17,11 @@
 //! it is copied into a new one.
 
 use super::guard::{guarded, unpanicked, wait_until_released};
+use super::room::Room;
 use crate::files;
 use crate::message::Lsn;
 use crate::store::directory::{self, Directory};
+use crate::store::exhausted::{is_exhaustion, lasting};
 use crate::store::salvage::{Frame, Magic, Salvage};
 use crate::store::{Durability, Scanned, StoreError};
 use ::sled::{Batch, Db, IVec, Tree};
@@ -38,7 +40,7 @@ const CACHE_BYTES: u64 = 8 << 20;
 
 /// How many values are removed in one batch. It goes through its keys in no order: a large one loads the same leaves again and
 /// again.
-const REMOVED_AT_ONCE: usize = 32;
+pub(super) const REMOVED_AT_ONCE: usize = 32;
 
 /// After so many bytes handed to sled it has to have written them, which are several times as many for it. Its threads are seven:
 /// were all of them to wait for the lock that a new segment is taken under, and that segment for the one of them that cuts the
@@ -57,6 +59,7 @@ pub(super) struct Database {
     path: PathBuf,
     /// Bytes handed to sled since it was last flushed.
     unwritten: AtomicUsize,
+    room: Room,
 }
 
 /// Why a database does not open.
@@ -90,8 +93,9 @@ impl Database {
             Ok(Err(error)) => return Err(Fault::Damage(format!("sled says: {error}"))),
             Err(panicked) => return Err(Fault::Damage(panicked)),
         };
-        let file = File::open(&file).map_err(of_system)?;
-        Ok(Database { db, records, definitions, file, path: path.to_owned(), unwritten: AtomicUsize::new(0) })
+        let file = files::options().read(true).write(true).open(&file).map_err(of_system)?;
+        let (path, unwritten, room) = (path.to_owned(), AtomicUsize::new(0), Room::new());
+        Ok(Database { db, records, definitions, file, path, unwritten, room })
     }
 
     /// A new database, with the entries of its folders on the disk.
@@ -337,16 +341,21 @@ impl Database {
         let mut any = false;
         for entry in std::fs::read_dir(&folder)? {
             match File::open(entry?.path()) {
-                Ok(blob) => blob.sync_all()?,
+                Ok(blob) => blob.sync_all().map_err(lasting)?,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
             any = true;
         }
         if any {
-            File::open(&folder)?.sync_all()?;
+            File::open(&folder)?.sync_all().map_err(lasting)?;
         }
-        self.file.sync_all()
+        self.file.sync_all().map_err(lasting)
+    }
+
+    /// Has what sled will write for so many bytes find room.
+    pub(super) fn make_room(&self, bytes: usize) -> std::io::Result<()> {
+        self.room.make(&self.file, bytes)
     }
 
     /// Bytes of its file.
@@ -459,12 +468,11 @@ impl Fault {
 
 /// Whether an error is about the machine and not about the file: nothing is to be salvaged then.
 fn is_of_system(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
     const EIO: i32 = 5;
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    matches!(error.kind(), OutOfMemory | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
-        || matches!(error.raw_os_error(), Some(EIO | ENFILE | EMFILE))
+    is_exhaustion(error)
+        || matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
+        || error.raw_os_error() == Some(EIO)
 }
 
 fn part_key(lsn: Lsn, part: u32) -> [u8; 12] {

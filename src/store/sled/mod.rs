@@ -13,6 +13,7 @@
 mod checkpoint;
 mod database;
 mod guard;
+mod room;
 
 use super::directory::{Directory, Note};
 use super::wal::{Entry, Place, Replayed, Wal, WalOptions};
@@ -46,6 +47,8 @@ struct Shared {
     current: RwLock<Arc<Database>>,
     alarm: Alarm,
     syncs: AtomicU64,
+    /// Why the last checkpoint has to be made again.
+    held_up: Mutex<Option<StoreError>>,
 }
 
 /// What only one writer at a time may touch.
@@ -128,6 +131,7 @@ impl SledStore {
             current: RwLock::new(Arc::new(database)),
             alarm: Alarm::default(),
             syncs: AtomicU64::new(0),
+            held_up: Mutex::default(),
             directory,
             durability,
         });
@@ -183,10 +187,12 @@ impl Shared {
         }
     }
 
-    /// Nothing more may be written after this.
+    /// Nothing more may be written after this, unless it was for want of something that may come: then nothing was.
     fn fail(&self, writing: &mut Writing, what: &str, error: &io::Error) -> StoreError {
-        let error = self.directory.failed(what, error);
-        writing.failed = Some(error.clone());
+        let error = self.directory.failed_or_exhausted(what, error);
+        if !error.may_pass() {
+            writing.failed = Some(error.clone());
+        }
         error
     }
 
@@ -333,7 +339,11 @@ impl Store for SledStore {
         if self.mover.is_none() {
             self.shared.make_checkpoints(true)?;
         } else if is_too_large {
-            self.shared.checkpoint(Purpose::Room)?;
+            match self.shared.checkpoint(Purpose::Room) {
+                // What was synced is. Who writes more is held up for the shortage.
+                Err(StoreError::Exhausted(_)) => {}
+                made => drop(made?),
+            }
         }
         Ok(last)
     }
@@ -420,6 +430,15 @@ impl Store for SledStore {
         lsns.iter().for_each(|lsn| known.discard(*lsn));
         self.shared.alarm.ring_if(writing.wal.is_checkpoint_due() || !known.removed.is_empty());
         Ok(())
+    }
+
+    fn shortage(&self) -> Option<StoreError> {
+        let mut writing = self.shared.writing.lock();
+        let made = writing.wal.make_ready();
+        drop(writing);
+        let what = "the next file of the write-ahead log can't be made";
+        let of_log = made.err().map(|error| self.shared.directory.failed_or_exhausted(what, &error));
+        of_log.or_else(|| self.shared.held_up.lock().clone())
     }
 }
 

@@ -9,18 +9,20 @@
 //! unless a later one says that the missing one had been synced. Then it is damage, and told.
 
 mod entry;
+mod ready;
 mod replay;
 
 pub(super) use entry::{Entry, EntryMagic, Replayed};
 
 use super::Durability;
+use super::exhausted::lasting;
 use crate::files;
 use crate::message::Lsn;
 use bytes::{Bytes, BytesMut};
 use entry::{Found, Ordinals, RECORD_HEAD_BYTES, padded};
-use rustix::fs::{FallocateFlags, fallocate};
+use ready::Ready;
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -51,9 +53,9 @@ const VOLUME_SHARE: u64 = 16;
 
 impl WalOptions {
     /// Files that the log may have open at once: twice as many segments as it should have, the one that is written to, the next
-    /// one, and one to be used again.
+    /// one, one to be used again, and the folder.
     pub fn files_max(&self) -> usize {
-        self.segments_max.saturating_mul(2).saturating_add(3)
+        self.segments_max.saturating_mul(2).saturating_add(4)
     }
 
     /// The same, or less where the volume is small.
@@ -156,14 +158,13 @@ pub(super) struct Wal {
     ordinal: u64,
     /// Up to where all is on the disk.
     synced: u64,
-    /// A file to be used again.
-    spare: Option<PathBuf>,
+    /// Files for the segments to come.
+    ready: Ready,
+    /// What makes their names durable.
+    entries: File,
     /// Memory for the head of an entry.
     head: Vec<u8>,
 }
-
-/// The file to be used again.
-const SPARE: &str = "spare";
 
 impl Wal {
     /// Opens the log in `folder`, makes it when it is not there, and hands over all that it holds.
@@ -175,10 +176,8 @@ impl Wal {
         visit: &mut dyn FnMut(Replayed<'_>, Option<Place>),
     ) -> io::Result<Wal> {
         files::make_folder(&folder)?;
-        let spare = folder.join(SPARE);
-        if spare.exists() {
-            fs::remove_file(spare)?;
-        }
+        let entries = files::options().read(true).open(&folder)?;
+        let ready = Ready::new(folder.clone(), options.segment_bytes, durability == Durability::Fsync)?;
         let (full, ordinal) = replay::replay(&folder, magic, visit)?;
         Ok(Wal {
             folder,
@@ -190,7 +189,8 @@ impl Wal {
             at: 0,
             ordinal,
             synced: ordinal,
-            spare: None,
+            ready,
+            entries,
             head: Vec::new(),
         })
     }
@@ -246,7 +246,7 @@ impl Wal {
             return Ok(());
         }
         if let Some(current) = self.current.as_ref().filter(|_| self.durability == Durability::Fsync) {
-            current.file.sync_data()?;
+            current.file.sync_data().map_err(lasting)?;
         }
         self.synced = self.ordinal;
         Ok(())
@@ -270,26 +270,28 @@ impl Wal {
         self.synced == self.ordinal
     }
 
+    /// Has a file for the next segment ready. An error says that there will be none when it is needed.
+    pub(super) fn make_ready(&mut self) -> io::Result<()> {
+        self.ready.make()
+    }
+
     fn begin_segment(&mut self, last: Lsn) -> io::Result<Arc<Segment>> {
         self.sync()?;
         let path = self.folder.join(segment_name(self.ordinal + 1));
-        if let Some(spare) = self.spare.take() {
-            fs::rename(spare, &path)?;
-        }
-        let file = files::options().create(true).truncate(false).read(true).write(true).open(&path)?;
-        if file.metadata()?.len() < self.options.segment_bytes {
-            allocate(&file, self.options.segment_bytes)?;
-        }
+        let file = self.ready.take(&path)?;
         if self.durability == Durability::Fsync {
-            file.sync_all()?;
-            File::open(&self.folder)?.sync_all()?;
+            self.entries.sync_all().map_err(lasting)?;
         }
         let segment = Arc::new(Segment { file, path, live: AtomicU64::new(0) });
-        if let Some(full) = self.current.replace(segment.clone()) {
-            self.full.push_back(Full { segment: full, bytes: self.at });
+        let end = std::mem::replace(&mut self.at, 0);
+        if let Err(error) = self.write(&segment, Entry::Start(last)) {
+            // It is as if it had not been begun; the next attempt has the same name.
+            self.at = end;
+            return Err(error);
         }
-        self.at = 0;
-        self.write(&segment, Entry::Start(last))?;
+        if let Some(full) = self.current.replace(segment.clone()) {
+            self.full.push_back(Full { segment: full, bytes: end });
+        }
         Ok(segment)
     }
 
@@ -298,17 +300,8 @@ impl Wal {
         let Some(Full { segment, .. }) = self.full.pop_front() else { return Ok(()) };
         let path = segment.path.clone();
         // Somebody may be about to read a record that has just died.
-        let unread = Arc::into_inner(segment);
-        let usual = self.options.segment_bytes..self.options.segment_bytes * 2;
-        let is_usual =
-            unread.is_some_and(|segment| segment.file.metadata().is_ok_and(|m| usual.contains(&m.len())));
-        if is_usual && self.spare.is_none() {
-            let spare = self.folder.join(SPARE);
-            fs::rename(path, &spare)?;
-            self.spare = Some(spare);
-            return Ok(());
-        }
-        fs::remove_file(path)
+        let unread = Arc::into_inner(segment).map(|segment| segment.file);
+        self.ready.give(&path, unread)
     }
 }
 
@@ -320,14 +313,6 @@ fn segment_name(first: u64) -> String {
 fn first_ordinal(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?.strip_suffix(".wal")?;
     u64::from_str_radix(name, 16).ok()
-}
-
-/// Has the file's blocks be there before they are written. Where a filesystem can't, they come with the writing.
-fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), 0, bytes) {
-        Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS) => Ok(()),
-        allocated => Ok(allocated?),
-    }
 }
 
 fn write_all_at(file: &File, mut pieces: [&[u8]; 3], mut at: u64) -> io::Result<()> {
@@ -350,6 +335,7 @@ fn write_all_at(file: &File, mut pieces: [&[u8]; 3], mut at: u64) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const MAGIC: EntryMagic = *b"\x9dwal";
 
