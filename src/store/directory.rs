@@ -329,7 +329,8 @@ impl Directory {
             file.write_all(text.as_bytes())?;
             file.sync_all()
         };
-        write().map_err(|error| self.failed_or_exhausted("the copy of its format file can't be written", &error))
+        write()
+            .map_err(|error| self.failed_or_exhausted("the copy of its format file can't be written", &error))
     }
 
     fn format_text(&self) -> String {

@@ -269,7 +269,7 @@ fn play(seed: u64) {
             life.hear();
         }
         let Life { broker, pictures, told, .. } = life;
-        store.set_faults(Faults { appends_left: Some(0), syncs_left: Some(0), syncs_held: false });
+        store.set_faults(Faults { appends_left: Some(0), syncs_left: Some(0), ..Faults::default() });
         drop(broker);
         let unsynced = store.unsynced();
         store.crash(random.below(unsynced + 1));
