@@ -132,8 +132,7 @@ fn operator_policies_set_limits_only() {
     for key in accepted {
         assert_eq!(refusal(PolicyKind::Operator, &fields("q", &[(key, number(1))])), "accepted", "{key}");
     }
-    for key in ["dead-letter-exchange", "alternate-exchange", "ha-mode", "queue-mode", "queue-master-locator"]
-    {
+    for key in ["dead-letter-exchange", "alternate-exchange", "queue-mode", "queue-master-locator"] {
         let expected = format!("[{{<<\"{key}\">>,<<\"all\">>}}] are not recognised policy settings");
         assert_eq!(refusal(PolicyKind::Operator, &fields("q", &[(key, Value::from("all"))])), expected);
     }
