@@ -440,6 +440,7 @@ fn broker_limits(config: &Config) -> BrokerLimits {
     BrokerLimits {
         window,
         failed_logins_waiting_max: config.limits.failed_logins_waiting_max,
+        failed_logins_free: config.limits.failed_logins_free as usize,
         channels_max: config.limits.channels_max.into(),
         vhosts_max: config.limits.vhosts_max as usize,
         queues_max: config.limits.queues_max as usize,

@@ -29,8 +29,8 @@ b1< basic.consume-ok consumer_tag=d
 drop a
 b1< deliver consumer_tag=d delivery_tag=1 key=$q redelivered ""
 b1> queue.delete queue=$q
-b1< queue.delete-ok
-b1< basic.cancel consumer_tag=d nowait
+b1<~ queue.delete-ok
+b1<~ basic.cancel consumer_tag=d nowait
 "#;
 
 #[test]

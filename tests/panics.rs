@@ -28,7 +28,7 @@ fn a_panic_is_told_once_in_the_log() {
     leveret::log::report_panics(|| std::thread::current().name() == Some("guarded"));
     for name in ["guarded", "plain"] {
         let thread = std::thread::Builder::new().name(name.to_owned());
-        assert!(thread.spawn(|| panic!("the number is {},\nsadly", 5)).unwrap().join().is_err());
+        assert!(thread.spawn(|| panic!("the number is {}, sadly", 5)).unwrap().join().is_err());
     }
     let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     let first = said.lines().next().unwrap();

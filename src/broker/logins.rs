@@ -97,13 +97,13 @@ pub struct Logins {
 }
 
 impl Logins {
-    /// No logins yet. Of those that fail, `waiting_max` may wait for their answers at a time.
-    pub(super) fn new(waiting_max: u32) -> Logins {
+    /// No logins yet. Those of who has failed `free` times lately wait, of which `waiting_max` may at a time.
+    pub(super) fn new(waiting_max: u32, free: usize) -> Logins {
         Logins {
             counts: Mutex::default(),
             tracks_sources: AtomicBool::default(),
             sources: Mutex::default(),
-            throttle: Throttle::new(waiting_max),
+            throttle: Throttle::new(waiting_max, free),
             elsewhere: OnceLock::new(),
         }
     }
@@ -319,7 +319,7 @@ mod tests {
 
     #[test]
     fn attempts_are_counted_by_protocol_and_by_source_where_asked() {
-        let logins = Logins::new(1);
+        let logins = Logins::new(1, 5);
         let login = Login {
             protocol: "amqp091",
             name: "u".to_owned(),

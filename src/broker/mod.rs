@@ -73,6 +73,8 @@ pub struct BrokerLimits {
     pub reply_bytes: u64,
     /// Failed logins that wait for their answers at a time; beyond that they go unanswered.
     pub failed_logins_waiting_max: u32,
+    /// Failed logins of an address or a user within a minute, after which the next ones wait.
+    pub failed_logins_free: usize,
     /// Vhosts; 0 is no limit.
     pub vhosts_max: usize,
     /// Channels of all connections together; 0 is no limit.
@@ -103,6 +105,7 @@ impl Default for BrokerLimits {
             window: Window { messages: 2048, bytes: 1 << 20 },
             reply_bytes: 16 << 20,
             failed_logins_waiting_max: 1000,
+            failed_logins_free: 5,
             vhosts_max: 0,
             channels_max: 0,
             queues_max: 0,
@@ -206,7 +209,7 @@ impl Broker {
         started.put(STARTS_KEY, &starts.to_be_bytes());
         let store = journal.definitions();
         store.define(&started).and_then(|()| store.sync()).map_err(store_error)?;
-        let failed_logins_waiting_max = limits.failed_logins_waiting_max;
+        let logins = Logins::new(limits.failed_logins_waiting_max, limits.failed_logins_free);
         let shared = Arc::new(Shared {
             memory: Arc::new(MemoryAccount::new(limits.memory_budget_bytes)),
             limits,
@@ -230,7 +233,7 @@ impl Broker {
             vhosts: DashMap::new(),
             users: Users::default(),
             permissions: Permissions::default(),
-            logins: Arc::new(Logins::new(failed_logins_waiting_max)),
+            logins: Arc::new(logins),
             changing: Mutex::default(),
             alarms: Alarms::default(),
             parameters: Parameters::default(),

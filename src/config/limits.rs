@@ -86,6 +86,8 @@ pub struct Limits {
     /// Logins that wait, at once: of addresses and users that have failed often, before the password is looked at, and of clients
     /// that wait for the end of a failed one. Beyond that such a connection is closed without an answer. Default 1000.
     pub failed_logins_waiting_max: u32,
+    /// After so many failed logins within a minute, of an address or with a user's name, the next ones wait. Default 5.
+    pub failed_logins_free: u32,
     /// Passwords that are checked at once where that takes long, as with argon2id: each takes a core and 19 MiB meanwhile. Default 2.
     pub password_hashes_max: u32,
     /// Channels of all connections together; 0 means no limit. Default 0.
@@ -155,6 +157,7 @@ impl Default for Limits {
             write_stall_timeout_ms: 30_000,
             close_timeout_ms: 30_000,
             failed_logins_waiting_max: 1000,
+            failed_logins_free: 5,
             password_hashes_max: 2,
             channels_max: 0,
             vhosts_max: 0,
@@ -248,6 +251,7 @@ impl Limits {
                 any.clone(),
                 default.failed_logins_waiting_max,
             ),
+            failed_logins_free: section.whole("failed_logins_free", 1..=10_000, default.failed_logins_free),
             password_hashes_max: section.whole("password_hashes_max", 1..=64, default.password_hashes_max),
             channels_max: section.whole("channels_max", any.clone(), default.channels_max),
             vhosts_max: section.whole("vhosts_max", any.clone(), default.vhosts_max),

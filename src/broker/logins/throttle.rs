@@ -1,8 +1,9 @@
 //! What slows down whoever guesses passwords. Who has failed often waits *before* the password is looked at, so that hanging up
 //! and trying again is worth nothing: not even the right one is answered at once.
 //!
-//! Failures count by address, and by user for guesses that come from many addresses. An address from which a user has logged in
-//! is not slowed by what others try with that user's name, and one without failures is never turned away.
+//! Failures count by address, and by user for guesses that come from many addresses. Where a user has logged in before, only
+//! failures with that name from there count for it: others behind the same address may fail, and others elsewhere may guess. An
+//! address without failures is never turned away.
 
 use crate::message::Millis;
 use core::net::IpAddr;
@@ -13,8 +14,6 @@ use std::sync::Arc;
 
 /// Failures within this time count together.
 const WINDOW_MS: u64 = 60_000;
-/// After so many failures of an address, or of a user, the next attempt waits.
-pub(super) const FREE_FAILURES: usize = 5;
 /// How long: as long as RabbitMQ keeps an answer back.
 pub(super) const DELAY_MS: u64 = 3000;
 /// Of one address so many may wait at a time.
@@ -31,13 +30,14 @@ struct Recent {
 }
 
 impl Recent {
-    fn note(&mut self, key: u64, now: Millis) {
+    /// Notes that it happened now, and of earlier times as many as matter.
+    fn note(&mut self, key: u64, now: Millis, times_max: usize) {
         let mut times = self.times.remove(&key).unwrap_or_default();
         if let Some(last) = times.back() {
             self.by_time.remove(&(*last, key));
         }
         times.retain(|time| time + WINDOW_MS > now);
-        if times.len() >= FREE_FAILURES {
+        if times.len() >= times_max {
             times.pop_front();
         }
         times.push_back(now);
@@ -63,6 +63,8 @@ impl Recent {
 struct State {
     addresses: Recent,
     users: Recent,
+    /// Pairs of address and user that have failed.
+    pairs: Recent,
     /// Pairs of address and user that have logged in.
     welcome: Recent,
     waiting: u32,
@@ -75,6 +77,8 @@ pub(super) struct Throttle {
     state: Arc<Mutex<State>>,
     keys: RandomState,
     waiting_max: u32,
+    /// After so many failures the next attempt waits.
+    free: usize,
 }
 
 /// What comes of an attempt.
@@ -111,17 +115,20 @@ impl Drop for WaitingLogin {
 }
 
 impl Throttle {
-    /// Nobody has failed yet. Of all that have to wait, `waiting_max` may at a time.
-    pub(super) fn new(waiting_max: u32) -> Throttle {
-        Throttle { state: Arc::default(), keys: RandomState::new(), waiting_max }
+    /// Nobody has failed yet. Who fails `free` times waits; of all that have to, `waiting_max` may at a time.
+    pub(super) fn new(waiting_max: u32, free: usize) -> Throttle {
+        Throttle { state: Arc::default(), keys: RandomState::new(), waiting_max, free }
     }
 
     /// Whether an attempt is looked at now.
     pub(super) fn admit(&self, address: &str, user: &str, now: Millis) -> Admission {
         let (address, user, both) = self.keys(address, user);
         let state = &mut *self.state.lock();
-        let has_failed = state.addresses.count(address, now) >= FREE_FAILURES;
-        let is_guessed_at = state.users.count(user, now) >= FREE_FAILURES && !state.welcome.knows(both);
+        let is_welcome = state.welcome.knows(both);
+        let failures =
+            if is_welcome { state.pairs.count(both, now) } else { state.addresses.count(address, now) };
+        let has_failed = failures >= self.free;
+        let is_guessed_at = !is_welcome && state.users.count(user, now) >= self.free;
         if !has_failed && !is_guessed_at {
             return Admission::Now;
         }
@@ -142,17 +149,18 @@ impl Throttle {
 
     /// Notes that an attempt failed.
     pub(super) fn failed(&self, address: &str, user: &str, now: Millis) {
-        let (address, user, _) = self.keys(address, user);
+        let (address, user, both) = self.keys(address, user);
         let state = &mut *self.state.lock();
-        state.addresses.note(address, now);
-        state.users.note(user, now);
+        state.addresses.note(address, now, self.free);
+        state.users.note(user, now, self.free);
+        state.pairs.note(both, now, self.free);
     }
 
     /// Notes that an attempt was right.
     pub(super) fn succeeded(&self, address: &str, user: &str, now: Millis) {
         let (_, _, both) = self.keys(address, user);
         let state = &mut *self.state.lock();
-        state.welcome.note(both, now);
+        state.welcome.note(both, now, 1);
     }
 
     fn wait(&self, state: &mut State, address: u64, until: Millis) -> WaitingLogin {
@@ -178,6 +186,8 @@ impl Throttle {
 mod tests {
     use super::*;
 
+    const FREE_FAILURES: usize = 5;
+
     fn is_now(throttle: &Throttle, address: &str, user: &str, now: Millis) -> bool {
         matches!(throttle.admit(address, user, now), Admission::Now)
     }
@@ -188,7 +198,7 @@ mod tests {
 
     #[test]
     fn who_fails_often_waits_before_the_next_attempt_whatever_it_is() {
-        let throttle = Throttle::new(100);
+        let throttle = Throttle::new(100, FREE_FAILURES);
         for _ in 0..FREE_FAILURES {
             assert!(is_now(&throttle, "192.0.2.1", "u", 1000));
             throttle.failed("192.0.2.1", "u", 1000);
@@ -201,7 +211,7 @@ mod tests {
 
     #[test]
     fn guesses_from_everywhere_do_not_slow_who_has_logged_in_from_there() {
-        let throttle = Throttle::new(100);
+        let throttle = Throttle::new(100, FREE_FAILURES);
         throttle.succeeded("192.0.2.1", "u", 0);
         (1..20).for_each(|host| throttle.failed(&format!("198.51.100.{host}"), "u", 1000));
         assert!(matches!(throttle.admit("203.0.113.1", "u", 1000), Admission::Wait(_)));
@@ -209,8 +219,18 @@ mod tests {
     }
 
     #[test]
+    fn who_has_logged_in_is_slowed_by_its_own_failures_there_alone() {
+        let throttle = Throttle::new(100, FREE_FAILURES);
+        throttle.succeeded("192.0.2.1", "u", 0);
+        fail_often(&throttle, "192.0.2.1", "v", 1000);
+        assert!(is_now(&throttle, "192.0.2.1", "u", 1000) && !is_now(&throttle, "192.0.2.1", "w", 1000));
+        fail_often(&throttle, "192.0.2.1", "u", 1000);
+        assert!(!is_now(&throttle, "192.0.2.1", "u", 1000), "who guesses there waits like anybody");
+    }
+
+    #[test]
     fn the_places_are_bounded_and_never_all_taken_from_who_has_not_failed() {
-        let throttle = Throttle::new(20);
+        let throttle = Throttle::new(20, FREE_FAILURES);
         fail_often(&throttle, "192.0.2.1", "u", 0);
         fail_often(&throttle, "192.0.2.2", "u", 0);
         let mut places = Vec::new();
@@ -232,14 +252,14 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let throttle = Throttle::new(100);
+        let throttle = Throttle::new(100, FREE_FAILURES);
         for number in 0..=REMEMBERED_MAX as u32 {
             let address = core::net::Ipv4Addr::from_bits(number).to_string();
             fail_often(&throttle, &address, &"u".repeat(number as usize), u64::from(number));
             throttle.succeeded(&address, "u", 0);
         }
         let state = throttle.state.lock();
-        for recent in [&state.addresses, &state.users, &state.welcome] {
+        for recent in [&state.addresses, &state.users, &state.pairs, &state.welcome] {
             assert_eq!((recent.times.len(), recent.by_time.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
             assert!(recent.times.values().all(|times| times.len() <= FREE_FAILURES));
         }
@@ -249,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_one_network_of_ipv6_are_one() {
-        let throttle = Throttle::new(100);
+        let throttle = Throttle::new(100, FREE_FAILURES);
         for host in 1..=FREE_FAILURES {
             throttle.failed(&format!("2001:db8:0:1::{host}"), &format!("u{host}"), 0);
         }
