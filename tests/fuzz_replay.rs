@@ -246,7 +246,7 @@ fn definitions() -> [Definition; 4] {
         durable: true,
         auto_delete: false,
         exclusive_owner: None,
-        arguments: arguments.clone().into(),
+        arguments: arguments.clone(),
     };
     let binding = Binding {
         source: "x".into(),
