@@ -249,9 +249,10 @@ fn a_thousand_connections_leave_nothing() {
     });
     let (files, bytes) = (open_files(&broker), resident_bytes(&broker));
     cycle(1000);
+    // The log may have gone on to its next file meanwhile, and opened the one behind it.
     wait_until("the others are gone", || {
         other.assert_works();
-        open_files(&broker) <= files
+        open_files(&broker) <= files + 4
     });
     let grown = resident_bytes(&broker).saturating_sub(bytes);
     assert!(grown < 8 << 20, "{grown} bytes were left by a thousand connections");
