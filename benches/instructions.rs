@@ -187,8 +187,7 @@ impl Scenario {
         }
         let vhost = broker.vhost("/").expect("it was added");
         let consumed = vhost.queues().into_iter().map(|queue| {
-            let queue = queue.lock();
-            let (counts, stats) = (queue.counts(), queue.state().stats);
+            let (counts, stats) = (queue.counts(), queue.stats());
             assert_eq!((counts.ready, counts.unacked), (0, 0), "not all was consumed");
             stats.deliver + stats.deliver_no_ack
         });

@@ -85,7 +85,7 @@ fn publish_raw_key(key: &[u8], exchange: &str, mandatory: bool) -> Vec<u8> {
 
 fn ready(broker: &InMemory, queue: &str) -> Option<usize> {
     let queue = broker.amqp.broker.vhost("/").unwrap().queue(queue)?;
-    Some(queue.lock().counts().ready)
+    Some(queue.counts().ready)
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {

@@ -29,7 +29,7 @@ fn open(store: &FaultyStore, clock: &TestClock) -> InMemory {
 }
 
 fn counts(broker: &InMemory, queue: &str) -> QueueCounts {
-    broker.broker().vhost("/").unwrap().queue(queue).unwrap().lock().counts()
+    broker.broker().vhost("/").unwrap().queue(queue).unwrap().counts()
 }
 
 fn declare(client: &mut Client, broker: &mut InMemory, queue: &str, arguments: Wire) {

@@ -95,7 +95,7 @@ impl Line {
     fn ready(&self) -> usize {
         let vhost = self.amqp.broker.vhost("/").expect("it is there");
         let queue = vhost.queue("q").expect("it was declared");
-        let counts = queue.lock().counts();
+        let counts = queue.counts();
         counts.ready + counts.unacked
     }
 }

@@ -39,7 +39,7 @@ impl VirtualHost {
         max: usize,
         bytes_max: usize,
     ) -> Result<Vec<SeenMessage>, BrokerError> {
-        let glimpses = queue.lock().glimpse(after, max);
+        let glimpses = queue.glimpse(after, max);
         let mut seen = Seen { messages: Vec::new(), bytes: 0, max, bytes_max };
         for glimpse in glimpses {
             if seen.is_enough() {
@@ -93,8 +93,7 @@ impl VirtualHost {
             };
             let Some(last) = read.last() else { break };
             from = Position(last.position.0 + 1);
-            let locked = queue.lock();
-            entries.extend(read.into_iter().filter_map(|stored| locked.entry_that_was_away(run, stored)));
+            queue.entries_of(run, read, &mut entries);
         }
         entries
     }
@@ -138,7 +137,7 @@ impl VirtualHost {
         if target.would_refuse(&message) {
             return Moved::Refused;
         }
-        let Some(entry) = source.lock().take(seen, turn) else { return Moved::Gone };
+        let Some(entry) = source.take(seen, turn) else { return Moved::Gone };
         let moved = self.admit(target, message, turn);
         if !moved {
             // The other queue was deleted just now.

@@ -1,8 +1,9 @@
 //! The core: virtual hosts, exchanges, queues. Synchronous and deterministic; time is handed in, nothing here does I/O but
 //! through the store.
 //!
-//! Start reading at [`VirtualHost::publish`] and [`queue::Queue`]; [`Turn`] is what goes along.
+//! Start reading at [`VirtualHost::publish`] and [`queue::QueueHandle`]; [`Turn`] is what goes along.
 
+mod actor;
 pub mod administration;
 mod admission;
 pub mod alarms;
@@ -35,6 +36,7 @@ pub mod users;
 pub mod vhost;
 pub mod vhost_settings;
 
+pub use actor::Actor;
 pub use done::{Done, Ticket};
 pub use error::BrokerError;
 pub use turn::Turn;
@@ -259,7 +261,7 @@ impl Broker {
             let mut of_vhost = Turn::at(now);
             vhost.police_all(&mut of_vhost);
             for queue in vhost.queues() {
-                queue.lock().handle_timeout(&mut of_vhost);
+                queue.handle_timeout(&mut of_vhost);
             }
             vhost.apply_effects(&mut of_vhost);
             broker.end_turn(&mut of_vhost);
@@ -431,10 +433,10 @@ impl Broker {
 
     /// What was done with the messages of all queues of a type, also of those that are gone.
     pub fn queue_stats(&self, queue_type: QueueType) -> MessageStats {
-        let mut total = self.shared.retired.lock().queues[queue_type as usize];
+        let mut total = self.shared.retired.lock().queues.get(&queue_type).copied().unwrap_or_default();
         let of_type = self.vhosts().into_iter().flat_map(|vhost| vhost.queues());
         for queue in of_type.filter(|queue| queue.definition().queue_type == queue_type) {
-            total.add(queue.lock().stats());
+            total.add(&queue.stats());
         }
         total
     }

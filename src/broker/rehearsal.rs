@@ -270,7 +270,7 @@ fn no_vhost(name: &str) -> BrokerError {
 mod tests {
     use super::*;
     use crate::broker::exchange::ExchangeTypes;
-    use crate::broker::{BrokerLimits, Turn};
+    use crate::broker::{Actor, BrokerLimits, Turn};
     use crate::message::{FieldTable, Value};
     use crate::store::{Journal, JournalOptions, MemoryStore};
 
@@ -357,9 +357,10 @@ mod tests {
                         declared
                     })
                 }
-                Step::Bind(vhost, binding) => {
-                    broker.existing_vhost(vhost).and_then(|vhost| vhost.bind(binding.clone(), None)).map(drop)
-                }
+                Step::Bind(vhost, binding) => broker
+                    .existing_vhost(vhost)
+                    .and_then(|vhost| vhost.bind(binding.clone(), Actor::Broker))
+                    .map(drop),
             };
             broker.end_turn(&mut turn);
             done

@@ -4,8 +4,9 @@
 //! only grows. Now and then the broker takes a sample of each; a rate is what the last two samples differ by.
 
 use super::lengths::Length;
-use super::queue::DeathReason;
+use super::queue::{DeathReason, QueueType};
 use crate::message::Millis;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often samples are taken.
@@ -238,7 +239,7 @@ impl Traffic {
 #[derive(Debug, Default)]
 pub(super) struct Retired {
     /// What was done with the messages of queues, by type of queue.
-    pub(super) queues: [MessageStats; 2],
+    pub(super) queues: BTreeMap<QueueType, MessageStats>,
     /// What exchanges have seen.
     pub(super) exchanges: ExchangeStats,
 }

@@ -4,6 +4,7 @@
 //! one, so that all of it survives a crash or nothing; nothing is removed there that was never kept. Who asked for a change is
 //! answered when it is durable, see [`Done`].
 
+use super::actor::Actor;
 use super::capacity::{self, Counts, check_length};
 use super::definitions::Definition;
 use super::done::{Done, Ticket};
@@ -164,10 +165,10 @@ impl VirtualHost {
     ///
     /// # Errors
     /// When either end is missing or is the default exchange, or the type refuses the binding.
-    pub fn bind(&self, binding: Binding, connection: Option<ConnectionId>) -> Result<Done<()>, BrokerError> {
+    pub fn bind(&self, binding: Binding, actor: Actor) -> Result<Done<()>, BrokerError> {
         let mut topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
-        let source = self.check_ends(&binding.source, &binding.destination, connection)?;
+        let source = self.check_ends(&binding.source, &binding.destination, actor)?;
         let is_kept = self.is_kept(&source, &binding.destination);
         let definition = is_kept.then(|| Definition::Binding(self.name().clone(), binding.clone()));
         let arguments = binding.arguments.decode();
@@ -191,7 +192,7 @@ impl VirtualHost {
     /// stopped before it got to the binding.
     pub(super) fn restore_binding(&self, binding: Binding) -> Result<(), BrokerError> {
         let mut topology = self.topology.lock();
-        match self.check_ends(&binding.source, &binding.destination, None) {
+        match self.check_ends(&binding.source, &binding.destination, Actor::Broker) {
             Ok(source) => self.attach(&mut topology, &source, binding).map(|_| ()),
             Err(BrokerError::NotFound(missing)) => {
                 tracing::info!("a binding of the deleted {missing} is forgotten");
@@ -227,12 +228,12 @@ impl VirtualHost {
         destination: &Destination,
         routing_key: &ShortStr,
         arguments: &FieldTable,
-        connection: Option<ConnectionId>,
+        actor: Actor,
     ) -> Result<Done<()>, BrokerError> {
         let mut topology = self.topology.lock();
         let bound =
             |exchange: Arc<Exchange>| exchange.bindings().contains(destination, routing_key, arguments);
-        let source = match self.check_ends(source, destination, connection) {
+        let source = match self.check_ends(source, destination, actor) {
             Err(BrokerError::NotFound(_)) => return Ok(self.gone(())),
             Err(BrokerError::Locked(_)) if !self.exchange(source).is_some_and(bound) => {
                 return Ok(self.gone(()));
@@ -258,14 +259,14 @@ impl VirtualHost {
         &self,
         source: &str,
         destination: &Destination,
-        connection: Option<ConnectionId>,
+        actor: Actor,
     ) -> Result<Arc<Exchange>, BrokerError> {
         if source.is_empty() || matches!(destination, Destination::Exchange(name) if name.is_empty()) {
             return Err(BrokerError::DefaultExchange);
         }
         let source = self.existing_exchange(source)?;
         match destination {
-            Destination::Queue(name) => drop(self.accessible_queue(name, connection)?),
+            Destination::Queue(name) => drop(self.accessible_queue(name, actor)?),
             Destination::Exchange(name) => drop(self.existing_exchange(name)?),
         }
         Ok(source)
@@ -333,7 +334,7 @@ impl VirtualHost {
         count(&self.shared().churn.queue_declared);
         if let Some(current) = self.queue(&declaration.name) {
             current.check_equivalent(&declaration)?;
-            current.lock().touch(turn);
+            current.touch(turn);
             let since = current.kept_since();
             return Ok(self.found(current, since));
         }
@@ -366,22 +367,17 @@ impl VirtualHost {
         capacity::check_queue(&self.shared().limits, &self.settings(), (self.name(), name), counts)
     }
 
-    /// A queue that has to be there and that `connection` may touch. `None` is the broker itself.
+    /// A queue that has to be there and that `actor` may use.
     ///
     /// # Errors
     /// When it is not there, or is exclusive to another connection.
-    pub fn accessible_queue(
-        &self,
-        name: &str,
-        connection: Option<ConnectionId>,
-    ) -> Result<Arc<QueueHandle>, BrokerError> {
+    pub fn accessible_queue(&self, name: &str, actor: Actor) -> Result<Arc<QueueHandle>, BrokerError> {
         let queue =
             self.queue(name).ok_or_else(|| BrokerError::NotFound(Resource::queue(self.name(), name)))?;
-        match (queue.definition().exclusive_owner, connection) {
-            (Some(owner), Some(asking)) if owner != asking => {
-                Err(BrokerError::Locked(queue.definition().resource()))
-            }
-            _ => Ok(queue),
+        if actor.may_use(queue.definition().exclusive_owner) {
+            Ok(queue)
+        } else {
+            Err(BrokerError::Locked(queue.definition().resource()))
         }
     }
 
@@ -394,11 +390,11 @@ impl VirtualHost {
         name: &str,
         if_unused: bool,
         if_empty: bool,
-        connection: Option<ConnectionId>,
+        actor: Actor,
         turn: &mut Turn,
     ) -> Result<Done<usize>, BrokerError> {
         let mut topology = self.topology.lock();
-        let queue = match self.accessible_queue(name, connection) {
+        let queue = match self.accessible_queue(name, actor) {
             Ok(queue) => queue,
             Err(BrokerError::NotFound(_)) => return Ok(self.gone(0)),
             Err(error) => return Err(error),

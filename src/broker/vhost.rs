@@ -188,9 +188,7 @@ impl VirtualHost {
     pub(super) fn sample(&self, stats: MessageStats, now: Millis) -> TotalSample {
         let mut total = TotalSample { stats, ..TotalSample::default() };
         for queue in self.queues() {
-            let mut queue = queue.lock();
-            queue.sample(now);
-            let counts = queue.counts();
+            let counts = queue.sample(now);
             total.ready += counts.ready as u64;
             total.unacked += counts.unacked as u64;
         }
@@ -238,8 +236,9 @@ impl VirtualHost {
         if let Some((_, queue)) = self.queues.remove(name) {
             self.shared.queues.fetch_sub(1, Ordering::Relaxed);
             count(&self.shared.churn.queue_deleted);
-            let stats = *queue.lock().stats();
-            self.shared.retired.lock().queues[queue.definition().queue_type as usize].add(&stats);
+            let stats = queue.stats();
+            let mut retired = self.shared.retired.lock();
+            retired.queues.entry(queue.definition().queue_type).or_default().add(&stats);
         }
         self.topology_changed();
     }
@@ -306,7 +305,6 @@ impl VirtualHost {
         let route = Route { queues: vec![queue.clone()], ..Route::default() };
         let Staged { first, messages } = self.stage(&route, vec![message], turn);
         turn.append_to(&self.shared.journal);
-        let mut queue = queue.lock();
         first.into_iter().zip(messages).all(|(position, message)| queue.admit(position, message, turn))
     }
 
@@ -320,7 +318,7 @@ impl VirtualHost {
     pub fn get(&self, queue: &QueueHandle, no_ack: bool, turn: &mut Turn) -> Option<(Entry, usize)> {
         // Another consumer may be quicker to take what was read back.
         for _ in 0..PAGED_GET_ATTEMPTS {
-            let got = queue.lock().get(no_ack, turn);
+            let got = queue.get(no_ack, turn);
             self.apply_effects(turn);
             match got {
                 Got::Message { entry, left } => return Some((*entry, left)),
@@ -353,7 +351,7 @@ impl VirtualHost {
     /// Lets a queue look at what time has done.
     pub(super) fn handle_timeout(&self, queue: &str, turn: &mut Turn) {
         if let Some(queue) = self.queue(queue) {
-            queue.lock().handle_timeout(turn);
+            queue.handle_timeout(turn);
         }
         self.apply_effects(turn);
     }
@@ -407,13 +405,10 @@ impl VirtualHost {
         let PageRequest { priority, from } = wanted;
         let read =
             self.shared.journal.read(queue.definition().id, priority, from, self.shared.limits.page_bytes);
-        match read {
-            Ok(messages) => queue.lock().paged_in(wanted, messages, turn),
-            Err(error) => {
-                tracing::error!("messages of {} can't be read back: {error}", queue.definition().resource());
-                queue.lock().paging_failed();
-            }
-        }
+        let read = read.inspect_err(|error| {
+            tracing::error!("messages of {} can't be read back: {error}", queue.definition().resource());
+        });
+        queue.paged_in(wanted, read.ok(), turn);
     }
 
     /// Brings messages back that are to be dead-lettered.
@@ -432,12 +427,12 @@ impl VirtualHost {
                 "messages of {resource} that are to be dead-lettered can't be read back: {error}"
             );
         });
-        queue.lock().dying_read(read.ok(), turn);
+        queue.dying_read(read.ok(), turn);
     }
 
     fn hold(&self, queue: &Arc<QueueDefinition>, entry: Entry, reason: DeathReason, turn: &mut Turn) {
         if let Some(source) = self.queue_by_id(&queue.name, queue.id) {
-            source.lock().hold(entry, reason, turn);
+            source.retry(entry, reason, turn);
         }
     }
 

@@ -4,16 +4,15 @@
 use super::answer::{Answer, ApiError};
 use super::exchanges::{exchange_name, sorted};
 use super::list::{Listed, list, one};
-use super::queues::NOBODY;
 use super::request::Request;
 use super::routes::{Needs, Route};
 use super::{json, queues};
-use crate::broker::VirtualHost;
 use crate::broker::error::Resource;
 use crate::broker::exchange::{Binding, Destination, Exchange};
 use crate::broker::permissions::Access;
 use crate::broker::queue::QueueHandle;
 use crate::broker::topology::without_line_ends;
+use crate::broker::{Actor, VirtualHost};
 use crate::message::{FieldTable, Name};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -237,7 +236,7 @@ fn bind(request: &Request) -> Result<Answer, ApiError> {
         arguments: arguments.into(),
     };
     let key = properties_key(&binding);
-    ends.vhost.bind(binding, Some(NOBODY))?.untold();
+    ends.vhost.bind(binding, Actor::Operator)?.untold();
     let (_, name) = destination(&ends.destination);
     Ok(Answer::CreatedAt(format!("{}/{}", in_path(name.as_bytes()), in_path(key.as_bytes()))))
 }
@@ -247,7 +246,7 @@ fn unbind(request: &Request) -> Result<Answer, ApiError> {
     let found = ends.find(request.parameter("key"))?;
     ends.check_access(request, found.binding.routing_key.as_bytes())?;
     let Binding { source, destination, routing_key, arguments } = &*found.binding;
-    ends.vhost.unbind(source, destination, routing_key, &arguments.decode(), Some(NOBODY))?.untold();
+    ends.vhost.unbind(source, destination, routing_key, &arguments.decode(), Actor::Operator)?.untold();
     Ok(Answer::NoContent)
 }
 

@@ -29,7 +29,7 @@ fn consumers(request: &Request) -> Result<Answer, ApiError> {
 
 /// The consumers of a queue that the user sees.
 pub(super) fn consumers_of(request: &Request, queue: &QueueHandle) -> Vec<Value> {
-    let states = queue.lock().consumers();
+    let states = queue.consumers();
     states.iter().filter_map(|state| consumer(request, queue, state)).collect()
 }
 
@@ -69,6 +69,5 @@ fn consumer(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> Op
 fn timeout_ms(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> u64 {
     let own = state.arguments.field("x-consumer-timeout").as_ref().and_then(Argument::as_integer);
     let own = own.and_then(|timeout| u64::try_from(timeout).ok());
-    own.or_else(|| queue.lock().settings().consumer_timeout_ms)
-        .unwrap_or(request.settings().consumer_timeout_ms)
+    own.or_else(|| queue.consumer_timeout_ms()).unwrap_or(request.settings().consumer_timeout_ms)
 }

@@ -296,14 +296,14 @@ fn settle(
     turn: &mut crate::broker::Turn,
 ) {
     match then {
-        Then::Requeue => queue.lock().requeue(None, entries, Vec::new(), false, turn),
-        Then::Reject => queue.lock().reject(None, entries, Vec::new(), turn),
+        Then::Requeue => queue.requeue(None, entries, Vec::new(), false, turn),
+        Then::Reject => queue.reject(None, entries, Vec::new(), turn),
         Then::Ack => {
             let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
             for entry in entries.iter().filter(|entry| entry.journaled) {
                 turn.changes.settle(queue.definition().id, entry.position);
             }
-            queue.lock().settle(None, entries.len(), bytes, turn);
+            queue.settle(None, entries.len(), bytes, turn);
         }
     }
     vhost.apply_effects(turn);

@@ -106,7 +106,7 @@ impl Totals {
             totals.total.stats.add(&stats);
             totals.exchanges += vhost.exchange_count();
             for queue in vhost.queues() {
-                let counts = queue.lock().counts();
+                let counts = queue.counts();
                 totals.queues += 1;
                 totals.total.ready += counts.ready as u64;
                 totals.total.unacked += counts.unacked as u64;

@@ -9,7 +9,6 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use super::stats::{StatsOf, idle_since, message_stats, put_lengths, rounded, stat_at};
 use super::{bindings, json};
-use crate::broker::VirtualHost;
 use crate::broker::error::Resource;
 use crate::broker::exchange::Destination;
 use crate::broker::permissions::Access;
@@ -17,6 +16,7 @@ use crate::broker::policy::Policy;
 use crate::broker::queue::{QueueDeclaration, QueueDefinition, QueueHandle, QueueState, QueueType};
 use crate::broker::stats::{MessageStats, QueueSample};
 use crate::broker::topology::without_line_ends;
+use crate::broker::{Actor, VirtualHost};
 use crate::message::{ConnectionId, Value as Argument};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -56,9 +56,6 @@ pub(super) const ROUTES: &[Route] = &[
 /// The state of every queue.
 const RUNNING: &str = "running";
 
-/// No connection's id: what is done over HTTP is done by somebody else than any connection.
-pub(super) const NOBODY: ConnectionId = ConnectionId(0);
-
 /// The queue in the path.
 pub(super) fn find(request: &Request) -> Result<(Arc<VirtualHost>, Arc<QueueHandle>), ApiError> {
     let vhost = request.vhost()?;
@@ -74,7 +71,7 @@ pub(super) fn find_to_use(
     let (vhost, queue) = find(request)?;
     request.check_access(access, &queue.definition().resource())?;
     let name = &queue.definition().name;
-    let queue = vhost.accessible_queue(name, Some(NOBODY)).map_err(ApiError::of_method)?;
+    let queue = vhost.accessible_queue(name, Actor::Operator).map_err(ApiError::of_method)?;
     Ok((vhost, queue))
 }
 
@@ -106,10 +103,10 @@ impl Listed for Row<'_> {
             return None;
         }
         let definition = self.queue.definition();
-        let (counts, state) = (|| self.queue.lock().counts(), || self.queue.lock().state());
+        let (counts, state) = (|| self.queue.counts(), || self.queue.state());
         let moved = |length: fn(&QueueSample) -> u64| {
             // With a range of time it is another one.
-            self.range.is_none().then(|| rounded(self.queue.lock().samples().rate(length)).into())
+            self.range.is_none().then(|| rounded(self.queue.samples().rate(length)).into())
         };
         let found: Value = match path {
             "name" => (*definition.name).into(),
@@ -120,7 +117,7 @@ impl Listed for Row<'_> {
             "exclusive" => definition.exclusive_owner.is_some().into(),
             "node" => self.request.settings().node_name.as_str().into(),
             "state" => RUNNING.into(),
-            "policy" => policy_name(&self.queue.lock().applied().policy),
+            "policy" => policy_name(&self.queue.applied().policy),
             "messages" => (counts().ready + counts().unacked).into(),
             "messages_ready" => counts().ready.into(),
             "messages_unacknowledged" => counts().unacked.into(),
@@ -134,12 +131,11 @@ impl Listed for Row<'_> {
             "message_bytes_unacknowledged" => state().unacked_bytes.into(),
             "idle_since" => return Some(idle_since(state().used_at, self.request.now)),
             _ if path.starts_with("message_stats.") => {
-                let queue = self.queue.lock();
-                let stats = *queue.stats();
+                let QueueState { stats, samples, .. } = state();
                 if stats == MessageStats::default() {
                     return Some(None);
                 }
-                let rate = |count: &dyn Fn(&_) -> u64| queue.samples().rate(|sample| count(&sample.stats));
+                let rate = |count: &dyn Fn(&_) -> u64| samples.rate(|sample| count(&sample.stats));
                 stat_at(path, StatsOf::Queue, &stats, rate)?
             }
             _ => return None,
@@ -176,7 +172,7 @@ fn render_without_stats(queue: &QueueHandle, request: &Request) -> Map<String, V
     put("exclusive", definition.exclusive_owner.is_some().into());
     put_owner(&mut put, definition.exclusive_owner, request);
     if request.query_flag("enable_queue_totals") {
-        let counts = queue.lock().counts();
+        let counts = queue.counts();
         put("messages", (counts.ready + counts.unacked).into());
         put("messages_ready", counts.ready.into());
         put("messages_unacknowledged", counts.unacked.into());
@@ -184,7 +180,7 @@ fn render_without_stats(queue: &QueueHandle, request: &Request) -> Map<String, V
     put("name", (*definition.name).into());
     put("node", node.into());
     put_members(&mut put, definition, node);
-    let policy = policy_name(&queue.lock().applied().policy);
+    let policy = policy_name(&queue.applied().policy);
     if !policy.is_null() {
         put("policy", policy);
     }
@@ -208,10 +204,7 @@ fn render(queue: &QueueHandle, request: &Request, range: Option<Range>) -> Map<S
         return render_without_stats(queue, request);
     }
     let definition = queue.definition();
-    let (state, applied) = {
-        let locked = queue.lock();
-        (locked.state(), locked.applied().clone())
-    };
+    let (state, applied) = (queue.state(), queue.applied());
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
     put("arguments", json::table_to_json(&definition.arguments.decode()));
@@ -237,7 +230,7 @@ fn render(queue: &QueueHandle, request: &Request, range: Option<Range>) -> Map<S
         (sample.ready, sample.unacked)
     });
     if let Some(range) = range {
-        put_samples(&mut fields, range, queue.lock().lengths());
+        put_samples(&mut fields, range, &queue.lengths());
     }
     let rate = |count: &dyn Fn(&_) -> u64| state.samples.rate(|sample| count(&sample.stats));
     if let Some(stats) = message_stats(StatsOf::Queue, &state.stats, rate) {
@@ -315,7 +308,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
     let name = &queue.definition().name;
     request
         .in_turn(|turn| {
-            let deleted = vhost.delete_queue(name, if_unused, if_empty, Some(NOBODY), turn);
+            let deleted = vhost.delete_queue(name, if_unused, if_empty, Actor::Operator, turn);
             vhost.apply_effects(turn);
             deleted
         })?
@@ -326,7 +319,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
 fn purge(request: &Request) -> Result<Answer, ApiError> {
     let (vhost, queue) = find_to_use(request, Access::Read)?;
     request.in_turn(|turn| {
-        queue.lock().purge(turn);
+        queue.purge(turn);
         vhost.apply_effects(turn);
     });
     Ok(Answer::NoContent)

@@ -6,11 +6,11 @@ use super::messages::{Durable, durable};
 use super::queues;
 use super::request::{Fields, Request};
 use super::routes::{Needs, Route};
-use crate::broker::VirtualHost;
 use crate::broker::browse::{Cursor, Moved};
 use crate::broker::error::Resource;
 use crate::broker::permissions::Access;
 use crate::broker::queue::{QueueHandle, SeenMessage};
+use crate::broker::{Actor, VirtualHost};
 use crate::message::{FieldTable, Message, Value as Argument};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ impl<'a> Task<'a> {
         };
         let target = match fields.text("target")? {
             None => None,
-            Some(name) => Some(vhost.accessible_queue(name, Some(queues::NOBODY))?),
+            Some(name) => Some(vhost.accessible_queue(name, Actor::Operator)?),
         };
         if target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &source)) {
             return Err(ApiError::bad_request("a queue can't be moved into itself"));
@@ -116,7 +116,7 @@ impl<'a> Task<'a> {
 
     fn run(mut self) -> Result<Answer, ApiError> {
         // What comes in meanwhile stays, also what comes back.
-        let there = (self.source.lock().counts().ready as u64).min(self.scan);
+        let there = (self.source.counts().ready as u64).min(self.scan);
         let mut after = self.after;
         let batch = self.rate.map_or(BATCH_MAX, |rate| (rate / BATCHES_A_SECOND).clamp(1, BATCH_MAX));
         let mut in_batch = 0;

@@ -95,7 +95,7 @@ fn put_messages(
     let (mut ready, mut unacked) = (0, 0);
     let queues = vhost.queues();
     for queue in &queues {
-        let counts = queue.lock().counts();
+        let counts = queue.counts();
         ready += counts.ready as u64;
         unacked += counts.unacked as u64;
     }

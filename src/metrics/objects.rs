@@ -80,7 +80,7 @@ impl Objects {
             queues.sort_by(|a, b| a.definition().name.cmp(&b.definition().name));
             for queue in queues {
                 let (vhost, name) = (vhost.name(), &queue.definition().name);
-                let state = queue.lock().state();
+                let state = queue.state();
                 objects
                     .published
                     .push((Labels::new(&[("queue_vhost", vhost), ("queue", name)]), state.stats));

@@ -9,7 +9,7 @@ use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::{QueueDeclaration, QueueType};
-use crate::broker::{Broker, Done, Turn};
+use crate::broker::{Actor, Broker, Done, Turn};
 use crate::config::{self, Argument, Arguments, Config, DestinationType, Location, Problem};
 use crate::management::definitions;
 use crate::message::{FieldTable, Millis, Value};
@@ -181,7 +181,7 @@ fn bind(broker: &Broker, binding: &config::Binding) -> Result<(), BrokerError> {
         routing_key: binding.routing_key.as_str().into(),
         arguments: table(&binding.arguments).into(),
     };
-    broker.existing_vhost(&binding.vhost)?.bind(binding_of_vhost, None).map(Done::untold)
+    broker.existing_vhost(&binding.vhost)?.bind(binding_of_vhost, Actor::Broker).map(Done::untold)
 }
 
 /// Arguments of the file as a client would send them: whole numbers as 64 bits, text as long strings.

@@ -139,7 +139,7 @@ pub(crate) fn session(data: &[u8]) {
     }
     lines.iter().for_each(|line| broker.drop_line(*line));
     for queue in broker.amqp.broker.vhost("/").unwrap().queues() {
-        let counts = queue.lock().counts();
+        let counts = queue.counts();
         assert_eq!((counts.unacked, counts.consumers), (0, 0), "nobody is left who could have them");
         assert_eq!(queue.definition().exclusive_owner, None, "it should have gone with its connection");
     }

@@ -436,7 +436,7 @@ impl Simulation {
         let vhost = self.broker.amqp.broker.vhost("/").unwrap();
         let mut of_dying = 0;
         for (queue, _) in QUEUES {
-            let counts = vhost.queue(queue).unwrap().lock().counts();
+            let counts = vhost.queue(queue).unwrap().counts();
             let held = self.model.held(queue);
             if counts.unacked != held {
                 return Err(format!("{queue} counts {} unacked, clients have {held}", counts.unacked));

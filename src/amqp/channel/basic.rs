@@ -7,6 +7,7 @@ use super::unacked::Unacked;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::ContentMethod;
+use crate::broker::Actor;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::NewConsumer;
@@ -87,7 +88,7 @@ impl Channel {
         }
         let queue_name = self.queue_name(consume.queue.as_str())?;
         context.may_use_queue(Access::Read, &queue_name)?;
-        let queue = context.vhost.accessible_queue(&queue_name, Some(context.connection))?;
+        let queue = context.vhost.accessible_queue(&queue_name, Actor::Connection(context.connection))?;
         self.check_consumer_tag(consume, context)?;
         queue.check_consumer_arguments(arguments)?;
         context.vhost.check_consumer_arguments(&queue, arguments)?;
@@ -109,7 +110,7 @@ impl Channel {
             prefetch_count: self.prefetch_count,
             channel_credit: self.credit.clone(),
         };
-        queue.lock().consume(new, context.turn)?;
+        queue.consume(new, context.turn)?;
         let consumer = Consumer { tag: tag.as_str().into(), queue, no_ack: consume.no_ack, timeout_ms };
         self.add_consumer(id, consumer);
         self.reply_consume_ok(consume, &tag, context);
@@ -176,7 +177,7 @@ impl Channel {
         let tag = cancel.consumer_tag.as_str();
         let consumer = self.consumer_tags.get(tag).and_then(|id| Some((*id, self.consumers.get(id)?)));
         if let Some((id, queue)) = consumer.map(|(id, consumer)| (id, consumer.queue.clone())) {
-            queue.lock().cancel(id, context.turn);
+            queue.cancel(id, context.turn);
             context.vhost.apply_effects(context.turn);
             // What it was given before goes out before the answer.
             self.send_waiting(context);
@@ -193,7 +194,7 @@ impl Channel {
     fn basic_get(&mut self, get: &basic::Get, context: &mut Context<'_>) -> Result<(), AmqpError> {
         let name = self.queue_name(get.queue.as_str())?;
         context.may_use_queue(Access::Read, &name)?;
-        let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
+        let queue = context.vhost.accessible_queue(&name, Actor::Connection(context.connection))?;
         queue.check_get()?;
         let Some((entry, left)) = context.vhost.get(&queue, get.no_ack, context.turn) else {
             self.stats.get_empty += 1;
@@ -219,7 +220,7 @@ impl Channel {
             self.stats.get_no_ack += 1;
         } else {
             self.stats.get += 1;
-            let timeout_ms = queue.lock().settings().consumer_timeout_ms;
+            let timeout_ms = queue.consumer_timeout_ms();
             let delivered_at = context.turn.now;
             context
                 .ack_deadline

@@ -33,9 +33,9 @@ impl Sent {
     pub(in crate::amqp) fn tell(self, default_timeout_ms: u64, deadline: &mut AckDeadline, turn: &mut Turn) {
         let Sent { queue, consumer, messages, bytes, timeout_ms, resumes } = self;
         if resumes {
-            return queue.lock().resume(consumer, turn);
+            return queue.resume(consumer, turn);
         }
-        let by_queue = queue.lock().sent(consumer, messages, bytes, turn);
+        let by_queue = queue.sent(consumer, messages, bytes, turn);
         if messages > 0 {
             deadline.note(turn.now, timeout_ms.or(by_queue).unwrap_or(default_timeout_ms));
         }

@@ -2,6 +2,7 @@
 
 use super::{Channel, Context, unimplemented};
 use crate::amqp::error::AmqpError;
+use crate::broker::Actor;
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::permissions::Access;
@@ -43,7 +44,7 @@ impl Channel {
                     routing_key: bind.routing_key.as_str().into(),
                     arguments: arguments.into(),
                 };
-                let bound = context.vhost.bind(binding, Some(context.connection))?;
+                let bound = context.vhost.bind(binding, Actor::Connection(context.connection))?;
                 context.done(bound);
                 (BindOk(exchange::BindOk {}), bind.nowait)
             }
@@ -58,7 +59,7 @@ impl Channel {
                     &destination,
                     &routing_key,
                     &arguments,
-                    Some(context.connection),
+                    Actor::Connection(context.connection),
                 )?;
                 context.done(unbound);
                 (UnbindOk(exchange::UnbindOk {}), unbind.nowait)

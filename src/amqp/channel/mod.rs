@@ -477,7 +477,7 @@ impl Channel {
         self.routing = None;
         self.flush(context);
         for (id, consumer) in &self.consumers {
-            consumer.queue.lock().cancel(*id, context.turn);
+            consumer.queue.cancel(*id, context.turn);
         }
     }
 

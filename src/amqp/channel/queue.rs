@@ -2,6 +2,7 @@
 
 use super::{Channel, Context, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::broker::Actor;
 use crate::broker::error::{BrokerError, Resource, ResourceKind};
 use crate::broker::exchange::{Binding, Destination};
 use crate::broker::permissions::Access;
@@ -66,10 +67,8 @@ impl Channel {
         }
         let (name, counts) = if declare.passive {
             let name: Name = asked.as_str().into();
-            let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
-            let mut queue = queue.lock();
-            queue.touch(context.turn);
-            (name, queue.counts())
+            let queue = context.vhost.accessible_queue(&name, Actor::Connection(context.connection))?;
+            (name, queue.touch(context.turn))
         } else {
             self.create_queue(declare, &asked, arguments, context)?
         };
@@ -116,7 +115,7 @@ impl Channel {
         if declare.exclusive {
             context.exclusive_queues.insert(&name, context.vhost);
         }
-        let counts = queue.lock().counts();
+        let counts = queue.counts();
         context.vhost.apply_effects(context.turn);
         Ok((name, counts))
     }
@@ -150,7 +149,7 @@ impl Channel {
             routing_key: (*routing_key).into(),
             arguments: arguments.into(),
         };
-        let bound = context.vhost.bind(binding, Some(context.connection))?;
+        let bound = context.vhost.bind(binding, Actor::Connection(context.connection))?;
         context.done(bound);
         Ok(BindOk(queue::BindOk {}))
     }
@@ -170,7 +169,7 @@ impl Channel {
             &destination,
             &(*routing_key).into(),
             arguments,
-            Some(context.connection),
+            Actor::Connection(context.connection),
         )?;
         context.done(unbound);
         Ok(UnbindOk(queue::UnbindOk {}))
@@ -190,8 +189,8 @@ impl Channel {
     ) -> Result<queue::AMQPMethod, AmqpError> {
         let name = self.queue_name(purge.queue.as_str())?;
         context.may_use_queue(Access::Read, &name)?;
-        let queue = context.vhost.accessible_queue(&name, Some(context.connection))?;
-        let count = queue.lock().purge(context.turn);
+        let queue = context.vhost.accessible_queue(&name, Actor::Connection(context.connection))?;
+        let count = queue.purge(context.turn);
         context.vhost.apply_effects(context.turn);
         Ok(PurgeOk(queue::PurgeOk { message_count: saturating(count) }))
     }
@@ -207,7 +206,7 @@ impl Channel {
             &name,
             delete.if_unused,
             delete.if_empty,
-            Some(context.connection),
+            Actor::Connection(context.connection),
             context.turn,
         )?;
         let count = context.done(deleted);

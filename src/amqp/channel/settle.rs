@@ -91,7 +91,7 @@ impl Channel {
             Verdict::Reject => {
                 let credit = credit_of(&taken);
                 for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
-                    queue.lock().reject(consumer, entries, away, context.turn);
+                    queue.reject(consumer, entries, away, context.turn);
                 }
                 self.release_credit(credit, context);
             }
@@ -102,7 +102,7 @@ impl Channel {
     pub(super) fn requeue(&mut self, taken: Taken, failed: bool, context: &mut Context<'_>) {
         let credit = credit_of(&taken);
         for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
-            queue.lock().requeue(consumer, entries, away, failed, context.turn);
+            queue.requeue(consumer, entries, away, failed, context.turn);
         }
         self.release_credit(credit, context);
     }
@@ -126,13 +126,13 @@ impl Channel {
                     context.turn.changes.settle_range(id, first.position, last.position);
                 }
             }
-            queue.lock().settle(run[0].consumer, run.len(), bytes, context.turn);
+            queue.settle(run[0].consumer, run.len(), bytes, context.turn);
         }
         for UnackedRun { queue, consumer, run, .. } in &acked.away {
             if run.journaled {
                 context.turn.changes.settle_range(queue.definition().id, run.first, run.last());
             }
-            queue.lock().settle_away(*consumer, run, context.turn);
+            queue.settle_away(*consumer, run, context.turn);
         }
         self.release_credit(credit_of(&acked), context);
         acked.here.clear();
@@ -151,7 +151,7 @@ impl Channel {
     pub(super) fn resume_consumers(&self, context: &mut Context<'_>) {
         while let Some(id) = self.credit.next_waiting() {
             if let Some(consumer) = self.consumers.get(&id) {
-                consumer.queue.lock().resume(id, context.turn);
+                consumer.queue.resume(id, context.turn);
             }
         }
     }

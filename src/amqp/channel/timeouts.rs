@@ -96,8 +96,7 @@ impl Channel {
     fn timeout_ms(&self, queue: &QueueHandle, consumer: Option<ConsumerId>, context: &Context<'_>) -> u64 {
         let consumer = consumer.and_then(|id| self.consumers.get(&id));
         let own = consumer.and_then(|consumer| consumer.timeout_ms);
-        own.or_else(|| queue.lock().settings().consumer_timeout_ms)
-            .unwrap_or(context.settings().consumer_timeout_ms)
+        own.or_else(|| queue.consumer_timeout_ms()).unwrap_or(context.settings().consumer_timeout_ms)
     }
 
     /// Cancels a consumer. What it holds goes back to the queue, and what it acknowledges too late is passed over.
@@ -112,7 +111,7 @@ impl Channel {
             self.number,
             queue.definition().resource()
         );
-        queue.lock().cancel(id, context.turn);
+        queue.cancel(id, context.turn);
         let mut back = self.unacked.take_of(id);
         let mut of_others = Vec::new();
         for outgoing in context.outbox.take_channel(self.number) {

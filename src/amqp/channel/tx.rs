@@ -188,7 +188,7 @@ fn stage_settlements(
             return (taken, verdict);
         }
         for UnackedRun { queue, run, .. } in &mut taken.away {
-            if verdict == Verdict::Reject && queue.lock().settings().dead_letter_exchange.is_some() {
+            if verdict == Verdict::Reject && queue.settings().dead_letter_exchange.is_some() {
                 for entry in context.vhost.read_away(queue, run) {
                     letters.extend(stage_letter(queue, entry, context));
                 }
@@ -213,7 +213,7 @@ fn stage_settlements(
 fn stage_letter(queue: &QueueHandle, entry: Entry, context: &mut Context<'_>) -> Option<StagedLetter> {
     let dead = DeadLetter {
         queue: queue.definition().clone(),
-        settings: queue.lock().settings().clone(),
+        settings: queue.settings(),
         entry,
         reason: DeathReason::Rejected,
     };

@@ -92,7 +92,7 @@ impl Channel {
         let has_spilled = of_list.iter().any(|unacked| !unacked.entry.journaled);
         for neighbours in of_list.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
             let entries = neighbours.iter().map(|unacked| &unacked.entry);
-            let journaled = neighbours[0].queue.lock().let_go(entries, turn);
+            let journaled = neighbours[0].queue.let_go(entries, turn);
             neighbours.iter().for_each(|unacked| away.push(unacked, journaled));
         }
         has_spilled

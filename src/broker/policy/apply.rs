@@ -113,10 +113,10 @@ impl VirtualHost {
         }
         for queues in self.queues().chunks(SLICE_QUEUES) {
             for queue in queues {
-                let applied = queue.lock().applied().clone();
+                let applied = queue.applied();
                 if may_change(&applied, target(queue)) {
                     let applied = self.applied_to(target(queue), &mut given_up);
-                    queue.lock().apply(applied, turn);
+                    queue.apply(applied, turn);
                 }
             }
             self.apply_effects(turn);
@@ -145,7 +145,7 @@ impl VirtualHost {
     pub(in crate::broker) fn police_queue(&self, queue: &QueueHandle, turn: &mut Turn) {
         let mut given_up = GivenUp::default();
         let applied = self.applied_to(target(queue), &mut given_up);
-        queue.lock().apply(applied, turn);
+        queue.apply(applied, turn);
         given_up.tell(self.name());
     }
 }

@@ -110,7 +110,7 @@ const RETRY_MS: u64 = 1000;
 impl Queue {
     /// Deliveries that wait for an acknowledgement leave memory; what only memory holds is spilled. Says whether the journal
     /// holds them then: it does not when the queue is gone.
-    pub fn let_go<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, turn: &mut Turn) -> bool {
+    pub(super) fn let_go<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, turn: &mut Turn) -> bool {
         let mut delivered = None;
         for entry in entries {
             self.away.messages += 1;
@@ -126,7 +126,7 @@ impl Queue {
     }
 
     /// Deliveries that are away are done with.
-    pub fn settle_away(&mut self, consumer: Option<ConsumerId>, run: &AwayRun, turn: &mut Turn) {
+    pub(super) fn settle_away(&mut self, consumer: Option<ConsumerId>, run: &AwayRun, turn: &mut Turn) {
         self.stats.ack += run.count;
         self.no_longer_away(consumer, std::slice::from_ref(run));
         self.dispatch(turn);
@@ -194,11 +194,7 @@ impl Queue {
     }
 
     /// An entry of a run that was read back, if it is one.
-    pub(in crate::broker) fn entry_that_was_away(
-        &self,
-        run: &AwayRun,
-        stored: StoredMessage,
-    ) -> Option<Entry> {
+    pub(super) fn entry_that_was_away(&self, run: &AwayRun, stored: StoredMessage) -> Option<Entry> {
         if stored.position > run.last() {
             return None;
         }
@@ -254,7 +250,7 @@ impl Queue {
 
     /// Buries those of the first run that were read back, and goes on with the rest: now, or soon when it was much. `None`
     /// when they could not be read.
-    pub(in crate::broker) fn dying_read(&mut self, read: Option<Vec<StoredMessage>>, turn: &mut Turn) {
+    pub(super) fn dying_read(&mut self, read: Option<Vec<StoredMessage>>, turn: &mut Turn) {
         self.dying.is_reading = false;
         if self.closed {
             self.dying = Dying::default();

@@ -5,7 +5,7 @@ use crate::broker::error::Resource;
 use crate::message::{ConnectionId, EncodedTable, Message, Millis, NEVER, Name, QueueId, ShortStr};
 
 /// What x-queue-type says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QueueType {
     /// RabbitMQ's default.
     Classic,
@@ -148,7 +148,7 @@ pub struct QueueDefinition {
     pub max_priority: Option<u8>,
     /// One consumer at a time.
     pub single_active_consumer: bool,
-    /// What its arguments say of what policies can change. What counts is [`super::Queue::settings`].
+    /// What its arguments say of what policies can change. What counts is [`super::QueueHandle::settings`].
     pub declared: QueueSettings,
 }
 

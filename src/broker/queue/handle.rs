@@ -1,4 +1,5 @@
-//! How a queue is owned: behind one mutex. Nothing else knows, so that this could become a thread or a shard of its own.
+//! How a queue is owned: behind one mutex. Nobody outside of this directory knows, so that it could as well be a thread, a shard or
+//! another machine that has it; what can be done with a queue is in `verbs.rs`.
 
 use super::arguments::{self, Heeded};
 use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueType};
@@ -7,7 +8,7 @@ use crate::broker::error::Resource;
 use crate::broker::memory::{Held, MemoryUse};
 use crate::broker::turn::Turn;
 use crate::broker::{BrokerLimits, Shared};
-use crate::message::{ConnectionId, Message, Name, Position, QueueId, Value};
+use crate::message::{ConnectionId, Name, Position, QueueId, Value};
 use crate::store::RecoveredQueue;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
@@ -96,8 +97,8 @@ impl QueueHandle {
         self.kept_since = since;
     }
 
-    /// Locks the queue.
-    pub fn lock(&self) -> MutexGuard<'_, Queue> {
+    /// Locks the queue. What others do with it is in `verbs.rs`.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock()
     }
 
@@ -133,42 +134,10 @@ impl QueueHandle {
         Position(self.next_position.fetch_add(messages as u64, Ordering::Relaxed))
     }
 
-    /// Whether the overflow rule would refuse this message now.
-    pub fn would_refuse(&self, message: &Message) -> bool {
-        self.lock().would_refuse(message)
-    }
-
     /// Takes over what the journal recovered; the queue is empty so far.
     pub(in crate::broker) fn restore(&self, recovered: &RecoveredQueue) {
         self.next_position.store(recovered.highest.0 + 1, Ordering::Relaxed);
         self.lock().restore(&recovered.runs);
-    }
-
-    /// Takes messages at positions that were reserved for them.
-    pub fn publish(
-        &self,
-        first: Position,
-        messages: impl Iterator<Item = Message>,
-        turn: &mut Turn,
-        refused: &mut Vec<usize>,
-    ) {
-        self.lock().publish(first, messages, turn, refused);
-    }
-
-    /// Ends the queue, and says how many ready messages were in it.
-    ///
-    /// # Errors
-    /// When `if_unused` is set and it has consumers, or `if_empty` and it has ready messages; then it goes on.
-    pub fn close(&self, if_unused: bool, if_empty: bool, turn: &mut Turn) -> Result<usize, BrokerError> {
-        let mut queue = self.lock();
-        let counts = queue.counts();
-        if if_empty && counts.ready > 0 {
-            return Err(BrokerError::NotEmpty(self.definition.resource()));
-        }
-        if if_unused && counts.consumers > 0 {
-            return Err(BrokerError::InUse(self.definition.resource()));
-        }
-        Ok(queue.close(turn))
     }
 
     /// Checks that a redeclaration means this queue.

@@ -130,7 +130,7 @@ impl From<&Entry> for SeenMessage {
 
 impl Queue {
     /// How the queue stands.
-    pub fn state(&self) -> QueueState {
+    pub(super) fn state(&self) -> QueueState {
         let head = self.ready.front();
         QueueState {
             ready: self.ready.len() as u64,
@@ -153,22 +153,22 @@ impl Queue {
     }
 
     /// How it stood when samples were taken.
-    pub fn samples(&self) -> &Samples<QueueSample> {
+    pub(super) fn samples(&self) -> &Samples<QueueSample> {
         &self.samples
     }
 
     /// How many messages it had.
-    pub fn lengths(&self) -> &Lengths {
+    pub(super) fn lengths(&self) -> &Lengths {
         &self.lengths
     }
 
     /// What was done with its messages.
-    pub fn stats(&self) -> &MessageStats {
+    pub(super) fn stats(&self) -> &MessageStats {
         &self.stats
     }
 
     /// The consumers, the oldest first.
-    pub fn consumers(&self) -> Vec<ConsumerState> {
+    pub(super) fn consumers(&self) -> Vec<ConsumerState> {
         let states = self.consumers.iter().map(|(consumer, active)| ConsumerState {
             tag: consumer.tag.clone(),
             connection: consumer.connection,
@@ -183,7 +183,7 @@ impl Queue {
     }
 
     /// So many ready messages in the order of delivery, from the place behind `after` on.
-    pub fn glimpse(&self, after: Option<(u8, Position)>, max: usize) -> Vec<Glimpse> {
+    pub(super) fn glimpse(&self, after: Option<(u8, Position)>, max: usize) -> Vec<Glimpse> {
         let mut found = Vec::new();
         let mut left = max as u64;
         for place in self.ready.places_after(after) {
@@ -207,7 +207,7 @@ impl Queue {
 
     /// Takes a ready message that was seen, wherever it is by now among the ready ones. The turn tells the journal that it has
     /// left the queue. `None` when it has left already.
-    pub fn take(&mut self, seen: &SeenMessage, turn: &mut Turn) -> Option<Entry> {
+    pub(super) fn take(&mut self, seen: &SeenMessage, turn: &mut Turn) -> Option<Entry> {
         if self.closed {
             return None;
         }
@@ -234,7 +234,7 @@ impl Queue {
         Some(entry)
     }
 
-    pub(in crate::broker) fn sample(&mut self, now: Millis) {
+    pub(super) fn sample(&mut self, now: Millis) {
         let counts =
             QueueSample { stats: self.stats, ready: self.ready.len() as u64, unacked: self.unacked as u64 };
         self.samples.take(now, counts);

@@ -17,6 +17,7 @@ mod paging;
 mod policed;
 mod ready;
 mod settle;
+mod verbs;
 
 pub(crate) use arguments::{inequivalent, same_value};
 pub use away::AwayRun;
@@ -48,7 +49,7 @@ use std::sync::Arc;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Queue {
+pub(in crate::broker::queue) struct Queue {
     definition: Arc<QueueDefinition>,
     /// What is in force of arguments and policies.
     settings: Arc<QueueSettings>,
@@ -140,18 +141,8 @@ impl Queue {
     }
 
     /// Counts of ready and unacked messages and of consumers.
-    pub fn counts(&self) -> QueueCounts {
+    fn counts(&self) -> QueueCounts {
         QueueCounts { ready: self.ready.len(), unacked: self.unacked, consumers: self.consumers.len() }
-    }
-
-    /// The tag of the single active consumer.
-    pub fn single_active_consumer_tag(&self) -> Option<Arc<str>> {
-        self.consumers.active_tag()
-    }
-
-    /// Whether the queue has been deleted; what arrives late is dropped.
-    pub fn is_closed(&self) -> bool {
-        self.closed
     }
 
     /// Takes published messages; the first has the position `first`, the others the next ones. The indices of those that
@@ -183,7 +174,7 @@ impl Queue {
     }
 
     /// Takes a message that comes from another queue, whatever the overflow rule says. False when the queue is gone.
-    pub(super) fn admit(&mut self, position: Position, message: Message, turn: &mut Turn) -> bool {
+    fn admit(&mut self, position: Position, message: Message, turn: &mut Turn) -> bool {
         if self.closed {
             return false;
         }
@@ -221,7 +212,7 @@ impl Queue {
     ///
     /// # Errors
     /// When the queue is in exclusive use, or would have to be.
-    pub fn consume(&mut self, consumer: NewConsumer, turn: &mut Turn) -> Result<(), BrokerError> {
+    fn consume(&mut self, consumer: NewConsumer, turn: &mut Turn) -> Result<(), BrokerError> {
         if self.closed {
             return Err(BrokerError::NotFound(self.definition.resource()));
         }
@@ -238,7 +229,7 @@ impl Queue {
     }
 
     /// Removes a consumer; its unacknowledged deliveries stay out.
-    pub fn cancel(&mut self, consumer: ConsumerId, turn: &mut Turn) {
+    fn cancel(&mut self, consumer: ConsumerId, turn: &mut Turn) {
         if self.consumers.remove(consumer).is_none() {
             return;
         }
@@ -253,7 +244,7 @@ impl Queue {
     }
 
     /// Takes one message for basic.get, and says how many ready ones are left.
-    pub fn get(&mut self, no_ack: bool, turn: &mut Turn) -> Got {
+    fn get(&mut self, no_ack: bool, turn: &mut Turn) -> Got {
         self.last_used = turn.now;
         self.drop_expired(turn);
         let Some(entry) = self.ready.pop_front() else {
@@ -286,20 +277,14 @@ impl Queue {
     }
 
     /// Deliveries have left the consumer's outbox. Says how long they may go unacknowledged, if this queue says.
-    pub fn sent(
-        &mut self,
-        consumer: ConsumerId,
-        messages: u32,
-        bytes: usize,
-        turn: &mut Turn,
-    ) -> Option<u64> {
+    fn sent(&mut self, consumer: ConsumerId, messages: u32, bytes: usize, turn: &mut Turn) -> Option<u64> {
         self.consumers.sent(consumer, messages, bytes);
         self.dispatch(turn);
         self.settings.consumer_timeout_ms
     }
 
     /// Drops all ready messages, and says how many there were.
-    pub fn purge(&mut self, turn: &mut Turn) -> usize {
+    fn purge(&mut self, turn: &mut Turn) -> usize {
         self.drop_expired(turn);
         let count = self.ready.len();
         let (entries, paged) = self.ready.take_all();
@@ -315,7 +300,7 @@ impl Queue {
     }
 
     /// Looks at what time has done.
-    pub fn handle_timeout(&mut self, turn: &mut Turn) {
+    fn handle_timeout(&mut self, turn: &mut Turn) {
         self.wake_at = None;
         let unused_until = self.unused_until();
         if unused_until.is_some_and(|at| at <= turn.now) {
@@ -330,7 +315,7 @@ impl Queue {
     }
 
     /// Takes a dead letter back that has nowhere to go now, to try again later.
-    pub(super) fn hold(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+    fn hold(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
         if !self.closed {
             self.held.push((entry, reason));
             self.ask_for_wake(turn);
@@ -338,13 +323,13 @@ impl Queue {
     }
 
     /// The queue was declared again, if only passively, which counts as use.
-    pub fn touch(&mut self, turn: &mut Turn) {
+    fn touch(&mut self, turn: &mut Turn) {
         self.last_used = turn.now;
         self.ask_for_wake(turn);
     }
 
     /// The channel of that consumer has credit again.
-    pub fn resume(&mut self, consumer: ConsumerId, turn: &mut Turn) {
+    fn resume(&mut self, consumer: ConsumerId, turn: &mut Turn) {
         self.consumers.resume(consumer);
         self.dispatch(turn);
     }

@@ -205,12 +205,7 @@ impl Queue {
     }
 
     /// Takes messages that were read back.
-    pub(in crate::broker) fn paged_in(
-        &mut self,
-        request: PageRequest,
-        messages: Vec<StoredMessage>,
-        turn: &mut Turn,
-    ) {
+    pub(super) fn paged_in(&mut self, request: PageRequest, messages: Vec<StoredMessage>, turn: &mut Turn) {
         if self.closed {
             return;
         }
@@ -246,7 +241,7 @@ impl Queue {
     }
 
     /// What was asked for could not be read.
-    pub(in crate::broker) fn paging_failed(&mut self) {
+    pub(super) fn paging_failed(&mut self) {
         self.ready.paging_failed();
     }
 

@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 impl Queue {
     /// What is in force of arguments and policies.
-    pub fn settings(&self) -> &Arc<QueueSettings> {
+    pub(super) fn settings(&self) -> &Arc<QueueSettings> {
         &self.settings
     }
 
     /// The policies that apply.
-    pub fn applied(&self) -> &Applied {
+    pub(super) fn applied(&self) -> &Applied {
         &self.applied
     }
 
     /// Heeds these policies from now on, and no others. What they change counts for messages that are there already.
-    pub(in crate::broker) fn apply(&mut self, applied: Applied, turn: &mut Turn) {
+    pub(super) fn apply(&mut self, applied: Applied, turn: &mut Turn) {
         if applied.is(&self.applied) || self.closed {
             return;
         }

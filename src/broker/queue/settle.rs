@@ -7,7 +7,13 @@ use crate::message::ConsumerId;
 
 impl Queue {
     /// Delivered messages are done with: `messages` of them with `bytes` of bodies.
-    pub fn settle(&mut self, consumer: Option<ConsumerId>, messages: usize, bytes: u64, turn: &mut Turn) {
+    pub(super) fn settle(
+        &mut self,
+        consumer: Option<ConsumerId>,
+        messages: usize,
+        bytes: u64,
+        turn: &mut Turn,
+    ) {
         self.stats.ack += messages as u64;
         self.no_longer_unacked(consumer, messages, bytes);
         self.dispatch(turn);
@@ -15,7 +21,7 @@ impl Queue {
 
     /// Delivered messages come back, those in `away` without being in memory. `failed` says that their delivery counts as one
     /// that failed.
-    pub fn requeue(
+    pub(super) fn requeue(
         &mut self,
         consumer: Option<ConsumerId>,
         entries: Vec<Entry>,
@@ -52,7 +58,7 @@ impl Queue {
     }
 
     /// Delivered messages were refused for good, those in `away` without being in memory.
-    pub fn reject(
+    pub(super) fn reject(
         &mut self,
         consumer: Option<ConsumerId>,
         entries: Vec<Entry>,

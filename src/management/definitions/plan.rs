@@ -8,7 +8,7 @@ use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::QueueDeclaration;
 use crate::broker::users::User;
 use crate::broker::vhost_settings::VhostSettings;
-use crate::broker::{Broker, BrokerError, Turn};
+use crate::broker::{Actor, Broker, BrokerError, Turn};
 use crate::message::{Name, Value};
 use std::collections::HashMap;
 
@@ -124,7 +124,9 @@ impl Step {
                     vhost.apply_effects(turn);
                 }
             }
-            Step::Binding(vhost, binding) => broker.existing_vhost(&vhost)?.bind(binding, None)?.untold(),
+            Step::Binding(vhost, binding) => {
+                broker.existing_vhost(&vhost)?.bind(binding, Actor::Broker)?.untold()
+            }
         }
         Ok(())
     }

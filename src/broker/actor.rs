@@ -1,0 +1,38 @@
+//! Who wants something done.
+
+use crate::message::ConnectionId;
+
+/// Who wants something done with a queue, or with what leads to it. An exclusive queue is its connection's alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// A client, over this connection.
+    Connection(ConnectionId),
+    /// A user of the management API, who is no connection: exclusive queues are somebody else's.
+    Operator,
+    /// The broker itself, which restores or imports what is there. It may use every queue.
+    Broker,
+}
+
+impl Actor {
+    /// Whether a queue may be used that belongs to `owner`, if to anybody.
+    pub fn may_use(self, owner: Option<ConnectionId>) -> bool {
+        match (self, owner) {
+            (_, None) | (Actor::Broker, _) => true,
+            (Actor::Connection(asking), Some(owner)) => asking == owner,
+            (Actor::Operator, Some(_)) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exclusive_queue_is_its_connection_s_and_the_broker_s() {
+        let (one, other) = (ConnectionId(1), ConnectionId(2));
+        let actors = [Actor::Connection(one), Actor::Connection(other), Actor::Operator, Actor::Broker];
+        assert_eq!(actors.map(|actor| actor.may_use(None)), [true; 4]);
+        assert_eq!(actors.map(|actor| actor.may_use(Some(one))), [true, false, false, true]);
+    }
+}
