@@ -137,6 +137,11 @@ impl BrokerProcess {
         self.printed("metrics are at http://").trim_end_matches("/metrics").to_owned()
     }
 
+    /// Where its management API is.
+    pub(crate) fn address_of_http(&self) -> String {
+        self.printed("the management API is at http://").trim_end_matches("/api").to_owned()
+    }
+
     /// Where its management API is over TLS.
     pub(crate) fn address_of_https(&self) -> String {
         self.printed("the management API is at https://").trim_end_matches("/api").to_owned()
