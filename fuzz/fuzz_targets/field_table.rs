@@ -1,14 +1,6 @@
 //! Runs `fuzz_bodies::field_table` on libFuzzer's bytes.
 #![no_main]
-#![allow(dead_code)]
 
-#[path = "../direct_socket/mod.rs"]
-mod direct_socket;
-#[path = "../../tests/frames/mod.rs"]
-mod frames;
-#[path = "../../tests/fuzz_bodies/mod.rs"]
-mod fuzz_bodies;
-#[path = "../../tests/lines/mod.rs"]
-mod lines;
+use leveret_test_support::fuzz_bodies;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_bodies::field_table(data));

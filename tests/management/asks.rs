@@ -1,8 +1,8 @@
 //! Plays the files of `asks/`: what is asked over HTTP, and below each request what RabbitMQ 3.10.8 answers. `record` writes
 //! these answers down anew. Where Leveret answers something else, that stands there too, with the reason.
 
-use crate::client::{AS_GUEST, Answered, TestBroker, ask};
 use base64::Engine;
+use leveret_test_support::api_client::{AS_GUEST, Answered, TestBroker, ask};
 use serde_json::Value;
 use std::fs;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! How much of a request the broker takes, from whom, and in which form it answers.
 
-use crate::client::{AS_GUEST, TestBroker, in_memory};
 use leveret::broker::memory::MemoryUse;
+use leveret_test_support::api_client::{AS_GUEST, TestBroker, in_memory};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 

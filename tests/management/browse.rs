@@ -1,11 +1,11 @@
 //! Looking at messages without touching them, and moving them.
 
-use crate::client::{TestBroker, in_memory};
 use futures_lite::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use leveret::config::Config;
+use leveret_test_support::api_client::{TestBroker, in_memory};
 use serde_json::{Value, json};
 use std::path::Path;
 

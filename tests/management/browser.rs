@@ -1,6 +1,6 @@
 //! What a page in the browser of somebody who is logged in may not do, and what answers say to browsers.
 
-use crate::client::{AS_GUEST, TestBroker};
+use leveret_test_support::api_client::{AS_GUEST, TestBroker};
 
 const EVIL: &str = "Origin: http://evil.example";
 

@@ -1,7 +1,7 @@
 //! Connections that are closed over HTTP.
 
-use crate::client::{AS_GUEST, TestBroker};
 use lapin::{Connection, ConnectionProperties, Event};
+use leveret_test_support::api_client::{AS_GUEST, TestBroker};
 use serde_json::json;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;

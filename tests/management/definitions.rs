@@ -1,6 +1,6 @@
 //! Definitions: `definitions.json` was exported by RabbitMQ 3.10.8, which `record` does anew. It is imported, and exported again.
 
-use crate::client::{AS_GUEST, TestBroker, ask, in_memory};
+use leveret_test_support::api_client::{AS_GUEST, TestBroker, ask, in_memory};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::fs;

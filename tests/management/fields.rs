@@ -2,8 +2,8 @@
 //! `fields/rabbitmq.txt`, which `record` writes, and `fields/differences.txt` says where Leveret differs and why.
 
 use crate::asks::clear;
-use crate::client::{AS_GUEST, TestBroker, ask};
 use crate::topology::Topology;
+use leveret_test_support::api_client::{AS_GUEST, TestBroker, ask};
 use regex::Regex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,9 +1,9 @@
 //! Policies and parameters: what RabbitMQ 3.10.8 answered to the requests in `policies.txt`, and who may ask.
 
-use crate::client::TestBroker;
 use base64::Engine;
 use leveret::broker::permissions::Patterns;
 use leveret::broker::users::User;
+use leveret_test_support::api_client::TestBroker;
 use serde_json::Value;
 
 /// A paragraph for each request: the request, then the status and the body, if there is one.

@@ -1,6 +1,5 @@
 //! A topology with everything in it that answers speak of, built over HTTP and AMQP on any broker.
 
-use crate::client::{AS_GUEST, ask};
 use futures_lite::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions,
@@ -8,6 +7,7 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties, Consumer};
+use leveret_test_support::api_client::{AS_GUEST, ask};
 use std::net::SocketAddr;
 use tokio::runtime::Runtime;
 

@@ -1,0 +1,23 @@
+//! Everything that runs in this process on one thread, with a clock of its own: what clients see, what the store keeps, simulations.
+
+#![allow(clippy::unwrap_used, reason = "a test says with a panic what went wrong")]
+
+mod alarms;
+mod bad_input;
+mod case_mutations;
+mod changes;
+mod config;
+mod crash_simulation;
+mod damage;
+mod differ;
+mod fuzz_replay;
+mod golden;
+mod journal;
+mod large_bodies;
+mod memory_account;
+mod not_logged_in;
+mod one_read;
+mod permissions;
+mod simulation;
+mod store;
+mod turns;
