@@ -43,7 +43,7 @@ fn millis(count: u128) -> Millis {
     Millis::try_from(count).unwrap_or(Millis::MAX)
 }
 
-/// A clock that stands still until it is told to move. Clones show the same time.
+/// A clock that stands still until a test moves it. Clones show the same time.
 #[derive(Clone, Debug)]
 pub struct TestClock(Arc<AtomicU64>);
 
@@ -53,7 +53,7 @@ impl TestClock {
         TestClock(Arc::new(AtomicU64::new(now)))
     }
 
-    /// Moves on.
+    /// Moves the clock forward by that many milliseconds.
     pub fn advance(&self, by_ms: u64) {
         self.0.fetch_add(by_ms, Ordering::Relaxed);
     }

@@ -1,5 +1,5 @@
-//! Files and folders that are nobody else's to read: what a broker keeps has messages and what is kept of passwords in it. They
-//! are made for their owner alone whatever the process's mask says, and are not opened through a link that somebody else has
+//! Files and folders that other users may not read: what a broker keeps includes messages and password hashes. They
+//! are made for their owner alone whatever the process's mask says, and are not opened through a link that another user has
 //! put in their place.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -53,7 +53,7 @@ pub fn readable_by_others(path: &Path) -> Option<PathBuf> {
     if !metadata.is_dir() {
         return (metadata.is_file() && metadata.mode() & OTHERS_READ != 0).then(|| path.to_owned());
     }
-    // Whoever can't enter reads nothing below, whatever its own mode says.
+    // Users who can't enter a folder read nothing below, whatever its own mode says.
     if metadata.mode() & OTHERS_ENTER == 0 {
         return None;
     }

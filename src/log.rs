@@ -31,13 +31,13 @@ pub enum LevelError {
     NotOurs,
 }
 
-/// Starts the log, on standard error. When nobody reads that any more, lines are lost and the broker goes on.
+/// Starts the log, on standard error. When its reader is gone, lines are lost and the broker goes on.
 ///
 /// # Errors
 /// When the process has a log already.
 pub fn start(log: &Log) -> Result<(), TryInitError> {
     let (filter, handle) = reload::Layer::new(EnvFilter::new(&log.level));
-    // A line that can't be written is told on standard error otherwise, which can't be written to either: that would panic.
+    // Otherwise the failure to write a line is reported on standard error, which can't be written to either: that would panic.
     let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let lines = match log.format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).fmt_fields(OneLine).boxed(),
@@ -50,7 +50,7 @@ pub fn start(log: &Log) -> Result<(), TryInitError> {
 
 /// Makes a panic one line of the log, where an operator looks for faults; with a backtrace behind it, a line for each of its
 /// own, when RUST_BACKTRACE asks for that.
-/// Nothing is said while `is_taken`, asked on the thread that panics, tells that it becomes an error.
+/// Nothing is logged where `is_taken`, asked on the thread that panics, says that the panic becomes an error.
 pub fn report_panics(is_taken: fn() -> bool) {
     std::panic::set_hook(Box::new(move |panic| {
         if is_taken() {
@@ -82,7 +82,7 @@ pub fn level() -> Option<String> {
 pub fn set_level(level: &str) -> Result<(), LevelError> {
     let control = CONTROL.get().ok_or(LevelError::NotOurs)?;
     let filter = Log::filter(level).ok_or(LevelError::Invalid)?;
-    // One at a time, so that the level that is told is the one that holds.
+    // One at a time, so that the level that is logged is the one in effect.
     let mut current = control.level.lock();
     control.filter.reload(filter).map_err(|_| LevelError::NotOurs)?;
     level.clone_into(&mut current);

@@ -52,7 +52,7 @@ struct Place {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the broker until it is told to stop (the default)
+    /// Runs the broker until a signal stops it (the default)
     Serve(Place),
     /// Writes a copy of everything kept into an empty directory, while the broker runs or not
     Backup {
@@ -196,7 +196,7 @@ fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
 }
 
-/// Runs a command that makes data directories or copies of them and tells how far it is, and says how it ended.
+/// Runs a command that makes data directories or copies of them, and reports its progress and how it ended.
 fn tell<E: std::fmt::Display>(command: impl FnOnce(&mut dyn FnMut(&str)) -> Result<String, E>) -> ExitCode {
     leveret::files::keep_all_private();
     match command(&mut |text| complain(text)) {

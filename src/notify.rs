@@ -1,4 +1,4 @@
-//! Tells systemd how far the broker is, if it wants to know: a unit of the type `notify` does.
+//! Reports to systemd when the broker is ready or stopping, for units of the type `notify`.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,7 +12,7 @@ pub(crate) const READY: &str = "READY=1";
 /// The broker has begun to stop.
 pub(crate) const STOPPING: &str = "STOPPING=1";
 
-/// Tells it.
+/// Sends a state to systemd, where `NOTIFY_SOCKET` names its socket.
 pub(crate) fn notify(state: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send(&socket, state) {

@@ -27,16 +27,16 @@ pub fn given_up() -> u64 {
     "the pattern '{pattern}' takes more than {BACKTRACK_MAX} steps on '{name}'; write it with fewer repetitions that match the same text"
 )]
 pub struct Undecided {
-    /// The pattern.
+    /// The pattern, as written.
     pub pattern: String,
-    /// The name.
+    /// The name that it was tried on.
     pub name: String,
 }
 
 /// Bytes that a compiled pattern may take.
 const COMPILED_BYTES_MAX: usize = 4 << 20;
 
-/// What nearly everybody's permissions are.
+/// What most permissions are.
 const EVERYTHING: &str = ".*";
 
 /// A pattern, as written and compiled.
@@ -51,7 +51,7 @@ pub struct Pattern {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct PatternError {
-    /// The pattern.
+    /// The pattern, as written.
     pub pattern: String,
     /// What is wrong with it.
     pub reason: String,
@@ -64,7 +64,7 @@ impl From<Undecided> for PatternError {
 }
 
 impl Pattern {
-    /// Compiles a pattern.
+    /// Compiles a pattern, which is searched for anywhere in a name.
     ///
     /// # Errors
     /// When it is no regular expression, or too large.

@@ -56,9 +56,9 @@ pub enum StartError {
         variable(key)
     )]
     Listen {
-        /// The setting.
+        /// The setting that names it.
         key: &'static str,
-        /// The address.
+        /// The address that can't be bound.
         address: SocketAddr,
         /// What the system said.
         error: io::Error,
@@ -75,9 +75,9 @@ pub enum StartError {
 #[derive(Debug, thiserror::Error)]
 #[error("{}{error}", location.as_ref().map(|at| format!("{at}: ")).unwrap_or_default())]
 pub struct DeclarationError {
-    /// Where it stands.
+    /// The file and line that declare it.
     pub location: Option<Location>,
-    /// What is wrong.
+    /// Why it can't be declared.
     pub error: BrokerError,
 }
 
@@ -85,7 +85,7 @@ fn lines(errors: &[DeclarationError]) -> String {
     errors.iter().map(DeclarationError::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// See the module.
+/// A broker that is ready to serve; see the module.
 pub struct Server {
     broker: Arc<Broker>,
     clock: Arc<dyn Clock>,
@@ -214,7 +214,7 @@ impl Server {
         self.listeners.http.as_ref().ok_or_else(off)?.address()
     }
 
-    /// All that listens.
+    /// The sockets that listen, each with its protocol.
     ///
     /// # Errors
     /// When the system does not say where.
@@ -222,7 +222,7 @@ impl Server {
         self.listeners.facts()
     }
 
-    /// The certificate, for who wants it read again.
+    /// The certificate, to have its files read again.
     pub fn tls(&self) -> Option<&Arc<Tls>> {
         self.tls.as_ref()
     }
@@ -283,7 +283,7 @@ pub fn warnings(config: &Config) -> Vec<Problem> {
     found
 }
 
-/// A broker with nothing in it, which keeps nothing and serves nobody: to try things on.
+/// An empty broker that keeps nothing and has no listeners: to try declarations on.
 ///
 /// # Errors
 /// When it can't be made.

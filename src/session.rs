@@ -14,9 +14,9 @@ pub enum Flow {
     /// There is more to send: poll again when some of it has left.
     More,
     /// Like `More`, but nothing is read from the peer for a moment, until the next deadline or until the session is woken: it is
-    /// too fast for somebody, or somebody writes past the session.
+    /// faster than consumers or the store, or another thread writes to its socket.
     Slowed,
-    /// The session is held up: nothing may be read from the peer until it is woken or a deadline passes. There may be more
+    /// The session is blocked: nothing may be read from the peer until it is woken or a deadline passes. There may be more
     /// to send; poll again when some of it has left.
     Paused,
     /// The session is over: send what was given, then close the socket.
@@ -30,7 +30,7 @@ pub enum Flow {
 pub enum Room<'a> {
     /// Into the input, as much as there is.
     Input,
-    /// Into the input too, but no more than so many bytes: what is behind them may have a place of its own.
+    /// Into the input too, but no more than that many bytes: what is behind them may have a place of its own.
     Short(usize),
     /// To where it belongs, without a copy in between.
     Own(Limit<&'a mut Vec<u8>>),
@@ -39,7 +39,7 @@ pub enum Room<'a> {
 /// One peer's conversation in one protocol. Synchronous; the same code runs behind a socket and in a test.
 pub trait Session: Send {
     /// Takes whatever whole units `input` holds, and leaves an unfinished one in it, unless that is large. True when it stopped
-    /// earlier, since it is held up or much waits to be sent already: it wants to be called again with the rest when it goes on.
+    /// earlier, since it is blocked or much waits to be sent already: it is to be called again with the rest when it goes on.
     fn handle_input(&mut self, input: &mut BytesMut, now: Millis) -> bool;
 
     /// Where to read to while nothing of the input is left.
@@ -47,7 +47,7 @@ pub trait Session: Send {
         Room::Input
     }
 
-    /// So many bytes were put into a [`Room::Own`]. A session that gives none is never told so.
+    /// That many bytes were put into a [`Room::Own`]. Never called for a session that gives none.
     fn handle_own_room(&mut self, bytes: usize, now: Millis) {
         let _ = (bytes, now);
     }
@@ -68,7 +68,7 @@ pub trait Session: Send {
     fn poll_timeout(&self) -> Option<Millis>;
 }
 
-/// The way past a session to its socket, for whoever has something for the peer while the session has nothing to send.
+/// The way past a session to its socket, for the committer's confirms while the session has nothing to send.
 pub trait DirectWrite: Send + Sync {
     /// Writes what the socket takes of `bytes` at once, and returns how many those are: none after an error, which the session
     /// meets itself when it sends.
@@ -111,7 +111,7 @@ impl Pieces<'_> {
 }
 
 impl Transmit {
-    /// Appends a copy.
+    /// Appends a copy of the bytes.
     pub fn put(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
     }
@@ -156,7 +156,7 @@ impl Transmit {
         self.segment_bytes + self.tail.len()
     }
 
-    /// Whether none do.
+    /// Whether nothing waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -9,7 +9,7 @@ thread_local! {
     static TAKEN: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Counts so many steps of this thread. One is what takes some ten nanoseconds: looking at an entry, moving it, a node.
+/// Counts steps of this thread. One is what takes some ten nanoseconds: looking at an entry, moving it, a node.
 #[inline(always)]
 pub fn count(steps: usize) {
     if cfg!(debug_assertions) {

@@ -1,4 +1,4 @@
-//! What a command says to whom runs it. The reader may be gone (`| head`), or never have been there: then nothing is said, and
+//! What a command prints. The reader may be gone (`| head`), or never have been there: then nothing is printed, and
 //! the command goes on, the broker above all. `println!` would panic.
 
 use std::fmt::Display;
@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 /// Says a line on standard output.
 pub(crate) fn say(line: impl Display) {
-    // Who does not listen is not told.
+    // Without a reader there is nothing to do.
     let _ = writeln!(io::stdout(), "{line}");
 }
 

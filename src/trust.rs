@@ -1,4 +1,4 @@
-//! Whom a client believes to be the broker, over TLS.
+//! Which certificates a client trusts, over TLS.
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -8,7 +8,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-/// How connections of TLS are made, to brokers whose certificate `ca_certificate` has signed, or somebody whom the system trusts.
+/// How TLS connections are made, to brokers whose certificate `ca_certificate` has signed, or an authority of the system.
 /// A broker that asks is shown `identity`, a certificate and its key.
 pub(crate) fn config(
     ca_certificate: Option<&Path>,
@@ -29,7 +29,7 @@ pub(crate) fn config(
     Ok(Arc::new(config))
 }
 
-/// Who is trusted to say who a broker is.
+/// The authorities that are trusted.
 fn roots(ca_certificate: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     match ca_certificate {

@@ -1,6 +1,6 @@
 //! The fields of a line of text, kept to that line. Names of users, queues and clients are in the log as their owners chose
-//! them, and somebody who can't even log in may choose: a line break in one would write a line of its own, and other control
-//! characters would move the cursor of who reads it.
+//! them, and even a client that can't log in may choose: a line break in one would write a line of its own, and other control
+//! characters would move the reader's cursor.
 
 use std::fmt::{self, Write};
 use tracing::field::{Field, Visit};

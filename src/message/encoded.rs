@@ -4,12 +4,12 @@ use super::reader::Reader;
 use super::table::{FieldTable, Value};
 use std::fmt;
 
-/// A field table that is decoded when somebody looks.
+/// A field table that is decoded on demand.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct EncodedTable(Box<[u8]>);
 
 impl EncodedTable {
-    /// All of it.
+    /// The encoded table.
     pub fn decode(&self) -> FieldTable {
         self.iter().collect()
     }
@@ -77,7 +77,7 @@ impl fmt::Debug for EncodedTable {
     }
 }
 
-/// How large a table may be that somebody declares something with.
+/// How large the arguments of a declaration may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TableLimits {
     /// Fields, with those of the tables in it and the values of arrays.

@@ -1,4 +1,4 @@
-//! The numbers and names that tell one thing from another. Each is its own type, so that one can't be taken for another.
+//! Ids and names of things. Each is its own type, so that one can't be taken for another.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ number!(
 );
 number!(
     /// A message's place in its queue: later messages have greater ones. With the queue's id it names one copy of a
-    /// message for ever, which is what the journal relies on.
+    /// message and is never used again, which the journal relies on.
     Position
 );
 number!(

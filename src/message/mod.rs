@@ -118,7 +118,7 @@ impl Message {
         &self.content[self.head.properties_start()..self.head.body_start()]
     }
 
-    /// The body.
+    /// The body's bytes.
     pub fn body(&self) -> &[u8] {
         &self.content[self.head.body_start()..]
     }
@@ -178,7 +178,7 @@ impl Message {
         self.head.has(flag::EXPIRATION).then(|| self.scan().expiration_ms()).flatten()
     }
 
-    /// The decoded properties.
+    /// Decodes the properties, which the client's bytes hold.
     pub fn decode_properties(&self) -> Properties {
         Properties::decode(self.properties()).expect("properties were scanned when the message was made")
     }
@@ -303,7 +303,7 @@ impl MessageBuffer {
         self.content.len()
     }
 
-    /// The whole message.
+    /// Ends the message; its body is complete.
     #[inline]
     pub fn finish(self) -> Message {
         Message { content: Bytes::from(self.content), head: self.head }

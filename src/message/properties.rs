@@ -14,9 +14,9 @@ pub struct PropertyScan<'a> {
     pub has_blind_copies: bool,
     /// 2 is persistent.
     pub delivery_mode: Option<u8>,
-    /// The message's priority.
+    /// 0 to 255, higher first.
     pub priority: Option<u8>,
-    /// Address for replies.
+    /// The queue for replies.
     pub reply_to: Option<&'a [u8]>,
     /// Time to live: decimal milliseconds, not checked yet.
     pub expiration: Option<&'a [u8]>,
@@ -132,21 +132,21 @@ pub struct Properties {
     pub delivery_mode: Option<u8>,
     /// Priority, 0 to 255.
     pub priority: Option<u8>,
-    /// For the application.
+    /// Which request a reply belongs to; for the application.
     pub correlation_id: Option<ShortStr>,
-    /// Address for replies.
+    /// The queue for replies.
     pub reply_to: Option<ShortStr>,
     /// Time to live in milliseconds, in decimal.
     pub expiration: Option<ShortStr>,
-    /// For the application.
+    /// The message's id, as the publisher chose it.
     pub message_id: Option<ShortStr>,
     /// Seconds since the Unix epoch.
     pub timestamp: Option<u64>,
-    /// For the application.
+    /// `type`: the kind of message; for the application.
     pub kind: Option<ShortStr>,
-    /// The publishing user.
+    /// The publishing user, which the broker checks.
     pub user_id: Option<ShortStr>,
-    /// For the application.
+    /// The publishing application; for the application.
     pub app_id: Option<ShortStr>,
     /// Reserved by the specification, passed on.
     pub cluster_id: Option<ShortStr>,

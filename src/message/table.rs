@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct ShortStr(Arc<[u8]>);
 
 impl ShortStr {
-    /// The bytes.
+    /// The bytes, at most 255.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -84,9 +84,9 @@ pub enum Value {
     F64(f64),
     /// `D`: `value` divided by ten to the power of `scale`
     Decimal {
-        /// Decimal places.
+        /// How many decimal places there are.
         scale: u8,
-        /// The digits.
+        /// The digits, as a whole number.
         value: u32,
     },
     /// `S`

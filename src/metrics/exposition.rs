@@ -3,7 +3,7 @@
 use crate::net::commits::Distribution;
 use std::fmt::{self, Write};
 
-/// What Prometheus is told that the text is.
+/// The content type of the text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// What a value does in time.
@@ -29,7 +29,7 @@ impl fmt::Display for Kind {
 
 /// A metric of one kind of thing.
 pub(super) struct Metric<T> {
-    /// Without the prefix.
+    /// Its name, without the prefix.
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) help: &'static str,
@@ -40,7 +40,7 @@ pub(super) struct Metric<T> {
 /// What the values of several things say of all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Together {
-    /// Their sum.
+    /// The sum of the values.
     Sum,
     /// The greatest of them.
     Greatest,

@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 
 const PREFIX: &str = "rabbitmq_";
 const DETAILED_PREFIX: &str = "rabbitmq_detailed_";
-/// For what RabbitMQ tells of the cluster, though only of objects that are asked for.
+/// The prefix of what RabbitMQ reports of the cluster, though only for objects that are asked for.
 const CLUSTER_PREFIX: &str = "rabbitmq_cluster_";
 const OWN_PREFIX: &str = "leveret_";
 const OWN_DETAILED_PREFIX: &str = "leveret_detailed_";
@@ -52,16 +52,16 @@ pub struct MetricsSettings {
     pub memory: Option<Arc<MemoryWatch>>,
     /// The certificate, if there is one.
     pub tls: Option<Arc<Tls>>,
-    /// Connections for AMQP that there may be; 0 where nobody counts them.
+    /// Connections for AMQP that there may be; 0 where they are not bounded.
     pub connections_max: u32,
     /// Protocol and port of what shows it.
     pub tls_listeners: Vec<(&'static str, u16)>,
 }
 
-/// Writes a page.
+/// A function that writes a page.
 type Page = fn(&Metrics, &Query) -> String;
 
-/// So many pages are written at once; who asks for more waits. Nobody has to log in for them.
+/// How many pages are written at once; further requests wait. They need no login, so they must not take all processors.
 static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// The metrics of a broker, apart from their sockets.
@@ -74,17 +74,17 @@ pub struct Metrics {
     started_at: Millis,
 }
 
-/// How objects are told.
+/// How objects are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum View {
     Together,
     Each,
 }
 
-/// Writes a family.
+/// A function that writes a family of metrics.
 type PutFamily = fn(&mut Exposition, &Metrics, &Objects);
 
-/// What can be asked for with `family`. RabbitMQ has more of them; what is not here is nothing that we could tell of.
+/// What can be asked for with `family`. RabbitMQ has more of them; what is not here does not exist in Leveret.
 const FAMILIES: &[(&str, PutFamily)] = &[
     ("connection_churn_metrics", |out, metrics, _| metrics.put_churn(out)),
     ("node_coarse_metrics", |out, metrics, _| metrics.put_node(out)),
@@ -153,7 +153,7 @@ impl Metrics {
         Metrics { broker, clock, commits, settings: Arc::new(settings), started_at }
     }
 
-    /// What answers requests.
+    /// The router that answers requests.
     pub fn router(&self) -> Router {
         let answer = |text: Page| {
             let metrics = self.clone();

@@ -32,10 +32,10 @@ impl Queue {
     }
 }
 
-/// All that can be told one by one.
+/// All objects that have metrics of their own.
 pub(super) struct Objects {
     pub(super) queues: Vec<(Labels, Queue)>,
-    /// What was done with the messages of each queue, under the labels that RabbitMQ has where exchanges are told too.
+    /// What was done with the messages of each queue, under the labels that RabbitMQ has where exchanges are labels too.
     pub(super) published: Vec<(Labels, MessageStats)>,
     pub(super) channels: Vec<(Labels, ChannelFacts)>,
     pub(super) connections: Vec<(Labels, Connection)>,
@@ -221,7 +221,7 @@ fn has_capacity(queue: &Queue) -> f64 {
     f64::from(u8::from(queue.state.is_waiting))
 }
 
-/// Leveret's own.
+/// Families that RabbitMQ does not have.
 pub(super) const QUEUE_AGES: &[Metric<Queue>] = &[Metric::greatest(
     "queue_oldest_message_age_seconds",
     "Age of the oldest ready message in memory; of all queues that of the oldest",

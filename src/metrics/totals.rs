@@ -111,7 +111,7 @@ const LOGINS: &[OfLogins] = &[
 ];
 
 impl Metrics {
-    /// Who tells this; `endpoint` is the page, in RabbitMQ's word.
+    /// Names of node and cluster; `endpoint` is the page, in RabbitMQ's word.
     pub(super) fn put_identity(&self, out: &mut Exposition, endpoint: &str) {
         let settings = &self.settings;
         let build = Labels::new(&[
@@ -359,7 +359,7 @@ impl Metrics {
         out.with_labels("certificate_expires_in_seconds", Gauge, help, &values);
     }
 
-    /// Where the memory is, as far as it can be told.
+    /// Where the memory is, as far as that is known.
     pub(super) fn memory(&self) -> String {
         let mut out = Exposition::new(PREFIX);
         self.put_identity(&mut out, "memory-breakdown");

@@ -37,7 +37,7 @@ const NS_PER_S: f64 = 1e9;
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    /// What one of the unit that is told makes in the unit that is counted.
+    /// How many counted units make one reported unit, such as nanoseconds in a second.
     scale: f64,
     /// One for each bound, and one for what is above.
     counts: Vec<AtomicU64>,
@@ -49,7 +49,7 @@ pub struct Histogram {
 pub struct Distribution {
     /// Upper bounds, each with how many values were not above it.
     pub buckets: Vec<(f64, u64)>,
-    /// All values together.
+    /// The sum of all values.
     pub sum: f64,
     /// How many there were.
     pub count: u64,
@@ -71,7 +71,7 @@ impl Histogram {
         self.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// The state.
+    /// What has been counted so far.
     pub fn distribution(&self) -> Distribution {
         let mut count = 0;
         let mut buckets = Vec::with_capacity(self.bounds.len());
@@ -84,7 +84,7 @@ impl Histogram {
     }
 }
 
-/// See the module.
+/// Figures of the committer and its store; see the module.
 #[derive(Debug)]
 pub struct CommitStats {
     /// Seconds from when the first change of a commit can have come at the earliest until the commit is durable: what a
@@ -129,9 +129,9 @@ impl Operations {
 /// What the engine has done.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Io {
-    /// Records read back.
+    /// Reads of records.
     pub reads: IoTotals,
-    /// Records written.
+    /// Writes of records.
     pub writes: IoTotals,
     /// Syncs; they have no bytes.
     pub syncs: IoTotals,
@@ -140,11 +140,11 @@ pub struct Io {
 /// How often something was done since the start, with how many bytes, and how long that took.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct IoTotals {
-    /// How often.
+    /// How often it was done.
     pub count: u64,
-    /// Bytes.
+    /// How many bytes it moved.
     pub bytes: u64,
-    /// Seconds.
+    /// How many seconds it took.
     pub seconds: f64,
 }
 
@@ -188,12 +188,12 @@ impl CommitTimer {
         CommitTimer { stats, linger, waiting_since: now, last_began: now }
     }
 
-    /// Waiting begins.
+    /// Notes that the committer begins to wait for work.
     pub(super) fn wait(&mut self) {
         self.waiting_since = Instant::now();
     }
 
-    /// Does a commit.
+    /// Measures one commit.
     pub(super) fn commit<T>(&mut self, commit: impl FnOnce() -> T) -> T {
         let began = Instant::now();
         // After a long wait what came had the time to linger at most; else it can have come while the last commit went on.
@@ -220,7 +220,7 @@ pub struct MeasuredStore {
 }
 
 impl MeasuredStore {
-    /// Measures that engine.
+    /// Wraps an engine, and counts what it does.
     pub fn new(store: Box<dyn Store>, stats: Arc<CommitStats>) -> MeasuredStore {
         MeasuredStore { store, stats }
     }

@@ -3,10 +3,10 @@
 //!
 //! ```text
 //! asked      backup /a/directory
-//! answered   progress TEXT, as often as there is something to tell
+//! answered   progress TEXT, any number of times
 //!            done TEXT, or failed TEXT
 //! ```
-//! Whoever hangs up before the answer gives the backup up.
+//! A client that hangs up before the answer cancels the backup.
 
 use super::Shutdown;
 use crate::store::Journal;
@@ -24,16 +24,16 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 const SOCKET_FILE: &str = "control";
 
-/// The longest command.
+/// The longest command, in bytes.
 const COMMAND_BYTES_MAX: u64 = 16 << 10;
 
-/// How often there is word of a long backup.
+/// How often a long backup reports its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// After a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// The broker's end.
+/// The broker's end of the control socket.
 #[derive(Debug)]
 pub struct Control {
     socket: UnixListener,
@@ -54,7 +54,7 @@ impl Control {
                 _ => {}
             }
         }
-        // It gets its name when nobody else may open it any more.
+        // It gets its name only once its mode keeps other users out.
         let socket = UnixListener::bind(&new)?;
         fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
         fs::rename(&new, &path)?;
@@ -119,14 +119,14 @@ async fn serve(mut stream: UnixStream, journal: Arc<Journal>, shutdown: &Shutdow
     }
 }
 
-/// Backs up on a thread of its own, which nobody waits for when the broker ends.
+/// Backs up on a thread of its own, which the broker does not wait for when it ends.
 fn start_backup(
     journal: Arc<Journal>,
     directory: PathBuf,
     told: UnboundedSender<String>,
     given_up: Arc<AtomicBool>,
 ) -> io::Result<()> {
-    // When nobody listens any more the backup is given up, and the log still says so.
+    // When the client is gone the backup is cancelled, and the log still says so.
     let tell = move |text: String| drop(told.send(text));
     std::thread::Builder::new().name("backup".to_owned()).spawn(move || {
         tracing::info!("a backup to {} begins", directory.display());
@@ -178,7 +178,7 @@ pub fn progress(mut tell: impl FnMut(String)) -> impl FnMut(u64, u64) {
 }
 
 /// The operator's end: has the broker that runs on `data_dir` write a backup, and says how that ended. `None` when no broker
-/// listens there. `heard` gets what is told on the way.
+/// listens there. `heard` gets reports of the progress.
 ///
 /// # Errors
 /// When the socket can't be used, or the broker ends before it has answered.

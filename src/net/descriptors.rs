@@ -69,7 +69,7 @@ pub fn limit() -> u64 {
 }
 
 impl Descriptors {
-    /// Shares them out.
+    /// Shares the descriptors out among connections, HTTP and the store.
     pub fn share_out(limit: u64, wanted: &Wanted) -> Descriptors {
         let own = wanted.open + wanted.event_loops * FOR_EACH_LOOP + FOR_LISTENERS + wanted.store + OWN;
         let sockets = limit.saturating_sub(own).max(2 * CONNECTIONS_MIN);

@@ -1,5 +1,5 @@
-//! Watches how much room the volume of the data directory has left. Before it is full the disk alarm goes up, which holds
-//! publishers up while consumers go on; it is cleared when there is room again. The server looks once before anybody can
+//! Watches how much room the volume of the data directory has left. Before it is full the disk alarm is raised, which blocks
+//! publishers while consumers go on; it is cleared when there is room again. The server looks once before any client can
 //! connect, then [`DiskWatch::run`] goes on.
 
 use crate::broker::Broker;
@@ -25,7 +25,7 @@ const FILLED_BYTES_PER_MS: u64 = GIB / 1000;
 /// How large a volume is, and what is left of it for us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// Its size.
+    /// Its size, in bytes.
     pub total_bytes: u64,
     /// What is left of it for us.
     pub free_bytes: u64,
@@ -77,7 +77,7 @@ impl DiskLimit {
     }
 }
 
-/// See the module.
+/// Raises and clears the disk alarm; see the module.
 #[derive(Debug)]
 pub struct DiskWatch {
     directory: PathBuf,

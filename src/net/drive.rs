@@ -250,7 +250,7 @@ async fn receive<S: Session, R: Input>(
     .await
 }
 
-/// Writes what there is, or lets go out what has been written.
+/// Writes what there is to send, or flushes what the layer below still buffers. Returns how many bytes left.
 async fn send<S: Session, W: Output>(driven: &Driven<S>, writer: &mut W) -> io::Result<usize> {
     if driven.lock().out.is_empty() {
         writer.flush().await?;

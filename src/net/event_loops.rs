@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// After so many turns of its connections a loop looks for what sockets and other threads have for the others.
+/// How many tasks a loop runs before it polls for events of sockets and other threads.
 const LOOK_EVERY: u32 = 4;
 
-/// See the module.
+/// The threads that connections run on; see the module.
 pub struct EventLoops {
     loops: Vec<EventLoop>,
 }

@@ -1,4 +1,4 @@
-//! The threads that passwords are checked on where that takes long: so many at once, and so many that wait for their turn.
+//! The threads that check passwords whose hashes are slow: a bounded number at once, with a bounded queue before them.
 
 use crate::broker::logins::{Elsewhere, Work};
 use parking_lot::Mutex;

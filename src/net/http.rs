@@ -1,4 +1,4 @@
-//! Sockets that speak HTTP, plain or over TLS. What is answered is somebody else's.
+//! Sockets that speak HTTP, plain or over TLS. The answers are a router's, which is passed in.
 
 mod compress;
 mod slots;
@@ -50,7 +50,7 @@ pub struct HttpListener {
 
 impl HttpListener {
     /// Binds to `address`; port 0 is a port of the system's choice. At most `connections_max` connections are open at once, and
-    /// a few more while all of them are at work: when more come, those that are idle make way.
+    /// a few more while all of them are at work: when more come, idle ones are closed.
     ///
     /// # Errors
     /// When the address can't be had.
@@ -63,7 +63,7 @@ impl HttpListener {
         Ok(HttpListener { socket, tls, slots: Arc::new(Slots::new(connections_max)), began: Instant::now() })
     }
 
-    /// Where it listens.
+    /// The address that it is bound to.
     ///
     /// # Errors
     /// When the system does not say.
@@ -153,7 +153,7 @@ async fn greet(tls: Arc<Tls>, stream: TcpStream, peer: SocketAddr) -> io::Result
     })
 }
 
-/// Who is at the other end.
+/// The address of the client, as an extension of each request.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub SocketAddr);
 

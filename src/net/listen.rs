@@ -46,7 +46,7 @@ const LOCAL_SEND_BUFFER_BYTES: usize = 128 * 1024;
 /// Limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ListenerLimits {
-    /// Open connections.
+    /// Counts the open connections.
     pub connections_max: u32,
     /// How long a client may take until its connection is open. Before the first byte of AMQP, that is for a header of the
     /// PROXY protocol and a handshake of TLS.
@@ -62,7 +62,7 @@ pub struct Transport {
     pub proxy_protocol: bool,
     /// From where such headers are taken; connections from elsewhere have none. With none they are taken from everywhere.
     pub proxy_networks: Arc<[Network]>,
-    /// TLS.
+    /// The certificate to accept with, where TLS is spoken.
     pub tls: Option<Arc<Tls>>,
 }
 
@@ -78,7 +78,7 @@ impl Transport {
 /// What the listeners of one broker share.
 #[derive(Clone)]
 pub struct Serving {
-    /// What is spoken.
+    /// The name of the protocol: `amqp` or `amqp/ssl`.
     pub amqp: Amqp,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
@@ -146,7 +146,7 @@ impl Listener {
         Ok(Listener { socket, transport, serving, loops })
     }
 
-    /// Where it listens.
+    /// The address that it is bound to.
     ///
     /// # Errors
     /// When the system does not say.
@@ -224,7 +224,7 @@ impl Listener {
         // Behind a balancer the header says where the client is.
         let origin = (!self.transport.proxy_protocol).then(|| origin(peer));
         let leave = move || {
-            // Who is gone meanwhile need not be told.
+            // A client that is gone meanwhile needs no answer.
             let _ = leave.send(());
         };
         let newcomer = match self.serving.newcomers.enter(origin, now, leave) {
@@ -261,7 +261,7 @@ impl Listener {
     }
 }
 
-/// A panic is our own broken invariant: it ends its connection and is told, the broker goes on.
+/// A panic is our own broken invariant: it ends its connection and is logged; the broker goes on.
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!("a connection's task failed, please report this: {error}");
@@ -331,7 +331,7 @@ async fn serve_connection(
     }
 }
 
-/// Whom a connection counts for: with IPv6 everybody gets a whole network, with 64 bits of addresses.
+/// The origin that a connection counts for: of IPv6 the network of 64 bits, since that is what one customer gets.
 fn origin(peer: SocketAddr) -> Origin {
     match peer.ip() {
         IpAddr::V4(address) => Origin(address.to_ipv6_mapped().to_bits()),
@@ -351,7 +351,7 @@ enum Prepared {
     Tls(Box<TlsStream<SplitTcp>>, Box<TlsFacts>),
 }
 
-/// Gets behind what comes before AMQP, and says between whom the connection is.
+/// Does what comes before AMQP, the PROXY header and the TLS handshake, and returns the two ends of the connection.
 async fn prepare(
     mut stream: TcpStream,
     socket: Addresses,

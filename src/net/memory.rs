@@ -1,9 +1,9 @@
-//! Watches how much memory the process uses. Above the high watermark the memory alarm goes up, which holds publishers up while
+//! Watches how much memory the process uses. Above the high watermark the memory alarm is raised, which blocks publishers while
 //! consumers go on; it is cleared when enough has been given back. The server looks once before anybody can connect, then
 //! [`MemoryWatch::run`] goes on.
 //!
 //! Above a second mark the alarm has not been enough: then the connection that keeps most in memory is closed, one after the
-//! other, each told why.
+//! other, each with the reason.
 
 use super::disk::Size;
 use crate::broker::Broker;
@@ -57,7 +57,7 @@ enum Closing {
     Asked,
     /// One was asked to close.
     Waiting(ConnectionId),
-    /// One has ended, so many looks ago.
+    /// One has ended; how many looks ago that was.
     Ended(u32),
 }
 

@@ -39,7 +39,7 @@ fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Tells every task that the broker is to stop.
+/// A signal to every task that the broker is to stop.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     sender: Arc<watch::Sender<bool>>,
@@ -52,7 +52,7 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Begins it.
+    /// Begins the shutdown.
     pub fn begin(&self) {
         self.sender.send_replace(true);
     }
@@ -62,7 +62,7 @@ impl Shutdown {
         *self.sender.borrow()
     }
 
-    /// Waits for it.
+    /// Waits until the shutdown has begun.
     pub async fn begun(&self) {
         let mut receiver = self.sender.subscribe();
         // The sender lives as long as self does.

@@ -8,22 +8,22 @@ use std::sync::OnceLock;
 /// See the module; 0 where the system does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// Memory in use.
+    /// Resident memory, in bytes.
     pub resident_bytes: u64,
-    /// Threads.
+    /// How many threads it has.
     pub threads: u64,
     /// How many threads there may be.
     pub threads_max: u64,
-    /// Open file descriptors.
+    /// How many file descriptors are open.
     pub open_files: u64,
     /// How many there may be.
     pub open_files_max: u64,
-    /// The machine's memory.
+    /// The machine's memory, in bytes.
     pub machine_bytes: u64,
 }
 
 impl Process {
-    /// Looks now.
+    /// Reads the figures from `/proc` now.
     pub fn look() -> Process {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let (status, limits) = (status().unwrap_or_default(), read("/proc/self/limits"));

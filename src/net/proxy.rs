@@ -1,6 +1,6 @@
 //! The PROXY protocol, versions 1 and 2: a load balancer says at the beginning of a connection where the client is.
 //!
-//! The header is read to its last byte and no further, since what comes behind it belongs to somebody else.
+//! The header is read to its last byte and no further, since what follows belongs to AMQP or TLS.
 
 use super::canonical;
 use ppp::{HeaderResult, PartialResult, v1, v2};
@@ -20,7 +20,7 @@ const V2_BYTES_MAX: usize = 4096;
 /// The two ends of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Addresses {
-    /// The client's.
+    /// The client's address.
     pub(super) peer: SocketAddr,
     /// Where it connected to.
     pub(super) local: SocketAddr,
@@ -123,7 +123,7 @@ fn refused(why: &str) -> io::Error {
 mod tests {
     use super::*;
 
-    /// What a header leads to, and what was left for whoever comes after it.
+    /// What a header says, and what bytes were left behind it.
     async fn read(bytes: &[u8]) -> (Result<Option<Addresses>, String>, usize) {
         let mut stream = bytes;
         let result = read_header(&mut stream).await;

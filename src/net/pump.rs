@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// How long the committer sleeps when nobody wakes it; only then it sees that it is to stop.
+/// The longest time that the committer sleeps without being woken; then it sees whether it is to stop.
 const COMMITTER_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long the committer waits for the store to get what it is out of.
@@ -26,7 +26,7 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread, whose work `stats` tells of. `short` is told whenever the store comes to be out of something, and when it
+    /// Starts the thread, whose work `stats` counts. `short` is called whenever the store comes to be out of something, and when it
     /// is no more. `failed` is called when the store has failed and nothing can be confirmed any more.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ impl Committer {
     }
 }
 
-/// Whether it has been told that the store is out of something.
+/// Whether it was called because the store is out of something.
 struct Shortage<F> {
     told: bool,
     short: F,
@@ -94,7 +94,7 @@ fn commit(journal: &Journal) -> Result<(), StoreError> {
 }
 
 impl Drop for Committer {
-    /// A committer that nobody stops ends with its owner.
+    /// A committer that is not stopped ends with its owner.
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
     }

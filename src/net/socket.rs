@@ -33,7 +33,7 @@ impl SharedWriteHalf {
 
     /// Has the socket reset: at once where the system can, or when it is closed.
     pub(super) fn reset(&self) {
-        // A socket whose peer is gone has nobody who could notice.
+        // A failure does not matter for a socket whose peer is gone.
         let _ = set_socket_linger(self.stream(), Some(Duration::ZERO));
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let _ = rustix::net::connect_unspec(self.stream());

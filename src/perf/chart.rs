@@ -1,5 +1,5 @@
 //! A chart of rate and latency over time, as SVG that needs nothing else: two panels above one axis of time. Its colours follow
-//! the light or dark mode of whoever looks at it.
+//! the reader's light or dark mode.
 
 use super::meter::Sample;
 use super::report::{duration, grouped};
@@ -48,7 +48,7 @@ const STYLE: &str = "\
 /// A line's name, its class, and what of a sample it shows.
 type Shown<T> = (&'static str, &'static str, fn(&Sample) -> T);
 
-/// What stands above.
+/// The title above the chart.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) title: String,
@@ -324,7 +324,7 @@ fn put_times(out: &mut String, bottom: f64, end_s: f64) {
     );
 }
 
-/// At most so many samples: several become one, with their mean rates, and the latency of the worst of them.
+/// Reduces samples to that number: several become one, with their mean rates, and the latency of the worst of them.
 fn thinned(samples: &[Sample], most: usize) -> Vec<Sample> {
     let together = samples.len().div_ceil(most).max(1);
     samples.chunks(together).filter_map(|chunk| chunk.iter().cloned().reduce(joined)).collect()

@@ -71,7 +71,7 @@ impl Client {
         };
         self.put(0, AMQPClass::Connection(connection::AMQPMethod::StartOk(start_ok)));
         let tune = match self.answer().await {
-            // Some brokers tell a wrong password in no other way.
+            // Some brokers report a wrong password in no other way.
             Err(Failure::Lost(text)) => return Err(Failure::Refused { code: ACCESS_REFUSED, text }),
             tune => tune?,
         };
@@ -216,7 +216,7 @@ impl Client {
         self.call(AMQPClass::Basic(basic::AMQPMethod::Qos(qos))).await.map(drop)
     }
 
-    /// Asks for deliveries. Nobody waits for the answer, which deliveries of another queue might come before.
+    /// Asks for deliveries, without waiting for the answer, which deliveries of another queue might precede.
     pub(super) fn put_consume(&mut self, queue: &str, no_ack: bool) {
         let consume = basic::Consume {
             queue: queue.into(),
@@ -230,8 +230,8 @@ impl Client {
         self.put(1, AMQPClass::Basic(basic::AMQPMethod::Consume(consume)));
     }
 
-    /// Says farewell, after all that was put before, and waits until the broker has heard it. Whoever is gone by then is so
-    /// without a word.
+    /// Closes the connection, after all that was put before, and waits for the broker's answer. A broker that is gone by then is
+    /// no error.
     pub(super) async fn close(mut self) {
         let close =
             connection::Close { reply_code: 200, reply_text: "done".into(), class_id: 0, method_id: 0 };

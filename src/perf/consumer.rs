@@ -38,7 +38,7 @@ impl Consumer {
         Ok(Consumer { client, deliveries: Deliveries::default(), acks, meter })
     }
 
-    /// Takes what comes until it is told to stop.
+    /// Takes what comes until it is stopped.
     pub(super) async fn run(mut self, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<(), Failure> {
         while !*stop.borrow() {
             tokio::select! {
@@ -72,7 +72,7 @@ impl Consumer {
     }
 }
 
-/// A whole message.
+/// Takes a whole message: counts it, and acknowledges if it is time to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Delivery {
     tag: u64,

@@ -9,7 +9,7 @@ const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// Percentiles are right within a hundredth.
 const DIGITS: u8 = 2;
 
-/// Messages.
+/// How many messages there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) published: u64,

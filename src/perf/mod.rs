@@ -2,7 +2,7 @@
 //!
 //! `options.rs` makes a [`plan::Plan`] of what was typed; `run.rs` carries it out with a task for each connection
 //! (`producer.rs`, `consumer.rs`), above a client of few words (`client.rs`, `wire.rs`). `meter.rs` counts, `report.rs` and
-//! `chart.rs` tell.
+//! `chart.rs` show.
 
 mod chart;
 mod client;
@@ -31,7 +31,7 @@ enum Failure {
     /// What was typed makes no sense.
     #[error("{0}")]
     Typed(String),
-    /// Nobody answers.
+    /// No broker answers.
     #[error("no broker answers at {address}: {reason}; is it running, and is --url right?")]
     Unreachable { address: String, reason: String },
     /// What answers is no broker.
@@ -55,7 +55,7 @@ enum Failure {
 }
 
 impl Failure {
-    /// As the other commands end: 2 for what makes no sense, 3 when nobody answers, 4 when the login fails, otherwise 1.
+    /// The exit status, as of the other commands: 2 for wrong options, 3 when no broker answers, 4 when the login fails, otherwise 1.
     fn exit_code(&self) -> u8 {
         match self {
             Failure::Typed(_) => 2,

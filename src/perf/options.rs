@@ -36,7 +36,7 @@ options make no sense, 3 when no broker answers, and 4 when the login fails.";
 /// Puts a broker under load, and says how fast it is
 ///
 /// Publishes and consumes over AMQP 0-9-1, on this broker or any other, until Ctrl-C or as --time and --count say. A line each
-/// second tells the rates and the latency in its median and 99th percentile; a summary comes at the end.
+/// second has the rates and the latency, as median and 99th percentile; a summary comes at the end.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Perf {
@@ -80,7 +80,7 @@ pub(crate) struct Perf {
     /// Makes durable queues and exchanges
     #[arg(long)]
     durable: bool,
-    /// Asks for confirms, with at most so many messages of each producer unconfirmed
+    /// Asks for confirms, with at most this many messages of each producer unconfirmed
     #[arg(short = 'c', long, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     confirm: Option<u32>,
@@ -93,17 +93,17 @@ pub(crate) struct Perf {
     /// Lets the broker take deliveries as acknowledged
     #[arg(short = 'a', long)]
     auto_ack: bool,
-    /// Acknowledges so many deliveries at once
+    /// How many deliveries are acknowledged at once
     #[arg(short = 'A', long, value_name = "COUNT", default_value_t = 1, conflicts_with = "auto_ack")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     multi_ack: u64,
     /// Messages a second of each producer [default: as many as go]
     #[arg(short = 'r', long, value_name = "COUNT")]
     rate: Option<f64>,
-    /// Ends after so many seconds
+    /// Ends after this many seconds
     #[arg(short = 'z', long, value_name = "SECONDS")]
     time: Option<f64>,
-    /// Ends when each producer has published so many, and all are confirmed and consumed
+    /// Ends when each producer has published this many, and all are confirmed and consumed
     #[arg(short = 'C', long, value_name = "COUNT")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,

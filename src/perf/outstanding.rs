@@ -13,7 +13,7 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
-    /// How many wait.
+    /// How many messages are unconfirmed.
     pub(super) fn len(&self) -> usize {
         self.open
     }
@@ -23,7 +23,7 @@ impl Outstanding {
         self.open += 1;
     }
 
-    /// Takes a confirm; `each` is told when each message of it was sent. Says how many there were.
+    /// Takes a confirm, and calls `each` with when each message of it was sent. Returns how many there were.
     pub(super) fn settle(&mut self, tag: u64, multiple: bool, mut each: impl FnMut(u64)) -> u64 {
         let before = self.open;
         let count = tag.saturating_sub(self.settled).min(self.sent.len() as u64) as usize;

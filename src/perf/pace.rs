@@ -13,7 +13,7 @@ impl Pace {
         Pace { per_second }
     }
 
-    /// How many messages are due when so much time has passed. The first is due at once; what was held up is caught up with.
+    /// How many messages are due after that time. The first is due at once; a delay is caught up with.
     pub(super) fn due(self, elapsed: Duration) -> u64 {
         match self.per_second {
             Some(rate) => (elapsed.as_secs_f64() * rate) as u64 + 1,

@@ -72,7 +72,7 @@ impl Producer {
         })
     }
 
-    /// Publishes until all is sent and confirmed, or until it is told to stop.
+    /// Publishes until all is sent and confirmed, or until it is stopped.
     pub(super) async fn run(mut self, clock: Clock, mut stop: watch::Receiver<bool>) -> Result<(), Failure> {
         let started = Instant::now();
         while !*stop.borrow() {

@@ -1,4 +1,4 @@
-//! What is told: a line a second, a summary, JSON, and a file with a chart.
+//! What is printed and written: a line a second, a summary, JSON, and a file with a chart.
 
 use super::Failure;
 use super::chart;
@@ -27,11 +27,11 @@ pub(super) struct Screen {
     lines: usize,
 }
 
-/// After so many lines the heading comes again.
+/// The heading is printed again after this many lines.
 const LINES: usize = 20;
 
 impl Screen {
-    /// Says what begins.
+    /// Prints what the run consists of.
     pub(super) fn of(plan: &Plan, product: &str) -> Result<Screen, Failure> {
         let screen = Screen { quiet: plan.quiet, to_stderr: plan.json, lines: 0 };
         screen.say(&format!("{product} at {}: {}", plan.target.address, plan.describe()))?;

@@ -42,7 +42,7 @@ impl Clock {
     }
 }
 
-/// Carries out a plan, and tells what came of it.
+/// Carries out a plan, and reports the result.
 pub(super) fn carry_out(plan: &Plan) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let no_threads = |error| Failure::Output { what: "to the system's threads".to_owned(), error };
@@ -150,7 +150,7 @@ impl Workers {
         }
     }
 
-    /// Tells all to stop, and waits until they have.
+    /// Stops all connections, and waits until they have ended.
     async fn end(&mut self) -> Result<(), Failure> {
         self.stop.send_replace(true);
         while !self.tasks.is_empty() {
@@ -205,7 +205,7 @@ impl Series {
 enum End {
     /// All that was to be published went through.
     Done,
-    /// The time was over, or somebody pressed Ctrl-C.
+    /// The time was over, or Ctrl-C was pressed.
     Stopped,
 }
 

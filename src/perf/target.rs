@@ -1,4 +1,4 @@
-//! Which broker is put under load, and as whom: an amqp URL.
+//! Which broker is put under load, and by which user: an amqp URL.
 
 use super::Failure;
 use crate::trust;
@@ -13,14 +13,14 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     pub(super) config: Arc<ClientConfig>,
-    /// Whom the broker's certificate has to name.
+    /// The name that the broker's certificate has to have.
     pub(super) name: ServerName<'static>,
 }
 
 /// Files for TLS.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TlsFiles<'a> {
-    /// Who has signed the broker's certificate.
+    /// A file with the authority that has signed the broker's certificate.
     pub(super) ca_certificate: Option<&'a Path>,
     /// What is shown to a broker that asks, and its key.
     pub(super) identity: Option<(&'a Path, &'a Path)>,
@@ -35,7 +35,7 @@ impl TlsFiles<'_> {
 /// What a URL comes to.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// Host and port.
+    /// Host and port, as `host:port`.
     pub(super) address: String,
     pub(super) tls: Option<Tls>,
     pub(super) user: String,

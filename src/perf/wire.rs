@@ -12,7 +12,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-/// Frame types.
+/// Types of frames (0-9-1 section 2.3.5).
 pub(super) const METHOD: u8 = 1;
 pub(super) const HEADER: u8 = 2;
 pub(super) const BODY: u8 = 3;
@@ -87,7 +87,7 @@ pub(super) fn put_frame(out: &mut Vec<u8>, kind: u8, channel: u16, pieces: &[&[u
     out.push(END);
 }
 
-/// A method's frame.
+/// Puts a method's frame.
 pub(super) fn method_frame(channel: u16, method: AMQPClass) -> Vec<u8> {
     let frame = AMQPFrame::Method(channel, method);
     let encoded = gen_frame(&frame)(WriteContext::from(Vec::with_capacity(64)));
@@ -256,14 +256,14 @@ impl Wire {
                 Err(error) => return Err(error),
             }
             if let Err(error) = session.process_new_packets() {
-                // The peer is told why, if it still listens.
+                // The peer learns why, if it still reads.
                 let _ = session.write_tls(&mut Socket(&self.stream));
                 let error = of_tls(error);
                 self.tls_fault = Some(trust::plain_reason(&error));
                 return Err(error);
             }
             let mut piece = [0; 16 * 1024];
-            // It ends when there is nothing left, or the peer has closed, which the socket tells too.
+            // It ends when there is nothing left, or the peer has closed, which the socket shows too.
             while let Ok(count @ 1..) = session.reader().read(&mut piece) {
                 self.input.bytes.extend_from_slice(&piece[..count]);
             }

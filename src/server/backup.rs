@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// Why there is no backup, or none was restored.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupCommandError {
-    /// Nothing is kept.
+    /// The engine keeps nothing.
     #[error("store.engine is \"memory\", so nothing is kept that could be backed up or restored")]
     NothingKept,
     /// There is no store.
@@ -21,7 +21,7 @@ pub enum BackupCommandError {
     /// The running broker can't be asked.
     #[error("the broker running on {} can't be asked for a backup: {error}", data_dir.display())]
     Control {
-        /// The data directory.
+        /// Where its data are.
         data_dir: PathBuf,
         /// What the system said.
         error: io::Error,
@@ -40,7 +40,7 @@ pub enum BackupCommandError {
     Path(#[from] io::Error),
 }
 
-/// Backs up what the broker of this configuration keeps, whether it runs or not. `heard` gets word of the progress; what is
+/// Backs up what the broker of this configuration keeps, whether it runs or not. `heard` gets reports of the progress; what is
 /// returned says what was done.
 ///
 /// # Errors
@@ -68,7 +68,7 @@ pub fn back_up(
     }
 }
 
-/// Restores a backup into the data directory of this configuration, which has to be empty. `heard` gets word of the progress and
+/// Restores a backup into the data directory of this configuration, which has to be empty. `heard` gets reports of the progress and
 /// of what the backup has lost; what is returned says what was done.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::config::{self, Argument, Arguments, Config, DestinationType, Location
 use crate::management::definitions;
 use crate::message::{FieldTable, Millis, Value};
 
-/// `is_in_use` says that a broker has served from this data directory before: nobody is in it by default then.
+/// `is_in_use` says that a broker has served from this data directory before: no default user is made then.
 pub(super) fn declare(
     broker: &Broker,
     config: &Config,
@@ -58,7 +58,7 @@ impl Faults {
             Ok(declared) => return Some(declared),
             Err(error) => error,
         };
-        // The configuration was checked to declare all that it names, so this only follows from what was told before.
+        // The configuration was checked to declare all that it names, so this only follows from a fault reported before.
         let is_missing = matches!(
             error,
             BrokerError::NotFound(_) | BrokerError::NoSuchVhost(_) | BrokerError::NoSuchUser(_)
@@ -91,7 +91,7 @@ fn set_policy(
     ];
     let parsed = Policy::parse(kind, &policy.name, &fields.into_iter().collect());
     let parsed = parsed.map_err(|error| match error {
-        // Whoever calls the management API gets its form, with empty lines.
+        // The management API returns its own form, with empty lines.
         BrokerError::ValidationFailed(faults) => BrokerError::Precondition(faults.replace('\n', "; ")),
         other => other,
     })?;
@@ -143,7 +143,7 @@ fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), 
         arguments: table(&exchange.arguments).into(),
     });
     declared.map(Done::untold).map_err(|error| match error {
-        // Clients are told RabbitMQ's words alone; who wrote the file can use more.
+        // Clients get RabbitMQ's words alone; the author of the file gets more.
         BrokerError::UnknownExchangeType(kind) => {
             let known: Vec<&str> = broker.exchange_types().names().collect();
             BrokerError::Precondition(format!(

@@ -67,7 +67,7 @@ impl Listeners {
         })
     }
 
-    /// What listens where.
+    /// The sockets that listen, each with its protocol.
     pub(super) fn facts(&self) -> io::Result<Vec<ListenerFacts>> {
         let mut facts = vec![ListenerFacts { protocol: "amqp", address: self.amqp.address()? }];
         if let Some(amqps) = &self.amqps {

@@ -62,7 +62,7 @@ struct Thread {
     was_quiet: Cell<bool>,
     /// Its turn is a small one.
     gathers: Cell<bool>,
-    /// Whom the small turn woke.
+    /// The sessions that the small turn woke.
     rung: RefCell<Vec<Arc<Bell>>>,
 }
 
@@ -138,7 +138,7 @@ impl SmallTurn {
         })
     }
 
-    /// Ends it.
+    /// Ends the turn: sends for the sessions that it woke, or wakes their loops.
     pub(super) fn end(self, now: Millis) {
         THREAD.with(|thread| thread.end_turn(|bell| bell.attend(now)));
     }

@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpStream};
 
-/// A session that nobody else has send.
+/// A session that no other event loop sends for.
 fn alone<S: Session>(session: S) -> Driven<S> {
     Driven::new(session, Arc::new(Bell::new(Arc::default())), None, 0)
 }
@@ -410,7 +410,7 @@ async fn a_session_that_fails_ends_alone() {
     assert!(matches!(rig.turn(), Poll::Ready(Err(_))));
 }
 
-/// However a task and those who have its session send get in one another's way: all arrives, in order, and nobody is left asleep.
+/// However a task and the threads that send for its session interleave: all bytes arrive, in order, and no task stays asleep.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_several_threads_send_arrives_in_order() {
     const COUNT: u32 = 20_000;
@@ -443,7 +443,7 @@ async fn what_several_threads_send_arrives_in_order() {
     let waker = std::thread::spawn(move || {
         for number in 1..=COUNT {
             end.store(number, Ordering::Release);
-            // Now and then its own task has to send, now and then somebody else.
+            // Sometimes its own task has to send, sometimes another thread.
             if number % 3 == 0 {
                 bell.ring();
             } else {
@@ -473,7 +473,7 @@ async fn a_peer_that_is_given_up_can_not_send_any_more() {
     let session = Speaking(|_: &mut Transmit| Flow::Reset);
     let limits = DriveLimits { transmit_bytes: 1000, write_stall_timeout_ms: STALL_MS };
     let writer = SharedWriteHalf::new(writer);
-    // Who holds the socket as well, as the committer may, does not put the end off.
+    // Another owner of the socket, such as the committer, does not delay its closing.
     let _held = writer.clone();
     drive(&alone(session), reader, writer, &TestClock::at(0), limits, &Shutdown::default()).await.unwrap();
     assert_eq!(peer.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);

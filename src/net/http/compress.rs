@@ -1,4 +1,4 @@
-//! Answers in gzip, for who takes them: a long list of queues is a tenth as long then.
+//! Answers in gzip, for clients that accept it: a long list of queues shrinks to a tenth.
 
 use axum::body::Body;
 use axum::extract::Request;

@@ -1,7 +1,7 @@
-//! Which connections for HTTP are open, and which one makes way when there are too many.
+//! Which connections for HTTP are open, and which one is closed for a new one when there are too many.
 //!
-//! Nobody has to log in to connect, so who takes all connections there may be must not keep others from asking whether the broker
-//! lives. A connection on which nothing is being answered makes way for a new one: first those on which nobody has ever logged in,
+//! Connecting needs no login, so a client that takes all connections there may be must not keep others from asking whether the broker
+//! lives. A connection on which nothing is being answered is closed for a new one: first those that have never logged in,
 //! then the one that has been quiet for the longest time. When all of them are at work, a few more are let in whose requests are
 //! answered only if they need no login.
 
@@ -14,12 +14,12 @@ use tokio::sync::Notify;
 /// Connections beyond those of the settings, for requests that need no login.
 pub(in crate::net) const SPARE: usize = 4;
 
-/// See the module.
+/// The open connections, and how many there may be; see the module.
 #[derive(Debug)]
 pub(super) struct Slots {
     max: usize,
     open: Mutex<Open>,
-    /// Somebody has left, or has nothing to do any more.
+    /// Rung when a connection has ended, or has become idle.
     changed: Notify,
 }
 
@@ -34,9 +34,9 @@ struct Open {
 pub struct Slot {
     /// When bytes went through it last, in milliseconds.
     active_at: AtomicU64,
-    /// Requests of who has logged in that are being answered.
+    /// Authenticated requests that are being answered.
     at_work: AtomicU32,
-    /// Whether anybody has logged in on it.
+    /// Whether a request on it has been authenticated.
     is_known: AtomicBool,
     is_spare: bool,
     leave: Notify,
@@ -50,7 +50,7 @@ pub(super) struct Seat {
     slot: Arc<Slot>,
 }
 
-/// A request of somebody who has logged in, which keeps its connection from making way.
+/// An authenticated request, which keeps its connection from being closed for a new one.
 #[derive(Debug)]
 pub struct AtWork<'a>(&'a Slot);
 
@@ -70,7 +70,7 @@ impl Slots {
         }
     }
 
-    /// Lets a connection in; if there are too many, another one is told to leave. As many as there may be look at all others:
+    /// Lets a connection in; if there are too many, another one is asked to close. This looks at all others, of which there are
     /// some hundreds.
     pub(super) fn enter(self: &Arc<Slots>, now_ms: u64) -> Seat {
         let mut open = self.open.lock();
@@ -104,7 +104,7 @@ impl Open {
         self.slots.values().filter(|slot| slot.at_work.load(Ordering::Acquire) > 0).count()
     }
 
-    /// The connection that would make way.
+    /// The connection that would be closed for a new one.
     fn quietest(&self) -> Option<u64> {
         let idle = self.slots.iter().filter(|(_, slot)| slot.at_work.load(Ordering::Acquire) == 0);
         idle.min_by_key(|(_, slot)| {
@@ -138,14 +138,14 @@ impl Slot {
         self.is_spare
     }
 
-    /// Somebody has logged in, and is answered for as long as the result lives.
+    /// An authenticated request begins; it is being answered for as long as the result lives.
     pub fn begin(&self) -> AtWork<'_> {
         self.is_known.store(true, Ordering::Relaxed);
         self.at_work.fetch_add(1, Ordering::AcqRel);
         AtWork(self)
     }
 
-    /// Waits until it is told to make way.
+    /// Waits until it is asked to close.
     pub(super) async fn is_to_leave(&self) {
         self.leave.notified().await;
     }
@@ -197,7 +197,7 @@ mod tests {
         let spare: Vec<Seat> = (0..SPARE as u64).map(|now| slots.enter(3 + now)).collect();
         assert!(spare[0].slot().is_spare() && !seats[0].slot().is_spare());
         assert!(!seats.iter().any(is_to_leave));
-        // The spare ones make way for each other.
+        // The spare ones are closed for each other.
         assert!(has_room(&slots));
         let last = slots.enter(100);
         assert!(last.slot().is_spare() && is_to_leave(&spare[0]) && !is_to_leave(&spare[1]));

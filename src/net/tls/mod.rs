@@ -32,9 +32,9 @@ pub enum TlsError {
     /// A file can't be read.
     #[error("{}: cannot be read: {error}; name a file in tls.{key} that the broker may read", path.display())]
     Unreadable {
-        /// The setting.
+        /// The setting that names it.
         key: &'static str,
-        /// The file.
+        /// The file that can't be read.
         path: PathBuf,
         /// What the system said.
         error: io::Error,
@@ -42,11 +42,11 @@ pub enum TlsError {
     /// A file does not hold what it is to hold.
     #[error("{}: {problem}; tls.{key} needs {needed}", path.display())]
     Unusable {
-        /// The setting.
+        /// The setting that names it.
         key: &'static str,
-        /// The file.
+        /// The file with the wrong content.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         problem: String,
         /// What it should be.
         needed: &'static str,
@@ -54,11 +54,11 @@ pub enum TlsError {
     /// The files do not fit together.
     #[error("{} and {} can't be used together: {problem}", certificate.display(), key.display())]
     Mismatched {
-        /// The certificate's file.
+        /// The file with the certificate.
         certificate: PathBuf,
-        /// The key's file.
+        /// The file with its key.
         key: PathBuf,
-        /// What is wrong.
+        /// Why they do not fit.
         problem: String,
     },
 }
@@ -87,7 +87,7 @@ struct Files {
 /// When the certificates in a file end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFile {
-    /// The file.
+    /// Its path.
     pub path: PathBuf,
     /// In seconds since the epoch, in the order of the file.
     pub expires_at_s: Vec<i64>,
@@ -111,7 +111,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Reads and checks the files that the settings name.
     ///
     /// # Errors
     /// When they can't be used.

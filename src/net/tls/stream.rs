@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio_rustls::server::TlsStream;
 
-/// A socket in halves, of which one may be asked whether the peer has hung up: TLS does not tell.
+/// A socket in halves, of which one can be asked whether the peer has hung up, which a TLS stream can't.
 pub(crate) type SplitTcp = Join<OwnedReadHalf, SharedWriteHalf>;
 
 /// Splits a socket, for TLS to be spoken on both halves.

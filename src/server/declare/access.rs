@@ -90,8 +90,8 @@ fn declare_vhost(broker: &Broker, vhost: &config::Vhost) -> Result<Put, BrokerEr
 
 /// Declares the users, and says whether the built-in guest is among them: it is there until there are others.
 ///
-/// Where a broker has served before, users are missing because they were deleted, or lost with their file: whoever damages that must
-/// not find a guest who administers.
+/// Where a broker has served before, users are missing because they were deleted, or lost with their file: damaging the file must
+/// not bring back a guest who administers.
 fn declare_users(broker: &Broker, config: &Config, is_in_use: bool, faults: &mut Faults) -> bool {
     let is_first_start = broker.users().is_empty() && !is_in_use;
     let mut has_new_guest = false;
