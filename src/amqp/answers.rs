@@ -4,7 +4,7 @@
 //! committer writes them to the socket itself, unless very many wait for the same commit. It is the first to know, and waking the
 //! session takes more time than one frame does; and while it writes, the next commit gathers.
 //!
-//! Who writes to the socket holds it until all it has is written, so that frames stay whole. Nothing is locked while the committer
+//! The writer of the socket holds it until all it has is written, so that frames stay whole. Nothing is locked while the committer
 //! writes: a session that finds it there goes on when it is woken.
 
 #[cfg(test)]
@@ -43,10 +43,10 @@ struct State {
     told: Told,
 }
 
-/// Who may write to the socket.
+/// Which of the two may write to the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
-    /// Who comes first.
+    /// The first to come.
     Nobody,
     /// The session, and for as long as it does not say that it has sent everything.
     Session,
@@ -64,7 +64,7 @@ struct Waiting {
     answer: Answer,
 }
 
-/// What the client is told when a record is durable.
+/// What is sent to the client when a record is durable.
 #[derive(Debug)]
 pub(super) enum Answer {
     /// basic.ack.
@@ -205,7 +205,7 @@ impl Answers {
         state.told.confirmed.retain(|(number, _)| *number != channel);
     }
 
-    /// The connection has ended: nothing is answered, and the socket is let go.
+    /// The connection has ended: nothing is answered, and the socket is released.
     pub(super) fn end(&self) {
         let mut state = self.state.lock();
         state.take_socket();
@@ -213,7 +213,7 @@ impl Answers {
         state.socket = None;
     }
 
-    /// Writes what is due, if nobody else is writing. False when the session has to be woken.
+    /// Writes what is due, if the session is not writing. False when the session has to be woken.
     fn answer_now(&self, durable: Lsn) -> bool {
         let mut state = self.state.lock();
         if state.waiting.front().is_none_or(|first| first.lsn > durable) {

@@ -42,7 +42,7 @@ pub enum ReplyCode {
 }
 
 impl ReplyCode {
-    /// The number.
+    /// The code as it is sent.
     pub fn number(self) -> u16 {
         self.row().0
     }
@@ -83,7 +83,7 @@ impl ReplyCode {
 /// An error that goes to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AmqpError {
-    /// The code.
+    /// The reply code.
     pub code: ReplyCode,
     /// What happened, without the code's name in front.
     pub text: String,

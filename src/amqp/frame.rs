@@ -14,7 +14,7 @@ use crate::session::{Pieces, SHARE_BYTES_MIN, Transmit};
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame};
 use amq_protocol::protocol::AMQPClass;
 
-/// Frame types.
+/// Types of frames (0-9-1 section 2.3.5).
 pub(super) const METHOD: u8 = 1;
 pub(super) const HEADER: u8 = 2;
 pub(super) const BODY: u8 = 3;
@@ -36,7 +36,7 @@ pub(super) const END_BYTES: usize = 1;
 /// Octets of a method's payload before its arguments: the ids of its class and of itself.
 const IDS_BYTES: usize = 4;
 
-/// One whole frame.
+/// A frame that has come whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame<'a> {
     pub(super) kind: u8,
@@ -153,7 +153,7 @@ pub(super) fn put_raw_method<const PIECES: usize>(
     });
 }
 
-/// Appends a method frame whose arguments, of so many bytes, `fill` puts there.
+/// Appends a method frame whose arguments, of that many bytes, `fill` puts there.
 #[inline]
 fn put_encoded_method(
     out: &mut Transmit,
@@ -168,7 +168,7 @@ fn put_encoded_method(
     });
 }
 
-/// Appends a heartbeat.
+/// Appends a heartbeat frame.
 pub(super) fn put_heartbeat(out: &mut Transmit) {
     out.put_pieces(ENVELOPE_BYTES, |pieces| fill_frame(pieces, HEARTBEAT, 0, 0, |_| ()));
 }

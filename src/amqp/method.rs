@@ -8,7 +8,7 @@ use crate::broker::term;
 use crate::message::{DecodeError, FieldTable, Reader};
 use amq_protocol::protocol::{AMQPClass, parse_class};
 
-/// A decoded method.
+/// A decoded method, with its field table, if it has one, decoded apart.
 #[derive(Debug)]
 pub(super) struct Method {
     pub(super) class: AMQPClass,

@@ -19,11 +19,11 @@ use std::sync::Arc;
 /// What all connections share.
 #[derive(Clone, Debug)]
 pub struct AmqpSettings {
-    /// What server properties call the product. Clients tell brokers apart by it.
+    /// What server properties call the product. Clients recognise brokers by it.
     pub product: String,
     /// What they call its version.
     pub version: String,
-    /// The cluster's name.
+    /// The cluster's name, a server property.
     pub cluster_name: String,
     /// Channels of a connection.
     pub channel_max: u16,
@@ -37,13 +37,13 @@ pub struct AmqpSettings {
     pub handshake_timeout_ms: u64,
     /// How long a client may take to answer a close.
     pub close_timeout_ms: u64,
-    /// Limits on content.
+    /// Limits on what clients publish.
     pub content: ContentLimits,
     /// Bytes that are encoded ahead of the socket.
     pub transmit_bytes: usize,
     /// Consumers of a channel; 0 is no limit.
     pub consumers_per_channel_max: u32,
-    /// How long a delivery may go unacknowledged where neither consumer nor queue says; 0 is for ever.
+    /// How long a delivery may go unacknowledged where neither consumer nor queue says, in milliseconds; 0 is no limit.
     pub consumer_timeout_ms: u64,
     /// Messages of an uncommitted transaction.
     pub tx_messages_max: usize,

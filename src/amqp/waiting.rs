@@ -1,4 +1,4 @@
-//! A connection that waits for an answer: to a change that is made, and may be told as made only when it is durable.
+//! A connection that waits for an answer: to a change that is made, and may be answered only when it is durable.
 //!
 //! What the connection says behind such a change stays behind it, so that replies keep their order; what it had to say before,
 //! deliveries, confirms and heartbeats go out meanwhile. It handles no more input than further changes, which become durable
@@ -22,7 +22,7 @@ impl Waiting {
         self.ticket
     }
 
-    /// What comes into `out` from now on is sent when the ticket is answered. True when nobody waits for that one yet.
+    /// What comes into `out` from now on is sent when the ticket is answered. True when that one is not waited for yet.
     pub(super) fn wait_for(&mut self, ticket: Ticket, out: &mut Transmit) -> bool {
         if self.ticket.is_none() {
             self.before.append(out);
@@ -51,7 +51,7 @@ impl Waiting {
         std::mem::swap(&mut self.before, out);
     }
 
-    /// It never will be, or nobody waits any more: what waited is dropped.
+    /// It never will be, or the connection is at its end: what waited is dropped.
     pub(super) fn give_up(&mut self, out: &mut Transmit) {
         if self.ticket.take().is_some() {
             *out = std::mem::take(&mut self.before);

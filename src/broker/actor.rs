@@ -1,13 +1,13 @@
-//! Who wants something done.
+//! On whose behalf something is done.
 
 use crate::message::ConnectionId;
 
-/// Who wants something done with a queue, or with what leads to it. An exclusive queue is its connection's alone.
+/// On whose behalf something is done with a queue or its bindings. An exclusive queue is its connection's alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
     /// A client, over this connection.
     Connection(ConnectionId),
-    /// A user of the management API, who is no connection: exclusive queues are somebody else's.
+    /// A user of the management API, who is no connection: exclusive queues are closed to it.
     Operator,
     /// The broker itself, which restores or imports what is there. It may use every queue.
     Broker,

@@ -1,5 +1,5 @@
 //! What an operator changes while the broker runs: users, permissions, vhosts and their limits. All of it applies at once, to open
-//! connections too, and is durable when the ticket of [`Broker::last_change`] is answered: whoever asked is told then. A change with
+//! connections too, and is durable when the ticket of [`Broker::last_change`] is answered; the caller answers then. A change with
 //! all that goes with it happens as one.
 
 use super::Broker;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// What became of something that was put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// It is new.
+    /// There was none of that name.
     Created,
     /// It was there, and is now as it was put.
     Updated,
@@ -42,7 +42,7 @@ impl Broker {
         Ok(Put::new(self.users.put(user)))
     }
 
-    /// Changes the user of that name, or adds one: it begins as one who can't log in.
+    /// Changes the user of that name, or adds one, at first without a way to log in.
     ///
     /// # Errors
     /// When the store failed.

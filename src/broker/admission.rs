@@ -1,4 +1,4 @@
-//! Who may have one more connection or channel: what user, vhost and broker are limited to.
+//! Whether one more connection or channel is allowed: the limits of user, vhost and broker.
 
 use super::Broker;
 use super::connections::ConnectionCounts;
@@ -8,7 +8,7 @@ use super::vhost::VirtualHost;
 use super::vhost_settings::reached;
 
 impl Broker {
-    /// Checks that a user may open a vhost, when there are so many connections already.
+    /// Checks that a user may open a vhost, with that many connections open already.
     ///
     /// # Errors
     /// When it may not.
@@ -41,7 +41,7 @@ impl Broker {
     /// Checks that neither the user nor the vhost of a new connection has been deleted meanwhile.
     ///
     /// # Errors
-    /// When one has.
+    /// When the user or the vhost has been deleted.
     pub fn check_still_there(&self, user: &User, vhost: &VirtualHost) -> Result<(), BrokerError> {
         if self.vhost(vhost.name()).is_none() {
             return Err(BrokerError::NotAllowed(format!("vhost {} not found", vhost.name())));

@@ -1,14 +1,14 @@
-//! Resource alarms: while one is raised, connections that publish are held up and consumers go on.
+//! Resource alarms: while one is raised, connections that publish are blocked and consumers go on.
 
 use super::delivery::Outbox;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 
-/// What runs short.
+/// A resource that runs short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alarm {
-    /// Memory.
+    /// The process's memory.
     Memory = 1,
     /// Space on the volume of the data directory.
     Disk = 2,
@@ -16,7 +16,7 @@ pub enum Alarm {
     Store = 4,
 }
 
-/// See the module.
+/// The alarms that are raised, and the sessions that they block.
 #[derive(Debug, Default)]
 pub struct Alarms {
     raised: AtomicU8,
@@ -24,12 +24,12 @@ pub struct Alarms {
 }
 
 impl Alarms {
-    /// Raises an alarm.
+    /// Raises an alarm: from now on publishers are blocked.
     pub fn raise(&self, alarm: Alarm) {
         self.raised.fetch_or(alarm as u8, Ordering::AcqRel);
     }
 
-    /// Clears an alarm; when it was the last one, everyone who was held up is woken.
+    /// Clears an alarm; when it was the last one, all blocked sessions are woken.
     pub fn clear(&self, alarm: Alarm) {
         let before = self.raised.fetch_and(!(alarm as u8), Ordering::AcqRel);
         if before == alarm as u8 {
@@ -46,7 +46,7 @@ impl Alarms {
         self.raised.load(Ordering::Acquire) & alarm as u8 != 0
     }
 
-    /// Why publishers are held up, in RabbitMQ's words; `None` when they are not.
+    /// Why publishers are blocked, in RabbitMQ's words; `None` when they are not.
     pub fn reason(&self) -> Option<&'static str> {
         match self.raised.load(Ordering::Acquire) {
             0 => None,
@@ -58,7 +58,7 @@ impl Alarms {
         }
     }
 
-    /// Has a held up session woken when all alarms are cleared.
+    /// Has a blocked session woken when all alarms are cleared.
     pub fn wake_when_cleared(&self, outbox: &Arc<Outbox>) {
         let mut blocked = self.blocked.lock();
         if blocked.len() == blocked.capacity() {

@@ -117,7 +117,7 @@ impl VirtualHost {
                 if seen.is_enough() {
                     break;
                 }
-                // A damaged one is told of when its turn comes to be delivered.
+                // A damaged one is logged when its turn comes to be delivered.
                 SeenMessage::of_stored(stored).into_iter().for_each(|message| seen.add(message));
             }
         }
@@ -169,11 +169,11 @@ impl Seen {
 /// A message that waits for its acknowledgement, if its channel has it in memory.
 #[derive(Clone, Debug)]
 pub enum SeenOrAway {
-    /// It has.
+    /// The channel has it.
     Seen(SeenMessage),
     /// Only the journal has it.
     Away {
-        /// Its lane.
+        /// The priority of its lane.
         priority: u8,
         /// Its place in the queue.
         position: Position,
@@ -190,7 +190,7 @@ impl SeenOrAway {
     }
 }
 
-/// A message that waits for its acknowledgement, as its channel tells of it.
+/// A message that waits for its acknowledgement, as its channel reports it.
 #[derive(Clone, Debug)]
 pub struct UnackedMessage {
     /// The message, or where it is.
@@ -203,10 +203,10 @@ pub struct UnackedMessage {
     pub delivered_at: Millis,
 }
 
-/// Hears what a connection has to tell.
+/// Takes what a connection reports.
 pub type Answer = Box<dyn FnOnce(Vec<UnackedMessage>) + Send>;
 
-/// What somebody wants to know of a connection.
+/// A question to a connection.
 #[derive(Debug)]
 pub enum Inquiry {
     /// What it has unacknowledged of a queue.
@@ -215,15 +215,15 @@ pub enum Inquiry {
     Holdings,
 }
 
-/// Somebody wants to know what a connection has unacknowledged of a queue.
+/// The question what a connection has unacknowledged of a queue.
 pub struct UnackedInquiry {
     /// The queue.
     pub queue: QueueId,
     /// Only what has higher positions.
     pub after: Position,
-    /// So many, those of the lowest positions.
+    /// At most this many, those of the lowest positions.
     pub max: usize,
-    /// Is told.
+    /// Called with the answer.
     pub answer: Answer,
 }
 

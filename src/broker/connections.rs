@@ -1,7 +1,7 @@
 //! The connections that are open: what is known of each, how many a user or a vhost has, and how one is asked to close.
 //!
 //! A connection's own task enters it here when the vhost is opened and takes it out when it ends. What changes meanwhile the
-//! task writes at most once a turn, under a lock that only somebody who looks shares with it.
+//! task writes at most once a turn, under a lock that only readers share with it.
 
 use super::browse::{Inquiries, Inquiry};
 use super::delivery::Outbox;
@@ -48,13 +48,13 @@ pub struct TlsFacts {
 /// A peer's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateFacts {
-    /// Whom it names, such as `CN=worker,O=Shop`.
+    /// Its subject, such as `CN=worker,O=Shop`.
     pub subject: String,
-    /// Who signed it.
+    /// Its issuer.
     pub issuer: String,
     /// From when to when it holds.
     pub validity: String,
-    /// Whom SASL EXTERNAL logs in: the part of the certificate that the configuration names, if it has one.
+    /// The user that SASL EXTERNAL logs in: the part of the certificate that the configuration names, if it has one.
     pub login: Option<String>,
 }
 
@@ -67,9 +67,9 @@ pub struct ConnectionFacts {
     pub name: String,
     /// The client's end.
     pub peer: Endpoint,
-    /// Our end.
+    /// The broker's end.
     pub local: Endpoint,
-    /// Who has logged in.
+    /// The user that has logged in.
     pub user: Name,
     /// The vhost that it opened.
     pub vhost: Name,
@@ -94,12 +94,12 @@ pub struct ConnectionFacts {
 /// Whether a connection's publishes get through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// They do.
+    /// Yes.
     #[default]
     Running,
-    /// They wait for a moment, since somebody can't keep up with them.
+    /// They are slowed down, since consumers or the store can't keep up with them.
     Flow,
-    /// They wait until an alarm is cleared.
+    /// They are blocked until an alarm is cleared.
     Blocked,
 }
 
@@ -144,7 +144,7 @@ pub struct ChannelFacts {
 /// A channel that is open.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LiveChannel {
-    /// How it stands.
+    /// Its state, as of the connection's last turn.
     pub facts: ChannelFacts,
     /// How fast its messages move.
     pub samples: Samples<MessageStats>,
@@ -153,9 +153,9 @@ pub struct LiveChannel {
 /// Bytes that a connection moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Octets {
-    /// Those that came.
+    /// Bytes received.
     pub received: u64,
-    /// Those that were to be sent.
+    /// Bytes sent, or about to be.
     pub sent: u64,
 }
 
@@ -164,7 +164,7 @@ pub struct Octets {
 pub struct Progress {
     /// Whether its publishes get through.
     pub state: ConnectionState,
-    /// Bytes that came.
+    /// Bytes received.
     pub received_bytes: u64,
     /// Reads in which they came.
     pub received_count: u64,
@@ -238,7 +238,7 @@ impl LiveConnection {
         &self.facts
     }
 
-    /// What does. The connection's task waits for whoever holds this: copy, and let go.
+    /// What changes. The connection's task waits while this is locked: copy it, and drop the guard.
     pub fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock()
     }
@@ -268,7 +268,7 @@ impl LiveConnection {
         self.close_reason.lock().clone()
     }
 
-    /// What somebody wants to know of the connection's channels.
+    /// Questions to the connection's channels that wait for their answers.
     pub fn inquiries(&self) -> &Inquiries {
         &self.inquiries
     }
@@ -309,7 +309,7 @@ pub struct ConnectionCounts {
     pub of_vhost: usize,
 }
 
-/// See the module.
+/// The open connections; see the module.
 #[derive(Debug, Default)]
 pub struct Connections {
     live: Mutex<Live>,
@@ -329,7 +329,7 @@ struct Live {
 }
 
 impl Connections {
-    /// Enters a connection, unless `admit` refuses it by what is open already: nobody else gets in between.
+    /// Enters a connection, unless `admit` refuses it by what is open already; no other gets in between.
     ///
     /// # Errors
     /// What `admit` says.

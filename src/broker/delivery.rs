@@ -15,7 +15,7 @@ pub struct Entry {
     pub position: Position,
     /// When it came.
     pub enqueued_at: Millis,
-    /// When it dies of age, or [`NEVER`].
+    /// When it expires, or [`NEVER`].
     pub expires_at: Millis,
     /// Deliveries that failed, as a quorum queue counts them.
     pub delivery_count: u32,
@@ -31,7 +31,7 @@ pub struct Entry {
 const _: () = assert!(size_of::<Entry>() <= 72, "an entry costs each ready message more");
 
 impl Entry {
-    /// Whether it dies of age.
+    /// Whether it expires.
     pub fn expires(&self) -> bool {
         self.expires_at != NEVER
     }
@@ -206,8 +206,8 @@ impl std::fmt::Debug for Outbox {
 
 /// The limit that basic.qos with global set puts on all consumers of a channel together.
 ///
-/// Who is refused waits, and the channel tells the queues of those when it has credit again, for as long as it has: in the order in
-/// which they were refused. RabbitMQ draws lots for whom it tells first.
+/// A consumer without credit waits, and the channel asks the queues of those when it has credit again, for as long as it has: in
+/// the order in which they began to wait. RabbitMQ asks them in random order.
 #[derive(Debug, Default)]
 pub struct ChannelCredit {
     /// 0 is none.
@@ -253,7 +253,7 @@ impl ChannelCredit {
         }
     }
 
-    /// Gives credit back. True when somebody waits for it.
+    /// Gives credit back. True when a consumer waits for it.
     pub fn release(&self, count: u32) -> bool {
         let mut state = self.state.lock();
         state.used = state.used.saturating_sub(count);
@@ -272,12 +272,12 @@ impl ChannelCredit {
         self.state.lock().waiting.insert(ticket, consumer);
     }
 
-    /// Nobody waits with that ticket any more.
+    /// The consumer with that ticket no longer waits.
     pub fn forget(&self, ticket: u64) {
         self.state.lock().waiting.remove(&ticket);
     }
 
-    /// Whose queue has to be told next that there is credit, if there is some. It no longer waits.
+    /// The consumer whose queue is to be asked next, if there is credit. It no longer waits.
     pub fn next_waiting(&self) -> Option<ConsumerId> {
         let mut state = self.state.lock();
         let limit = self.limit();

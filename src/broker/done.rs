@@ -1,4 +1,4 @@
-//! Answers that come later: what is done as far as others see it, and may be told as done only when it is durable.
+//! Answers that come later: what is done as far as others see it, and may be answered only when it is durable.
 
 use super::error::BrokerError;
 use super::turn::DurableWaiter;
@@ -6,13 +6,13 @@ use super::{Broker, Shared, store_error};
 use crate::message::Lsn;
 use std::sync::Arc;
 
-/// What a method comes to.
+/// The outcome of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "who asked is told at once, or when the ticket is answered"]
 pub enum Done<T> {
-    /// It is done.
+    /// It is done, and may be answered.
     Now(T),
-    /// It is done as far as others see. Who asked may be told so when the ticket is answered, and has to be told of the failure if
+    /// It is done as far as others see. The caller answers when the ticket is answered, and answers with the failure if
     /// that is what is answered.
     Later(T, Ticket),
 }
@@ -30,7 +30,7 @@ impl<T> Done<T> {
         }
     }
 
-    /// What was done, for who waits for [`Broker::last_change`] before it tells anybody.
+    /// What was done, for callers that wait for [`Broker::last_change`] before they answer.
     pub fn untold(self) -> T {
         match self {
             Done::Now(value) | Done::Later(value, _) => value,
@@ -58,7 +58,7 @@ impl Broker {
         self.journal().failure().map(|error| Err(store_error(error)))
     }
 
-    /// Has `waiter` told when the ticket is answered: at once if it is already. The turn has to end after this, or
+    /// Has `waiter` called when the ticket is answered: at once if it is already. The turn has to end after this, or
     /// [`crate::store::Journal::wake_committer`] has to be called.
     pub fn await_answer(&self, ticket: Ticket, waiter: Arc<dyn DurableWaiter>) {
         self.journal().await_record(ticket.0, waiter);
@@ -76,7 +76,7 @@ impl Broker {
         act()
     }
 
-    /// Commits until all that was changed so far is durable: for who has no committer yet.
+    /// Commits until all that was changed so far is durable: for the start, when there is no committer yet.
     ///
     /// # Errors
     /// When the store failed.

@@ -1,5 +1,5 @@
-//! What RabbitMQ or a plugin of it knows and Leveret does not have (yet): the one list of it. Imports, policies, declarations and
-//! `leveret check` tell by it what they leave out, or keep without effect, so that nothing is passed over in silence.
+//! What RabbitMQ or its plugins have and Leveret does not (yet): the one list of it. Imports, policies, declarations and
+//! `leveret check` report by it what they leave out, or keep without effect, so that nothing is dropped silently.
 //!
 //! What makes no difference on one node (where a leader is, how large a cluster, how messages lie on the disk) is not in it.
 
@@ -101,7 +101,7 @@ fn by_reason(found: impl Iterator<Item = (String, &'static str)>) -> Vec<String>
     reasons.into_iter().map(sentence).collect()
 }
 
-/// Whether a policy may have the key although Leveret heeds nothing of the kind.
+/// Whether a policy may have the key although it has no effect here.
 pub(super) fn is_policy_key(key: &str) -> bool {
     reason(POLICY_KEYS, key).is_some() || IMMATERIAL_POLICY_KEYS.contains(&key)
 }
@@ -157,7 +157,7 @@ pub fn exchange_type(name: &str) -> Option<String> {
     }
 }
 
-/// Whether an exchange is one that RabbitMQ makes by itself, so that nobody misses it who does not bind to it.
+/// Whether an exchange is one that RabbitMQ makes by itself, so that it is missed only where something is bound to it.
 pub fn is_own_exchange(name: &str) -> bool {
     OWN_EXCHANGES.contains(&name)
 }
@@ -172,7 +172,7 @@ pub fn global_parameter(name: &str) -> Option<&'static str> {
     reason(GLOBAL_PARAMETERS, name)
 }
 
-/// Which arguments were told of already: each once, since clients declare the same again at each start.
+/// Which arguments were logged already: each once, since clients declare the same again at each start.
 #[derive(Debug, Default)]
 pub(super) struct Told(AtomicU64);
 

@@ -168,7 +168,7 @@ pub enum BrokerError {
         /// How many there may be.
         max: usize,
     },
-    /// Somebody may not have one more connection or channel, or may not open a vhost at all.
+    /// A limit refuses one more connection or channel, or the vhost may not be opened at all.
     #[error("{0}")]
     NotAllowed(String),
     /// A user that is not there.

@@ -26,7 +26,7 @@ impl Length {
     }
 }
 
-/// See the module.
+/// A queue's length over the last minutes; see the module.
 #[derive(Clone, Debug, Default)]
 pub struct Lengths(VecDeque<(Millis, Length)>);
 

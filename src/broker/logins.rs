@@ -1,4 +1,4 @@
-//! Logging in: who may, how often it was tried, and how long somebody who guesses has to wait.
+//! Logging in: the check itself, counts of attempts, and how long guesses have to wait.
 //!
 //! Checking a password may take long on purpose ([`HashingAlgorithm::Argon2id`]), so it is done elsewhere then, and the outcome
 //! comes later. What was right once is remembered as a digest in memory, so that only the first login of a user takes long.
@@ -17,32 +17,32 @@ use throttle::{Admission, REMEMBERED_MAX, Throttle};
 
 pub use throttle::WaitingLogin;
 
-/// A name that is longer is nobody's, and not remembered.
+/// No user has a longer name, so it is not remembered.
 const NAME_BYTES_MAX: usize = 255;
 
-/// Somebody who wants to log in.
+/// An attempt to log in.
 #[derive(Clone)]
 pub struct Login {
-    /// What it speaks, as RabbitMQ's metrics name it: `amqp091`, `http`.
+    /// The protocol, as RabbitMQ's metrics name it: `amqp091`, `http`.
     pub protocol: &'static str,
     /// The user's name.
     pub name: String,
-    /// How it proves to be that user.
+    /// The proof of being that user.
     pub proof: Proof,
-    /// Where it is.
+    /// The client's address.
     pub address: String,
     /// Whether that is this machine.
     pub is_loopback: bool,
-    /// Whether it has waited as long as [`LoginOutcome::Wait`] said.
+    /// Whether the attempt has waited as long as [`LoginOutcome::Wait`] said.
     pub has_waited: bool,
 }
 
-/// How somebody proves to be a user.
+/// The proof of being a user.
 #[derive(Clone)]
 pub enum Proof {
-    /// By the password.
+    /// The password.
     Password(Vec<u8>),
-    /// By something that was checked already, such as a certificate.
+    /// Something that was checked already, such as a certificate.
     Checked,
 }
 
@@ -59,31 +59,31 @@ pub enum LoginOutcome {
     TooMany,
 }
 
-/// Work that takes too long for whoever has it.
+/// Work that takes too long for an event loop.
 pub type Work = Box<dyn FnOnce() + Send>;
 
-/// Who does work that takes long; false when there is too much of it already.
+/// Hands work that takes long to other threads; false when there is too much of it already.
 pub type Elsewhere = Box<dyn Fn(Work) -> bool + Send + Sync>;
 
 /// How often it was tried to log in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Attempts {
-    /// All in all.
+    /// How many there were.
     pub all: u64,
-    /// Those that succeeded.
+    /// How many succeeded.
     pub succeeded: u64,
-    /// Those that failed.
+    /// How many failed.
     pub failed: u64,
 }
 
 /// Where attempts came from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
-    /// The address.
+    /// The client's address.
     pub address: String,
     /// The user's name, which need not exist.
     pub user: String,
-    /// What was spoken.
+    /// The protocol.
     pub protocol: &'static str,
 }
 
@@ -97,7 +97,7 @@ pub struct Logins {
 }
 
 impl Logins {
-    /// No logins yet. Those of who has failed `free` times lately wait, of which `waiting_max` may at a time.
+    /// Without attempts yet. After `free` recent failures attempts wait, at most `waiting_max` at a time.
     pub(super) fn new(waiting_max: u32, free: usize) -> Logins {
         Logins {
             counts: Mutex::default(),
@@ -108,7 +108,7 @@ impl Logins {
         }
     }
 
-    /// Sets who checks passwords where that takes long; until then whoever asks does. The first call counts.
+    /// Sets where passwords with slow hashes are checked; until then the calling thread does it. The first call counts.
     pub fn work_elsewhere(&self, elsewhere: Elsewhere) {
         // A second one has nothing to add.
         let _ = self.elsewhere.set(elsewhere);
@@ -140,7 +140,7 @@ impl Logins {
         self.sources.lock().iter().map(|(source, attempts)| (source.clone(), *attempts)).collect()
     }
 
-    /// Starts counting again.
+    /// Counts attempts from zero again.
     pub fn reset(&self) {
         self.counts.lock().clear();
     }
@@ -196,7 +196,7 @@ impl Login {
 }
 
 impl Broker {
-    /// Logs somebody in, and counts that. `None` when the password is checked elsewhere: then `later` is called with what came of
+    /// Tries to log in, and counts it. `None` when the password is checked elsewhere: then `later` is called with what came of
     /// it. Otherwise it is dropped.
     pub fn log_in(
         self: &Arc<Self>,

@@ -1,4 +1,4 @@
-//! What the broker keeps in memory for its clients, by kind: the one account of it. Who holds something counts it here, in
+//! What the broker keeps in memory for its clients, by kind: the one account of it. The holder counts what it holds here, in
 //! batches, and asks whether it has become too much.
 //!
 //! Above the budget ready messages and deliveries that wait for an acknowledgement leave memory, and keep only their places.
@@ -26,7 +26,7 @@ pub enum MemoryUse {
 }
 
 impl MemoryUse {
-    /// All of them.
+    /// All kinds, in the order in which they are shown.
     pub const ALL: [MemoryUse; 6] = [
         MemoryUse::Ready,
         MemoryUse::Unacked,
@@ -54,7 +54,7 @@ impl MemoryUse {
 #[repr(align(64))]
 struct Counter(AtomicI64);
 
-/// See the module.
+/// What is kept, by kind; see the module.
 #[derive(Debug)]
 pub struct MemoryAccount {
     budget_bytes: i64,
@@ -70,7 +70,7 @@ impl MemoryAccount {
         }
     }
 
-    /// Counts bytes that somebody took, or gave back when they are negative. True when all of this kind together take more
+    /// Counts bytes that were taken, or given back when they are negative. True when all of this kind together take more
     /// than the budget now.
     pub fn add(&self, kind: MemoryUse, bytes: i64) -> bool {
         self.used[kind as usize].0.fetch_add(bytes, Ordering::Relaxed) + bytes > self.budget_bytes
@@ -117,7 +117,7 @@ pub struct Holdings {
 }
 
 impl Holdings {
-    /// All of it.
+    /// Bytes of all kinds together.
     pub fn total_bytes(&self) -> u64 {
         self.unacked_bytes + self.transaction_bytes + self.outbox_bytes + self.arriving_bytes
     }

@@ -378,7 +378,7 @@ impl Broker {
         &self.connections
     }
 
-    /// The journal, whose commits somebody has to drive.
+    /// The journal, whose commits the owner of the broker has to drive.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.shared.journal
     }
@@ -408,12 +408,12 @@ impl Broker {
         self.shared.reply_consumers.remove(token);
     }
 
-    /// Whether somebody waits for replies under that token.
+    /// Whether a consumer of direct replies has that token.
     pub fn has_reply_consumer(&self, token: &str) -> bool {
         self.shared.reply_consumers.contains_key(token)
     }
 
-    /// Ends a turn: hands what has changed to the journal, wakes whom it gave something to, and then the committer.
+    /// Ends a turn: hands what has changed to the journal, wakes the sessions that it gave something to, and then the committer.
     pub fn end_turn(&self, turn: &mut Turn) {
         debug_assert!(turn.effects.is_empty(), "a vhost applies the effects before the turn ends");
         turn.append_to(&self.shared.journal);

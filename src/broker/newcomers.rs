@@ -1,18 +1,18 @@
-//! Connections that have not logged in: how many there may be, of all addresses and of one. Whoever connects costs a descriptor and
-//! some memory before anybody knows who it is; those who are known must not go without for that.
+//! Connections that have not logged in: how many there may be, of all addresses and of one. Each costs a descriptor and
+//! some memory before its user is known, and must not take them from users who are known.
 //!
 //! When there are too many, the next one waits where it costs the broker nothing, in the system's queue, until one of them has logged
-//! in, is gone, or has had [`GRACE_MS`]. Then one of the address that has most of them makes way, the one that came first.
+//! in, is gone, or has had [`GRACE_MS`]. Then the oldest one of the address that has most of them is closed.
 
 use crate::message::Millis;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// How long a client has at least until it has to make way for others, in milliseconds: many times what a login takes.
+/// How long a client has at least until it may be closed for others, in milliseconds: many times what a login takes.
 pub const GRACE_MS: u64 = 1000;
 
-/// Where a connection comes from: its address, or with IPv6 the network of it, as a number that somebody else makes of that.
+/// Where a connection comes from: its address, or with IPv6 the network of it, as a number that the listener makes of that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Origin(pub u128);
 
@@ -25,7 +25,7 @@ pub struct NewcomerLimits {
     pub per_address_max: usize,
 }
 
-/// See the module.
+/// The connections that have not logged in; see the module.
 #[derive(Debug)]
 pub struct Newcomers {
     limits: NewcomerLimits,
@@ -37,14 +37,14 @@ struct State {
     next: u64,
     waiting: BTreeMap<u64, Waiting>,
     by_origin: HashMap<Origin, usize>,
-    /// Those that have been told to leave.
+    /// Those that have been asked to close.
     leaving: usize,
 }
 
 struct Waiting {
     origin: Option<Origin>,
     since: Millis,
-    /// What tells it to leave, until it has been told.
+    /// Asks it to close; gone once it was called.
     leave: Option<Box<dyn FnOnce() + Send>>,
 }
 
@@ -61,12 +61,12 @@ pub struct Newcomer {
     number: u64,
 }
 
-/// One that is not let in: its address has so many already.
+/// A connection is refused: its address has that many already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMany(pub usize);
 
 impl Newcomers {
-    /// None yet.
+    /// Without connections yet.
     pub fn new(limits: NewcomerLimits) -> Newcomers {
         Newcomers { limits, state: Mutex::default() }
     }
@@ -77,7 +77,7 @@ impl Newcomers {
     }
 
     /// Whether there is room for one more; `is_full` says that there is none for any connection, known or not. One at a time is
-    /// told to leave, and there is room when it is gone. Without newcomers there is nobody who could make any.
+    /// asked to close, and there is room when it is gone. Without newcomers there is none that could be.
     pub fn has_room(&self, now: Millis, is_full: bool) -> bool {
         let mut state = self.state.lock();
         let is_full = is_full || (self.limits.max > 0 && state.waiting.len() >= self.limits.max);
@@ -97,7 +97,7 @@ impl Newcomers {
         false
     }
 
-    /// Lets one in. `leave` is called when it has to make way. Where it comes from may become known later,
+    /// Lets one in. `leave` is called when it has to close for others. Where it comes from may become known later,
     /// see [`Newcomer::comes_from`].
     ///
     /// # Errors

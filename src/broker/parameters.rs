@@ -16,19 +16,19 @@ use std::collections::BTreeMap;
 pub struct ParameterKey {
     /// The part of the broker that it is for.
     pub component: Name,
-    /// Its vhost.
+    /// The vhost that it is for.
     pub vhost: Name,
-    /// Its name.
+    /// Its name, unique in component and vhost.
     pub name: Name,
 }
 
 /// The global parameter that names the cluster.
 pub const CLUSTER_NAME: &str = "cluster_name";
 
-/// The global parameter that tells this broker from all others for as long as its data live.
+/// The global parameter that identifies this broker for as long as its data exist.
 pub const INTERNAL_CLUSTER_ID: &str = "internal_cluster_id";
 
-/// See the module.
+/// All parameters, by their keys.
 #[derive(Debug, Default)]
 pub(super) struct Parameters {
     of_vhosts: RwLock<BTreeMap<ParameterKey, Value>>,

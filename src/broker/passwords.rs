@@ -30,7 +30,7 @@ const ARGON2_LANES: u32 = 1;
 const ARGON2_SALT_BYTES: usize = 16;
 const ARGON2_DIGEST_BYTES: usize = 32;
 
-/// What one from elsewhere may cost: whoever imports it decides what each login takes.
+/// What an imported hash may cost: its parameters decide how much each login takes.
 const ARGON2_MEMORY_KIB_MAX: u32 = 65_536;
 const ARGON2_PASSES_MAX: u32 = 10;
 const ARGON2_LANES_MAX: u32 = 4;
@@ -58,7 +58,7 @@ impl HashingAlgorithm {
         HashingAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
-    /// The algorithm of a hash that comes without one, told by its length: before 3.6 RabbitMQ had MD5 alone, and did not say so.
+    /// The algorithm of a hash that comes without one, known by its length: before 3.6 RabbitMQ had MD5 alone, and did not say so.
     pub fn of_hash(encoded: &str) -> HashingAlgorithm {
         match STANDARD.decode(encoded).map_or(0, |decoded| decoded.len()) {
             _ if encoded.starts_with("$argon2id$") => HashingAlgorithm::Argon2id,
@@ -68,7 +68,7 @@ impl HashingAlgorithm {
         }
     }
 
-    /// Whether it takes long on purpose, so that nobody may wait for it who has others waiting.
+    /// Whether it takes long on purpose, so that it must not be computed on an event loop.
     pub fn is_slow(self) -> bool {
         self == HashingAlgorithm::Argon2id
     }
@@ -90,7 +90,7 @@ fn digest(algorithm: HashingAlgorithm, salt: [u8; 4], password: &[u8]) -> Vec<u8
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
     algorithm: HashingAlgorithm,
-    /// Empty: nobody logs in with a password.
+    /// Empty: no password logs in.
     encoded: String,
 }
 
@@ -116,7 +116,7 @@ impl PasswordHash {
     }
 
     /// As definitions have it; `None` when it is not base64, or no hash of argon2id that can be checked at a bounded cost. An empty
-    /// one means that nobody logs in with a password.
+    /// one means that no password logs in.
     pub fn encoded(encoded: &str, algorithm: HashingAlgorithm) -> Option<PasswordHash> {
         match algorithm {
             _ if encoded.is_empty() => {}
@@ -131,7 +131,7 @@ impl PasswordHash {
         PasswordHash { algorithm: HashingAlgorithm::default(), encoded: String::new() }
     }
 
-    /// Of a password that nobody knows: it takes as long to check as another.
+    /// The hash of a random password: it takes as long to check as another.
     pub(super) fn of_nobody(algorithm: HashingAlgorithm) -> PasswordHash {
         match algorithm {
             HashingAlgorithm::Argon2id => {
@@ -143,7 +143,7 @@ impl PasswordHash {
         }
     }
 
-    /// The algorithm.
+    /// The algorithm that it was made with.
     pub fn algorithm(&self) -> HashingAlgorithm {
         self.algorithm
     }
@@ -153,7 +153,7 @@ impl PasswordHash {
         &self.encoded
     }
 
-    /// Whether it is of that password. It takes a time that does not tell where the difference is; with argon2id it takes long.
+    /// Whether it is of that password. The time that takes does not depend on where the difference is; with argon2id it is long.
     pub fn is_of(&self, password: &[u8]) -> bool {
         if self.algorithm == HashingAlgorithm::Argon2id {
             let is_of = SlowHash::decode(&self.encoded).is_some_and(|hash| hash.is_of(password));
@@ -244,12 +244,12 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// Whether two digests are the same, in a time that does not tell where they differ.
+/// Whether two digests are the same, in a time that does not depend on where they differ.
 pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
 
-/// Bytes that nobody can foresee, out of the system's randomness.
+/// Unpredictable bytes, from the system's random numbers.
 pub(super) fn random_bytes() -> [u8; 16] {
     let halves = [RandomState::new(), RandomState::new()].map(|state| state.hash_one(0_u8).to_be_bytes());
     let mut bytes = [0; 16];

@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub enum Access {
     /// Make it, delete it.
     Configure,
-    /// Put messages in.
+    /// Publish to an exchange, bind a queue.
     Write,
-    /// Take messages out.
+    /// Consume from and purge a queue, bind to an exchange.
     Read,
 }
 
@@ -214,7 +214,7 @@ impl Permissions {
         self.topics.get(&key).map(|patterns| patterns.clone())
     }
 
-    /// Checks once that the user may do that; who asks often has a [`Grants`].
+    /// Checks once that the user may do that; for frequent checks there is [`Grants`].
     ///
     /// # Errors
     /// When it may not.
@@ -356,7 +356,7 @@ impl Grants {
     }
 }
 
-/// What a pattern says, and no where it can't say it: then the log tells of what it was asked.
+/// Whether a pattern matches; no where it takes too many steps, which is logged.
 fn decided(allowed: Result<bool, Undecided>, what: fmt::Arguments<'_>) -> bool {
     allowed.unwrap_or_else(|undecided| {
         tracing::warn!("{what} can't be told, so it is refused: {undecided}");

@@ -1,5 +1,5 @@
 //! Trying many declarations together before any of them is made: the same checks as in earnest, on what is there and on what
-//! was tried before. Nothing changes, so whoever finds a fault has nothing to take back.
+//! was tried before. Nothing changes, so after a fault there is nothing to undo.
 
 use super::Broker;
 use super::capacity::{self, Counts, check_length};
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// See the module.
+/// Declarations that were tried so far; see the module.
 #[derive(Debug)]
 pub struct Rehearsal<'a> {
     broker: &'a Broker,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Routing keys that begin so lead to a direct reply-to consumer.
 pub const REPLY_TO_PREFIX: &str = "amq.rabbitmq.reply-to.";
 
-/// Who waits for direct replies: a channel that consumes from `amq.rabbitmq.reply-to`.
+/// A consumer of direct replies: of a channel that consumes from `amq.rabbitmq.reply-to`.
 #[derive(Clone, Debug)]
 pub struct ReplyConsumer {
     /// The session's outbox.
@@ -121,7 +121,7 @@ impl Visit {
     }
 }
 
-/// A part of a route is found in so many steps, which take a millisecond or so.
+/// How many steps a part of a route takes, which is a millisecond or so.
 const PART_STEPS: usize = 50_000;
 
 /// What a key takes apart from what it finds, in those steps.
@@ -189,7 +189,7 @@ impl VirtualHost {
         false
     }
 
-    /// Asks an exchange for some more keys, in about so many steps, and says how many it took.
+    /// Asks an exchange for some more keys, in about that many steps, and returns how many it took.
     fn visit(
         &self,
         visit: &mut Visit,

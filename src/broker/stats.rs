@@ -46,7 +46,7 @@ counters! {
     publish_confirm,
     /// What publishers put into queues: a message that goes into three counts three times.
     routed,
-    /// Confirmed to publishers.
+    /// How many were confirmed to publishers.
     confirm,
     /// Sent back, since they were mandatory and led nowhere.
     return_unroutable,
@@ -58,17 +58,17 @@ counters! {
     deliver_no_ack,
     /// Fetched, to be acknowledged.
     get,
-    /// Fetched for good.
+    /// Fetched by basic.get without acknowledgement.
     get_no_ack,
     /// Fetches that found nothing.
     get_empty,
-    /// Acknowledged.
+    /// Acknowledged by consumers.
     ack,
     /// Of the delivered ones those that had been delivered before.
     redeliver,
     /// Dead, since a consumer refused them.
     dead_rejected,
-    /// Dead of age.
+    /// Expired.
     dead_expired,
     /// Dead, since the queue was full.
     dead_maxlen,
@@ -108,9 +108,9 @@ impl MessageStats {
 /// Counts of something at one time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample<T> {
-    /// When.
+    /// When it was taken.
     pub at: Millis,
-    /// The counts.
+    /// The counts at that time.
     pub counts: T,
 }
 
@@ -122,7 +122,7 @@ pub struct Samples<T> {
 }
 
 impl<T: Copy> Samples<T> {
-    /// Takes another sample.
+    /// Adds a sample in the place of the one before the last.
     pub fn take(&mut self, at: Millis, counts: T) {
         // Two within the same moment have no rate.
         if self.last.is_some_and(|last| at <= last.at) {
@@ -187,7 +187,7 @@ pub struct ExchangeStats {
 }
 
 impl ExchangeCounters {
-    /// Counts messages that were each routed to so many queues.
+    /// Counts messages that were each routed to that many queues.
     pub fn count(&self, messages: usize, queues: usize) {
         self.published_in.fetch_add(messages as u64, Ordering::Relaxed);
         if queues > 0 {
@@ -215,7 +215,7 @@ impl ExchangeStats {
 /// What moved over a connection, or over several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Bytes that came.
+    /// Bytes received from clients.
     pub received_bytes: u64,
     /// Reads in which they came.
     pub received_count: u64,
@@ -269,7 +269,7 @@ pub struct Churn {
     pub queue_declared: u64,
     /// Queues that were made.
     pub queue_created: u64,
-    /// Queues that went.
+    /// Queues deleted.
     pub queue_deleted: u64,
 }
 

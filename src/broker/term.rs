@@ -25,8 +25,8 @@ pub(crate) fn term(value: &Value) -> String {
     }
 }
 
-/// A value that came as JSON: objects are maps, and null is a word. Whoever reads JSON makes whole numbers of 64 bits, long
-/// strings, arrays, tables and void of it.
+/// A value that came as JSON: objects are maps, and null is a word. Reading JSON makes whole numbers of 64 bits, long
+/// strings, arrays, tables and void.
 pub(crate) fn json_term(value: &Value) -> String {
     match value {
         Value::Void => "null".to_owned(),

@@ -8,15 +8,15 @@ use std::collections::{BTreeSet, HashMap};
 /// A queue that wants to be looked at.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline {
-    /// When.
+    /// The time of the deadline.
     pub at: Millis,
-    /// Its vhost.
+    /// The queue's vhost.
     pub vhost: Name,
-    /// Its name.
+    /// The queue's name.
     pub queue: Name,
 }
 
-/// See the module.
+/// The deadlines of all queues, in one heap.
 #[derive(Default)]
 pub struct Timer {
     deadlines: Mutex<Deadlines>,

@@ -89,7 +89,7 @@ impl VirtualHost {
         Ok(Done::with(value, ticket))
     }
 
-    /// Refuses what no exchange is declared as, whoever asks.
+    /// Refuses what no exchange may be declared as, even by an administrator.
     ///
     /// # Errors
     /// When there is no such type, or the default exchange is meant.
@@ -100,7 +100,7 @@ impl VirtualHost {
         if name.is_empty() { Err(BrokerError::DefaultExchange) } else { Ok(()) }
     }
 
-    /// Refuses to delete what every vhost has, whoever asks.
+    /// Refuses to delete what every vhost has, even for an administrator.
     ///
     /// # Errors
     /// When it is such an exchange.
@@ -431,7 +431,7 @@ impl VirtualHost {
     }
 
     /// Deletes a queue with the connection that it belongs to. One that is not there is fine, and so is a namesake that
-    /// somebody else declared when it was gone.
+    /// another client declared when it was gone.
     ///
     /// # Errors
     /// When the store failed, and a durable exchange was to go with the queue.
@@ -458,7 +458,7 @@ impl VirtualHost {
             return;
         }
         self.remove_queue_and_bindings(&mut topology, &queue);
-        // Nobody asked, so nobody is to be told when it is durable.
+        // No client asked for it, so no answer waits until it is durable.
         if let Err(error) = self.settle(&mut topology, ()) {
             tracing::error!("could not delete {}: {error}", queue.definition().resource());
         }

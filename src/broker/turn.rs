@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// What a queue wants done elsewhere. It is done after the queue's lock is released, see [`super::VirtualHost::apply_effects`].
 #[derive(Debug)]
 pub enum Effect {
-    /// A message died; it goes to the dead-letter exchange or nowhere.
+    /// A message is dead-lettered: it goes to the dead-letter exchange, or is dropped.
     DeadLetter(DeadLetter),
     /// The queue has had its time: it expired, or its last consumer left.
     Delete {
@@ -25,14 +25,14 @@ pub enum Effect {
     PageIn {
         /// The queue.
         queue: Arc<QueueDefinition>,
-        /// Which.
+        /// Which messages.
         wanted: PageRequest,
     },
     /// The queue wants messages back that are on their way to a dead-letter exchange.
     ReadDying {
         /// The queue.
         queue: Arc<QueueDefinition>,
-        /// Their priority.
+        /// The priority of their lane.
         priority: u8,
         /// The first one wanted.
         from: Position,
@@ -43,7 +43,7 @@ pub enum Effect {
     WakeAt {
         /// The queue's name.
         name: Name,
-        /// When.
+        /// At what time.
         at: Millis,
     },
 }
@@ -51,18 +51,18 @@ pub enum Effect {
 /// How long a session holds back before it looks again.
 const MOMENT_NS: u64 = 1_000_000;
 
-/// See the module.
+/// What goes along with the calls of one turn; see the module.
 #[derive(Default)]
 pub struct Turn {
     /// The time of the whole turn.
     pub now: Millis,
-    /// What the journal has to hear of.
+    /// The changes for the journal.
     pub changes: Changes,
     /// What has to be done when no lock is held.
     pub effects: Vec<Effect>,
-    /// Somebody can't keep up with what this turn publishes: its session should hold back so long.
+    /// Consumers or the store can't keep up with what this turn publishes: how long its session should pause, in nanoseconds.
     pub hold_back_ns: u64,
-    /// Who waits until what the turn changed is durable.
+    /// What is called when the turn's changes are durable.
     pub waiter: Option<Arc<dyn DurableWaiter>>,
     wakes: Vec<Arc<Outbox>>,
 }
@@ -91,7 +91,7 @@ impl Turn {
         Some(lsn)
     }
 
-    /// Somebody can't keep up: the turn's session should hold back for a moment.
+    /// Consumers or the store can't keep up: the turn's session should pause for a moment.
     pub fn hold_back(&mut self) {
         self.hold_back_ns += MOMENT_NS;
     }
@@ -101,7 +101,7 @@ impl Turn {
         self.wakes.push(outbox.clone());
     }
 
-    /// Wakes whom the turn gave something to.
+    /// Wakes the sessions that the turn gave something to.
     pub fn wake_all(&mut self) {
         for outbox in self.wakes.drain(..) {
             outbox.wake();

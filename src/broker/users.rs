@@ -1,4 +1,4 @@
-//! Who may log in.
+//! Users: names, password hashes, tags, limits.
 
 use super::passwords::{self, HashingAlgorithm, PasswordHash};
 use crate::message::Name;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// A user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// The name.
+    /// The login name.
     pub name: Name,
     /// What is kept of the password.
     pub password: PasswordHash,
@@ -24,9 +24,9 @@ pub struct User {
 /// What all connections of one user together may use. `None` and what is below zero is no limit; 0 allows none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UserLimits {
-    /// Connections at once.
+    /// The most connections at once; negative or `None` is no limit.
     pub max_connections: Option<i64>,
-    /// Channels at once.
+    /// The most channels of all these connections; negative or `None` is no limit.
     pub max_channels: Option<i64>,
 }
 
@@ -37,7 +37,7 @@ impl User {
         User { name: name.into(), password, tags, limits: UserLimits::default() }
     }
 
-    /// Nobody: without a name, a password, or tags.
+    /// A user without a name, a password, or tags, who can't log in.
     pub fn nobody() -> User {
         User {
             name: "".into(),
@@ -53,12 +53,12 @@ impl User {
     }
 }
 
-/// Why somebody may not log in, for the log: the client is told less.
+/// Why a login was refused, for the log: the client learns less.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginRefusal {
     /// There is no such user, or it has another password.
     Credentials,
-    /// An empty password.
+    /// The password is empty.
     BlankPassword,
     /// The user is one of `access.loopback_users`.
     LoopbackOnly,
@@ -79,7 +79,7 @@ impl LoginRefusal {
     }
 }
 
-/// All users.
+/// All users, by name.
 #[derive(Debug, Default)]
 pub struct Users {
     by_name: DashMap<Name, Arc<User>>,
@@ -120,7 +120,7 @@ impl Users {
         users
     }
 
-    /// Sets who may only log in from this machine.
+    /// Sets the users who may only log in from this machine.
     pub fn set_loopback_only(&self, names: impl IntoIterator<Item = Name>) {
         *self.loopback_only.write() = names.into_iter().collect();
     }
@@ -191,7 +191,7 @@ impl Users {
                 self.verified.note(&user, password);
                 Ok(user)
             }
-            // It takes as long as for somebody who exists, and is kept as new ones are.
+            // Checked like the password of a user who exists, so that the time shows nothing.
             Some(user) if user.password.algorithm().is_slow() => Err(LoginRefusal::Credentials),
             _ => {
                 PasswordHash::of_nobody(self.password_hash()).is_of(password);
@@ -201,7 +201,7 @@ impl Users {
     }
 }
 
-/// Passwords that were right, as digests under a key that is this process's alone: whoever connects anew, or asks over HTTP
+/// Passwords that were right, as digests under a key that is this process's alone: a client that connects anew, or asks over HTTP
 /// again and again, is not kept waiting each time. Only what takes long to check is in it.
 #[derive(Default)]
 struct Verified {
@@ -289,7 +289,7 @@ mod tests {
         let other = PasswordHash::new(b"other", HashingAlgorithm::Argon2id);
         users.put(User { password: other, ..(*users.get("slow").unwrap()).clone() });
         assert_eq!(at_once("slow", b"secret"), None);
-        // Nobody learns by the time it takes who exists, or how a password is kept.
+        // The time that it takes shows neither which users exist nor how a password is kept.
         assert_eq!(at_once("nobody", b"secret"), Some(false));
         users.set_password_hash(HashingAlgorithm::Argon2id);
         assert_eq!((at_once("nobody", b"secret"), at_once("fast", b"wrong")), (None, None));

@@ -24,7 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// See the module.
+/// Exchanges, queues and policies under one name, apart from those of other vhosts.
 #[derive(Debug)]
 pub struct VirtualHost {
     name: Name,
@@ -33,7 +33,7 @@ pub struct VirtualHost {
     queues: DashMap<Name, Arc<QueueHandle>>,
     pub(super) topology: Mutex<Topology>,
     pub(super) policies: RwLock<Arc<Policies>>,
-    /// Held while policies change and all that is there is told, which takes as long as it takes.
+    /// Held while policies change and are applied to all objects, which may take long.
     pub(super) policing: Mutex<()>,
     settings: Mutex<Arc<VhostSettings>>,
     version: AtomicU64,
@@ -57,7 +57,7 @@ pub struct Staged {
 pub struct StagedLetter {
     /// Where it goes.
     pub route: Route,
-    /// The letter.
+    /// The dead letter.
     pub staged: Staged,
 }
 
@@ -200,7 +200,7 @@ impl VirtualHost {
         total
     }
 
-    /// Changes whenever a route may change, or who may take it, so that routes can be remembered.
+    /// Changes whenever a route, or a permission to use it, may change, so that channels can remember routes.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
     }
@@ -441,7 +441,7 @@ impl VirtualHost {
     }
 }
 
-/// Tells the journal of every message that a durable queue is about to get.
+/// Stages every message that a durable queue is about to get, for the journal.
 fn journal(route: &Route, staged: &Staged, turn: &mut Turn) {
     if !route.queues.iter().any(|queue| queue.definition().survives_restart()) {
         return;

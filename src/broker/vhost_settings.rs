@@ -2,7 +2,7 @@
 
 use super::queue::QueueType;
 
-/// See the module.
+/// What operators set for a vhost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VhostSettings {
     /// A line about it.
@@ -20,9 +20,9 @@ pub struct VhostSettings {
 /// What there may be in a vhost. `None` and what is below zero is no limit; 0 allows none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VhostLimits {
-    /// Connections at once.
+    /// The most connections at once; negative or `None` is no limit.
     pub max_connections: Option<i64>,
-    /// Queues.
+    /// The most queues; negative or `None` is no limit.
     pub max_queues: Option<i64>,
 }
 

@@ -1,10 +1,10 @@
-//! Answers, with a socket that takes what it is told to.
+//! Answers, with a socket that takes as many bytes as a test allows.
 
 use super::*;
 use std::sync::Weak;
 use std::sync::atomic::AtomicUsize;
 
-/// Takes so many bytes, and lets the session try to send in the midst of it.
+/// Takes a number of bytes, and lets the session try to send meanwhile.
 #[derive(Default)]
 struct Socket {
     takes: AtomicUsize,

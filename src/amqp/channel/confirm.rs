@@ -73,7 +73,7 @@ impl Channel {
         }
     }
 
-    /// Tells the publisher that a queue refused its message.
+    /// Sends the publisher a nack, since a queue refused its message.
     pub(super) fn nack_publish(&mut self, tag: DeliveryTag, context: &mut Context<'_>) {
         if let Mode::Confirm(confirms) = &mut self.mode {
             confirms.nack(tag);

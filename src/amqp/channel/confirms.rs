@@ -18,7 +18,7 @@ pub(super) struct Confirms {
 }
 
 impl Confirms {
-    /// Numbers a publish.
+    /// Gives a publish its number, the delivery tag of its confirm.
     pub(super) fn publish(&mut self) -> DeliveryTag {
         self.published += 1;
         DeliveryTag(self.published)

@@ -24,7 +24,7 @@ pub(super) struct Published {
     pub(super) needs_check: bool,
 }
 
-/// Limits on content.
+/// Limits on what a client publishes.
 #[derive(Clone, Copy, Debug)]
 pub struct ContentLimits {
     /// Bytes of a message's body.
@@ -176,7 +176,7 @@ impl ContentAssembler {
         }
     }
 
-    /// Whether a content body of so many bytes may come now, so that parts of it can be taken before all of it is there.
+    /// Whether a content body of that many bytes may come now, so that parts of it can be taken before all of it is there.
     pub(in crate::amqp) fn takes_parts_of(&self, bytes: usize) -> bool {
         matches!(self.expect, Expect::Body { left, .. } if bytes as u64 <= left)
     }

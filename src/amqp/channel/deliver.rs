@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 const DELIVER: (u16, u16) = (60, 60);
 
-/// Deliveries that were put on the wire, to be told to their queue.
+/// Deliveries that were put on the wire, to be reported to their queue.
 #[derive(Debug)]
 pub(in crate::amqp) struct Sent {
     pub(in crate::amqp) queue: Arc<QueueHandle>,
@@ -29,7 +29,7 @@ pub(in crate::amqp) struct Sent {
 }
 
 impl Sent {
-    /// Tells the queue, and notes by when these deliveries have to be acknowledged.
+    /// Reports them to the queue, and notes by when they have to be acknowledged.
     pub(in crate::amqp) fn tell(self, default_timeout_ms: u64, deadline: &mut AckDeadline, turn: &mut Turn) {
         let Sent { queue, consumer, messages, bytes, timeout_ms, resumes } = self;
         if resumes {

@@ -140,7 +140,7 @@ impl Context<'_> {
 #[derive(Debug)]
 pub(super) struct ExclusiveQueues {
     names: BTreeSet<Name>,
-    /// At so many names those of queues that are gone are sorted out: an auto-delete queue goes without a word.
+    /// At this many names those of deleted queues are sorted out: the deletion of an auto-delete queue is not reported.
     sort_out_at: usize,
 }
 
@@ -162,7 +162,7 @@ impl ExclusiveQueues {
     }
 }
 
-/// Makes names that nobody guesses and that do not repeat: for queues, consumer tags and reply addresses.
+/// Makes unguessable names that do not repeat: for queues, consumer tags and reply addresses.
 #[derive(Debug)]
 pub(super) struct NameGenerator {
     state: std::hash::RandomState,
@@ -193,7 +193,7 @@ struct Consumer {
     tag: Arc<str>,
     queue: Arc<QueueHandle>,
     no_ack: bool,
-    /// How long it may take to acknowledge, if it says so itself; 0 is for ever.
+    /// How long it may take to acknowledge, in milliseconds, if its arguments say so; 0 is no limit.
     timeout_ms: Option<u64>,
 }
 
@@ -214,7 +214,7 @@ enum Mode {
     Tx(Box<Transaction>),
 }
 
-/// See the module.
+/// An open channel; see the module.
 #[derive(Debug)]
 pub(super) struct Channel {
     number: ChannelNumber,

@@ -120,7 +120,7 @@ impl Channel {
         Ok((name, counts))
     }
 
-    /// Declaring a reply address tells whether somebody still waits for replies there.
+    /// Declaring a reply address shows whether a consumer still waits for replies there.
     fn declare_reply_to(
         &mut self,
         name: &str,

@@ -24,7 +24,7 @@ pub(super) enum Verdict {
     Requeue {
         failed: bool,
     },
-    /// Dead.
+    /// Dead-lettered or dropped.
     Reject,
 }
 
@@ -80,7 +80,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Tells the queues what became of their messages.
+    /// Reports to the queues what became of their messages.
     pub(super) fn carry_out(&mut self, taken: Taken, verdict: Verdict, context: &mut Context<'_>) {
         match verdict {
             Verdict::Ack => {
@@ -140,14 +140,14 @@ impl Channel {
         self.settlements.acked = acked;
     }
 
-    /// Gives credit of the channel's own limit back, and lets consumers that it held up have their turns.
+    /// Gives credit of the channel's own limit back, and lets consumers that waited for it have their turns.
     fn release_credit(&self, count: u32, context: &mut Context<'_>) {
         if self.credit.release(count) {
             self.resume_consumers(context);
         }
     }
 
-    /// Tells the queues whose consumers wait for the channel's credit, one after the other, for as long as there is some.
+    /// Asks the queues whose consumers wait for the channel's credit, one after the other, for as long as there is some.
     pub(super) fn resume_consumers(&self, context: &mut Context<'_>) {
         while let Some(id) = self.credit.next_waiting() {
             if let Some(consumer) = self.consumers.get(&id) {
@@ -175,7 +175,7 @@ impl Channel {
     }
 }
 
-/// Whether the journal is told of both in one go, or of neither.
+/// Whether both are in the journal in one record, or neither.
 fn are_neighbours(a: &Unacked, b: &Unacked) -> bool {
     a.entry.journaled == b.entry.journaled && a.entry.position.0 + 1 == b.entry.position.0
 }

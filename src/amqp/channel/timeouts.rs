@@ -1,5 +1,5 @@
 //! Deliveries that a client does not acknowledge in time. Their consumer is cancelled and gives back all it holds; a client
-//! that could not be told so, and one that has none since it fetched the message, loses the channel, as in RabbitMQ.
+//! that does not know consumer_cancel_notify, or fetched the message by basic.get, loses the channel, as in RabbitMQ.
 //!
 //! The time is the consumer's own, or else what its queue has of argument and policy, or else the broker's. It is looked at
 //! when the first deadline comes, not for each delivery.
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 pub(in crate::amqp) struct AckDeadline(Option<Millis>);
 
 impl AckDeadline {
-    /// Something was delivered that may take so long; 0 is for ever.
+    /// Something was delivered that has to be acknowledged in that time; 0 is no limit.
     pub(in crate::amqp) fn note(&mut self, delivered_at: Millis, timeout_ms: u64) {
         if timeout_ms > 0 {
             let at = delivered_at.saturating_add(timeout_ms);
@@ -76,7 +76,7 @@ impl Channel {
         }
     }
 
-    /// Who has not acknowledged in time, each with its time.
+    /// The consumers that have not acknowledged in time, each with its timeout.
     fn overdue(&self, context: &mut Context<'_>) -> BTreeMap<Option<ConsumerId>, u64> {
         let mut timeouts: BTreeMap<(QueueId, Option<ConsumerId>), u64> = BTreeMap::new();
         let mut overdue = BTreeMap::new();

@@ -177,7 +177,7 @@ impl Channel {
 }
 
 /// Writes what a commit settles into the turn's changes, dead letters too, so that it is in the record of the commit. What is
-/// left to do is to tell the queues, and to deliver the letters.
+/// left to do is to report to the queues, and to deliver the dead letters.
 fn stage_settlements(
     settlements: Vec<(Taken, Verdict)>,
     context: &mut Context<'_>,

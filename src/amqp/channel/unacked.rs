@@ -129,7 +129,7 @@ impl From<Vec<Unacked>> for Taken {
     }
 }
 
-/// Taking one moves no more than so many others.
+/// Taking one moves no more than this many others.
 const MOVED_MAX: usize = 256;
 
 /// Tags that a channel remembers after it took their deliveries back.
@@ -260,7 +260,7 @@ impl UnackedList {
         Taken { here: taken, away }
     }
 
-    /// Takes everything.
+    /// Takes all deliveries.
     pub(super) fn take_all(&mut self) -> Taken {
         let mut taken = Taken::from(self.take_here());
         self.away.take_all(&mut taken.away);

@@ -7,7 +7,7 @@ use crate::amqp::method;
 use crate::message::Millis;
 use amq_protocol::protocol::connection;
 
-/// How long a peer whose frames can't be told apart gets to read why its connection ends.
+/// How long a peer whose frames can't be cut any more gets to read why its connection ends.
 const LOST_TRACK_MS: u64 = 3000;
 
 const CLOSE: (u16, u16) = (10, 50);
@@ -55,7 +55,7 @@ impl Connection {
         }
         self.release();
         if matches!(error.code, ReplyCode::ConnectionForced | ReplyCode::InternalError) {
-            // Whoever ends it now does not wait for what the client asked before.
+            // Ending it now does not wait for what the client asked before.
             self.waiting_for.give_up(&mut self.out);
         }
         self.put_close(error);

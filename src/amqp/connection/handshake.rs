@@ -24,7 +24,7 @@ const PROTOCOL_HEADER_0_9: &[u8; 8] = b"AMQP\x01\x01\x00\x09";
 /// The least that a client may ask for (0-9-1 section 1.4.2.6).
 const FRAME_MAX_MIN: u32 = 4096;
 
-/// How long a client whose login failed waits for the end, if it does not understand being told: as in RabbitMQ, against
+/// How long a client whose login failed waits for the end, without the capability authentication_failure_close: as in RabbitMQ, against
 /// guessing.
 const REFUSED_DELAY_MS: u64 = 3000;
 
@@ -36,7 +36,7 @@ impl Connection {
     /// Takes the protocol header. Anything but ours is answered with ours, and the end (0-9-1 section 2.2.4).
     pub(super) fn handle_protocol_header(&mut self, input: &mut BytesMut) {
         let Some(header) = input.first_chunk::<8>() else {
-            // Whoever starts differently need not finish.
+            // A client that starts differently need not finish.
             if PROTOCOL_HEADER.starts_with(&input[..input.len().min(4)]) {
                 return;
             }
@@ -194,7 +194,7 @@ impl Connection {
 
     /// SASL EXTERNAL: TLS has checked who it is.
     fn log_in_by_certificate(&mut self, login: Option<String>, now: Millis) {
-        // Nobody has an empty name, so that such a login fails, and counts, like all others.
+        // No user has an empty name, so that such a login fails, and counts, like all others.
         self.log_in(login.unwrap_or_default(), Proof::Checked, "EXTERNAL", now);
     }
 
@@ -212,7 +212,7 @@ impl Connection {
         self.stage = Stage::Tuning;
     }
 
-    /// A client that understands it is told; the others just wait for the end.
+    /// A client with that capability gets connection.close; the others just wait for the end.
     pub(super) fn refuse_login(&mut self, name: &str, mechanism: &str, refusal: LoginRefusal, now: Millis) {
         self.waiting = self.amqp.broker.logins().hold(&self.peer.address.host, now + REFUSED_DELAY_MS);
         let reason = match (mechanism, name) {
@@ -241,7 +241,7 @@ impl Connection {
         }
     }
 
-    /// Tells a client that its login failed, and gives it a moment to read that; without anything to tell, it is the end.
+    /// Sends a client that its login failed, and gives it a moment to read that; without a text, it is the end.
     pub(super) fn end_refused(&mut self, now: Millis) {
         match self.refusal.take() {
             Some(error) => {

@@ -10,7 +10,7 @@ use crate::session::Room;
 use amq_protocol::protocol::{AMQPClass, channel};
 use bytes::{Buf, BytesMut};
 
-/// A content body of at least so many bytes goes into its message as it comes, not only when all of it is there: what the socket
+/// A content body of at least this many bytes goes into its message as it comes, not only when all of it is there: what the socket
 /// has of it is read straight into the message.
 const PARTS_BYTES_MIN: usize = 32 * 1024;
 
@@ -24,7 +24,7 @@ pub(super) struct ArrivingBody {
 }
 
 impl Connection {
-    /// Handles the frames of `input`. True when it stopped before the last one: whoever asks and does not read the answers
+    /// Handles the frames of `input`. True when it stopped before the last one: a client that does not read the answers
     /// waits until there is room for more of them.
     pub(super) fn handle_frames(&mut self, input: &mut BytesMut, now: Millis) -> bool {
         let mut done = 0;

@@ -7,7 +7,7 @@ use std::fmt::Display;
 /// The target of these lines.
 const TARGET: &str = "leveret::connection";
 
-/// Says that somebody who wanted to connect was not let in.
+/// Logs that a connection was refused.
 pub fn log_refused(peer: &dyn Display, reason: &dyn Display) {
     let (peer, reason) = (peer.to_string(), reason.to_string());
     tracing::warn!(target: TARGET, peer, reason, "connection refused");
@@ -18,7 +18,7 @@ pub fn log_refused(peer: &dyn Display, reason: &dyn Display) {
 pub(super) enum End {
     /// As the client or the operator wants it.
     Orderly,
-    /// Somebody should look at it.
+    /// An operator should look at it.
     Faulty,
 }
 
@@ -38,7 +38,7 @@ impl Connection {
         tracing::warn!(target: TARGET, id, name, user, peer, mechanism, reason, "connection refused");
     }
 
-    /// The connection ends, or is about to. Only the first reason is told. Called before anything is given back.
+    /// The connection ends, or is about to. Only the first reason is logged. Called before anything is given back.
     pub(super) fn log_end(&mut self, end: End, reason: &str) {
         if std::mem::replace(&mut self.end_is_told, true) {
             return;
@@ -54,7 +54,7 @@ impl Connection {
             (Some(vhost), End::Faulty) => {
                 tracing::warn!(target: TARGET, id, name, user, vhost, peer, reason, "connection closed");
             }
-            // Whoever only looks whether the port is open does so again and again.
+            // Port checks of load balancers come again and again.
             (None, End::Orderly) if self.stage == Stage::ProtocolHeader => {
                 tracing::debug!(target: TARGET, id, name, peer, state, reason, "connection not used");
             }

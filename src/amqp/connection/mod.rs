@@ -37,14 +37,14 @@ use progress::Traffic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Who is at the other end.
+/// The client's end, and what is known of it.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// The connection's name: `peer_ip:port -> local_ip:port`.
     pub name: String,
-    /// Its end.
+    /// The client's address.
     pub address: Endpoint,
-    /// Our end.
+    /// The broker's address.
     pub local_address: Endpoint,
     /// Whether the peer is on this machine.
     pub is_loopback: bool,
@@ -77,7 +77,7 @@ enum Stage {
     /// close has been sent; close-ok is waited for until then. Or close-ok has been sent, and it is the client who hangs up, as
     /// with RabbitMQ: a socket that is closed under what a client is still sending is reset, and it may miss the close-ok.
     Closing { until: Millis },
-    /// A login failed; the client is told so then, or if it has been, the socket is closed.
+    /// A login failed; the client gets the reason at that time, or if it has, the socket is closed.
     Refused { until: Millis },
     /// The socket can be closed.
     Closed,
@@ -105,7 +105,7 @@ struct Open {
     live: Arc<LiveConnection>,
 }
 
-/// See the module.
+/// An AMQP connection; see the module.
 pub struct Connection {
     amqp: Amqp,
     id: ConnectionId,
@@ -119,7 +119,7 @@ pub struct Connection {
     auth_mechanism: String,
     /// While it logs in.
     logging_in: Option<Box<LoggingIn>>,
-    /// What a client whose login failed is told, when it has waited.
+    /// The text for a client whose login failed, sent when it has waited.
     refusal: Option<AmqpError>,
     /// Its place among those that have not logged in.
     newcomer: Option<Newcomer>,
@@ -155,7 +155,7 @@ pub struct Connection {
     started_at: Millis,
     /// What comes can't be cut into frames any more, so no close-ok will be seen.
     lost_track: bool,
-    /// The peer has been silent for too long: once it is back it has to notice that nobody listens.
+    /// The peer has been silent for too long: once it is back it has to notice that the connection is gone.
     given_up: bool,
     /// Whether the log says why it ends.
     end_is_told: bool,
@@ -163,13 +163,13 @@ pub struct Connection {
     busy: Option<ChannelNumber>,
     /// The content body whose frame has begun and is not all there yet.
     arriving: Option<ArrivingBody>,
-    /// Whether a message has begun since it was last looked at; only then an alarm holds the connection up.
+    /// Whether a message has begun since it was last looked at; only then an alarm blocks the connection.
     published: bool,
     /// Why what comes has to wait, if it has to.
     held_up: Option<&'static str>,
-    /// The peer is not read from, and has been told so.
+    /// The peer is not read from, and was sent connection.blocked.
     blocked: bool,
-    /// What it publishes is too fast for somebody: nothing is read until then.
+    /// It publishes faster than consumers or the store keep up with: nothing is read until then.
     held_back_until: Option<Millis>,
     /// Since the epoch: when it may publish again by what it has published so far.
     may_publish_at_ns: u64,
@@ -179,7 +179,7 @@ pub struct Connection {
 const CAPABILITIES: [&str; 3] =
     ["authentication_failure_close", "connection.blocked", "consumer_cancel_notify"];
 
-/// How long a publisher that is too fast is held back at least, the shortest time that a timer tells apart, and at most.
+/// How long a publisher that is too fast is slowed down at least, the resolution of timers, and at most.
 const HOLD_BACK_MS: u64 = 1;
 const HOLD_BACK_MAX_MS: u64 = 50;
 

@@ -76,7 +76,7 @@ impl Connection {
         let live = broker.connections().open(facts, &self.outbox, |counts| {
             broker.check_connection(user, vhost, counts).map_err(AmqpError::from)
         })?;
-        // Whoever deletes the user or the vhost takes it away first and then looks for connections, so that one of the two
+        // Deleting the user or the vhost removes it first and then looks for connections, so that one of the two
         // sees the other.
         if let Err(error) = broker.check_still_there(user, vhost) {
             broker.connections().remove(self.id);
@@ -134,7 +134,7 @@ impl Connection {
         }
     }
 
-    /// Tells what the channels have unacknowledged of a queue, if somebody has asked.
+    /// Reports what the channels have unacknowledged of a queue, if that was asked.
     pub(super) fn answer_inquiries(&mut self) {
         let Some(live) = self.open.as_ref().map(|open| open.live.clone()) else { return };
         for inquiry in live.inquiries().take() {
@@ -163,7 +163,7 @@ impl Connection {
         holdings
     }
 
-    /// Ends the connection, if somebody has asked it to.
+    /// Ends the connection, if that was asked.
     pub(super) fn check_asked_to_close(&mut self, now: Millis) {
         let Some(Open { live, .. }) = self.open.as_ref().filter(|open| open.live.is_asked_to_close()) else {
             return;

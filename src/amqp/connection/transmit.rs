@@ -39,7 +39,7 @@ impl Connection {
         flow
     }
 
-    /// Puts replies, and what is told now that it is durable. False when the committer is writing to the socket.
+    /// Puts replies, and answers to what is durable now. False when the committer is writing to the socket.
     fn put_replies(&mut self, out: &mut Transmit) -> bool {
         let replies = self.waiting_for.sendable(&mut self.out);
         if !self.is_answering {
@@ -98,7 +98,7 @@ impl Connection {
                 if self.stage == Stage::Running {
                     self.fail(&AmqpError::from(error).without_method(), now);
                 } else {
-                    // The client was about to be told of an error of its own, behind what is not so.
+                    // The client was about to get an error of its own, behind the answer to what has failed.
                     self.stage = Stage::Closed;
                 }
             }
@@ -174,7 +174,7 @@ impl Connection {
         }
     }
 
-    /// Whether deliveries have to wait until the journal has caught up with what this connection let go of.
+    /// Whether deliveries have to wait until the journal has caught up with what this connection paged out.
     fn must_deliveries_wait(&mut self, now: Millis) -> bool {
         self.is_spilling &= self.amqp.broker.journal().is_behind();
         if self.is_spilling {
@@ -195,7 +195,7 @@ impl Connection {
         self.held_up.is_some()
     }
 
-    /// Tells a held up publisher so, and that it may go on (RabbitMQ's connection.blocked).
+    /// Sends connection.blocked to a publisher that is blocked, and connection.unblocked when it may go on (RabbitMQ's extension).
     fn put_blocked(&mut self) {
         let Some(reason) = self.held_up else { return };
         if !self.blocked {

@@ -16,7 +16,7 @@ pub enum Destination {
 pub struct Binding {
     /// The exchange that the binding starts from.
     pub source: Name,
-    /// Where it leads.
+    /// The queue or exchange that it leads to.
     pub destination: Destination,
     /// The binding key; what it means is up to the exchange's type.
     pub routing_key: ShortStr,

@@ -24,7 +24,7 @@ pub struct Headers {
     unconditional: BindingSet,
 }
 
-/// Up to so many arguments, looking through all of them again costs less than knowing that it was done.
+/// Up to this many arguments, looking through all of them again costs less than noting that it was done.
 const FEW_ARGUMENTS: usize = 16;
 
 /// Bindings that have been looked at.
@@ -141,7 +141,7 @@ fn place_of_value(name: &[u8], value: &Value) -> u64 {
     }
     match value {
         Value::Bool(flag) => hash(3, &[u8::from(*flag)]),
-        // Rare, so these are told apart only when they are checked.
+        // Rare, so these are distinguished only when they are checked.
         other => hash(4, other.type_name().as_bytes()),
     }
 }
@@ -168,7 +168,7 @@ fn places(mode: Mode, arguments: &EncodedTable) -> Vec<u64> {
 
 impl Headers {
     /// Pushes those that lie at a place and match. One that lies at several places is pushed at the first one that it matches;
-    /// `seen` are those with so many arguments that they are looked at only once.
+    /// `seen` are those with too many arguments to be looked at more than once.
     fn push_matching<'a>(
         &'a self,
         place: u64,

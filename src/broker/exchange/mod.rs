@@ -39,7 +39,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What was declared. It never changes.
+/// What was declared; it never changes. It never changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExchangeDefinition {
     /// Its vhost's name.
@@ -48,13 +48,13 @@ pub struct ExchangeDefinition {
     pub name: Name,
     /// The name of its type.
     pub kind: Arc<str>,
-    /// Survives a restart.
+    /// Whether it survives a restart.
     pub durable: bool,
     /// Deleted when the last binding that starts from it goes.
     pub auto_delete: bool,
     /// Clients can't publish to it.
     pub internal: bool,
-    /// As declared.
+    /// Its arguments, as declared.
     pub arguments: EncodedTable,
 }
 
@@ -113,7 +113,7 @@ impl ExchangeDefinition {
     }
 }
 
-/// See the module.
+/// A declared exchange with its bindings and its type's index.
 pub struct Exchange {
     definition: ExchangeDefinition,
     policed: RwLock<Policed>,
@@ -194,7 +194,7 @@ impl Exchange {
         self.policed.read().applied.clone()
     }
 
-    /// Heeds these policies from now on, and no others. True when that may change routes.
+    /// Follows these policies from now on, and no others. True when that may change routes.
     pub(super) fn apply(&self, applied: Applied) -> bool {
         let mut policed = self.policed.write();
         if applied.is(&policed.applied) {
@@ -327,7 +327,7 @@ fn hold(held: &mut Option<Held>, bytes: isize) {
     }
 }
 
-/// What tells a binding of an exchange from the others: destination, key, and the arguments, encoded in the order of their
+/// What identifies a binding of an exchange: destination, key, and the arguments, encoded in the order of their
 /// names. So arguments are the same in any order, with the same types and values, and a number that is none is itself.
 type Identity = (Destination, ShortStr, Box<[u8]>);
 

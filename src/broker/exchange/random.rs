@@ -16,7 +16,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// An exchange whose choices follow from its seed. Two exchanges need different ones, lest they choose alike.
+    /// An exchange whose choices follow from its seed. Two exchanges need different ones, or they would choose alike.
     pub fn new(seed: u64) -> Random {
         Random { bindings: BindingSet::default(), state: AtomicU64::new(scramble(seed)) }
     }

@@ -84,7 +84,7 @@ impl<'a> Matches<'a> {
         self.bindings.extend(bindings.iter().map(|(binding, _)| binding));
     }
 
-    /// Notes that finding them took so many steps, besides those that are pushed.
+    /// Notes how many steps finding them took, besides those that are pushed.
     pub fn count_work(&mut self, steps: usize) {
         self.work += steps;
         steps::count(steps);

@@ -1,9 +1,9 @@
-//! What slows down whoever guesses passwords. Who has failed often waits *before* the password is looked at, so that hanging up
-//! and trying again is worth nothing: not even the right one is answered at once.
+//! What slows down the guessing of passwords. After repeated failures an attempt waits *before* its password is checked, so that
+//! hanging up and trying again gains nothing: not even the right one is answered at once.
 //!
 //! Failures count by address, and by user for guesses that come from many addresses. Where a user has logged in before, only
 //! failures with that name from there count for it: others behind the same address may fail, and others elsewhere may guess. An
-//! address without failures is never turned away.
+//! address without failures is never refused.
 
 use crate::message::Millis;
 use core::net::IpAddr;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 const WINDOW_MS: u64 = 60_000;
 /// How long: as long as RabbitMQ keeps an answer back.
 pub(super) const DELAY_MS: u64 = 3000;
-/// Of one address so many may wait at a time.
+/// How many attempts of one address may wait at a time.
 const WAITING_OF_ADDRESS_MAX: u32 = 16;
 /// Addresses, users, and pairs of both that are remembered; then the one that was noted first is forgotten.
 pub(super) const REMEMBERED_MAX: usize = 4096;
@@ -71,22 +71,22 @@ struct State {
     waiting_by_address: BTreeMap<u64, u32>,
 }
 
-/// See the module.
+/// Recent failures and successes, and the attempts that wait; see the module.
 #[derive(Debug)]
 pub(super) struct Throttle {
     state: Arc<Mutex<State>>,
     keys: RandomState,
     waiting_max: u32,
-    /// After so many failures the next attempt waits.
+    /// How many failures are free; after them the next attempt waits.
     free: usize,
 }
 
 /// What comes of an attempt.
 #[derive(Debug)]
 pub(super) enum Admission {
-    /// It is looked at.
+    /// The password is checked now.
     Now,
-    /// It waits.
+    /// The attempt waits first.
     Wait(WaitingLogin),
     /// Too many wait already.
     TooMany,
@@ -115,7 +115,7 @@ impl Drop for WaitingLogin {
 }
 
 impl Throttle {
-    /// Nobody has failed yet. Who fails `free` times waits; of all that have to, `waiting_max` may at a time.
+    /// Without failures yet. After `free` failures attempts wait, at most `waiting_max` of them at a time.
     pub(super) fn new(waiting_max: u32, free: usize) -> Throttle {
         Throttle { state: Arc::default(), keys: RandomState::new(), waiting_max, free }
     }
@@ -134,13 +134,13 @@ impl Throttle {
         }
         let of_address = state.waiting_by_address.get(&address).copied().unwrap_or(0);
         if state.waiting >= self.waiting_max || of_address >= WAITING_OF_ADDRESS_MAX {
-            // Others may not take all places from somebody who has done nothing.
+            // Waiting attempts may not take all places from an address without failures.
             return if has_failed { Admission::TooMany } else { Admission::Now };
         }
         Admission::Wait(self.wait(state, address, now + DELAY_MS))
     }
 
-    /// A place among those that wait, for somebody who has failed and is kept from trying again at once.
+    /// A place among the attempts that wait, for one that has just failed and may not be repeated at once.
     pub(super) fn hold(&self, address: &str, until: Millis) -> Option<WaitingLogin> {
         let (address, ..) = self.keys(address, "");
         let state = &mut *self.state.lock();

@@ -1,8 +1,8 @@
-//! A vhost's policies as they are set and go: kept in the store, and told to the queues and exchanges at once. A change is durable
+//! A vhost's policies as they are set and cleared: kept in the store, and applied to queues and exchanges at once. A change is durable
 //! when the ticket of `Broker::last_change` is answered.
 //!
-//! What applies to thousands of them is found while the topology is not locked, so that clients go on meanwhile. Whoever
-//! declares something then finds the new policies, and what was there before is told one by one.
+//! What applies to thousands of them is found while the topology is not locked, so that clients go on meanwhile. A client that
+//! declares something then finds the new policies, and older objects get them one by one.
 
 use super::undecided::GivenUp;
 use super::{Applied, Policies, Policy, PolicyKind, Target};
@@ -13,7 +13,7 @@ use crate::broker::{BrokerError, Turn, VirtualHost};
 use crate::store::DefinitionChanges;
 use std::sync::Arc;
 
-/// After so many queues what they wanted done is done, and the journal hears of it.
+/// How many queues get their policies before their effects are applied and appended to the journal.
 const SLICE_QUEUES: usize = 64;
 
 impl VirtualHost {
@@ -29,7 +29,7 @@ impl VirtualHost {
         self.policies.read().of(kind).iter().find(|policy| &*policy.name == name).cloned()
     }
 
-    /// Sets a policy in the place of its namesake, and says whether there was none. Queues and exchanges heed it when this
+    /// Sets a policy in the place of its namesake, and says whether there was none. Queues and exchanges follow it when this
     /// returns.
     ///
     /// # Errors
@@ -96,12 +96,12 @@ impl VirtualHost {
         self.queues().iter().try_for_each(|queue| refuse(target(queue)))
     }
 
-    /// Tells every queue and exchange which policies apply to it now; most will find that nothing has changed.
+    /// Applies the policies to every queue and exchange; most will find that nothing has changed.
     pub(in crate::broker) fn police_all(&self, turn: &mut Turn) {
         self.police_where(|_, _| true, turn);
     }
 
-    /// Tells those whose policies may have changed: what applies to them so far is shown.
+    /// Applies the policies to the objects whose policies may have changed, which are chosen by what applies to them so far.
     fn police_where(&self, may_change: impl Fn(&Applied, Target<'_>) -> bool, turn: &mut Turn) {
         let mut given_up = GivenUp::default();
         for exchange in self.exchanges() {
@@ -134,14 +134,14 @@ impl VirtualHost {
         exchange.apply(self.applied_to(Target::Exchange(&exchange.definition().name), given_up))
     }
 
-    /// Tells a new exchange which policies apply to it.
+    /// Applies the policies to a new exchange.
     pub(in crate::broker) fn police_exchange(&self, exchange: &Exchange) {
         let mut given_up = GivenUp::default();
         self.police(exchange, &mut given_up);
         given_up.tell(self.name());
     }
 
-    /// Tells a new queue which policies apply to it.
+    /// Applies the policies to a new queue.
     pub(in crate::broker) fn police_queue(&self, queue: &QueueHandle, turn: &mut Turn) {
         let mut given_up = GivenUp::default();
         let applied = self.applied_to(target(queue), &mut given_up);

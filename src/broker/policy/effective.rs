@@ -55,7 +55,7 @@ fn least_delivery_limit(a: i64, b: i64) -> i64 {
     if a < 0 || b < 0 { a.max(b) } else { a.min(b) }
 }
 
-/// What a queue heeds: of each limit the lower one of argument and policy; else the argument, where there is one. Only of the
+/// A queue's settings in effect: of each limit the lower one of argument and policy; else the argument, where there is one. Only of the
 /// overflow rule of a quorum queue the policy's, as in RabbitMQ.
 pub(in crate::broker) fn settings(queue: &QueueDefinition, policy: &FieldTable) -> QueueSettings {
     let mut settings = queue.declared.clone();

@@ -1,7 +1,7 @@
 //! Policies: settings for all queues and exchanges whose names match a pattern, which can change while these are in use.
 //!
 //! To each object the policy of the highest priority applies that fits it, and one operator policy beside it, whose limits
-//! bound those of the other. A vhost keeps its policies; [`super::VirtualHost`] tells its objects when they change.
+//! bound those of the other. A vhost keeps its policies; [`super::VirtualHost`] applies them to its objects when they change.
 
 mod apply;
 mod effective;
@@ -138,7 +138,7 @@ impl Policy {
     fn rank(&self) -> f64 {
         match self.priority {
             Value::F64(number) => number,
-            // Whoever tells priorities beyond 2^53 apart is on his own.
+            // Priorities beyond 2^53 can't be told apart.
             ref whole => whole.as_integer().unwrap_or_default() as f64,
         }
     }
@@ -200,7 +200,7 @@ impl Policies {
         Some(list.remove(at))
     }
 
-    /// What applies to an object. Policies whose patterns can't tell are noted as given up.
+    /// What applies to an object. Policies whose patterns can't decide are noted.
     fn applied_to(&self, target: Target<'_>, given_up: &mut GivenUp) -> Applied {
         let mut first = |kind| {
             let mut undecided = 0;

@@ -1,4 +1,4 @@
-//! Policies whose patterns could not tell whether they match a name: told in the log, once for many names.
+//! Policies whose patterns took too many steps to decide on a name: logged once for many names.
 
 use super::{PolicyKind, Target};
 use crate::broker::error::ResourceKind;
@@ -6,7 +6,7 @@ use crate::message::Name;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// What could not be told while policies were looked for.
+/// The names that could not be decided while policies were matched.
 #[derive(Debug, Default)]
 pub(super) struct GivenUp {
     /// By kind and policy; without a name those that were not tried any more.
@@ -62,7 +62,7 @@ impl GivenUp {
         self.by_policy.iter().map(line).collect()
     }
 
-    /// Tells the log.
+    /// Logs what could not be decided.
     pub(super) fn tell(&self, vhost: &Name) {
         self.lines(vhost).iter().for_each(|line| tracing::warn!("{line}"));
     }

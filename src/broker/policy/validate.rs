@@ -13,7 +13,7 @@ use crate::pattern::Pattern;
 enum Kind {
     /// A whole number that is not negative.
     Count,
-    /// One above zero.
+    /// A whole number above zero.
     Positive,
     /// One from here to there.
     Between(i64, i64),
@@ -21,7 +21,7 @@ enum Kind {
     Whole,
     /// A text that fits a short string: messages will bear it.
     ShortText,
-    /// One of these.
+    /// One of these texts.
     OneOf(&'static [&'static str]),
     /// A number and its unit: `7D`.
     Age,

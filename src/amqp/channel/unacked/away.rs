@@ -47,7 +47,7 @@ impl UnackedRun {
     }
 }
 
-/// See the module.
+/// Deliveries that have left memory, by tag; see the module.
 #[derive(Debug, Default)]
 pub(super) struct AwayList {
     runs: BTreeMap<u64, UnackedRun>,
@@ -67,7 +67,7 @@ impl AwayList {
         self.runs.values()
     }
 
-    /// A delivery whose message is let go.
+    /// A delivery whose message is paged out.
     pub(super) fn push(&mut self, unacked: &Unacked, journaled: bool) {
         self.insert(UnackedRun::of(unacked, journaled));
     }
@@ -122,7 +122,7 @@ impl AwayList {
         taken
     }
 
-    /// Takes everything.
+    /// Takes all runs.
     pub(super) fn take_all(&mut self, taken: &mut Vec<UnackedRun>) {
         self.messages = 0;
         taken.extend(std::mem::take(&mut self.runs).into_values());
