@@ -9,14 +9,12 @@ use crate::broker::newcomers::{NewcomerLimits, Newcomers};
 use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Engine, Location, MemoryLimit, Problem};
-use crate::management::definitions::LoadError;
+use crate::config::{self, Config, Engine, MemoryLimit, Problem};
 use crate::management::{ListenerFacts, Management, ManagementSettings};
 use crate::message::TableLimits;
 use crate::metrics::{Metrics, MetricsSettings};
 use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::descriptors::Descriptors;
-use crate::net::tls::TlsError;
 use crate::net::{
     self, Committer, Control, DiskLimit, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving,
     Shutdown, Tls, run_timer,
@@ -33,57 +31,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub mod backup;
 mod declare;
 mod descriptors;
+mod error;
 mod listeners;
 
-/// Why a broker does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The store can't be opened.
-    #[error("{0}")]
-    Store(#[from] StoreError),
-    /// What the store holds can't be restored.
-    #[error("{0}")]
-    Broker(#[from] BrokerError),
-    /// The definitions that the configuration names can't be imported.
-    #[error("load_definitions: {0}")]
-    Definitions(LoadError),
-    /// Things that the configuration declares can't be.
-    #[error("{}", lines(.0))]
-    Declarations(Vec<DeclarationError>),
-    /// A listener's address can't be had.
-    #[error(
-        "can't listen on {address}: {error}; set another address with {key} in the file, or with the variable {}",
-        variable(key)
-    )]
-    Listen {
-        /// The setting that names it.
-        key: &'static str,
-        /// The address that can't be bound.
-        address: SocketAddr,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The certificate can't be used.
-    #[error("{0}")]
-    Tls(#[from] TlsError),
-    /// The system refused something else.
-    #[error("{0}")]
-    System(#[from] io::Error),
-}
-
-/// Something in the configuration that can't be declared.
-#[derive(Debug, thiserror::Error)]
-#[error("{}{error}", location.as_ref().map(|at| format!("{at}: ")).unwrap_or_default())]
-pub struct DeclarationError {
-    /// The file and line that declare it.
-    pub location: Option<Location>,
-    /// Why it can't be declared.
-    pub error: BrokerError,
-}
-
-fn lines(errors: &[DeclarationError]) -> String {
-    errors.iter().map(DeclarationError::to_string).collect::<Vec<_>>().join("\n")
-}
+pub use error::{DeclarationError, StartError};
 
 /// A broker that is ready to serve; see the module.
 pub struct Server {
@@ -157,25 +108,8 @@ impl Server {
         };
         let metrics = Metrics::new(broker.clone(), clock.clone(), commits.clone(), metrics_settings);
         let store_failed = Arc::new(AtomicBool::new(false));
-        let (failed, stop) = (store_failed.clone(), shutdown.clone());
-        let alarmed = broker.clone();
-        let short = move |shortage: Option<StoreError>| match shortage {
-            Some(error) => {
-                alarmed.alarms().raise(Alarm::Store);
-                tracing::error!(
-                    "{error}. Publishers are blocked and nothing is confirmed until that has passed"
-                );
-            }
-            None => {
-                alarmed.alarms().clear(Alarm::Store);
-                tracing::info!("the store can write again, publishers go on");
-            }
-        };
-        let committer = Committer::start(journal, commits, short, move |error| {
-            tracing::error!("{error}: nothing can be confirmed any more, the broker stops");
-            failed.store(true, Ordering::Release);
-            stop.begin();
-        })?;
+        let failed = on_failure(store_failed.clone(), shutdown.clone());
+        let committer = Committer::start(journal, commits, on_shortage(broker.clone()), failed)?;
         Ok(Server {
             broker,
             clock,
@@ -294,9 +228,27 @@ pub fn scratch(config: &Config, exchange_types: &ExchangeTypes) -> Result<Broker
     Broker::open(Arc::new(journal), recovered, exchange_types.clone(), broker_limits(config), 0)
 }
 
-/// The variable that sets a setting.
-fn variable(key: &str) -> String {
-    format!("LEVERET__{}", key.to_uppercase().replace('.', "__"))
+/// Begins the shutdown when the store has failed.
+fn on_failure(failed: Arc<AtomicBool>, shutdown: Shutdown) -> impl FnOnce(StoreError) + Send + 'static {
+    move |error| {
+        tracing::error!("{error}: nothing can be confirmed any more, the broker stops");
+        failed.store(true, Ordering::Release);
+        shutdown.begin();
+    }
+}
+
+/// Raises and clears the alarm for a store that is out of room or descriptors.
+fn on_shortage(broker: Arc<Broker>) -> impl FnMut(Option<StoreError>) + Send + 'static {
+    move |shortage| match shortage {
+        Some(error) => {
+            broker.alarms().raise(Alarm::Store);
+            tracing::error!("{error}. Publishers are blocked and nothing is confirmed until that has passed");
+        }
+        None => {
+            broker.alarms().clear(Alarm::Store);
+            tracing::info!("the store can write again, publishers go on");
+        }
+    }
 }
 
 /// Opens the store, and says on the way what is going on and what was lost.
