@@ -6,7 +6,7 @@
 //!
 //! Reading goes in three steps: `source` parses the file (keeping the line of every key) and merges the environment
 //! over it; `section` reads typed values out of the merged tree, and each struct's `read` names its own keys once, so
-//! a key nobody asked for is unknown; `references` looks across sections. Every step goes on after a problem, so that
+//! a key that no section reads is unknown; `references` looks across sections. Every step goes on after a problem, so that
 //! one run reports all of them.
 
 mod access;
@@ -60,7 +60,7 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// `[listeners]`: where to listen.
     pub listeners: Listeners,
-    /// `[server]`: what clients are told about the broker.
+    /// `[server]`: what clients learn about the broker.
     pub server: Server,
     /// `[limits]`: every bound that a client can meet.
     pub limits: Limits,

@@ -55,7 +55,7 @@ impl Client {
         self.writer
     }
 
-    /// Sends frames that nobody answers.
+    /// Sends frames that have no answers.
     #[allow(dead_code, reason = "the example scale declares by the thousand")]
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.writer.write_all(bytes)?)
@@ -96,7 +96,7 @@ impl Client {
         Ok(())
     }
 
-    /// Takes deliveries until there were so many, checks that each is the next one, and acknowledges them.
+    /// Takes deliveries until there were that many, checks that each is the next one, and acknowledges them.
     pub(crate) fn receive_up_to(&mut self, messages: u64) -> Result<()> {
         while self.received < messages {
             if self.read_frame()? != BODY {

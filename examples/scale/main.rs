@@ -102,7 +102,7 @@ fn start(binary: &str, data: &Path) -> Result<BrokerProcess> {
     BrokerProcess::start(binary, data, &variables)
 }
 
-/// Tells what one of many things takes when all is done. `without` are the bytes of one that do not count.
+/// Prints what one of many things takes when all is done. `without` are the bytes of one that do not count.
 fn tell(broker: &BrokerProcess, what: &str, count: u64, before: u64, without: u64) {
     settle(broker);
     let bytes = broker.resident_bytes().saturating_sub(before);

@@ -1,4 +1,4 @@
-//! Asks the management API: a request, its answer, and every way in which that can fail, in words for whoever typed the command.
+//! Asks the management API: a request, its answer, and every way in which that can fail, in words for the user of the command.
 
 use super::target::{Connect, Scheme, Target};
 use crate::trust;
@@ -24,7 +24,7 @@ pub(crate) enum ClientError {
     /// What was typed leads nowhere.
     #[error("{0}")]
     Options(String),
-    /// Nobody answers.
+    /// No broker answers.
     #[error(
         "no broker answers at {url}: {reason}\n\
          Is it running, and is its management API there? --url or LEVERET_URL name another one."
@@ -32,7 +32,7 @@ pub(crate) enum ClientError {
     Unreachable {
         /// Where it was asked for.
         url: String,
-        /// What happened.
+        /// What the system said.
         reason: String,
     },
     /// Name and password do not go together.
@@ -41,19 +41,19 @@ pub(crate) enum ClientError {
          --user and --password say who asks, or LEVERET_USER and LEVERET_PASSWORD."
     )]
     Login {
-        /// Who asked.
+        /// The user who asked.
         user: String,
-        /// Where.
+        /// The API's URL.
         url: String,
     },
     /// The user may not.
     #[error("user '{user}' may not do that: {reason}\n{hint}")]
     Forbidden {
-        /// Who asked.
+        /// The user who asked.
         user: String,
         /// What the broker says.
         reason: String,
-        /// What would help.
+        /// What the user lacks.
         hint: &'static str,
     },
     /// It is not there.
@@ -93,7 +93,7 @@ pub(crate) struct Client {
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
-/// How long a port may take to let somebody in.
+/// How long connecting to a port may take.
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Client {
@@ -156,7 +156,7 @@ impl Client {
         self.call(Method::DELETE, path, None, &[("x-reason", reason)]).map(drop)
     }
 
-    /// Lets time pass.
+    /// Waits for that time.
     pub(crate) fn pause(&self, duration: Duration) {
         self.runtime.block_on(async { tokio::time::sleep(duration).await });
     }
@@ -311,7 +311,7 @@ fn warnings(headers: &HeaderMap) -> Vec<String> {
     texts.collect()
 }
 
-/// Opens a connection.
+/// Opens a connection, over TLS if the URL says so.
 async fn open(target: &Target) -> Result<SendRequest<Full<Bytes>>, String> {
     let place = (target.host.as_str(), target.port);
     let stream = TcpStream::connect(place).await.map_err(|error| plain_reason(&error))?;
@@ -335,7 +335,7 @@ where
 {
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // What goes wrong there is told to the request that waits.
+    // What goes wrong there fails the request that waits.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }

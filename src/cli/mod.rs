@@ -27,7 +27,7 @@ use std::process::ExitCode;
 enum Exit {
     /// The broker refuses, or what is named is not there.
     Refused = 1,
-    /// Nobody answers.
+    /// No broker answers.
     Unreachable = 3,
     /// The login fails, or the user may not.
     Forbidden = 4,
@@ -111,7 +111,7 @@ fn end(command: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> ExitCode 
     let done = command(&mut out).and_then(|()| Ok(out.flush()?));
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever has read enough closes the pipe.
+        // A reader that has read enough closes the pipe.
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             crate::terminal::complain(format_args!("leveret: {failure}"));

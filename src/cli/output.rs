@@ -44,7 +44,7 @@ pub(super) struct Look {
 const CELL_MAX: usize = 60;
 
 impl Look {
-    /// With whole cells.
+    /// A table with whole cells, however wide.
     pub(super) const WIDE: Look = Look { has_header: true, cell_max: usize::MAX };
 
     /// With cells that are cut on a terminal; for programs they are whole.

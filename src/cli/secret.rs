@@ -1,4 +1,4 @@
-//! Reads a password, without showing it where somebody types it.
+//! Reads a password, without showing it where it is typed.
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::io::{self, BufRead, IsTerminal, Write};

@@ -1,4 +1,4 @@
-//! Which broker a command talks to, and as whom: options, variables, and what is taken without either.
+//! Which broker a command talks to, and as which user: options, variables, and the defaults.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +19,7 @@ pub(crate) struct Connect {
     #[arg(id = "broker_url", long = "url", global = true, env = "LEVERET_URL", value_name = "URL")]
     #[arg(default_value = "http://127.0.0.1:15672", hide_env_values = true)]
     pub(crate) url: String,
-    /// Who asks [default: the URL's user, or guest]
+    /// The user to log in as [default: the URL's user, or guest]
     #[arg(id = "login_user", long = "user", global = true, env = "LEVERET_USER", value_name = "NAME")]
     pub(crate) user: Option<String>,
     /// That user's password; the variable keeps it out of the list of processes [default: the URL's, or guest]
@@ -113,13 +113,13 @@ impl Target {
         }
     }
 
-    /// Where it is, without who asks.
+    /// The URL without user and password.
     pub(super) fn url(&self) -> String {
         let scheme = if self.scheme == Scheme::Http { "http" } else { "https" };
         format!("{scheme}://{}", self.authority())
     }
 
-    /// Who asks, as a header says it.
+    /// The login, as the header `Authorization` has it.
     pub(super) fn authorization(&self) -> String {
         format!("Basic {}", STANDARD.encode(format!("{}:{}", self.user, self.password)))
     }

@@ -26,7 +26,7 @@ pub enum Argument {
     Boolean(bool),
     /// A list of values, of any types.
     Array(Vec<Argument>),
-    /// Values by name.
+    /// A table: values by name, in their order.
     Table(Arguments),
 }
 

@@ -112,7 +112,7 @@ pub(super) struct Problems {
     comparisons_left: Cell<usize>,
 }
 
-/// Names that are compared to find what was meant, for all problems of a file together. Beyond that nobody reads them all.
+/// Names that are compared to find what was meant, for all problems of a file together. Beyond that no hints are given.
 const COMPARISONS_MAX: usize = 1_000_000;
 
 impl Problems {
@@ -159,7 +159,7 @@ impl Problems {
         }
     }
 
-    /// Reports a key nobody knows, wherever it is set: in the file, by variables, or both.
+    /// Reports an unknown key, wherever it is set: in the file, by variables, or both.
     pub(super) fn report_unknown(&self, path: &str, message: &str) {
         let line = self.lines.get(path);
         let at = self.variables.get(path);

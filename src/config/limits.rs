@@ -12,7 +12,7 @@ const FRAME_MIN_BYTES: u32 = 4096;
 /// Largest frame that can be configured: a frame is held whole in memory for each connection that sends one.
 const FRAME_CAP_BYTES: u32 = 128 * 1024 * 1024;
 
-/// The same before a login: nobody who sends it is known.
+/// The same before a login, when the client's user is not known.
 const INITIAL_FRAME_CAP_BYTES: u32 = 1024 * 1024;
 
 /// Longest time-out that can be configured, a day; a longer one is a mistake of units.
@@ -28,7 +28,7 @@ pub enum MemoryLimit {
     None,
     /// A part of what the machine has, or of what its control group allows: above 0, up to 1.
     Fraction(f64),
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(u64),
 }
 
@@ -43,7 +43,7 @@ pub struct Limits {
     /// ask for less, down to 4096. Default 131072.
     pub frame_max_bytes: u32,
     /// Largest frame before the two ends have agreed on that, in bytes; 4096 to 1 MiB. The login comes in such a frame, and may
-    /// hold a long token. Whoever connects can have that much kept without a login. Default 65536.
+    /// hold a long token. A client can have that much kept without a login. Default 65536.
     pub initial_frame_max_bytes: u32,
     /// Heartbeat interval proposed in `connection.tune`, in seconds; 0 proposes none. A client may ask for another.
     /// Default 60.
@@ -54,7 +54,7 @@ pub struct Limits {
     /// Default 0.
     pub connections_max: u32,
     /// Those of them that have not logged in; 0 means no limit but half of all. Beyond that the next one waits, and after a second
-    /// another one makes way. Default 1000.
+    /// another one is closed for a new one. Default 1000.
     pub connections_before_login_max: u32,
     /// The same of one address, or of one network of 64 bits with IPv6; more are refused. 0 means no limit. Default 500.
     pub connections_before_login_per_address_max: u32,
@@ -86,7 +86,7 @@ pub struct Limits {
     /// Logins that wait, at once: of addresses and users that have failed often, before the password is looked at, and of clients
     /// that wait for the end of a failed one. Beyond that such a connection is closed without an answer. Default 1000.
     pub failed_logins_waiting_max: u32,
-    /// After so many failed logins within a minute, of an address or with a user's name, the next ones wait. Default 5.
+    /// How many failed logins within a minute, of an address or with a user's name, are free; the next ones wait. Default 5.
     pub failed_logins_free: u32,
     /// Passwords that are checked at once where that takes long, as with argon2id: each takes a core and 19 MiB meanwhile. Default 2.
     pub password_hashes_max: u32,
@@ -116,7 +116,7 @@ pub struct Limits {
     /// Publishers are blocked while the process takes more: a fraction of the memory that it may take (written with a point),
     /// or bytes; 0 never blocks them. Default 0.4.
     pub memory_high_watermark: MemoryLimit,
-    /// While the process takes more than so many percent of `memory_high_watermark`, the connection that keeps most is closed;
+    /// While the process takes more than that many percent of `memory_high_watermark`, the connection that keeps most is closed;
     /// 0 closes none. Default 110.
     pub memory_close_percent: u32,
     /// Publishers are blocked while the volume of the data directory has fewer free bytes; 0 never blocks them. Default:
@@ -130,7 +130,7 @@ pub struct Limits {
     /// All bodies at once that are larger than that, in bytes; more wait. One as large as `http_body_max_bytes` always may.
     /// Default 67108864 (64 MiB).
     pub http_bodies_max_bytes: usize,
-    /// Connections to the management API, and to the metrics, at once. When there are more, those that ask nothing make way.
+    /// Connections to the management API, and to the metrics, at once. When there are more, idle ones are closed.
     /// Default 512.
     pub http_connections_max: u32,
 }

@@ -74,7 +74,7 @@ fn check_duplicates(config: &Config, problems: &Problems) {
     }
 }
 
-/// What the file declares, by a title that tells any two things apart.
+/// What the file declares, by a title that is unique.
 struct Seen<'a> {
     first: HashMap<String, &'a Location>,
     problems: &'a Problems,

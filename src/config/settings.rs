@@ -110,7 +110,7 @@ impl Listener {
 /// Where nothing is to listen.
 const OFF: &str = "off";
 
-/// Where to listen.
+/// The address to listen on.
 fn bind(text: Option<String>, section: &Section<'_>, place: &Place, taken: &mut Taken) -> SocketAddr {
     let default_port = place.default_port;
     let bind = match text {
@@ -240,7 +240,7 @@ impl Log {
         "off, error, warn, info, debug or trace, or module=level pairs with commas between";
 
     /// What lets lines of that level through, if it is one. A lone word that is no level would be taken for a module with
-    /// everything on, which nobody means by `inof`.
+    /// everything on, which is not meant by `inof`.
     pub fn filter(level: &str) -> Option<EnvFilter> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
         let sound = |directive: &str| {

@@ -56,7 +56,7 @@ impl Volume {
 pub struct DiskLimit(Mutex<Option<u64>>);
 
 impl DiskLimit {
-    /// So many bytes; `None` lets the volume's size decide.
+    /// A limit in bytes; `None` lets the volume's size decide.
     pub fn new(bytes: Option<u64>) -> DiskLimit {
         DiskLimit(Mutex::new(bytes))
     }

@@ -35,7 +35,7 @@ const GROWTH_WEIGHT: u64 = 4;
 /// Where the memory that the process takes is read from, in bytes.
 pub type MemorySource = Box<dyn FnMut() -> io::Result<u64> + Send>;
 
-/// See the module. The limit can be changed while it runs.
+/// The watch on the process's memory; see the module. The limit can be changed while it runs.
 pub struct MemoryWatch(Mutex<State>);
 
 /// A connection is not closed for keeping less than this part of the limit, nor for less than a mebibyte: it is not what takes

@@ -137,7 +137,7 @@ impl Sample {
         }
     }
 
-    /// So many in a second.
+    /// How many there are in a second.
     pub(super) fn rate(&self, count: u64) -> f64 {
         if self.seconds > 0.0 { count as f64 / self.seconds } else { 0.0 }
     }

@@ -1,4 +1,4 @@
-//! Declares a queue anew and keeps its messages, which wait in a queue beside it meanwhile. Whoever interrupts this loses none:
+//! Declares a queue anew and keeps its messages, which wait in a queue beside it meanwhile. An interruption loses none:
 //! what is where says how far it was, and the next time goes on from there. The bindings are noted in a global parameter until
 //! they are restored.
 
@@ -91,7 +91,7 @@ fn empty_and_delete(client: &mut Client, from: &Id, to: &Id) -> Result<(), Clien
     }
 }
 
-/// Moves all messages out of a queue. What the other one has no room for stays, and is told.
+/// Moves all messages out of a queue. What the other one has no room for stays, and is reported.
 fn empty(client: &mut Client, from: &Id, to: &Id) -> Result<(), ClientError> {
     let request = json!({ "target": to.name(), "limit": MOVED_AT_ONCE });
     loop {
@@ -120,7 +120,7 @@ fn noted(client: &mut Client, queue: &Id) -> Result<Vec<Value>, ClientError> {
     }
 }
 
-/// Those that were noted before stay: somebody may have been interrupted when not all were restored.
+/// Those that were noted before stay: an earlier run may have been interrupted when not all were restored.
 fn note_bindings(client: &mut Client, queue: &Id, current: &Things) -> Result<(), ClientError> {
     let mut bindings = noted(client, queue)?;
     for (id, fields) in current.iter().filter(|(id, _)| id.is_binding_of(queue)) {

@@ -12,7 +12,7 @@ use std::fmt;
 /// What is done to a thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Act {
-    /// It is made.
+    /// It is added.
     Add,
     /// It is changed in place.
     Change,
@@ -20,7 +20,7 @@ pub(super) enum Act {
     Replace,
     /// It is a queue whose messages still wait elsewhere, since replacing it was interrupted.
     Finish,
-    /// It is deleted.
+    /// It is deleted, since the file does not have it.
     Delete,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Scope {
     has_users: bool,
     /// Vhosts in which things may be deleted: those of the file.
     vhosts: BTreeSet<String>,
-    /// Who asks.
+    /// The user who applies.
     me: String,
 }
 
@@ -108,7 +108,7 @@ impl Plan {
             steps.push(step);
         }
         leave_out_what_goes_along(&mut steps);
-        // With another password, or without its tag, who asks could not go on.
+        // With another password, or without its tag, that user could not go on.
         steps.sort_by_key(|step| step.id == Id::new(Kind::User, "", &[&scope.me]));
         Plan { steps }
     }

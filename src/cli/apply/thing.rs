@@ -24,7 +24,7 @@ pub(super) struct Id {
     pub(super) kind: Kind,
     /// The vhost that it is in; empty for users. A vhost is in itself.
     pub(super) vhost: String,
-    /// What tells it from others: of a binding source, type and name of the destination, routing key and arguments.
+    /// What identifies it: of a binding source, type and name of the destination, routing key and arguments.
     pub(super) names: Vec<String>,
 }
 

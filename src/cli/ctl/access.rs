@@ -166,7 +166,7 @@ impl User {
     }
 }
 
-/// The tags that a user has, none if there is no such user: who is told of anew does not lose them by that.
+/// The tags that a user has, none if there is no such user: changing a password must not lose them.
 fn tags_of(client: &mut Client, name: &str) -> Result<Value, Failure> {
     match client.get(&path(&["users", name])) {
         Err(ClientError::NotFound(_)) => Ok("".into()),

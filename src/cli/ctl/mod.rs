@@ -55,7 +55,7 @@ enum Command {
     },
     /// Ends with 0 if the broker answers and takes the login
     Ping,
-    /// Says whether the broker serves clients, for health checks; nobody has to log in for that
+    /// Says whether the broker serves clients, for health checks; needs no login
     Health,
     /// Waits until the broker answers and takes the login
     Wait {

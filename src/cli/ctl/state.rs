@@ -20,7 +20,7 @@ pub(super) fn status(client: &mut Client, json: bool, out: &mut dyn Write) -> Re
         serde_json::to_writer_pretty(&mut *out, &overview).map_err(io::Error::from)?;
         return Ok(writeln!(out)?);
     }
-    // Who may see the overview need not be one who may see the node.
+    // A user may see the overview and not the node.
     let node = match client.get(&path(&["nodes"])) {
         Ok(nodes) => nodes.get(0).cloned(),
         Err(ClientError::Forbidden { .. }) => None,
@@ -32,7 +32,7 @@ pub(super) fn status(client: &mut Client, json: bool, out: &mut dyn Write) -> Re
     Ok(())
 }
 
-/// What of the memory is told, as the management API names it and as people do.
+/// The kinds of memory that are shown, as the management API names them and as people do.
 const KEPT: [(&str, &str); 5] = [
     ("queue_procs", "of ready messages"),
     ("connection_channels", "of unacknowledged ones and transactions"),
@@ -164,7 +164,7 @@ pub(super) struct CloseConnection {
     /// Closes all connections
     #[arg(long, conflicts_with = "name")]
     all: bool,
-    /// What the clients are told
+    /// The reason that the clients get
     #[arg(long, value_name = "TEXT", default_value = "closed by an operator")]
     reason: String,
 }

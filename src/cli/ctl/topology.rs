@@ -72,7 +72,7 @@ pub(super) struct Lasting {
     /// It is gone after a restart of the broker
     #[arg(long)]
     transient: bool,
-    /// It goes when nobody uses it any more
+    /// Deleted when it is no longer used
     #[arg(long)]
     auto_delete: bool,
     /// An argument, such as x-max-length=1000; may be said more than once

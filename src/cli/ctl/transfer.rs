@@ -1,4 +1,4 @@
-//! Moving messages: dead letters back to where they came from, or from one queue to another. Piece by piece, so that whoever waits
+//! Moving messages: dead letters back to where they came from, or from one queue to another. Piece by piece, so that a user who waits
 //! sees how far it is, and can stop it.
 
 use super::super::client::Client;
@@ -56,10 +56,10 @@ pub(super) struct Which {
     /// Only those that have this header, with this value if one is said; may be said more than once
     #[arg(long = "header", value_name = "KEY[=VALUE]")]
     headers: Vec<Header>,
-    /// So many, at most
+    /// How many, at most
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// So many a second, at most
+    /// How many a second, at most
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
     /// Only says what would be done
@@ -72,9 +72,9 @@ pub(super) struct Which {
     vhost: Vhost,
 }
 
-/// Sends dead letters back to the queues that they died in first
+/// Sends dead letters back to the queues in which they were dead-lettered first
 ///
-/// Each gets the exchange and routing key back that it had before; x-death stays, so that what dies again is told apart. What is no
+/// Each gets the exchange and routing key back that it had before; x-death stays, so that what is dead-lettered again can be recognised. What is no
 /// dead letter, and what has no queue to go back to, stays where it is and is counted.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
@@ -164,7 +164,7 @@ impl Which {
             format!("no messages were moved out of queue '{queue}' in vhost '{vhost}'{so_far}")
         };
         let found = client.get(&path(&["queues", vhost, queue])).about(|| about(0))?;
-        // What comes in meanwhile stays, also what dies again.
+        // What comes in meanwhile stays, also what is dead-lettered again.
         let there = found["messages_ready"].as_u64().unwrap_or_default();
         let (mut tally, mut after) = (Tally::default(), None);
         let shows_progress = !self.json && std::io::stderr().is_terminal();

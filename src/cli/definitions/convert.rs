@@ -43,7 +43,7 @@ const RESULT: &str = "the converted file";
 /// The vhost of a configuration that lists none.
 const DEFAULT_VHOST: &str = "/";
 
-/// Converts a document.
+/// Converts a document of definitions into a configuration.
 ///
 /// # Errors
 /// When it has a section that is no list, or something that is no object.

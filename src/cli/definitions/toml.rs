@@ -11,7 +11,7 @@ pub(super) struct Entry {
     pub(super) fields: Vec<(&'static str, Value)>,
 }
 
-/// Appends a table.
+/// Appends a table of an array of tables, with its keys.
 pub(super) fn write(entry: &Entry, out: &mut String) {
     let _ = write!(out, "\n[[{}]]\n", entry.list);
     for (key, value) in &entry.fields {

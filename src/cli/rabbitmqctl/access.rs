@@ -120,7 +120,7 @@ fn set_user_tags(call: &mut Call) -> Done {
     Ok(())
 }
 
-/// Logs in as that user. Who may not use the management API has given the right password too.
+/// Logs in as that user. A user who may not use the management API has given the right password too.
 fn authenticate_user(call: &mut Call) -> Done {
     let name = call.argument(0).to_owned();
     call.banner(&format!("Authenticating user \"{name}\" ..."))?;

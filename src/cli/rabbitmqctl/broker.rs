@@ -33,7 +33,7 @@ pub(super) const LOOKS: &[Command] = &[
     command("version", (0, 0), version, ""),
 ];
 
-/// Seconds that await_startup waits without being told.
+/// Seconds that await_startup waits by default.
 const STARTUP_S: f64 = 300.0;
 
 /// Between two attempts to reach a broker that is starting.
@@ -197,7 +197,7 @@ impl Facts {
         cell(&self.overview["node"])
     }
 
-    /// What the management API tells of the node.
+    /// What the management API reports of the node.
     pub(super) fn node(&self) -> &Value {
         &self.node
     }

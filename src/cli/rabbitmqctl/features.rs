@@ -94,7 +94,7 @@ fn binary(value: &Value) -> String {
     format!("<<{}>>", Value::from(cell(value)))
 }
 
-/// What the management API tells of the settings, as pairs like RabbitMQ's.
+/// The settings that the management API reports, as pairs like RabbitMQ's.
 fn environment(call: &mut Call) -> Done {
     let facts = Facts::ask(call)?;
     call.banner(&format!("Application environment of node {} ...", facts.name()))?;

@@ -14,12 +14,12 @@ pub(super) enum Cell {
     Table(Value),
     /// Something that is JSON within a table too.
     Json(Value),
-    /// Words in brackets.
+    /// Words in brackets, as Erlang prints a list of atoms.
     Words(Vec<String>),
 }
 
 impl Cell {
-    /// Within a table.
+    /// As a cell of a table.
     fn text(&self) -> String {
         match self {
             Cell::Plain(Value::Null) => String::new(),
@@ -67,7 +67,7 @@ fn term(value: &Value) -> String {
     }
 }
 
-/// A table as RabbitMQ writes it as JSON: name, type and value of each field. The management API does not tell types of
+/// A table as RabbitMQ writes it as JSON: name, type and value of each field. The management API does not report types of
 /// numbers apart, so those are the ones that clients mostly send.
 fn triples(table: &Value) -> Value {
     match table {

@@ -46,13 +46,13 @@ pub(super) struct Column {
 enum From {
     /// What a path leads to, as it is.
     Field(&'static str),
-    /// A field table.
+    /// A field of the API's answer that is a field table.
     Table(&'static str),
     /// JSON within a table too.
     Json(&'static str),
     /// A list of words.
     Words(&'static str),
-    /// Always the same.
+    /// A constant, since there is nothing that could differ.
     Fixed(&'static str),
 }
 

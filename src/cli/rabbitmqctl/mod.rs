@@ -96,7 +96,7 @@ impl Call<'_> {
         Ok(cell(&self.client.get(&path(&["overview"]))?["node"]))
     }
 
-    /// What the node is called by whoever has not logged in: as it was typed, or where it is.
+    /// The node's name where there was no login: as it was typed, or its address.
     fn place(&self) -> String {
         self.typed.option("--node").map_or_else(|| self.client.url(), str::to_owned)
     }
@@ -268,7 +268,7 @@ fn complain(
         Refusal::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
         Refusal::Output(error) => (status::SOFTWARE, format!("Error:\nthe output can't be written: {error}")),
     };
-    // There is nobody left to tell.
+    // There is no reader left.
     let _ = writeln!(errors, "{text}");
     code
 }

@@ -1,5 +1,5 @@
 //! The commands of rabbitmq-plugins. There are none: the broker does the work of some of RabbitMQ's, and that is always on. What
-//! asks for one of those gets it, and what asks for another is told that it is not there.
+//! asks for one of those gets it, and a question for another one fails.
 
 use super::super::client::ClientError;
 use super::super::output::cell;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 pub(super) const COMMANDS: &[Command] =
     &[command("wait", (0, 1), wait, "[<pidfile>] [--pid|-P <pid>] [--timeout <timeout>]")];
 
-/// Seconds without being told.
+/// Seconds that it waits by default.
 const WAIT_S: f64 = 10.0;
 
-/// Between two looks.
+/// The pause between two looks.
 const PAUSE: Duration = Duration::from_millis(100);
 
 fn wait(call: &mut Call) -> Done {

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 /// A turn with so much input is no small one.
 const SMALL_TURN_BYTES: usize = 4096;
 
-/// So many sessions are attended to after a turn. More are served sooner by several threads.
+/// For how many sessions a loop sends after a turn. More are served sooner by several threads.
 const ATTENDED_MAX: usize = 4;
 
 /// Whether an event loop sleeps.
@@ -45,7 +45,7 @@ pub(in crate::net) trait SendNow: Send + Sync {
     fn send_now(&self, now: Millis) -> bool;
 }
 
-/// See the module. A session has one.
+/// What wakes one session; see the module.
 pub(in crate::net) struct Bell {
     rung: Notify,
     /// That of the event loop which the session's task is on.

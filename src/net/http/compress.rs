@@ -19,7 +19,7 @@ const BYTES_MIN: u64 = 1024;
 /// Larger ones too: both forms have to be in memory.
 const BYTES_MAX: u64 = 64 << 20;
 
-/// So many are made smaller at once; other answers are sent as they are meanwhile. It takes a processor some milliseconds for each
+/// How many are compressed at once; other answers are sent as they are meanwhile. It takes a processor some milliseconds for each
 /// mebibyte.
 static AT_ONCE: Semaphore = Semaphore::const_new(2);
 
