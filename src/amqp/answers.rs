@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// See the module. A connection has one.
+/// The answers of one connection that wait for the journal; see the module.
 pub(super) struct Answers {
     outbox: Arc<Outbox>,
     live: OnceLock<Arc<LiveConnection>>,

@@ -7,7 +7,7 @@
 use crate::broker::Ticket;
 use crate::session::Transmit;
 
-/// See the module. A connection has one, beside what it is about to send.
+/// What a connection holds back until an answer comes, beside what it is about to send; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// What is waited for: the latest of all changes.

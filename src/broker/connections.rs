@@ -192,7 +192,7 @@ impl Progress {
         channel.facts = facts;
     }
 
-    /// So many publishes of a channel were confirmed without a turn of its session, whose next report counts them too.
+    /// Adds publishes of a channel that were confirmed without a turn of its session, whose next report counts them too.
     pub fn confirmed(&mut self, number: ChannelNumber, publishes: u64) {
         if let Some(channel) = self.channels.get_mut(&number) {
             channel.facts.unconfirmed = channel.facts.unconfirmed.saturating_sub(publishes);

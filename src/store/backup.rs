@@ -30,10 +30,10 @@ pub enum BackupError {
         /// What the system said.
         error: io::Error,
     },
-    /// A store failed.
+    /// One of the two stores failed.
     #[error("{0}")]
     Store(#[from] StoreError),
-    /// Whoever wanted it wants it no more.
+    /// The backup was cancelled.
     #[error("the backup was given up before it was complete, and what there was of it is removed")]
     GivenUp,
 }
@@ -72,7 +72,7 @@ fn build(
     partial: &Path,
     progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<BackupContents, BackupError> {
-    // Nobody waits for a part of it, so it is made durable once, at the end.
+    // No part of it is waited for, so it is made durable once, at the end.
     let store = SledStore::open(partial, Durability::None)?;
     let contents = journal.back_up(&store, progress)?.ok_or(BackupError::GivenUp)?;
     drop(store);
@@ -97,7 +97,7 @@ fn move_all(from: &Path, to: &Path) -> Result<(), BackupError> {
     fs::remove_dir_all(from).map_err(|error| BackupError::File { path: from.to_owned(), error })
 }
 
-/// Copies a backup into `data_dir`, which is empty or not there, and opens it once to see what is in it. `progress` is told how
+/// Copies a backup into `data_dir`, which is empty or not there, and opens it once to see what is in it. `progress` is called with how
 /// many bytes of how many are copied.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ pub struct DefinitionChanges {
 }
 
 impl DefinitionChanges {
-    /// Sets one definition.
+    /// Sets one definition to a value.
     pub fn put(&mut self, key: &[u8], value: &[u8]) {
         self.add(key, Some(value));
     }

@@ -32,7 +32,7 @@ pub(super) const FORMAT_FILE: &str = "format";
 /// What the format file says once more, for when that is lost.
 pub(super) const FORMAT_COPY: &str = "format.copy";
 
-/// Is there once a broker has declared all it was told to: from then on nobody is in it by default.
+/// Is there once a broker has declared its configuration: from then on no default user is made.
 const IN_USE: &str = "in-use";
 
 /// Whether a broker has served from a data directory before.
@@ -52,7 +52,7 @@ pub fn note_in_use(data_dir: &Path) -> std::io::Result<()> {
     sync_folder(data_dir)
 }
 
-/// What is noted beside the database, to tell when it has lost something.
+/// What is noted beside the database, to detect that it has lost something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Note {
     /// The last record that is durable.
@@ -209,7 +209,7 @@ impl Directory {
         Ok(copy)
     }
 
-    /// Puts the current database aside, for whoever wants to look into it, and makes the next one the current one.
+    /// Puts the current database aside, for later inspection, and makes the next one the current one.
     pub(super) fn advance_past_damage(&self) -> Result<PathBuf, StoreError> {
         let old = self.database();
         self.advance()?;
@@ -238,7 +238,7 @@ impl Directory {
         Ok(())
     }
 
-    /// An I/O error here, told with the directory's name.
+    /// An I/O error here, with the directory's name.
     pub(super) fn failed(&self, what: &str, error: &dyn std::fmt::Display) -> StoreError {
         StoreError::Failed(format!("in the data directory {}: {what}: {error}", self.path.display()))
     }
@@ -293,7 +293,7 @@ impl Directory {
         format
     }
 
-    /// What the lost format file said, out of its copy and of the databases that are there; `why` it is lost is told.
+    /// What the lost format file said, out of its copy and of the databases that are there; `why` it is lost is reported.
     fn rebuild_format(&self, why: &str) -> Result<(u32, u64, Magic), StoreError> {
         let copy = fs::read(self.path.join(FORMAT_COPY)).unwrap_or_default();
         let known = self.parse_format(&String::from_utf8_lossy(&copy));
@@ -445,7 +445,7 @@ mod tests {
             fs::write(&format, &kept).unwrap();
             drop(Directory::open(folder.path()).unwrap());
         }
-        // Without a copy nobody knows.
+        // Without a copy it is unknown.
         fs::remove_file(folder.path().join(FORMAT_COPY)).unwrap();
         fs::write(&format, "garbage").unwrap();
         assert!(matches!(Directory::open(folder.path()), Err(StoreError::Unusable { .. })));

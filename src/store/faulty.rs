@@ -23,13 +23,13 @@ struct Shared {
 /// What is to go wrong, and when. Counts are of operations still to come; `None` is never.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// So many appends and changes of definitions succeed, then one fails.
+    /// How many appends and changes of definitions succeed before one fails.
     pub appends_left: Option<u32>,
-    /// So many syncs succeed, then one fails.
+    /// How many syncs succeed before one fails.
     pub syncs_left: Option<u32>,
     /// Syncs wait until this is taken back.
     pub syncs_held: bool,
-    /// So many appends and discards succeed, then they find no room until this is taken back.
+    /// How many appends and discards succeed before they find no room until this is taken back.
     pub room_left: Option<u32>,
 }
 
@@ -39,7 +39,7 @@ struct State {
     durable: Contents,
     /// What was done since, in order.
     unsynced: Vec<Operation>,
-    /// Both together.
+    /// The sum of both.
     current: Contents,
     faults: Faults,
     syncs: u64,

@@ -67,7 +67,7 @@ pub enum StoreError {
     NewerFormat {
         /// The data directory.
         directory: String,
-        /// The format found.
+        /// The format that was found.
         found: u32,
         /// The newest format this version reads.
         known: u32,
@@ -102,7 +102,7 @@ pub enum StoreError {
     Unusable {
         /// The data directory.
         directory: String,
-        /// What was found.
+        /// What was found there.
         reason: String,
     },
 }
@@ -117,7 +117,7 @@ impl StoreError {
 /// What [`Store::scan`] found under a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scanned {
-    /// A whole record.
+    /// A whole record, as it was appended.
     Record(Bytes),
     /// Something that is not whole, and why.
     Damaged(String),
@@ -149,7 +149,7 @@ pub trait Store: Send + Sync {
     /// When it could not be taken.
     fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError>;
 
-    /// Makes everything done so far as durable as the engine was told to make it, and returns the number of the last record.
+    /// Makes everything done so far as durable as the engine's setting says, and returns the number of the last record.
     ///
     /// # Errors
     /// When that failed.

@@ -9,7 +9,7 @@
 //!   definition  sequence (8) ‖ removed (1) ‖ bytes of the key (4) ‖ key ‖ value
 //! ```
 //! A file also holds frames that were removed and not yet overwritten. Records below the oldest one that the newest speaks of
-//! are such; one that is not told apart brings acknowledged messages back, which a restart may.
+//! are such; one that is not recognised brings acknowledged messages back, which a restart may.
 
 use crate::message::Lsn;
 use std::collections::BTreeMap;
@@ -103,7 +103,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// Reads a frame of which nobody has checked anything.
+    /// Reads a frame that has not been checked.
     fn decode_checked(frame: &'a [u8]) -> Option<Frame<'a>> {
         let length = usize::try_from(number(frame.get(9..13)?)).ok()?;
         let frame = frame.get(..HEAD_BYTES.checked_add(length)?)?;

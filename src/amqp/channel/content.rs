@@ -195,7 +195,7 @@ impl ContentAssembler {
         Some(buffer.room().limit(bytes))
     }
 
-    /// So many bytes were put there.
+    /// That number of bytes was put there.
     pub(in crate::amqp) fn room_was_filled(&mut self, bytes: usize) {
         if let Expect::Body { left, .. } = &mut self.expect {
             *left = left.saturating_sub(bytes as u64);

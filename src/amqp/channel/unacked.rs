@@ -135,7 +135,7 @@ const MOVED_MAX: usize = 256;
 /// Tags that a channel remembers after it took their deliveries back.
 const TAKEN_BACK_MAX: usize = 16_384;
 
-/// See the module. Tags only grow, so the list is ordered by them.
+/// A channel's unacknowledged deliveries in memory. Tags only grow, so the list is ordered by them.
 #[derive(Debug, Default)]
 pub(super) struct UnackedList {
     list: VecDeque<Unacked>,

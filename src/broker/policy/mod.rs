@@ -158,7 +158,7 @@ impl Policy {
     }
 }
 
-/// So many patterns are given up for one object and kind of policy; the others are not tried then. Each has cost a millisecond or
+/// How many patterns are given up for one object and kind of policy; the others are not tried then. Each has cost a millisecond or
 /// two.
 const GIVEN_UP_MAX: usize = 2;
 

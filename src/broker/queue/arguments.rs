@@ -96,7 +96,7 @@ fn queue_type(arguments: &FieldTable, resource: &Resource) -> Result<QueueType, 
     }
 }
 
-/// Reads the type, and all that a queue of it heeds from its arguments, in the order in which RabbitMQ looks at them, since only
+/// Reads the type, and the arguments that a queue of it recognises, in the order in which RabbitMQ looks at them, since only
 /// the first fault is reported.
 pub(super) fn heeded(
     arguments: &FieldTable,
@@ -246,7 +246,7 @@ struct ArgumentReader<'a> {
 }
 
 impl ArgumentReader<'_> {
-    /// An argument, but for one that the type does not know: that it is there at all is told last.
+    /// An argument, but for one that the type does not know: that one is reported last.
     fn field(&self, name: &str) -> Option<&Value> {
         if self.known.contains(&name) { self.arguments.field(name) } else { None }
     }

@@ -1,6 +1,6 @@
 //! Consumers that stand aside: they have credit of their own, and their channel has none for them (basic.qos with global set).
 //!
-//! A channel is told of one of them for each queue. When it has credit again it asks the queues in the order in which those were
+//! A channel knows one of them for each queue. When it has credit again it asks the queues in the order in which those were
 //! refused, and of a queue as many consumers join the line as the credit is for: the highest priority first, then who was refused
 //! first. So consumers take turns, on one queue and on several, and none is asked in vain.
 
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// A channel among those of all connections.
 type ChannelKey = (ConnectionId, ChannelNumber);
 
-/// See the module. All consumers are of one queue.
+/// The consumers of one queue that stand aside, by channel; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
     by_channel: BTreeMap<ChannelKey, OfChannel>,
@@ -27,7 +27,7 @@ struct OfChannel {
 }
 
 impl OfChannel {
-    /// Tells the channel of one of them, if it knows of none.
+    /// Reports one of them to the channel, if it knows of none.
     fn tell(&mut self, new: &NewConsumer) {
         if self.told.is_none()
             && let Some(((_, ticket), id)) = self.waiting.first_key_value()
@@ -50,7 +50,7 @@ fn key(new: &NewConsumer) -> ChannelKey {
 
 impl Aside {
     /// A consumer stands aside, and gets a ticket. None when there is credit again by now: the channel's session may have given
-    /// some back before it could see that somebody waits.
+    /// some back before it could see that a consumer waits.
     pub(super) fn join(&mut self, new: &NewConsumer) -> Option<u64> {
         let ticket = new.channel_credit.ticket();
         let of_channel = self.by_channel.entry(key(new)).or_default();
@@ -88,7 +88,7 @@ impl Aside {
                 resumed.push(id);
             }
             of_channel.tell(new);
-            // What is given back from here on, the channel sees somebody waiting for.
+            // From here on the channel sees that a consumer waits for what is given back.
             if of_channel.waiting.is_empty() || (new.channel_credit.left() as usize) <= resumed.len() {
                 break;
             }

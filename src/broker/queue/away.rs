@@ -1,6 +1,6 @@
 //! Deliveries that wait for an acknowledgement and whose messages have left memory. Of them their channels keep only the places;
-//! the journal has the rest. One that comes back goes among the ready messages that are not in memory; one that dies is read
-//! back on its way to the dead-letter exchange, a page at a time, so that no turn takes long however many die at once.
+//! the journal has the rest. One that comes back goes among the ready messages that are not in memory; one that is dead-lettered is read
+//! back on its way to the dead-letter exchange, a page at a time, so that no turn takes long however many there are.
 
 use super::dead_letter::bury;
 use super::ready::PagedRun;
@@ -22,16 +22,16 @@ pub struct AwayRun {
     pub body_bytes: u64,
     /// See [`Entry::delivery_count`]; the same for all.
     pub delivery_count: u32,
-    /// Their lane.
+    /// The priority of their lane.
     pub priority: u8,
-    /// Whether one of them may die of age.
+    /// Whether one of them may expire.
     pub expires: bool,
-    /// Whether the journal holds them. It does not when their queue is gone, or the journal has been told that they are.
+    /// Whether the journal holds them. It does not when their queue is gone, or their end is in the journal already.
     pub journaled: bool,
 }
 
 impl AwayRun {
-    /// An entry whose message is let go.
+    /// An entry whose message is paged out.
     pub fn of(entry: &Entry, journaled: bool) -> AwayRun {
         AwayRun {
             first: entry.position,
@@ -172,7 +172,7 @@ impl Queue {
         }
     }
 
-    /// Deliveries were refused for good of which some are away: they die in the order of their places.
+    /// Deliveries were rejected of which some are not in memory: they are dead-lettered in the order of their places.
     pub(super) fn reject_away(
         &mut self,
         consumer: Option<ConsumerId>,
@@ -202,7 +202,7 @@ impl Queue {
         Some(Entry { delivery_count: run.delivery_count, redelivered: true, ..entry })
     }
 
-    /// Whether what dies now has to wait for others that were read back before it.
+    /// Whether what is dead-lettered now has to wait for others that are read back before it.
     pub(super) fn is_burying(&self) -> bool {
         !self.dying.runs.is_empty()
     }
@@ -240,7 +240,7 @@ impl Queue {
         }
     }
 
-    /// It is time to go on with those that die.
+    /// It is time to go on with those that are dead-lettered.
     pub(super) fn go_on_burying(&mut self, turn: &mut Turn) {
         if self.dying.next_at().is_some_and(|at| at <= turn.now) {
             self.dying.left_bytes = self.page_bytes;

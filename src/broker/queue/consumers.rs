@@ -29,7 +29,7 @@ pub struct NewConsumer {
     pub outbox: Arc<Outbox>,
     /// Deliveries count as acknowledged when they are sent.
     pub no_ack: bool,
-    /// Nobody else may consume from the queue.
+    /// Exclusive: no other consumer may be added to the queue.
     pub exclusive: bool,
     /// Higher ones are served first.
     pub priority: i32,
@@ -97,15 +97,15 @@ impl Consumer {
     }
 }
 
-/// See the module.
+/// The consumers of one queue; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Consumers {
     by_id: BTreeMap<ConsumerId, Consumer>,
-    /// Who takes turns; nobody does where one of them is the single active one.
+    /// The consumers that take turns; none do where one of them is the single active one.
     line: BTreeMap<Reverse<i32>, Line>,
-    /// Who holds the queue for itself, alone in it.
+    /// The exclusive consumer, which is the only one then.
     exclusive: Option<ConsumerId>,
-    /// Who waits for credit of its channel.
+    /// The consumers that wait for credit of their channels.
     aside: Aside,
     single_active: bool,
     active: Option<ConsumerId>,
@@ -126,7 +126,7 @@ struct Line {
     waiting: usize,
 }
 
-/// So many that are gone may be left in any line, and as many as are there.
+/// How many that are gone may be left in any line, beside as many as are there.
 const GONE_IN_LINE: usize = 16;
 
 impl Line {
@@ -342,7 +342,7 @@ impl Consumers {
         Some((self.by_id.get_mut(&id)?, granted))
     }
 
-    /// The consumer at the head of the line, moved to its end, and whether nobody shares its priority.
+    /// The consumer at the head of the line, moved to its end, and whether no other has its priority.
     fn head_of_line(&mut self) -> Option<(ConsumerId, bool)> {
         if self.single_active {
             let active = self.active?;

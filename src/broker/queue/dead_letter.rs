@@ -1,4 +1,4 @@
-//! Dead letters: why messages die, and the history that they carry from then on in the header x-death.
+//! Dead letters: why messages are dead-lettered, and the history that they carry from then on in the header x-death.
 
 use super::{QueueDefinition, QueueSettings};
 use crate::broker::delivery::Entry;
@@ -40,7 +40,7 @@ pub struct DeadLetter {
     pub settings: Arc<QueueSettings>,
     /// The message.
     pub entry: Entry,
-    /// Why.
+    /// Why it was dead-lettered.
     pub reason: DeathReason,
 }
 
@@ -160,7 +160,7 @@ fn new_row(
     row
 }
 
-/// Whether a dead letter would go round in a circle by coming to that queue: it died there before, and nobody has rejected
+/// Whether a dead letter would go round in a circle by coming to that queue: it was dead-lettered there before, and no consumer has rejected
 /// it since, so that nothing but the broker keeps it moving.
 pub(crate) fn is_cycle(dead_letter: &Message, reason: DeathReason, queue: &str) -> bool {
     if reason == DeathReason::Rejected {

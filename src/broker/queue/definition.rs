@@ -1,4 +1,4 @@
-//! What was declared: a queue's properties, and what it heeds of its arguments. It never changes, so it is shared freely;
+//! What was declared: a queue's properties, and the arguments that it recognises. It never changes, so it is shared freely;
 //! what policies can change is in [`QueueSettings`], of which the queue keeps those in force.
 
 use crate::broker::error::Resource;
@@ -88,15 +88,15 @@ impl DeadLetterStrategy {
     }
 }
 
-/// What a queue heeds of its arguments and of the policies that match it. Arguments alone can't be overruled in the rest:
+/// A queue's settings in effect, from its arguments and the policies that match it. Arguments alone can't be overruled in the rest:
 /// that is in [`QueueDefinition`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueueSettings {
     /// Every message's time to live.
     pub message_ttl_ms: Option<u64>,
-    /// The queue's own, while nobody uses it.
+    /// How long the queue may be unused before it is deleted, in milliseconds.
     pub expires_ms: Option<u64>,
-    /// Ready messages.
+    /// The most ready messages.
     pub max_length: Option<u64>,
     /// Bytes of ready bodies.
     pub max_length_bytes: Option<u64>,
@@ -110,12 +110,12 @@ pub struct QueueSettings {
     pub dead_letter_strategy: DeadLetterStrategy,
     /// Failed deliveries after which a message is dead.
     pub delivery_limit: Option<u32>,
-    /// How long a consumer may take to acknowledge; 0 is for ever, `None` as long as the broker's own setting says.
+    /// How long a consumer may take to acknowledge; in milliseconds; 0 is no limit, `None` the broker's own setting.
     pub consumer_timeout_ms: Option<u64>,
 }
 
 impl QueueSettings {
-    /// When a message that came at `enqueued_at` dies of age, or [`NEVER`].
+    /// When a message that came at `enqueued_at` expires, or [`NEVER`].
     pub(super) fn expires_at(&self, message: &Message, enqueued_at: Millis) -> Millis {
         let ttl_ms = match (self.message_ttl_ms, message.expiration_ms()) {
             (Some(queue), Some(message)) => Some(queue.min(message)),
@@ -132,19 +132,19 @@ pub struct QueueDefinition {
     pub id: QueueId,
     /// Its vhost's name.
     pub vhost: Name,
-    /// Its name.
+    /// Its name, unique in the vhost.
     pub name: Name,
-    /// Survives a restart.
+    /// Whether it survives a restart.
     pub durable: bool,
     /// Deleted when its last consumer leaves.
     pub auto_delete: bool,
     /// Belongs to one connection, and goes with it.
     pub exclusive_owner: Option<ConnectionId>,
-    /// As declared.
+    /// Its arguments, as declared.
     pub arguments: EncodedTable,
     /// Its type.
     pub queue_type: QueueType,
-    /// The highest priority that is told apart; `None` when priorities are ignored.
+    /// The highest priority that is distinguished; `None` when priorities are ignored.
     pub max_priority: Option<u8>,
     /// One consumer at a time.
     pub single_active_consumer: bool,

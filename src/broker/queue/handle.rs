@@ -1,4 +1,4 @@
-//! How a queue is owned: behind one mutex. Nobody outside of this directory knows, so that it could as well be a thread, a shard or
+//! How a queue is owned: behind one mutex. Nothing outside of this directory knows, so that it could as well be a thread, a shard or
 //! another machine that has it; what can be done with a queue is in `verbs.rs`.
 
 use super::arguments::{self, Heeded};
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct QueueDeclaration {
     /// The queue's name.
     pub name: Name,
-    /// Survives a restart.
+    /// Whether it survives a restart.
     pub durable: bool,
     /// Deleted when its last consumer leaves.
     pub auto_delete: bool,
@@ -39,7 +39,7 @@ impl QueueDeclaration {
     }
 }
 
-/// A shared queue.
+/// A shared queue: its definition, and its state behind a lock.
 #[derive(Debug)]
 pub struct QueueHandle {
     definition: Arc<QueueDefinition>,
@@ -209,7 +209,7 @@ fn parse(
     Ok((queue_type, heeded))
 }
 
-/// Quorum queues and streams are durable, and nobody's own.
+/// Quorum queues and streams are durable, and not exclusive.
 fn check_properties(declaration: &QueueDeclaration, resource: &Resource) -> Result<(), BrokerError> {
     let forbidden = [
         ("auto-delete", declaration.auto_delete),

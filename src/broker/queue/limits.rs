@@ -14,7 +14,7 @@ impl Queue {
         settings.max_length.is_some() || settings.max_length_bytes.is_some()
     }
 
-    /// Whether the overflow rule refuses one more message. Messages that wait for nobody count, so a queue of length 0
+    /// Whether the overflow rule refuses one more message. Messages without a waiting consumer count, so a queue of length 0
     /// refuses everything.
     pub(super) fn would_refuse(&self, message: &Message) -> bool {
         self.settings.overflow != Overflow::DropHead
@@ -51,14 +51,14 @@ impl Queue {
         }
     }
 
-    /// Drops what has died of age at the front.
+    /// Drops or dead-letters what has expired at the front.
     pub(super) fn drop_expired(&mut self, turn: &mut Turn) {
         while let Some(entry) = self.ready.pop_expired(turn.now) {
             self.bury(entry, DeathReason::Expired, turn);
         }
     }
 
-    /// When x-expires ends the queue, if nobody uses it until then.
+    /// When x-expires deletes the queue, if it is not used until then.
     pub(super) fn unused_until(&self) -> Option<Millis> {
         let expires_ms = self.settings.expires_ms?;
         self.consumers.is_empty().then(|| self.last_used.saturating_add(expires_ms))

@@ -27,7 +27,7 @@ pub struct QueueState {
     pub resident: u64,
     /// What they take there, roughly.
     pub resident_bytes: u64,
-    /// Consumers.
+    /// How many consumers it has.
     pub consumers: u64,
     /// Whether a consumer has room for the next message.
     pub is_waiting: bool,
@@ -35,7 +35,7 @@ pub struct QueueState {
     pub exclusive_consumer_tag: Option<Arc<str>>,
     /// The tag of the single active consumer.
     pub single_active_consumer_tag: Option<Arc<str>>,
-    /// When a message was last given to somebody, or the queue used otherwise.
+    /// When a message was last delivered, or the queue used otherwise.
     pub used_at: Millis,
     /// The property timestamp of the next message, if it is in memory.
     pub head_timestamp: Option<u64>,
@@ -50,13 +50,13 @@ pub struct QueueState {
 /// A consumer as others see it.
 #[derive(Clone, Debug)]
 pub struct ConsumerState {
-    /// Its tag.
+    /// Its consumer tag.
     pub tag: Arc<str>,
     /// Its connection.
     pub connection: ConnectionId,
     /// Its channel.
     pub channel: ChannelNumber,
-    /// Whether it acknowledges.
+    /// Whether its deliveries have to be acknowledged.
     pub ack_required: bool,
     /// Whether it has the queue for itself.
     pub exclusive: bool,
@@ -68,16 +68,16 @@ pub struct ConsumerState {
     pub arguments: EncodedTable,
 }
 
-/// A ready message as somebody sees who only looks.
+/// A ready message, as browsing shows it.
 #[derive(Clone, Debug)]
 pub struct SeenMessage {
     /// The message.
     pub message: Message,
     /// Its place in the queue.
     pub position: Position,
-    /// Its lane.
+    /// The priority of its lane.
     pub priority: u8,
-    /// When it came.
+    /// When it was published to the queue.
     pub enqueued_at: Millis,
     /// Whether it has been delivered before.
     pub redelivered: bool,
@@ -85,14 +85,14 @@ pub struct SeenMessage {
     pub delivery_count: u32,
 }
 
-/// What somebody sees who looks at a queue in memory alone.
+/// What browsing finds in memory alone.
 #[derive(Debug)]
 pub enum Glimpse {
-    /// A message.
+    /// A message in memory.
     Here(SeenMessage),
     /// Messages that follow each other and are not in memory.
     Elsewhere {
-        /// Their lane.
+        /// The priority of their lane.
         priority: u8,
         /// The place of the first one.
         first: Position,
@@ -182,7 +182,7 @@ impl Queue {
         states.collect()
     }
 
-    /// So many ready messages in the order of delivery, from the place behind `after` on.
+    /// A number of ready messages in the order of delivery, from the place behind `after` on.
     pub(super) fn glimpse(&self, after: Option<(u8, Position)>, max: usize) -> Vec<Glimpse> {
         let mut found = Vec::new();
         let mut left = max as u64;
@@ -205,7 +205,7 @@ impl Queue {
         found
     }
 
-    /// Takes a ready message that was seen, wherever it is by now among the ready ones. The turn tells the journal that it has
+    /// Takes a ready message that was seen, wherever it is by now among the ready ones. The turn notes for the journal that it has
     /// left the queue. `None` when it has left already.
     pub(super) fn take(&mut self, seen: &SeenMessage, turn: &mut Turn) -> Option<Entry> {
         if self.closed {

@@ -47,7 +47,7 @@ use paging::Pager;
 use ready::Ready;
 use std::sync::Arc;
 
-/// See the module.
+/// The state of a queue, behind its handle's lock; see the module.
 #[derive(Debug)]
 pub(in crate::broker::queue) struct Queue {
     definition: Arc<QueueDefinition>,
@@ -89,7 +89,7 @@ pub struct QueueCounts {
     pub ready: usize,
     /// Messages that wait for an acknowledgement.
     pub unacked: usize,
-    /// Consumers.
+    /// How many consumers it has.
     pub consumers: usize,
 }
 
@@ -334,7 +334,7 @@ impl Queue {
         self.dispatch(turn);
     }
 
-    /// Ends the queue: drops everything, and tells the consumers.
+    /// Ends the queue: drops everything, and cancels the consumers.
     fn close(&mut self, turn: &mut Turn) -> usize {
         self.closed = true;
         let count = self.ready.len();
@@ -413,7 +413,7 @@ impl Queue {
             }
             Queue::write_delivered(self.definition.id, furthest, turn);
             if taken < count && !consumer.no_ack {
-                // Another queue may have been refused meanwhile; that one can only be told by the session.
+                // Another queue may have been refused meanwhile; only the session knows of that one.
                 if consumer.channel_credit.release(count - taken) {
                     outbox.push_back(Outgoing::CreditFreed { channel: consumer.channel });
                 }

@@ -1,17 +1,17 @@
-//! How long publishers hold back for consumers that are at work and do not keep up: what they publish meanwhile would only lie
+//! Back-pressure: how long publishers pause for consumers that are at work and do not keep up: what they publish meanwhile would only lie
 //! in memory, and the processor is better used for delivering.
 //!
 //! The longer the backlog, the longer the pause for each message, so that publishing slows down until it is as fast as
-//! delivering. Consumers that take little at a time slow nobody: a queue is there to take what they can't yet.
+//! delivering. Consumers that take little at a time slow no publisher: a queue is there to take what they can't yet.
 
 use super::Queue;
 use crate::message::Millis;
 
-/// A backlog up to which nobody holds back.
+/// A backlog up to which no publisher pauses.
 const BACKLOG_MESSAGES: u64 = 8192;
 const BACKLOG_BYTES: u64 = 16 << 20;
 
-/// With backlogs so many times as long, the pause for each message grows no more.
+/// With backlogs this many times as long, the pause for each message grows no more.
 const FACTOR_MAX: u64 = 32;
 
 /// About what it takes to deliver a message, and four bytes of its body.
@@ -50,7 +50,7 @@ impl Pace {
 }
 
 impl Queue {
-    /// How long, in nanoseconds, somebody who has published that much should hold back.
+    /// How long, in nanoseconds, a publisher of that much should pause.
     pub(super) fn hold_back_ns(&self, messages: u64, bytes: u64, now: Millis) -> u64 {
         let backlog = (self.ready.len() as u64 / BACKLOG_MESSAGES).max(self.ready.bytes() / BACKLOG_BYTES);
         if backlog == 0 || !self.pace.are_at_work(now) {

@@ -1,6 +1,6 @@
 //! Ready messages that leave memory when it runs short, and come back from the journal ahead of the consumers.
 //!
-//! Whatever is in a queue and durable has been appended to the journal before it came here, so it can be let go at any
+//! Whatever is in a queue and durable has been appended to the journal before it came here, so it can be paged out at any
 //! time. What only memory holds is spilled to the journal first; it is read back like the rest, and forgotten at a restart.
 
 use super::ready::{PageRequest, PagedRun};

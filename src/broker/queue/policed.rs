@@ -16,7 +16,7 @@ impl Queue {
         &self.applied
     }
 
-    /// Heeds these policies from now on, and no others. What they change counts for messages that are there already.
+    /// Follows these policies from now on, and no others. What they change counts for messages that are there already.
     pub(super) fn apply(&mut self, applied: Applied, turn: &mut Turn) {
         if applied.is(&self.applied) || self.closed {
             return;
@@ -29,7 +29,7 @@ impl Queue {
             self.ready.expire_anew(|entry| settings.expires_at(&entry.message, entry.enqueued_at));
         }
         if before.expires_ms != self.settings.expires_ms {
-            // Nobody could know that the queue would be missed.
+            // Its declaration could not show that the queue would be missed.
             self.last_used = turn.now;
         }
         if before.consumer_timeout_ms != self.settings.consumer_timeout_ms {

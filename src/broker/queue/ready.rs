@@ -1,6 +1,6 @@
 //! The ready messages of a queue: a lane for each priority in use, each in the order of positions.
 //!
-//! The front of a lane is in memory. When memory runs short, what is behind is let go: of such messages only the positions
+//! The front of a lane is in memory. When memory runs short, what is behind is paged out: of such messages only the positions
 //! are kept, as runs, and they come back from the journal before it is their turn.
 
 mod lane;
@@ -20,7 +20,7 @@ fn memory_bytes(entry: &Entry) -> usize {
     entry.message.size_bytes() + ENTRY_BYTES
 }
 
-/// See the module. Most queues have one lane.
+/// The ready messages of a queue, in a lane for each priority; see the module. Most queues have one lane.
 #[derive(Debug, Default)]
 pub(super) struct Ready {
     /// Highest priority first; a lane is there once it was needed.
@@ -159,7 +159,7 @@ impl Ready {
         Some(entry)
     }
 
-    /// Gives the entries in memory other times to die at.
+    /// Gives the entries in memory other times to expire at.
     pub(super) fn expire_anew(&mut self, expires_at: impl Fn(&Entry) -> Millis) {
         let entries = self.lanes.iter_mut().flat_map(|lane| {
             lane.put_in_order();
@@ -182,7 +182,7 @@ impl Ready {
         fronts.filter(|entry| entry.expires()).map(|entry| entry.expires_at).min()
     }
 
-    /// Whether messages that are not in memory may die of age, so that somebody has to look at them when it is time.
+    /// Whether messages that are not in memory may expire, so that they have to be looked at when it is time.
     pub(super) fn may_expire_unseen(&self) -> bool {
         self.lanes.iter().any(|lane| lane.paged_expire)
     }
@@ -214,7 +214,7 @@ impl Ready {
         to_spill
     }
 
-    /// Puts messages that are not in memory in their places: each run with its priority, and whether one of it may die of age.
+    /// Puts messages that are not in memory in their places: each run with its priority, and whether one of it may expire.
     /// What is behind the first of them in its lane leaves memory too. Those that the journal does not hold are returned, to be
     /// spilled there.
     pub(super) fn insert_runs(&mut self, mut runs: Vec<(u8, PagedRun, bool)>) -> Vec<Entry> {

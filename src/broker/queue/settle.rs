@@ -1,4 +1,4 @@
-//! What becomes of deliveries: they are acknowledged, come back, or die.
+//! What becomes of deliveries: they are acknowledged, requeued, dead-lettered or dropped.
 
 use super::{AwayRun, DeathReason, Queue};
 use crate::broker::delivery::Entry;

@@ -1,5 +1,5 @@
-//! What can be done with a queue, by whoever has its handle. Each verb takes the queue's lock for itself and for work in memory
-//! alone; nobody else does, so nobody needs to know that there is one. What is to be done elsewhere is in the turn's effects.
+//! What can be done with a queue, by any owner of its handle. Each verb takes the queue's lock for itself and for work in memory
+//! alone; nothing else does, so callers need not know that there is one. What is to be done elsewhere is in the turn's effects.
 
 use super::look::{ConsumerState, Glimpse, QueueState, SeenMessage};
 use super::{AwayRun, DeathReason, Got, NewConsumer, PageRequest, QueueCounts, QueueHandle, QueueSettings};
@@ -68,7 +68,7 @@ impl QueueHandle {
         self.lock().resume(consumer, turn);
     }
 
-    /// Takes a ready message that was seen, wherever it is by now among the ready ones. The turn tells the journal that it has
+    /// Takes a ready message that was seen, wherever it is by now among the ready ones. The turn notes for the journal that it has
     /// left the queue. `None` when it has left already.
     pub fn take(&self, seen: &SeenMessage, turn: &mut Turn) -> Option<Entry> {
         self.lock().take(seen, turn)
@@ -122,7 +122,7 @@ impl QueueHandle {
         self.lock().let_go(entries, turn)
     }
 
-    /// Entries of a run that were read back, as they were when they were let go.
+    /// Entries of a run that were read back, as they were when they were paged out.
     pub(in crate::broker) fn entries_of(
         &self,
         run: &AwayRun,
@@ -171,7 +171,7 @@ impl QueueHandle {
         self.lock().dying_read(read, turn);
     }
 
-    /// Heeds these policies from now on, and no others. What they change counts for messages that are there already.
+    /// Follows these policies from now on, and no others. What they change counts for messages that are there already.
     pub(in crate::broker) fn apply(&self, applied: Applied, turn: &mut Turn) {
         self.lock().apply(applied, turn);
     }
@@ -210,7 +210,7 @@ impl QueueHandle {
         self.lock().settings().clone()
     }
 
-    /// How long a consumer may take to acknowledge, if this queue says; in milliseconds, 0 is for ever.
+    /// How long a consumer may take to acknowledge, if this queue says; in milliseconds, 0 is no limit.
     pub fn consumer_timeout_ms(&self) -> Option<u64> {
         self.lock().settings().consumer_timeout_ms
     }
@@ -240,7 +240,7 @@ impl QueueHandle {
         self.lock().lengths().clone()
     }
 
-    /// So many ready messages in the order of delivery, from the place behind `after` on.
+    /// A number of ready messages in the order of delivery, from the place behind `after` on.
     pub fn glimpse(&self, after: Option<(u8, Position)>, max: usize) -> Vec<Glimpse> {
         self.lock().glimpse(after, max)
     }

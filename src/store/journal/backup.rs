@@ -12,11 +12,11 @@ use std::sync::atomic::Ordering;
 /// What a backup holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackupContents {
-    /// Definitions.
+    /// How many definitions were copied.
     pub definitions: u64,
-    /// Records.
+    /// How many records were copied.
     pub records: u64,
-    /// Their bytes.
+    /// How many bytes those records have.
     pub bytes: u64,
     /// Records that can't be read and are not in it.
     pub damaged: u64,
@@ -37,8 +37,8 @@ impl Drop for Snapshot<'_> {
 
 impl Journal {
     /// Copies everything into an empty engine: what a crash at one moment after the call would have left, with all that was
-    /// durable before it. Other threads go on; records that die meanwhile take up space until the copy is done. `progress` is
-    /// told how many records of how many are copied, and ends the copying when it returns false: then there is no result.
+    /// durable before it. Other threads go on; records that are discarded meanwhile take up space until the copy is done. `progress` is
+    /// called with how many records of how many are copied, and ends the copying when it returns false: then there is no result.
     ///
     /// # Errors
     /// When one of the engines fails.

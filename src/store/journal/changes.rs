@@ -5,7 +5,7 @@ use crate::message::{Millis, Position, QueueId, StoredShape};
 
 /// What one turn changed. All of it lands in one record, so it happens whole or not at all.
 ///
-/// A queue and a position name one copy of a message for ever. What is said about one copy may reach the journal in any order
+/// A queue and a position name one copy of a message and are never used again. What is said about one copy may reach the journal in any order
 /// between sessions: an acknowledgement may be appended before the publish that it answers.
 #[derive(Debug, Default)]
 pub struct Changes {

@@ -29,7 +29,7 @@ impl Journal {
         Lsn(self.defined.load(Ordering::Acquire))
     }
 
-    /// Has `waiter` told when that record is durable, or that it never will be: at once, if it is known already.
+    /// Has `waiter` called when that record is durable, or never will be: at once, if that is known already.
     /// [`Journal::wake_committer`] has to follow.
     pub fn await_record(&self, lsn: Lsn, waiter: Arc<dyn DurableWaiter>) {
         let mut gathering = self.gathering.lock();

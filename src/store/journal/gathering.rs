@@ -54,7 +54,7 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    /// Whether somebody relies on it being durable.
+    /// Whether a waiter relies on it being durable.
     pub(super) fn asks_for_sync(&self) -> bool {
         self.enqueues || !self.waiters.is_empty() || self.definitions.is_some()
     }
@@ -173,9 +173,9 @@ impl Gathering {
         lsn
     }
 
-    /// Has somebody told when a record is durable that is not yet.
+    /// Has a waiter called when a record is durable that is not yet.
     pub(super) fn await_record(&mut self, lsn: Lsn, waiter: Arc<dyn DurableWaiter>) {
-        // One that nobody asked to be synced may be written already without that: a later record is waited for instead.
+        // One without waiters may be written already without a sync: a later record is waited for instead.
         match self.sealed.iter_mut().find(|sealed| sealed.lsn == lsn && sealed.asks_for_sync()) {
             Some(sealed) => add_waiter(&mut sealed.waiters, waiter),
             None => add_waiter(&mut self.waiters, waiter),

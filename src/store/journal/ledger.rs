@@ -2,7 +2,7 @@
 //! their messages. Owned by [`super::index::Index`].
 //!
 //! A record is needed by another one when it settles a message of that one: were it forgotten first, the message would be back
-//! after a restart. So a record goes when nothing in it lives and nobody needs it, and its going may free others.
+//! after a restart. So a record is discarded when nothing in it lives and no other record needs it, which may free others.
 
 use crate::message::Lsn;
 
@@ -14,7 +14,7 @@ pub(super) struct Slot(pub(super) u32);
 enum State {
     /// Its operations are being applied.
     Filling,
-    /// In the engine.
+    /// The engine holds it.
     Kept,
     /// What is needed of it is in a later record as well.
     Copied,
@@ -73,7 +73,7 @@ const FOOTPRINT_BYTES_MIN: u32 = 16 << 10;
 const NOTE_BYTES: u64 = 12;
 
 impl Ledger {
-    /// Starts a record.
+    /// Enters a new record, without messages yet.
     pub(super) fn open(&mut self, lsn: Lsn, bytes: usize) -> Slot {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let record = Record {
@@ -260,7 +260,7 @@ impl Ledger {
         }
     }
 
-    /// Whether so many slots wait that a sweep is worth its while.
+    /// Whether enough slots wait for a sweep to be worth its cost.
     pub(super) fn is_sweep_due(&self) -> bool {
         self.retired.len() > self.kept.max(1024)
     }

@@ -11,7 +11,7 @@
 //! read. What was appended and not yet written is read from memory, so there is no moment at which a message can't be read.
 //!
 //! Definitions go the same way: [`Journal::define`] gathers their changes, and what is gathered when a record is sealed is written
-//! as one before that record. So a message is never durable in a queue whose definition is not, whoever declared it.
+//! as one before that record. So a message is never durable in a queue whose definition is not.
 //!
 //! ```text
 //! append ─> gathering ─seal─> sealed ─append, sync─> engine ─> watermark ─> waiters
@@ -58,11 +58,11 @@ pub struct JournalOptions {
     pub record_bytes: usize,
     /// Bytes of records that one commit writes, about.
     pub commit_bytes_max: usize,
-    /// How long changes that nobody waits for may gather before they are written.
+    /// How long changes without a waiter may gather before they are written.
     pub linger: Duration,
     /// Bytes that may be appended and not yet written before [`Journal::is_behind`].
     pub gathered_bytes_max: usize,
-    /// How many newer records there are before one is looked at for copying forward: younger ones are likely to die by
+    /// How many newer records there are before one is looked at for copying forward: younger ones are likely to be discarded by
     /// themselves.
     pub copy_age_records: u64,
     /// Bytes that copying forward has to gain to be worth it; with it, copying what was copied comes to an end.
@@ -71,7 +71,7 @@ pub struct JournalOptions {
     /// long as a small commit, and passes many more records than that.
     pub copy_look_records: usize,
     /// Bytes of records after which what is mostly dead is copied forward however little that gains: an engine that writes to a
-    /// log can let go of none of it behind a record that is still needed.
+    /// log can't discard anything behind a record that is still needed.
     pub copy_anything_bytes: u64,
     /// How many waiters of one commit may take their time. The others are hurried: one thread should not answer those whom all
     /// processors could answer together.
@@ -94,10 +94,10 @@ impl Default for JournalOptions {
     }
 }
 
-/// Who wants to know when a record is durable.
+/// A waiter for a record to become durable.
 pub trait DurableWaiter: Send + Sync {
-    /// Everything up to `lsn` is durable. The committer waits for this call; when `is_hurried`, many others wait to be told, and
-    /// what takes longer than waking somebody is to be done elsewhere.
+    /// Everything up to `lsn` is durable. The committer waits for this call; when `is_hurried`, many others wait to be called, and
+    /// what takes longer than waking a task is to be done elsewhere.
     fn durable(&self, lsn: Lsn, is_hurried: bool);
 
     /// The store failed: what was appended and is not durable yet may be lost, and will never be said to be durable.
@@ -106,7 +106,7 @@ pub trait DurableWaiter: Send + Sync {
     }
 }
 
-/// See the module.
+/// The journal of a store; see the module.
 pub struct Journal {
     store: Box<dyn Store>,
     options: JournalOptions,
@@ -123,7 +123,7 @@ pub struct Journal {
     defined: AtomicU64,
     /// See [`Journal::is_behind`].
     behind: AtomicBool,
-    /// Whether the last commit left something to do that nobody appended.
+    /// Whether the last commit left work beside what is appended.
     work_left: AtomicBool,
     cache: Mutex<RecordCache>,
 }
@@ -156,9 +156,9 @@ struct Writing {
 /// How much the journal holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Records kept.
+    /// How many records are kept.
     pub records: usize,
-    /// Their bytes.
+    /// How many bytes those records have.
     pub record_bytes: u64,
     /// Copies of messages alive in them: a message in two queues counts twice.
     pub messages: u64,
@@ -168,7 +168,7 @@ pub struct Usage {
     pub gathered_bytes: usize,
 }
 
-/// Acknowledgements alone don't make the disk work; but after so many commits without a sync there is one.
+/// Acknowledgements alone don't make the disk work; but after this many commits without a sync there is one.
 const UNSYNCED_COMMITS_MAX: u32 = 32;
 
 impl Journal {
@@ -187,10 +187,10 @@ impl Journal {
         }
     }
 
-    /// Takes a turn's changes; returns the record that they will be in, and leaves `changes` empty. `waiter` is told when
+    /// Takes a turn's changes; returns the record that they will be in, and leaves `changes` empty. `waiter` is called when
     /// that record is durable. [`Journal::wake_committer`] has to follow, when there is nothing more urgent left to do.
     ///
-    /// After a failure of the store the changes are dropped, the waiter is told, and the number returned is one that is never
+    /// After a failure of the store the changes are dropped, the waiter is called, and the number returned is one that is never
     /// durable.
     pub fn append(&self, changes: &mut Changes, waiter: Option<Arc<dyn DurableWaiter>>) -> Lsn {
         let mut gathering = self.gathering.lock();
@@ -220,7 +220,7 @@ impl Journal {
         Lsn(self.durable.load(Ordering::Acquire))
     }
 
-    /// Whether appends come faster than the engine writes them: who appends should hold back, or memory fills up.
+    /// Whether appends come faster than the engine writes them: sessions that append should pause, or memory fills up.
     pub fn is_behind(&self) -> bool {
         self.behind.load(Ordering::Relaxed)
     }
@@ -230,7 +230,7 @@ impl Journal {
         self.gathering.lock().failed.clone()
     }
 
-    /// How long changes wait for more, when nobody waits for them.
+    /// How long changes wait for more, when they have no waiter.
     pub fn linger(&self) -> Duration {
         self.options.linger
     }
@@ -246,7 +246,7 @@ impl Journal {
         Usage { records, record_bytes, messages, index_bytes, gathered_bytes }
     }
 
-    /// Waits until a commit is worth it, or `timeout` has passed. Somebody waiting for durability or a full record makes it so
+    /// Waits until a commit is worth it, or `timeout` has passed. A waiter for durability or a full record makes it so
     /// at once; anything else lingers for [`JournalOptions::linger`], so that it is written with more.
     pub fn wait_for_work(&self, timeout: Duration) {
         if self.work_left.load(Ordering::Acquire) {
@@ -264,7 +264,7 @@ impl Journal {
         gathering.committer = CommitterState::Busy;
     }
 
-    /// Writes what has been gathered, makes it durable, tells who waits for that, and tidies up a little. Without anything
+    /// Writes what has been gathered, makes it durable, calls the waiters, and tidies up a little. Without anything
     /// gathered it does what is left to do: syncs acknowledgements, discards, copies forward.
     ///
     /// # Errors
@@ -434,7 +434,7 @@ impl Journal {
         }
     }
 
-    /// Ends the journal: nothing more is taken, and who waits is told.
+    /// Ends the journal: nothing more is taken, and the waiters are called.
     fn fail(&self, error: &StoreError) {
         let waiters = {
             let mut gathering = self.gathering.lock();

@@ -266,7 +266,7 @@ impl<'a> Iterator for OperationReader<'a> {
     }
 }
 
-/// Writes one operation.
+/// Writes one operation of a record.
 pub(super) struct OperationWriter<'a>(pub(super) &'a mut Vec<u8>);
 
 impl OperationWriter<'_> {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 pub struct Recovered {
     /// Every queue that records speak of, by id. Those no longer defined are to be dropped.
     pub queues: Vec<RecoveredQueue>,
-    /// Records read.
+    /// How many records were read.
     pub records: u64,
     /// Messages alive; one in two queues counts twice.
     pub messages: u64,
@@ -50,7 +50,7 @@ pub struct RecoveredRun {
     pub first: Position,
     /// How many there are.
     pub count: u32,
-    /// Their priority.
+    /// The priority that they have.
     pub priority: u8,
     /// Bytes of all their bodies.
     pub body_bytes: u64,
@@ -76,7 +76,7 @@ pub enum Loss {
          and messages that it acknowledged may come again"
     )]
     Damaged {
-        /// Its number.
+        /// The number of the record.
         lsn: Lsn,
         /// Its length, as far as known.
         bytes: usize,
@@ -89,7 +89,7 @@ pub enum Loss {
          they acknowledged may come again"
     )]
     Missing {
-        /// How many.
+        /// How many there are.
         count: u64,
         /// The record that counted them.
         below: Lsn,

@@ -155,7 +155,7 @@ mod tests {
         })
     }
 
-    /// Writes records of 4 KiB that nobody needs.
+    /// Writes records of 4 KiB that are not needed.
     fn pass_by(journal: &Journal, queue: QueueId, positions: std::ops::RangeInclusive<u64>) {
         let mut changes = Changes::default();
         for position in positions.map(Position) {

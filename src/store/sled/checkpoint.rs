@@ -1,5 +1,5 @@
 //! Checkpoints: what is still needed of the log's oldest segment goes into the database, and the segment goes. A thread of the
-//! store's own makes them; who writes faster than it can move waits for it.
+//! store's own makes them; writers that are faster than it wait for it.
 
 use super::database::{Database, PART_BYTES, REMOVED_AT_ONCE};
 use super::{Change, Shared};
@@ -26,7 +26,7 @@ const SHRINK_LIVE_BYTES_MAX: u64 = 256 << 20;
 const SHRINK_TIGHT_FILE_BYTES_MIN: u64 = 16 << 20;
 const SHRINK_TIGHT_LIVE_BYTES_MAX: u64 = 512 << 20;
 
-/// So many checkpoints pass before a rewrite that failed is tried again: a gibibyte of the log, or a minute where removals alone
+/// How many checkpoints pass before a rewrite that failed is tried again: a gibibyte of the log, or a minute where removals alone
 /// make them.
 const SHRINK_PAUSE_CHECKPOINTS: u32 = 64;
 
@@ -42,7 +42,7 @@ const REMOVALS_MAX: usize = 256;
 pub(super) struct Moving {
     /// Counts changes of the database.
     sequence: u64,
-    /// After so many more checkpoints it may be rewritten: the last attempt has failed.
+    /// How many more checkpoints have to pass before it may be rewritten, since the last attempt has failed.
     pause: u32,
 }
 
@@ -52,7 +52,7 @@ impl Moving {
     }
 }
 
-/// Wakes the thread.
+/// Wakes the thread that makes checkpoints.
 #[derive(Default)]
 pub(super) struct Alarm {
     is_ringing: AtomicBool,
@@ -211,7 +211,7 @@ impl Shared {
         };
         let mut sizes = Vec::with_capacity(plan.moved.len());
         for (lsn, reader) in &plan.moved {
-            // What can't be read stays lost; reading it says so to whoever needs it.
+            // What can't be read stays lost; reading it later reports that.
             let record = match reader.read(self.directory.wal_magic(), *lsn) {
                 Ok(record) => record,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {

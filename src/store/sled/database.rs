@@ -42,7 +42,7 @@ const CACHE_BYTES: u64 = 8 << 20;
 /// again.
 pub(super) const REMOVED_AT_ONCE: usize = 32;
 
-/// After so many bytes handed to sled it has to have written them, which are several times as many for it. Its threads are seven:
+/// How many bytes are handed to sled before it has to have written them, which are several times as many for it. Its threads are seven:
 /// were all of them to wait for the lock that a new segment is taken under, and that segment for the one of them that cuts the
 /// file, none would ever go on.
 const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
@@ -50,7 +50,7 @@ const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
 /// A key among the definitions that is none: its absence shows that sled lost everything. Its value counts changes.
 const MARKER: &[u8] = b"\0leveret";
 
-/// See the module.
+/// An open sled database; see the module.
 pub(super) struct Database {
     db: Db,
     records: Tree,
@@ -314,7 +314,7 @@ impl Database {
         guarded(|| self.definitions.insert(MARKER, &sequence.to_be_bytes())).map(|_| ())
     }
 
-    /// All definitions.
+    /// All definitions, by their keys.
     pub(super) fn definitions(&self) -> Result<BTreeMap<Bytes, Bytes>, StoreError> {
         let mut definitions = BTreeMap::new();
         for entry in self.definitions.iter() {
@@ -353,7 +353,7 @@ impl Database {
         self.file.sync_all().map_err(lasting)
     }
 
-    /// Has what sled will write for so many bytes find room.
+    /// Reserves room for what sled will write for that many bytes.
     pub(super) fn make_room(&self, bytes: usize) -> std::io::Result<()> {
         self.room.make(&self.file, bytes)
     }

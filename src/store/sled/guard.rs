@@ -12,7 +12,7 @@ thread_local! {
     static IS_CALLING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is calling an engine whose panic becomes an error, to be told of as such: the panic itself is no news.
+/// Whether this thread is calling an engine whose panic becomes an error and is reported as such: the panic itself need not be.
 pub fn takes_panics() -> bool {
     IS_CALLING.get()
 }
@@ -35,7 +35,7 @@ fn text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a word")
 }
 
-/// Waits until nobody holds sled's file: sled itself would fail at once, with an error that looks like damage.
+/// Waits until no process holds sled's file: sled itself would fail at once, with an error that looks like damage.
 pub(super) fn wait_until_released(path: &Path) -> io::Result<()> {
     let file = match File::open(path) {
         Ok(file) => file,

@@ -140,7 +140,7 @@ impl SledStore {
         Ok(SledStore { shared, mover })
     }
 
-    /// How often the disk was told to keep what it was given.
+    /// How often files were synced.
     pub fn syncs(&self) -> u64 {
         self.shared.syncs.load(Ordering::Relaxed)
     }
@@ -340,7 +340,7 @@ impl Store for SledStore {
             self.shared.make_checkpoints(true)?;
         } else if is_too_large {
             match self.shared.checkpoint(Purpose::Room) {
-                // What was synced is. Who writes more is held up for the shortage.
+                // What was synced is durable. Further writes wait until the shortage is over.
                 Err(StoreError::Exhausted(_)) => {}
                 made => drop(made?),
             }

@@ -20,7 +20,7 @@ const LOOK_BYTES: usize = 128 << 10;
 /// How much sled writes for a byte that it is handed, at most.
 const WRITTEN_FOR_A_BYTE: u64 = 4;
 
-/// See the module.
+/// The room behind the end of the database's file; see the module.
 #[derive(Debug)]
 pub(super) struct Room {
     /// Bytes handed over since the last look.
@@ -28,12 +28,12 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Nobody has looked yet.
+    /// Not known yet.
     pub(super) fn new() -> Room {
         Room { unlooked: AtomicUsize::new(LOOK_BYTES) }
     }
 
-    /// Has so many bytes find room. Where a filesystem can't give a file blocks ahead, they meet what there is.
+    /// Reserves room for that many bytes. Where a filesystem can't give a file blocks ahead, nothing is reserved.
     pub(super) fn make(&self, file: &File, bytes: usize) -> io::Result<()> {
         if self.unlooked.fetch_add(bytes, Ordering::Relaxed) + bytes < LOOK_BYTES {
             return Ok(());

@@ -9,7 +9,7 @@
 //! ```
 //! Entries are padded to eight bytes. The ordinal counts all entries there ever were, so that what an older use of the file left
 //! behind can't pass for the next one. `synced` says up to which ordinal all was on the disk when this one was written: by it a
-//! damaged entry is told from one that never was whole.
+//! damaged entry is distinguished from one that never was whole.
 
 use crate::message::Lsn;
 use crate::store::definitions::{Change, DefinitionChanges, changes_in};
@@ -48,7 +48,7 @@ pub(in crate::store) enum Replayed<'a> {
     Record(Lsn),
     Discard(Vec<Lsn>),
     Changes(Vec<Change<'a>>),
-    /// So many entries are damaged.
+    /// A number of entries is damaged.
     Damaged(u64),
 }
 

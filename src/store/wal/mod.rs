@@ -6,7 +6,7 @@
 //! the checkpoint is past it, and is used again under a new name: a file whose blocks are on the disk is synced faster.
 //!
 //! **Replay** hands back all entries. After a crash the end may be cut or have holes: it ends at the first entry that is not whole,
-//! unless a later one says that the missing one had been synced. Then it is damage, and told.
+//! unless a later one says that the missing one had been synced. Then it is damage, and reported.
 
 mod entry;
 mod ready;
@@ -38,7 +38,7 @@ pub struct WalOptions {
     pub bytes_max: u64,
     /// Segments after which it is, however little is in them: each is a file that is open.
     pub segments_max: usize,
-    /// Whether a thread does that, or whoever syncs: a test may have to know when.
+    /// Whether a thread does that, or the thread that syncs: a test may have to know when.
     pub in_background: bool,
 }
 
@@ -142,7 +142,7 @@ struct Full {
     bytes: u64,
 }
 
-/// See the module.
+/// The write-ahead log of a data directory; see the module.
 #[derive(Debug)]
 pub(super) struct Wal {
     folder: PathBuf,
@@ -211,7 +211,7 @@ impl Wal {
         self.oldest().is_some_and(|oldest| oldest.is_dead() || is_much())
     }
 
-    /// Whether it has grown so much that whoever writes should wait for the checkpoint.
+    /// Whether it has grown so much that writers should wait for the checkpoint.
     pub(super) fn is_too_large(&self) -> bool {
         let is_too_many = self.full.len() > self.options.segments_max.saturating_mul(2);
         !self.full.is_empty() && (is_too_many || self.bytes() > self.options.bytes_max.saturating_mul(2))
@@ -299,7 +299,7 @@ impl Wal {
     pub(super) fn drop_oldest(&mut self) -> io::Result<()> {
         let Some(Full { segment, .. }) = self.full.pop_front() else { return Ok(()) };
         let path = segment.path.clone();
-        // Somebody may be about to read a record that has just died.
+        // A thread may be about to read a record that has just been discarded.
         let unread = Arc::into_inner(segment).map(|segment| segment.file);
         self.ready.give(&path, unread)
     }

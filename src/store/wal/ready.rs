@@ -14,7 +14,7 @@ const KEPT: usize = 2;
 /// Their names, before they are segments.
 const NAMES: [&str; KEPT] = ["spare", "spare-2"];
 
-/// See the module.
+/// The files that are ready; see the module.
 #[derive(Debug)]
 pub(super) struct Ready {
     folder: PathBuf,

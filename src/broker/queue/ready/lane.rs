@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 pub(super) const FRONT_MESSAGES: usize = 1024;
 pub(super) const FRONT_BYTES: usize = 1 << 20;
 
-/// See the module.
+/// The ready messages of one priority; see the module.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     pub(super) priority: u8,
@@ -24,21 +24,21 @@ pub(super) struct Lane {
     pub(super) paged: VecDeque<PagedRun>,
     /// Whether some of them have been asked for.
     pub(super) loading: bool,
-    /// Whether one of those that are not in memory may die of age.
+    /// Whether one of those that are not in memory may expire.
     pub(super) paged_expire: bool,
 }
 
-/// What entries took that were let go.
+/// What paged-out entries took.
 pub(super) struct LetGo {
     pub(super) bytes: usize,
-    /// How many of them may die of age.
+    /// How many of them may expire.
     pub(super) expiring: usize,
 }
 
-/// An entry that comes back moves no more than so many others.
+/// An entry that comes back moves no more than this many others.
 pub(super) const MOVED_MAX: usize = 256;
 
-/// So many runs are put in their places one by one.
+/// How many runs are put in their places one by one.
 const SINGLE_RUNS_MAX: usize = 8;
 
 /// Neighbouring messages that are not in memory.
@@ -131,8 +131,8 @@ impl Lane {
         })
     }
 
-    /// How many entries stay when the others are let go. The one that reaches the limit is among them, so that what stays
-    /// never looks like too little, and is not read back only to be let go again.
+    /// How many entries stay when the others are paged out. The one that reaches the limit is among them, so that what stays
+    /// never looks like too little, and is not read back only to be paged out again.
     pub(super) fn front_messages(&self) -> usize {
         let mut bytes = 0;
         let front = self.entries.iter().take(FRONT_MESSAGES).take_while(|entry| {

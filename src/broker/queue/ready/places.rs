@@ -11,9 +11,9 @@ pub(in crate::broker::queue) enum Place<'a> {
     Here(&'a Entry),
     /// Messages that are not.
     Elsewhere {
-        /// Their lane.
+        /// The priority of their lane.
         priority: u8,
-        /// The first one.
+        /// The position of the first one.
         first: Position,
         /// How many they are.
         count: u64,
