@@ -62,12 +62,12 @@ pub(super) enum ApiError {
     /// 400, with another word for it.
     #[error("{error}: {reason}")]
     Invalid {
-        /// The word.
+        /// The field `error`.
         error: &'static str,
         /// What is wrong.
         reason: String,
     },
-    /// 401: nobody has logged in.
+    /// 401: there was no login.
     #[error("login needed")]
     LoginNeeded,
     /// 401: a login failed.
@@ -76,10 +76,10 @@ pub(super) enum ApiError {
     /// 429: too many logins wait already.
     #[error("too many logins from this address have failed, try again in a minute")]
     TooManyLogins,
-    /// 401: who has logged in may not do that.
+    /// 401: the user may not do that.
     #[error("not_authorised: {0}")]
     NotAuthorised(String),
-    /// 403: a page of somebody else asks.
+    /// 403: a page of another site asks.
     #[error("forbidden: {0}")]
     Forbidden(String),
     /// 404.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 /// The target of these lines.
 pub(super) const TARGET: &str = "leveret::audit";
 
-/// What of a body is told.
+/// How many bytes of a body are logged.
 const BODY_BYTES_MAX: usize = 512;
 
 /// Paths that are asked with POST and change no definition.
@@ -18,7 +18,7 @@ const NO_CHANGES: [&str; 2] = ["/publish", "/get"];
 /// Where bodies may hold passwords, hashes, or addresses with logins in them.
 const SECRET: [&str; 4] = ["/api/users/{", "/api/definitions", "/api/parameters", "/api/global-parameters"];
 
-/// What is told of a request.
+/// What is logged of a request.
 pub(super) struct Request {
     user: String,
     peer: SocketAddr,
@@ -28,7 +28,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// What there is to tell of a request of that route, if there is anything.
+    /// What there is to log of a request of that route, if there is anything.
     pub(super) fn of(
         route: &Route,
         user: &str,

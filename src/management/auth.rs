@@ -1,4 +1,4 @@
-//! Who asks, and whether it may: HTTP's basic authentication against the broker's users, and their tags.
+//! Authentication and authorisation: HTTP's basic authentication against the broker's users, and their tags.
 
 use super::Management;
 use super::answer::ApiError;
@@ -20,7 +20,7 @@ const TAGS: [&str; 4] = ["management", "policymaker", "monitoring", "administrat
 /// The user that the request's header names.
 ///
 /// # Errors
-/// When there is none, or it may not use the API. Who has failed often is kept waiting first.
+/// When there is none, or it may not use the API. After repeated failures an attempt waits first.
 pub(super) async fn authenticate(
     management: &Management,
     headers: &HeaderMap,
@@ -51,12 +51,12 @@ pub(super) async fn authenticate(
     Ok(user)
 }
 
-/// Logs somebody in, after the wait that it may have to. A client that hangs up meanwhile ends this.
+/// Logs a user in, after the wait that failures may have caused. A client that hangs up meanwhile ends this.
 async fn log_in(management: &Management, mut login: Login) -> Result<Arc<User>, ApiError> {
     loop {
         let now = management.clock.now();
         let (tell, told) = tokio::sync::oneshot::channel();
-        // Nobody hears it when the client is gone.
+        // The receiver is gone when the client is.
         let later = move |outcome| drop(tell.send(outcome));
         let outcome = match management.broker.log_in(login.clone(), now, later) {
             Some(outcome) => outcome,

@@ -250,7 +250,7 @@ fn unbind(request: &Request) -> Result<Answer, ApiError> {
     Ok(Answer::NoContent)
 }
 
-/// What tells a binding from others between the same ends.
+/// What identifies a binding among others between the same ends.
 fn properties_key(binding: &Binding) -> String {
     let routing_key: String = form_urlencoded::byte_serialize(binding.routing_key.as_bytes())
         .collect::<String>()

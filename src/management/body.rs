@@ -27,7 +27,7 @@ const AT_ONCE: usize = 32;
 
 const KIB: usize = 1 << 10;
 
-/// What bounds them.
+/// The bounds on bodies.
 #[derive(Debug)]
 pub(super) struct Bodies {
     /// Kibibytes that large ones may take together.
@@ -44,7 +44,7 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// No body.
+    /// The request has no body.
     pub(super) fn nothing(management: &Management) -> Received {
         let held = management.broker.memory().hold(MemoryUse::HttpBodies, 0);
         Received { bytes: Bytes::new(), _held: held, _large: None }
@@ -126,6 +126,6 @@ async fn forget(mut body: Body) {
             }
         }
     };
-    // Who takes longer has waited long enough to be cut off.
+    // A client that takes longer may be cut off.
     let _ = timeout(FORGOTTEN_PATIENCE, read).await;
 }

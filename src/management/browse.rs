@@ -233,7 +233,7 @@ fn ask_connections(
                 queue: queue.definition().id,
                 after,
                 max: SCANNED_AT_ONCE,
-                // Nobody listens any more when it took too long.
+                // The receiver is gone when it took too long.
                 answer: Box::new(move |held| drop(tell.try_send(held))),
             }));
             asked.push((connection, told));

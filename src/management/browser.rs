@@ -1,4 +1,4 @@
-//! What a page in the browser of somebody who uses the API may not do. A browser sends along the login that it remembers, whoever
+//! What a page in the browser of a user of the API may not do. A browser sends along the login that it remembers, whatever site
 //! wrote the page that asks; and a name that its owner lets point to this machine makes a foreign page one of ours.
 //!
 //! Browsers say where a request comes from, in `Origin` and `Sec-Fetch-Site`; tools do not, and are served as ever.
@@ -23,7 +23,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl Asked<'_> {
-    /// Refuses what a page of somebody else asks.
+    /// Refuses what a page of another site asks.
     pub(super) fn check(&self) -> Result<(), ApiError> {
         self.check_host()?;
         let is_ours = self.check_origin()? | self.check_site()?;
@@ -59,7 +59,7 @@ impl Asked<'_> {
         )))
     }
 
-    /// Whether a page of ours asks; none at all may. A page of somebody else may not.
+    /// Whether a page of ours asks; requests without a page may. A page of another site may not.
     fn check_origin(&self) -> Result<bool, ApiError> {
         let Some(origin) = self.headers.get(header::ORIGIN) else { return Ok(false) };
         let origin = origin.to_str().unwrap_or("null");
@@ -119,7 +119,7 @@ fn with_port(host: &str, default: &str) -> String {
     if without_port(host).len() == host.len() { format!("{host}:{default}") } else { host.to_owned() }
 }
 
-/// Adds what tells a browser that an answer is data and no page, and whether it may keep it.
+/// Adds the headers by which a browser takes an answer for data and no page, and knows whether it may keep it.
 pub(super) fn protect(mut response: Response, is_private: bool) -> Response {
     let headers = response.headers_mut();
     let mut set = |name: HeaderName, value: &'static str| {

@@ -1,4 +1,4 @@
-//! Channels.
+//! Channels: listed and shown.
 
 use super::answer::{Answer, ApiError};
 use super::connections::{details, visible};

@@ -65,7 +65,7 @@ fn consumer(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> Op
 }
 
 /// How long the consumer's deliveries may wait for their acknowledgement, in milliseconds: as it says itself, or its queue, or
-/// the broker; 0 is for ever.
+/// the broker; 0 is no limit.
 fn timeout_ms(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> u64 {
     let own = state.arguments.field("x-consumer-timeout").as_ref().and_then(Argument::as_integer);
     let own = own.and_then(|timeout| u64::try_from(timeout).ok());

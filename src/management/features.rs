@@ -57,7 +57,7 @@ const FLAGS: &[(&str, &str)] = &[
 /// A feature that RabbitMQ has deprecated, from 3.13 on.
 struct Deprecated {
     name: &'static str,
-    /// Where it is told why, behind [`ANNOUNCEMENTS`].
+    /// Where the reason is given, behind [`ANNOUNCEMENTS`].
     section: &'static str,
     provided_by: &'static str,
     /// Its phase in RabbitMQ 3.13, which does not list all of them, and in 4.
@@ -177,7 +177,7 @@ fn deprecated_features(request: &Request) -> Result<Answer, ApiError> {
     list(DEPRECATED.iter().filter_map(render).collect(), request)
 }
 
-/// RabbitMQ tells of queues only whether one of these is in use.
+/// Of queues RabbitMQ reports only whether one of these is in use.
 fn used(request: &Request) -> Result<Answer, ApiError> {
     let is_transient = |queue: &QueueDefinition| !queue.durable && queue.exclusive_owner.is_none();
     let mut queues = request.broker().vhosts().into_iter().flat_map(|vhost| vhost.queues());

@@ -100,7 +100,7 @@ fn why_not_ready(management: &Management) -> Option<&'static str> {
     if management.settings.shutdown.has_begun() {
         return Some("the broker is stopping");
     }
-    // What failed is in the log; who asks here may be anybody.
+    // What failed is in the log; the caller here need not have logged in.
     management.broker.journal().failure().map(|_| "the store has failed")
 }
 

@@ -1,4 +1,4 @@
-//! What comes between the sockets of the management API and its handlers: who asks, limits, threads.
+//! What comes between the sockets of the management API and its handlers: authentication, limits, threads.
 
 use super::answer::{Answer, ApiError};
 use super::body::{Received, receive};
@@ -97,7 +97,7 @@ async fn handle(
     protect(response, route.needs != Needs::Nothing)
 }
 
-/// Sees who asks, and only then reads what it says. The handler runs on a thread for what may take its time: a long list is
+/// Authenticates, and only then reads the body. The handler runs on a thread for what may take its time: a long list is
 /// written out there. What it has changed is answered when it is durable; no thread waits for that.
 async fn answer(
     management: Management,
@@ -162,7 +162,7 @@ async fn act(
     Ok(answer)
 }
 
-/// Tells who waits for an answer of the broker.
+/// Wakes the request that waits for an answer of the broker.
 #[derive(Default)]
 struct Told(Notify);
 
@@ -204,7 +204,7 @@ async fn admit(
     let user = auth::authenticate(management, &head.headers, peer.ip()).await?;
     let vhost = parameters.iter().find(|(name, _)| name == "vhost").map(|(_, value)| value.as_str());
     let refused = auth::authorise(broker, &user, route.needs, vhost).err().map(|error| match error {
-        // Who wants to put something there is told what is missing.
+        // A PUT gets an answer that says what is missing.
         ApiError::NotFound if matches!(route.method, Method::Put | Method::Post) => {
             ApiError::NotThere("vhost_not_found".to_owned())
         }

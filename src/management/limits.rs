@@ -34,7 +34,7 @@ pub(super) fn check_is_number(name: &str, value: &Value) -> Result<i64, String> 
     value.as_i64().ok_or_else(|| format!("{name} should be a number, actually was {}", term(value)))
 }
 
-/// A limit that nobody knows, as RabbitMQ says it.
+/// An unknown limit, in RabbitMQ's words.
 pub(super) fn unknown_limit(name: &str, value: &Value, of: &str) -> String {
     format!("Unrecognised terms [{{<<\"{name}\">>,{}}}] in {of}", term(value))
 }
@@ -101,7 +101,7 @@ fn put_vhost_limit(request: &Request) -> Result<Answer, ApiError> {
     change_vhost_limit(request, &vhost, name, value.as_i64())
 }
 
-/// One that is not set, or that nobody knows, is fine.
+/// Clearing one that is not set, or unknown, is fine.
 fn delete_vhost_limit(request: &Request) -> Result<Answer, ApiError> {
     change_vhost_limit(request, &*request.vhost()?, request.parameter("name"), None)
 }

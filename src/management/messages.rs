@@ -42,10 +42,10 @@ const GET_BYTES_MAX: usize = 64 << 20;
 /// How long a persistent message may take to be on the disk.
 const DURABLE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Tells when a record is durable.
+/// Signals when a record is durable.
 pub(super) struct Durable(Receiver<bool>);
 
-/// Something that a turn takes along, and what is told by it when that is durable.
+/// A waiter for a turn, and the receiver of its signal when the turn's changes are durable.
 pub(super) fn durable() -> (Arc<dyn DurableWaiter>, Durable) {
     let (tell, told) = sync_channel(1);
     (Arc::new(Told(tell)), Durable(told))
@@ -56,7 +56,7 @@ struct Told(SyncSender<bool>);
 
 impl DurableWaiter for Told {
     fn durable(&self, _: crate::message::Lsn, _: bool) {
-        // Full: it was told before.
+        // Full: it was signalled before.
         let _ = self.0.try_send(true);
     }
 
@@ -105,7 +105,7 @@ fn publish(request: &Request) -> Result<Answer, ApiError> {
 }
 
 impl Durable {
-    /// Waits for it.
+    /// Waits until the changes are durable.
     pub(super) fn wait(&self) -> Result<(), ApiError> {
         match self.0.recv_timeout(DURABLE_PATIENCE) {
             Ok(true) => Ok(()),
@@ -321,7 +321,7 @@ fn count_fetched(request: &Request, vhost: &VirtualHost, count: usize, then: The
 pub(super) struct Encoding {
     /// Even where they are text.
     pub(super) always_base64: bool,
-    /// Only so many bytes of them.
+    /// Only this many bytes of them.
     pub(super) truncate: Option<usize>,
 }
 

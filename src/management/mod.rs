@@ -95,7 +95,7 @@ pub struct ManagementSettings {
     pub version: String,
     /// The name of the cluster, unless it has been given another one at run time.
     pub cluster_name: String,
-    /// What listens where.
+    /// The sockets that listen, each with its protocol.
     pub listeners: Vec<ListenerFacts>,
     /// The names that the API is asked for under; without any, what is asked from elsewhere may say any.
     pub http_hosts: Vec<String>,
@@ -111,7 +111,7 @@ pub struct ManagementSettings {
     pub field_table_depth_max: usize,
     /// Bytes of a published message's body.
     pub message_bytes_max: u64,
-    /// How long a delivery may wait for its acknowledgement where neither consumer nor queue say so; 0 is for ever.
+    /// How long a delivery may wait for its acknowledgement where neither consumer nor queue say so; 0 is no limit.
     pub consumer_timeout_ms: u64,
     /// Where messages are kept, if they are.
     pub data_dir: Option<PathBuf>,
@@ -123,7 +123,7 @@ pub struct ManagementSettings {
     pub tls: Option<Arc<Tls>>,
     /// Whether the broker is stopping.
     pub shutdown: Shutdown,
-    /// Connections for AMQP that there may be, by the settings and by the file descriptors there are; 0 where nobody counts them.
+    /// Connections for AMQP that there may be, by the settings and by the file descriptors there are; 0 where they are not bounded.
     pub connections_max: u32,
 }
 
@@ -132,7 +132,7 @@ pub struct ManagementSettings {
 pub struct ListenerFacts {
     /// Such as `amqp` or `http`.
     pub protocol: &'static str,
-    /// Where.
+    /// The address that it is bound to.
     pub address: SocketAddr,
 }
 
@@ -161,7 +161,7 @@ impl Management {
         Management { broker, clock, settings: Arc::new(settings), bodies, started_at }
     }
 
-    /// What answers requests.
+    /// The router that answers requests.
     pub fn router(&self) -> axum::Router {
         http::router(self)
     }

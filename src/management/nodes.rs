@@ -118,7 +118,7 @@ fn applications(management: &Management) -> Value {
     ])
 }
 
-/// What clients' things take, under the names that RabbitMQ has for whoever keeps them there, and what everything takes.
+/// The memory that clients' data take, under the names of RabbitMQ's processes that hold them there, and the total.
 fn used(request: &Request) -> ([(&'static str, u64); 6], u64) {
     let account = request.broker().memory();
     let of = |kind: MemoryUse| account.used_bytes(kind);

@@ -1,4 +1,4 @@
-//! Histories of numbers: who asks for a range of time gets samples in steps, the newest first, beside the rate.
+//! Histories of numbers: a request with a range of time gets samples in steps, the newest first, beside the rate.
 
 use super::answer::ApiError;
 use super::request::Request;
@@ -62,7 +62,7 @@ fn range(request: &Request, kind: &str) -> Result<Option<(u64, u64)>, ApiError> 
     }
 }
 
-/// What of a length a field tells.
+/// What of a length a field shows.
 type Part = fn(Length) -> u64;
 
 /// Puts the samples of a range beside the rates of `messages` and its parts.

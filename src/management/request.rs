@@ -1,4 +1,4 @@
-//! A request as handlers see it: who asks, the path's and the query's parameters, and the body.
+//! A request as handlers see it: the user, the path's and the query's parameters, and the body.
 
 use super::answer::ApiError;
 use super::body::Received;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
-/// See the module.
+/// A request; see the module.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) management: Management,

@@ -24,17 +24,17 @@ impl Method {
     }
 }
 
-/// Who may ask. Everybody who may has logged in with one of the tags `management`, `policymaker`, `monitoring` and
+/// Which users may call it. But for `Nothing` they have logged in with one of the tags `management`, `policymaker`, `monitoring` and
 /// `administrator`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// Nobody has to log in.
+    /// No login is needed.
     Nothing,
-    /// Whoever may use the API.
+    /// Every user of the API.
     Login,
-    /// Who may see the vhost in the path: its users, and `monitoring` and `administrator`. One that is not there is not found.
+    /// Users who may see the vhost in the path: its users, and `monitoring` and `administrator`. One that is not there is not found.
     SeeVhost,
-    /// Who has permissions in the vhost in the path.
+    /// Users with permissions in the vhost in the path.
     UseVhost,
     /// `administrator`, or `policymaker` with permissions in the vhost in the path, if there is one.
     Policymaker,

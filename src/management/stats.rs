@@ -25,7 +25,7 @@ pub(super) enum StatsOf {
 }
 
 impl StatsOf {
-    /// Whether a count is told of.
+    /// Whether a count is reported.
     fn counts(self, name: &str) -> bool {
         let is_of_clients = matches!(name, "confirm" | "return_unroutable" | "drop_unroutable");
         let is_told_elsewhere = name.starts_with("dead_") || matches!(name, "publish_confirm" | "routed");
@@ -117,7 +117,7 @@ pub(super) fn exchange_stats(stats: &ExchangeStats, samples: &Samples<ExchangeSt
 /// How long something has to lie idle until `idle_since` says so, as RabbitMQ's processes do before they sleep.
 const IDLE_AFTER_MS: Millis = 1000;
 
-/// `idle_since` of what was last used at a time; `None` while it is in use, for whoever takes the field's presence as the sign.
+/// `idle_since` of what was last used at a time; `None` while it is in use, for clients that take the field's presence as the sign.
 pub(super) fn idle_since(used_at: Millis, now: Millis) -> Option<Value> {
     (now.saturating_sub(used_at) >= IDLE_AFTER_MS).then(|| iso8601(used_at).into())
 }

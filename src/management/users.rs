@@ -105,7 +105,7 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
     let known = request.broker().users().get(name);
     let password = password(&fields, known.as_deref(), request.broker().users())?;
     let limits = fields.object("limits")?;
-    // Faults are told before anything is changed.
+    // Faults are reported before anything is changed.
     for (limit, value) in &limits {
         set_user_limit(&mut UserLimits::default(), limit, value)?;
     }

@@ -1,4 +1,4 @@
-//! Virtual hosts.
+//! Virtual hosts: listed, added, changed, deleted.
 
 use super::answer::{Answer, ApiError};
 use super::list::{Listed, list, one};

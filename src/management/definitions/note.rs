@@ -79,7 +79,7 @@ pub struct Note {
     pub entry: Entry,
     /// What became of it.
     pub outcome: Outcome,
-    /// Why.
+    /// Why it is left out, or has no effect.
     pub reason: String,
 }
 

@@ -164,10 +164,10 @@ impl Plan {
         self.places.contains_key(&About::Permission(user.clone(), vhost.clone()))
     }
 
-    /// Takes all steps; who asked is told when they are durable.
+    /// Takes all steps; the request is answered when they are durable.
     ///
     /// # Errors
-    /// When the store failed, or somebody else has changed meanwhile what a step needs: then those before it are taken.
+    /// When the store failed, or another request has changed meanwhile what a step needs: then those before it are taken.
     pub(super) fn carry_out(self, broker: &Broker, turn: &mut Turn) -> Result<Vec<Note>, BrokerError> {
         for step in self.steps {
             step.take(broker, turn)?;

@@ -1,5 +1,5 @@
 //! A document of definitions, understood: each entry is tried on a [`Rehearsal`] and becomes a step of the plan, or what is wrong
-//! with it is told. Nothing changes meanwhile.
+//! with it is reported. Nothing changes meanwhile.
 //!
 //! What RabbitMQ has and Leveret does not is left out with a note; what no RabbitMQ would take either is a fault.
 
@@ -46,10 +46,10 @@ impl Options {
     }
 }
 
-/// Faults that are told at most, of those for different reasons; the rest is counted.
+/// The most faults that are reported, of those for different reasons; the rest is counted.
 const TOLD_MAX: usize = 10;
 
-/// A fault as it is told: what is wrong, and where.
+/// A fault as it is reported: what is wrong, and where.
 struct Told {
     at: Option<String>,
     reason: String,
@@ -98,7 +98,7 @@ fn plain(error: ApiError) -> String {
 
 type Done = Result<(), Fault>;
 
-/// See the module.
+/// The reading of one document; see the module.
 pub(super) struct Reading<'a> {
     broker: &'a Broker,
     options: &'a Options,

@@ -83,7 +83,7 @@ impl Reading<'_> {
         let name = needed(fields, "name")?;
         let value = fields.0.get("value").ok_or_else(|| Fault::Wrong("\"value\" is missing".to_owned()))?;
         if self.options.for_file && name != CLUSTER_NAME {
-            // What it has for itself nobody sets.
+            // RabbitMQ's own ones are not set by users.
             let is_own = name.starts_with("internal") || OWN_COMPONENTS.contains(&name);
             return if is_own { Ok(()) } else { Err(Fault::Lacking(NO_PLACE.to_owned())) };
         }
