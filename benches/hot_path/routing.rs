@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 const BINDINGS: [usize; 3] = [10, 1000, 100_000];
 
-/// An exchange of a type, with so many bindings.
+/// An exchange of a type, with that many bindings.
 fn exchange(kind: &str, bindings: impl Iterator<Item = (String, FieldTable)>) -> Box<dyn ExchangeType> {
     let constructed = ExchangeTypes::standard().construct(kind, &FieldTable::default());
     let mut exchange = constructed.expect("the type is known").expect("it needs no arguments");

@@ -4,7 +4,7 @@ use crate::matching::Parts;
 use crate::text::{self, Arg};
 use std::time::Duration;
 
-/// The brokers whose behaviour a case can tell apart.
+/// The brokers between whose behaviour a case can distinguish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broker {
     /// RabbitMQ 3.10.8.
@@ -77,9 +77,9 @@ pub enum Action {
     Connect(char, Stage, Vec<Arg>),
     /// Calls the management API: method, path, body.
     Manage(String, String, String),
-    /// Sends something so many times.
+    /// Sends something a number of times.
     Send(Place, usize, Vec<Arg>),
-    /// Expects something so many times; `unordered` joins it with its neighbours.
+    /// Expects something a number of times; `unordered` joins it with its neighbours.
     Expect {
         /// Where it comes.
         place: Place,

@@ -52,9 +52,9 @@ pub struct Differ<'t> {
 /// How a seed ended.
 #[derive(Debug)]
 pub enum End {
-    /// Nothing differed in so many steps.
+    /// Nothing differed in that many steps.
     Same(usize),
-    /// What is declared for this case differed, after so many steps.
+    /// What is declared for this case differed, after that many steps.
     Declared(usize, String),
     /// Something differed, but not again: time was too short for a broker.
     Unsteady(usize),
@@ -85,7 +85,7 @@ struct Played {
 static RUNS: AtomicUsize = AtomicUsize::new(0);
 
 impl Differ<'_> {
-    /// Plays so many steps of a seed. An error if a broker can't be reached.
+    /// Plays a number of steps of a seed. An error if a broker can't be reached.
     /// Seeds in which every step lets time pass have a third of the steps.
     pub fn seed(&self, seed: u64, steps: usize) -> Result<End, String> {
         let mut generator = Generator::new(seed);

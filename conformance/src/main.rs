@@ -37,7 +37,7 @@ struct Arguments {
     /// Writes a Markdown table to this file
     #[arg(long)]
     report: Option<PathBuf>,
-    /// The broker: rabbitmq3, rabbitmq4 or leveret; told by its server properties if not given
+    /// The broker: rabbitmq3, rabbitmq4 or leveret; recognised by its server properties if not given
     #[arg(long)]
     broker: Option<String>,
     /// Seconds to wait for a frame that is expected
@@ -49,7 +49,7 @@ struct Arguments {
     /// Plays this file instead, and prints it with what came behind each line
     #[arg(long)]
     record: Option<PathBuf>,
-    /// Plays so many cases at a time
+    /// How many cases are played at a time
     #[arg(long, default_value_t = 4)]
     jobs: usize,
     /// Prints failures only

@@ -19,7 +19,7 @@ mod manage;
 mod send;
 mod settle;
 
-/// Whom to be, and how long to wait.
+/// The user to log in as, and how long to wait.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The user of connections that name no other.
@@ -28,11 +28,11 @@ pub struct Options {
     pub password: String,
     /// Their vhost.
     pub vhost: String,
-    /// The broker, or `None` to tell it by its server properties.
+    /// The broker, or `None` to recognise it by its server properties.
     pub broker: Option<Broker>,
     /// How long to wait for a frame that is expected.
     pub timeout: Duration,
-    /// How long to listen for a frame that is not expected, where no round trip can tell.
+    /// How long to listen for a frame that is not expected, where no round trip can show it.
     pub patience: Duration,
     /// What makes the names of this run unique.
     pub run: String,
@@ -112,7 +112,7 @@ pub(crate) struct Runner<'a> {
     unanswered: Option<Place>,
 }
 
-/// The runner's own connection: it tells the broker, synchronises, and cleans up.
+/// The runner's own connection: it recognises the broker, synchronises, and cleans up.
 const CONTROL: char = '.';
 
 type Result<T> = std::result::Result<T, String>;

@@ -14,7 +14,7 @@ use std::time::Instant;
 const TRIES_AGAIN: usize = 2;
 
 /// Plays the cases on `jobs` threads, each over a transport of its own. Those that let time pass and fail are played again
-/// when the others are done, one by one. `done` is told of each case that is decided, with how many are; the lines come back
+/// when the others are done, one by one. `done` is called with each case that is decided, with how many are; the lines come back
 /// in the cases' order.
 pub fn play(
     cases: &[Case],

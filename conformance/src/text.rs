@@ -42,7 +42,7 @@ pub enum Order {
     Open,
 }
 
-/// One word of a line.
+/// A word of a line, and what it may be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arg {
     /// What stands before `=`.

@@ -35,7 +35,7 @@ pub trait Transport: Send {
     /// Lets time pass.
     fn advance(&mut self, time: Duration);
 
-    /// Ends a connection without a word of AMQP.
+    /// Ends a connection without connection.close.
     fn close(&mut self, connection: ConnectionId);
 
     /// Calls the broker's management API. `path` begins with `/api/`, `body` is JSON or empty.

@@ -8,7 +8,7 @@ use leveret_conformance::{Arrived, Case, ConnectionId, Options, Outcome, Transpo
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Answers what cases here need; every second queue.purge also delivers something nobody asked for.
+/// Answers what cases here need; every second queue.purge also delivers something unexpected.
 #[derive(Default)]
 struct Canned {
     answers: HashMap<ConnectionId, Vec<u8>>,

@@ -1,4 +1,4 @@
-//! How much of a request the broker takes, from whom, and in which form it answers.
+//! How much of a request the broker takes, from which users, and in which form it answers.
 
 use leveret::broker::memory::MemoryUse;
 use leveret_test_support::api_client::{AS_GUEST, TestBroker, in_memory};

@@ -1,4 +1,4 @@
-//! What a page in the browser of somebody who is logged in may not do, and what answers say to browsers.
+//! What a page in the browser of a user who is logged in may not do, and what answers say to browsers.
 
 use leveret_test_support::api_client::{AS_GUEST, TestBroker};
 

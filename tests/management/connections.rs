@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Far more than it takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Opens a connection, and says what its client is told when it ends.
+/// Opens a connection, and returns what its client gets when it ends.
 async fn connect(broker: &TestBroker) -> (Connection, Receiver<String>) {
     let url = format!("amqp://guest:guest@{}/%2f", broker.amqp);
     let connection = Connection::connect(&url, ConnectionProperties::default()).await.unwrap();

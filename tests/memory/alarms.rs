@@ -1,4 +1,4 @@
-//! Resource alarms, as clients see them: who publishes is held up and told so, everybody else goes on.
+//! Resource alarms, as clients see them: publishers are blocked with connection.blocked, all others go on.
 
 use amq_protocol::frame::AMQPFrame;
 use amq_protocol::protocol::basic::{AMQPMethod as Basic, AMQPProperties, Publish};
@@ -214,7 +214,7 @@ fn low_on_memory() -> AMQPFrame {
     AMQPFrame::Method(0, AMQPClass::Connection(ConnectionMethod::Blocked(blocked)))
 }
 
-/// A watch on a process that may take 1000 KiB: what it takes is said at each look, and 0 that nobody knows.
+/// A watch on a process that may take 1000 KiB: what it takes is said at each look, and 0 that it is unknown.
 fn memory_of_1000_kib(broker: &InMemory) -> impl FnMut(&mut InMemory, u64) + use<> {
     let used_kib = Arc::new(AtomicU64::new(900));
     let source = used_kib.clone();
@@ -363,7 +363,7 @@ fn far_above_the_limit_the_connection_that_keeps_most_is_closed_and_told_why() {
     assert_eq!(close_of(&broker.frames(small)), None);
     look(&mut broker, 100);
     assert!(close_of(&broker.frames(small)).is_some());
-    // Nobody is closed who keeps next to nothing.
+    // A connection that keeps next to nothing is not closed.
     look(&mut broker, 1000);
     assert_eq!(close_of(&broker.frames(publisher)), None);
 }

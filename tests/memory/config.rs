@@ -352,7 +352,7 @@ fn what_a_long_file_costs_grows_with_its_length() {
     let (config, steps) = leveret::steps::of(|| load(&text));
     assert_eq!(config.queues.len(), 5000);
     assert!(steps < 5000 * 100, "{steps} steps to find the lines");
-    // What leads nowhere is looked for among what there is, but not for ever.
+    // What leads nowhere is looked for among what there is, a bounded number of times.
     let binding = |n| format!("[[bindings]]\nsource = \"amq.topic\"\ndestination = \"q{n}x\"\n");
     let wrong = text + &(0..2000).map(binding).collect::<String>();
     let (said, steps) = leveret::steps::of(|| complaints(&wrong, &NO_VARIABLES));

@@ -87,7 +87,7 @@ fn lost_by(place: Place, damage: impl FnOnce(&Path)) -> u64 {
     let definitions = journal.definitions().definitions().unwrap();
     assert!(definitions.iter().all(|(key, _)| key == "queue/kept"), "{definitions:?}");
 
-    // It goes on from there, and tells of the damage once.
+    // It goes on from there, and reports the damage once.
     let mut changes = Changes::default();
     changes.settle(QueueId(1), Position(1));
     assert!(journal.append(&mut changes, None) > Lsn(RECORDS));

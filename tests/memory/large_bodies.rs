@@ -1,4 +1,4 @@
-//! Bodies that go into their messages as they come: however they are cut on their way, nobody sees a difference.
+//! Bodies that go into their messages as they come: however they are cut on their way, the result is the same.
 
 use amq_protocol::frame::AMQPFrame;
 use amq_protocol::protocol::basic::{self, AMQPMethod as Basic};

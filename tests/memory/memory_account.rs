@@ -11,7 +11,7 @@ use leveret_test_support::amqp_client::{Client, bit, integer, method, number, st
 use leveret_test_support::in_memory::InMemory;
 use std::time::Duration;
 
-/// A broker that lets go of all it can.
+/// A broker that pages out all it can.
 fn open(store: &FaultyStore, clock: &TestClock) -> InMemory {
     let limits = BrokerLimits { memory_budget_bytes: 1, page_bytes: 4 << 10, ..BrokerLimits::default() };
     let store: Box<dyn Store> = Box::new(store.clone());

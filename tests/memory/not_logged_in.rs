@@ -1,4 +1,4 @@
-//! Who has not logged in: what the broker keeps for such a client, and what that costs others.
+//! Clients that have not logged in: what the broker keeps for them, and what that costs others.
 
 use leveret_test_support::amqp_client::Client;
 use leveret_test_support::in_memory::InMemory;

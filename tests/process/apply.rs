@@ -275,7 +275,7 @@ done
     assert_eq!(out(&broker, &["apply", file]), same);
     broker.ask("DELETE", "/api/queues/shop/orders/contents", "");
 
-    // What the file does not have goes where that is asked for, but for messages and for who asks.
+    // What the file does not have goes where that is asked for, but for messages and for the user who asks.
     broker.ask("POST", "/api/exchanges/shop/events/publish", message);
     broker.ask("PUT", "/api/vhosts/old", "");
     broker.ask("PUT", "/api/users/old", r#"{"password":"p","tags":""}"#);

@@ -45,7 +45,7 @@ async fn connect(url: &str) -> (Connection, Channel) {
     (connection, channel)
 }
 
-/// Publishes numbers, in order, until it is told to stop; says how many are confirmed, and at the end how many were sent.
+/// Publishes numbers, in order, until it is stopped; says how many are confirmed, and at the end how many were sent.
 async fn publish(channel: Channel, confirmed: watch::Sender<u64>, stop: watch::Receiver<bool>) -> u64 {
     channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let mut sent = 0u64;

@@ -1,10 +1,10 @@
-//! Whoever reads what a command says may be gone, as behind `| head`: commands end without a word then, and the broker goes on.
+//! The reader of a command's output may be gone, as behind `| head`: commands end quietly then, and the broker goes on.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
-/// The writing end of a pipe that nobody reads.
+/// The writing end of a pipe without a reader.
 fn nobody() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -17,13 +17,13 @@ fn leveret(line: &str) -> Command {
     command
 }
 
-/// How a command ends that nobody reads from, neither what it says nor what it complains of.
+/// How a command ends whose output and errors have no reader.
 fn end_of(line: &str, variables: &[(&str, String)]) -> Option<i32> {
     let mut command = leveret(line);
     command.envs(variables.iter().cloned()).stdout(nobody()).stderr(nobody()).status().unwrap().code()
 }
 
-/// A broker that nobody reads from; it is killed when the test fails.
+/// A broker whose output has no reader; it is killed when the test fails.
 struct Unheard(Child);
 
 impl Drop for Unheard {
@@ -42,7 +42,7 @@ fn is_live(address: &str) -> bool {
     stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.0 200")
 }
 
-/// Two ports that the system has free. The broker can't say which it was given, since nobody reads it.
+/// Two ports that the system has free. The broker can't say which it was given, since its output is not read.
 fn free_ports() -> [u16; 2] {
     let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     bound.map(|listener| listener.local_addr().unwrap().port())

@@ -1,5 +1,5 @@
 //! The conformance cases over TCP against the built broker, as `conformance/run leveret` plays them: what is no pass is a
-//! difference that nobody declared.
+//! undeclared difference.
 
 use leveret_conformance::{
     Broker as Kind, Management, Options, TcpTransport, differences, library, suite, url,

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Default)]
 struct Kept {
     confirmed: BTreeSet<u64>,
-    /// Fetched and acknowledged; it may come back, since nobody says that an acknowledgement is durable.
+    /// Fetched and acknowledged; it may come back, since acknowledgements are not confirmed.
     fetched: BTreeSet<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! A full disk: the data lie on a small tmpfs. Before it is full, publishers are held up and consumers go on, until there is
+//! A full disk: the data lie on a small tmpfs. Before it is full, publishers are blocked and consumers go on, until there is
 //! room again. When it is full all the same, what it can't keep is not confirmed and waits until there is room, the broker says why,
 //! and all that was promised is there after a crash.
 //!

@@ -67,7 +67,7 @@ fn of_one_address_so_many_wait_and_the_others_are_turned_away() {
         attempt(&mut steps, line, "wrong");
         writeln!(steps, "{line}< {REFUSED}").unwrap();
     }
-    // Those that were told have hung up.
+    // Those that got an answer have hung up.
     steps.push_str("advance 3s\n");
     for line in 'f'..='u' {
         attempt(&mut steps, line, "wrong");

@@ -90,7 +90,7 @@ fn a_connection_has_a_line_when_it_opens_and_one_when_it_ends() {
     let mut stranger = TcpStream::connect(broker.address()).unwrap();
     stranger.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     broker.wait_for_log("it looks like HTTP");
-    // Whoever only looks whether the port is open leaves no line.
+    // A check whether the port is open leaves no line.
     drop(TcpStream::connect(broker.address()).unwrap());
     drop(log_in(&broker, "PLAIN", &worker()).unwrap());
 

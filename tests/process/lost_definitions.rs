@@ -1,4 +1,4 @@
-//! What the broker was told is lost with its files: it says so, and takes the directory for no new one, in which guest would log in
+//! Definitions are lost with their files: the broker says so, and takes the directory for no new one, in which guest would log in
 //! as administrator.
 
 use base64::Engine;

@@ -9,7 +9,7 @@ const TOO_MUCH: (&str, &str) = ("LEVERET__LIMITS__DISK_FREE_BYTES", "90000000000
 /// No process takes so little.
 const TOO_LITTLE: (&str, &str) = ("LEVERET__LIMITS__MEMORY_HIGH_WATERMARK", "100000");
 
-/// What a held up connection has not acknowledged comes back when its socket closes, which shows that this is noticed.
+/// What a blocked connection has not acknowledged comes back when its socket closes, which shows that this is noticed.
 const CASE: &str = r#"# Held up, a connection gets deliveries and is not read from; others go on.
 1> queue.declare queue=$q durable
 1< queue.declare-ok queue=$q

@@ -69,7 +69,7 @@ fn worked(test: &str) -> (BrokerProcess, Tcp, Client, String) {
 #[test]
 fn everything_together() {
     let (_broker, _transport, _client, address) = worked("metrics-together");
-    // Publishers are told before the commit is counted.
+    // Publishers get their confirms before the commit is counted.
     let page = loop {
         let page = samples(&get(&address, "/metrics"));
         if page["leveret_confirm_latency_seconds_count"] > 0.0 && page["leveret_journal_messages"] > 0.0 {

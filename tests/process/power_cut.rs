@@ -67,7 +67,7 @@ fn cut_power_repeatedly(test: &str, seed: u64, rounds: u64, habits: Habits) {
     drop(broker);
     let said = std::fs::read_to_string(&log).unwrap();
     let is_complaint = |line: &&str| line.contains(" ERROR ") || line.contains("panicked");
-    // That the disk fails below a broker is told; that something is lost must not be.
+    // The failure of the disk below a broker is logged; a loss must not be.
     let of_the_cut = ["Input/output error", "Read-only file system"];
     let is_of_the_cut = |line: &&str| of_the_cut.iter().any(|error| line.contains(error));
     let complaints: Vec<&str> =

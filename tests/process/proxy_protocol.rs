@@ -73,7 +73,7 @@ fn headers_are_taken_from_the_balancers_alone() {
     let broker = from_networks("proxy-untrusted", "['192.0.2.0/24', '2001:db8::/32']");
     assert!(log_in(&broker, header).is_err());
     broker.wait_for_log("from its proxy_networks alone");
-    // Who comes without one speaks for itself.
+    // A connection without a header counts with its own address.
     log_in(&broker, b"").unwrap();
     assert!(!broker.log().contains("127.0.0.9"), "{}", broker.log());
 }
@@ -85,7 +85,7 @@ fn the_headers_address_is_the_clients() {
     broker.wait_for_log("127.0.0.9:40001 -> 192.0.2.1:5672");
     log_in(&broker, b"PROXY UNKNOWN\r\n").unwrap();
 
-    // guest only comes from this machine, whoever brings the connection here.
+    // guest only logs in from this machine, whatever proxy brings the connection.
     let refused = log_in(&broker, b"PROXY TCP6 2001:db8::7 2001:db8::1 40002 5672\r\n").unwrap_err();
     assert!(refused.starts_with("403 ACCESS_REFUSED"), "{refused}");
     broker.wait_for_log("[2001:db8::7]:40002 -> [2001:db8::1]:5672");
@@ -116,7 +116,7 @@ fn without_a_good_header_there_is_no_connection() {
         let mut stream = TcpStream::connect(broker.address()).unwrap();
         stream.write_all(bytes).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        // Bytes that nobody has read make the system end the connection with a reset.
+        // Bytes that were not read make the system end the connection with a reset.
         let answer = stream.read(&mut [0; 8]);
         assert!(answer.is_ok_and(|bytes| bytes == 0) || !reason.starts_with("no AMQP"), "{reason}");
         broker.wait_for_log(reason);

@@ -28,7 +28,7 @@ struct Identity {
     key: String,
 }
 
-/// Somebody who signs certificates.
+/// An authority that signs certificates.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,
@@ -256,7 +256,7 @@ fn external_logs_in_whom_the_certificate_names() {
         let expected = "403 ACCESS_REFUSED - Login was refused using authentication mechanism EXTERNAL. For details \
                         see the broker logfile.";
         assert_eq!(refused, expected);
-        // Who shows none can still log in by password, and is not offered the other.
+        // A client that shows none can still log in by password, and is not offered EXTERNAL.
         let anybody = client(&files.authority, None, BOTH);
         log_in(&address, &anybody, "PLAIN").unwrap();
         assert_eq!(log_in(&address, &anybody, "EXTERNAL").unwrap_err(), "only PLAIN AMQPLAIN is offered");
@@ -420,7 +420,7 @@ fn a_broker_without_a_usable_certificate_does_not_start() {
         assert!(refusal_to_start(&files).contains(expected), "{}", refusal_to_start(&files));
         fs::write(&path, sound).unwrap();
     }
-    // What is wrong with them is told without a start too, and a file without an end has one.
+    // What is wrong with them is reported without a start too, and a file without an end has one.
     let config = files.path("check.toml");
     let certificate = files.path("server.pem");
     for (key, expected) in
@@ -576,7 +576,7 @@ fn a_certificate_that_was_revoked_is_not_let_in() {
     broker.wait_for_log("it holds no list of revoked certificates");
     assert!(log_in(&address, &good, "EXTERNAL").is_err());
 
-    // Of an authority without a list nobody knows.
+    // Without a list of the authority it is unknown.
     let stranger = Authority::new("Others");
     fs::write(&lists, stranger.revoke(&[])).unwrap();
     broker.signal("HUP");

@@ -131,7 +131,7 @@ fn argument<'i>(item: &'i Item, name: &str) -> Option<&'i Wire> {
     }
 }
 
-/// The consumer whom an item is for.
+/// The consumer that an item is for.
 fn consumer(item: &Item, names: &Names) -> String {
     match argument(item, "consumer_tag") {
         Some(Wire::Text(tag)) => names.contract(&String::from_utf8_lossy(tag)),

@@ -12,7 +12,7 @@ pub(crate) struct Came {
 }
 
 impl Runner<'_> {
-    /// Opens the runner's own connection, which tells the broker.
+    /// Opens the runner's own connection, which recognises the broker.
     pub(crate) fn begin(&mut self) -> Result<()> {
         self.connect(CONTROL, Stage::Open, &[])
     }

@@ -134,7 +134,7 @@ fn while_a_change_is_synced_others_go_on() {
         // The one that waits is delivered to, and is not answered.
         assert_eq!(came(&mut changing, broker), ["basic.deliver"]);
         assert_eq!(came(&mut second, broker), [""; 0]);
-        // A new queue can be used by others before whoever declared it is told of it.
+        // A new queue can be used by others before its declaration is answered.
         third.call(broker, 1, &method("queue.purge", &[("queue", text("kept"))])).unwrap();
     });
     assert_eq!(came(&mut changing, &mut broker), ["queue.declare-ok"]);
@@ -169,7 +169,7 @@ fn changes_that_come_together_share_a_commit() {
     for client in &mut clients {
         assert_eq!(came(client, &mut broker), ["queue.declare-ok", "queue.bind-ok"].repeat(100));
     }
-    // What is there already is answered at once, whoever else waits.
+    // What is there already is answered at once, whatever others wait for.
     let (mut first, mut last) = (clients.swap_remove(0), clients.pop().unwrap());
     first.send(&mut broker, 1, &declare("another"));
     last.call(&mut broker, 1, &declare("q0-1")).unwrap();
@@ -446,7 +446,7 @@ fn who_waits_is_told_that_the_store_failed() {
         broker.broker().journal().commit().unwrap_err();
         broker.settle();
         assert_eq!(names(&mut raw, &mut broker), ["end 541"]);
-        // Who asks now is told at once.
+        // A new request is answered at once.
         late.send(&mut broker, &[(1, declare("c"))]);
         assert_eq!(names(&mut late, &mut broker), ["end 541"]);
         let (status, text) = broker.call("PUT", "/api/queues/%2F/d", r#"{"durable":true}"#);

@@ -1,5 +1,5 @@
 //! Changes at random, and crashes in between: what is there afterwards is what was there after one of the changes, with all of it,
-//! and no earlier one than the last that anybody was told of.
+//! and no earlier one than the last that was answered.
 //!
 //! `LEVERET_SEED=n` plays one seed alone.
 
@@ -86,9 +86,9 @@ struct Life {
     clients: Vec<Client>,
     /// What there was after each change.
     pictures: Vec<Picture>,
-    /// For each client the changes of which it has not been told, and what lines of the picture they are about.
+    /// For each client the changes that have not been answered, and what lines of the picture they are about.
     untold: Vec<Vec<(usize, About)>>,
-    /// The last change of which anybody was told.
+    /// The last change that was answered.
     told: usize,
     /// Publishes that are not confirmed: after which change each was made.
     unconfirmed: Vec<usize>,
@@ -220,7 +220,7 @@ fn change(random: &mut Random, broker: &Broker) -> (Method, About) {
     }
 }
 
-/// What operators do; nobody is told.
+/// What operators do, without an answer.
 fn change_otherwise(random: &mut Random, broker: &Broker) {
     let mut turn = Turn::at(1_700_000_000_000);
     let vhost = broker.vhost("/").unwrap();

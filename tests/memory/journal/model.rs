@@ -28,7 +28,7 @@ pub(crate) enum Done {
 pub(crate) const SHAPE: StoredShape =
     StoredShape { exchange_bytes: 1, routing_key_bytes: 1, properties_bytes: 2, dead_lettered: false };
 
-/// What a turn did, as the journal is told and as the model notes it.
+/// What a turn did, as the journal gets it and as the model notes it.
 #[derive(Default)]
 pub(crate) struct Turn {
     pub(crate) changes: Changes,

@@ -1,8 +1,8 @@
 //! Clients that do something at random, seed by seed, on the whole broker in memory, against a naive model: every message is in
-//! exactly one place, nobody gets more than allowed or less than possible, first deliveries keep their order, every publish
+//! exactly one place, no consumer gets more than allowed or less than possible, first deliveries keep their order, every publish
 //! is confirmed once, and nothing gets lost with a channel or a connection.
 //!
-//! A failure prints the seed and what was done. `SIMULATION_SEED=n` plays one alone, `SIMULATION_SEEDS=n` so many.
+//! A failure prints the seed and what was done. `SIMULATION_SEED=n` plays one alone, `SIMULATION_SEEDS=n` that many.
 
 mod model;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The queues of every simulation, and whether what dies in them goes to the last one.
+/// The queues of every simulation, and whether their dead letters go to the last one.
 pub(crate) const QUEUES: [(&str, bool); 6] = [
     ("plain", false),
     ("letters", true),
@@ -18,7 +18,7 @@ pub(crate) const DEAD: &str = "dead";
 /// Copies published to these can't leave them but by a client's hand, so that all about them is known.
 pub(crate) const EXACT: [&str; 2] = ["plain", "priority"];
 
-/// A message in one queue, or in where it goes from there when it dies: two copies of one number are never in the same.
+/// A message in one queue, or in its dead-letter queue: two copies of one number are never in the same.
 pub(crate) type CopyId = (u64, bool);
 
 /// One copy of a message that is somewhere in the broker.
@@ -334,7 +334,7 @@ impl Model {
         self.channels.remove(&id);
     }
 
-    /// A consumer that could be given something of this queue, which has something: nobody should be.
+    /// A consumer that could be given something of this queue, which has something: there should be none.
     pub(crate) fn starving(&self, queue: &str) -> Option<&str> {
         self.channels.values().find_map(|channel| {
             let mut consumers = channel.consumers.iter().filter(|(_, consumer)| consumer.queue == queue);

@@ -97,7 +97,7 @@ async fn drain(channel: &Channel, queue: &ShortString) -> Result<Vec<String>> {
     Ok(bodies)
 }
 
-/// How many messages are ready, or the error that says why this can't be told.
+/// How many messages are ready, or the error that says why this is unknown.
 async fn ready(channel: &Channel, queue: &ShortString) -> Result<u32> {
     let options = QueueDeclareOptions { passive: true, ..Default::default() };
     Ok(channel.queue_declare(queue.clone(), options, FieldTable::default()).await?.message_count())

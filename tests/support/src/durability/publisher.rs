@@ -76,7 +76,7 @@ impl Publisher {
         Ok(())
     }
 
-    /// Whether the broker has said that it holds this connection up.
+    /// Whether the broker has sent connection.blocked.
     pub fn is_blocked(&self) -> bool {
         self.is_blocked
     }

@@ -45,7 +45,7 @@ pub const TARGETS: [Target; 7] = [
     Target { exchange: "work", routing_key: "orders", lines: &[8] },
 ];
 
-/// The queues that heed priorities (a quorum queue always does), and how many there are.
+/// The queues with priorities (a quorum queue always has them), and how many there are.
 pub const PRIORITY_QUEUES: [&str; 2] = ["urgent", "jobs.quorum"];
 pub const PRIORITIES: u64 = 4;
 

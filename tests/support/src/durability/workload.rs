@@ -19,7 +19,7 @@ pub struct Habits {
     pub batch: u64,
     /// Publishes of a channel that may wait for their confirm.
     pub unconfirmed_max: usize,
-    /// One in so many messages is large.
+    /// One in this many messages is large.
     pub large_one_in: u64,
     /// How large, at most.
     pub large_bytes: u64,
@@ -154,7 +154,7 @@ impl Workload {
         until_gone(&mut |transport, model| clients.transactor.take_in(model, transport));
     }
 
-    /// How many publishers are held up by the broker, and how many there are.
+    /// How many publishers are blocked by the broker, and how many there are.
     pub fn blocked(&self) -> (usize, usize) {
         let publishers = self.clients.as_ref().map_or(&[][..], |clients| &clients.publishers);
         (publishers.iter().filter(|publisher| publisher.is_blocked()).count(), publishers.len())

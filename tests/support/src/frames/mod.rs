@@ -12,7 +12,7 @@ pub fn handshake() -> Vec<u8> {
     handshake_with_heartbeat(0)
 }
 
-/// The same, with a heartbeat every so many seconds.
+/// The same, with a heartbeat interval in seconds.
 pub fn handshake_with_heartbeat(heartbeat: u16) -> Vec<u8> {
     use amq_protocol::protocol::connection::{AMQPMethod, Open, StartOk, TuneOk};
     let start_ok = StartOk {

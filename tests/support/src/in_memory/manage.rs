@@ -19,7 +19,7 @@ impl InMemory {
         let mut answer = pin!(self.ask(method, path, body));
         runtime().block_on(poll_fn(|context| {
             let polled = answer.as_mut().poll(context);
-            // Nobody else commits what the request waits for.
+            // No committer runs that would commit what the request waits for.
             if polled.is_pending() && journal.defined() > journal.durable() {
                 // When that fails, the answer says so.
                 drop(journal.commit());

@@ -1,4 +1,4 @@
-//! The whole broker in memory: one thread, a fake clock, no sockets. A [`Transport`] for whoever plays its clients.
+//! The whole broker in memory: one thread, a fake clock, no sockets. A [`Transport`] for the players of its clients.
 
 pub mod manage;
 
@@ -35,7 +35,7 @@ pub struct InMemory {
 pub enum Commits {
     /// The broker, whenever it has nothing else to do.
     ByItself,
-    /// The test; the broker only what changes definitions, since whoever changes them waits for the answer.
+    /// The test; the broker only what changes definitions, since the changing client waits for the answer.
     Changes,
     /// The test alone.
     Never,
@@ -63,7 +63,7 @@ impl InMemory {
         InMemory { commits: Commits::ByItself, ..broker }
     }
 
-    /// A broker on a store, and what was lost of that. Messages are committed when somebody does it.
+    /// A broker on a store, and what was lost of that. Messages are committed when the test does it.
     pub fn open(
         store: Box<dyn Store>,
         options: JournalOptions,
@@ -86,7 +86,7 @@ impl InMemory {
         ))
     }
 
-    /// The broker, whose journal somebody has to commit.
+    /// The broker, whose journal the test has to commit.
     pub fn broker(&self) -> &Broker {
         &self.amqp.broker
     }

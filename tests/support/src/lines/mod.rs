@@ -33,7 +33,7 @@ pub struct InMemory {
 struct Line {
     session: Connection,
     woken: Arc<AtomicBool>,
-    /// What the peer has sent and nobody has read.
+    /// What the peer has sent and was not read yet.
     socket: BytesMut,
     /// What was read and the session has left.
     input: BytesMut,
@@ -269,7 +269,7 @@ impl Line {
                 }
                 Flow::More if reading => {}
                 Flow::More | Flow::Open | Flow::Slowed | Flow::Paused => {
-                    // What was held up goes on.
+                    // What was blocked goes on.
                     let has_room = matches!(flow, Flow::More | Flow::Open) && self.out.len() < transmit_bytes;
                     let goes_on = (self.paused && flow != Flow::Paused) || (self.unhandled && has_room);
                     self.paused = flow == Flow::Paused;

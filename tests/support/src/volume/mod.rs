@@ -31,7 +31,7 @@ pub fn run(command: &str, arguments: &[&str]) -> Result<(), String> {
 }
 
 impl Volume {
-    /// An ext4 of so many MiB in a file in `folder`, which is removed at the end.
+    /// An ext4 of that many MiB in a file in `folder`, which is removed at the end.
     pub fn ext4(folder: PathBuf, mebibytes: u64) -> Result<Volume, String> {
         let mut volume = Volume::prepare(folder)?;
         let image = File::create(volume.image()).and_then(|image| image.set_len(mebibytes << 20));
@@ -41,7 +41,7 @@ impl Volume {
         Ok(volume)
     }
 
-    /// A tmpfs of so many MiB.
+    /// A tmpfs of that many MiB.
     pub fn tmpfs(folder: PathBuf, mebibytes: u64) -> Result<Volume, String> {
         let mut volume = Volume::prepare(folder)?;
         let size = format!("size={mebibytes}m");
