@@ -58,6 +58,7 @@
 //! endpoint.
 
 pub mod amqp;
+pub mod api;
 pub mod broker;
 pub mod clock;
 pub mod config;

@@ -1,10 +1,12 @@
 //! What is answered, and what is refused: the one place where errors get their HTTP statuses and RabbitMQ's bodies.
 
 use crate::amqp::AmqpError;
+use crate::api::Fault;
 use crate::broker::BrokerError;
 use crate::broker::administration::Put;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// An answer to a request that went well.
@@ -21,7 +23,7 @@ pub(super) enum Answer {
         /// The name that is proposed for it.
         name: String,
         /// What is in it.
-        content: Value,
+        content: String,
     },
     /// 201: it was not there before.
     Created,
@@ -38,6 +40,11 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// 200 with a thing as JSON.
+    pub(super) fn of<T: Serialize>(thing: &T) -> Result<Answer, ApiError> {
+        serde_json::to_string(thing).map(Answer::Text).map_err(|error| ApiError::Internal(error.to_string()))
+    }
+
     /// The same answer with warnings, if there are any.
     pub(super) fn warned(self, warnings: Vec<String>) -> Answer {
         if warnings.is_empty() { self } else { Answer::Warned(Box::new(self), warnings) }
@@ -130,6 +137,20 @@ impl ApiError {
     }
 }
 
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> ApiError {
+        match fault {
+            Fault::Missing(field) => ApiError::bad_request(format!("[{{key_missing,{field}}}]")),
+            Fault::NotText(field) => ApiError::bad_value("not_string", field),
+            Fault::NotBoolean(value) => ApiError::bad_value("not_boolean", value),
+            Fault::NotInteger(value) => ApiError::bad_value("not_integer", value),
+            Fault::NotObject(field) => ApiError::bad_value("not_object", field),
+            Fault::NotList(field) => ApiError::bad_value("not_list", field),
+            Fault::Other(text) => ApiError::bad_request(text),
+        }
+    }
+}
+
 impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> ApiError {
         match error {
@@ -164,7 +185,7 @@ impl IntoResponse for Answer {
                 response
             }
             Answer::File { name, content } => {
-                let mut response = body(StatusCode::OK, content.to_string());
+                let mut response = body(StatusCode::OK, content);
                 let disposition = format!("attachment; filename=\"{}\"", name.replace(['"', '\\'], "_"));
                 if let Ok(value) = HeaderValue::from_str(&disposition) {
                     response.headers_mut().insert(header::CONTENT_DISPOSITION, value);

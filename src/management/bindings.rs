@@ -7,6 +7,7 @@ use super::list::{Listed, list, one};
 use super::request::Request;
 use super::routes::{Needs, Route};
 use super::{json, queues};
+use crate::api;
 use crate::broker::error::Resource;
 use crate::broker::exchange::{Binding, Destination, Exchange};
 use crate::broker::permissions::Access;
@@ -16,7 +17,7 @@ use crate::broker::{Actor, VirtualHost};
 use crate::message::{FieldTable, Name};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -74,26 +75,34 @@ pub(super) struct Row {
 }
 
 impl Listed for Row {
+    type Shown<'a> = api::Binding;
+
     /// What a filter by name looks at.
-    fn name(&self) -> &str {
-        destination(&self.binding.destination).1
+    fn name(&self) -> Cow<'_, str> {
+        (**destination(&self.binding.destination).1).into()
     }
 
-    fn render(&self) -> Value {
-        let (kind, name) = destination(&self.binding.destination);
-        json!({
-            "source": &*self.binding.source,
-            "vhost": &*self.vhost,
-            "destination": &**name,
-            "destination_type": kind,
-            "routing_key": json::text_of(self.binding.routing_key.as_bytes()),
-            "arguments": json::table_to_json(&self.binding.arguments.decode()),
-            "properties_key": properties_key(&self.binding),
-        })
+    fn shown(&self) -> api::Binding {
+        let properties_key = Some(properties_key(&self.binding));
+        api::Binding { properties_key, ..definition(&self.vhost, &self.binding) }
     }
 }
 
-pub(super) fn destination(destination: &Destination) -> (&'static str, &Name) {
+/// A binding as definitions have it.
+pub(super) fn definition(vhost: &Name, binding: &Binding) -> api::Binding {
+    let (kind, name) = destination(&binding.destination);
+    api::Binding {
+        source: Some(binding.source.clone()),
+        vhost: Some(vhost.clone()),
+        destination: Some(name.clone()),
+        destination_type: Some(kind.to_owned()),
+        routing_key: json::text_of(binding.routing_key.as_bytes()),
+        arguments: json::table(&binding.arguments.decode()),
+        properties_key: None,
+    }
+}
+
+fn destination(destination: &Destination) -> (&'static str, &Name) {
     match destination {
         Destination::Queue(name) => ("queue", name),
         Destination::Exchange(name) => ("exchange", name),
@@ -216,19 +225,18 @@ fn between(request: &Request) -> Result<Answer, ApiError> {
 }
 
 fn binding(request: &Request) -> Result<Answer, ApiError> {
-    one(Ends::of(request)?.find(request.parameter("key"))?.render(), request)
+    one(&Ends::of(request)?.find(request.parameter("key"))?.shown(), request)
 }
 
 fn bind(request: &Request) -> Result<Answer, ApiError> {
     let ends = Ends::of_new(request)?;
-    let fields = request.fields()?;
-    let routing_key = fields.text("routing_key")?.unwrap_or_default();
+    let wanted: api::Binding = request.body()?;
+    let routing_key = wanted.routing_key.as_str();
     ends.check_access(request, routing_key.as_bytes())?;
     if routing_key.len() > 255 {
         return Err(ApiError::bad_value("not_shortstr", routing_key));
     }
-    let arguments =
-        json::table_from_json(&fields.object("arguments")?, request.settings().field_table_depth_max)?;
+    let arguments = json::table_from_json(&wanted.arguments, request.settings().field_table_depth_max)?;
     let binding = Binding {
         source: ends.source.clone(),
         destination: ends.destination.clone(),

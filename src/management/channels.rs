@@ -7,9 +7,9 @@ use super::list::{list, one};
 use super::request::Request;
 use super::routes::{Needs, Route};
 use super::stats::{StatsOf, idle_since, message_stats};
+use crate::api;
 use crate::broker::connections::{LiveChannel, LiveConnection};
 use crate::message::ChannelNumber;
-use serde_json::{Value, json};
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/channels", Needs::Login, channels, "All open channels"),
@@ -41,15 +41,18 @@ fn channel(request: &Request) -> Result<Answer, ApiError> {
     let connection = all.iter().find(|other| other.facts().name == connection).ok_or(ApiError::NotFound)?;
     let live =
         connection.progress().channels.get(&number).map(|channel| **channel).ok_or(ApiError::NotFound)?;
-    let mut channel = render(connection, number, &live, request);
     let name = request.parameter("name");
     let vhost = request.broker().vhost(&connection.facts().vhost).ok_or(ApiError::NotFound)?;
-    let consumers = vhost.queues().iter().flat_map(|queue| consumers_of(request, queue)).collect::<Vec<_>>();
-    channel["consumer_details"] =
-        consumers.into_iter().filter(|consumer| consumer["channel_details"]["name"] == name).collect();
-    channel["deliveries"] = json!([]);
-    channel["publishes"] = json!([]);
-    one(channel, request)
+    let mut consumers: Vec<_> =
+        vhost.queues().iter().flat_map(|queue| consumers_of(request, queue)).collect();
+    consumers.retain(|consumer| consumer.channel_details.name == name);
+    let channel = api::Channel {
+        consumer_details: Some(consumers),
+        deliveries: Some(Vec::new()),
+        publishes: Some(Vec::new()),
+        ..describe(connection, number, &live, request)
+    };
+    one(&channel, request)
 }
 
 /// A channel's name is its connection's with its number in brackets.
@@ -58,45 +61,40 @@ fn parse_name(name: &str) -> Option<(&str, ChannelNumber)> {
     Some((connection, number.parse().ok()?))
 }
 
-pub(super) fn of_connection(connection: &LiveConnection, request: &Request) -> Vec<Value> {
+pub(super) fn of_connection(connection: &LiveConnection, request: &Request) -> Vec<api::Channel> {
     let channels: Vec<(ChannelNumber, LiveChannel)> =
         connection.progress().channels.iter().map(|(number, channel)| (*number, **channel)).collect();
-    channels.iter().map(|(number, channel)| render(connection, *number, channel, request)).collect()
+    channels.iter().map(|(number, channel)| describe(connection, *number, channel, request)).collect()
 }
 
-fn render(
+fn describe(
     connection: &LiveConnection,
     number: ChannelNumber,
     channel: &LiveChannel,
     request: &Request,
-) -> Value {
+) -> api::Channel {
     let of = connection.facts();
     let facts = &channel.facts;
-    let mut rendered = json!({
-        "acks_uncommitted": facts.acks_uncommitted,
-        "confirm": facts.confirm,
-        "connection_details": details(&of.name, &of.peer),
-        "consumer_count": facts.consumers,
-        "global_prefetch_count": facts.global_prefetch_count,
-        "messages_unacknowledged": facts.unacked,
-        "messages_uncommitted": facts.uncommitted,
-        "messages_unconfirmed": facts.unconfirmed,
-        "name": format!("{} ({number})", of.name),
-        "node": request.settings().node_name,
-        "number": number,
-        "prefetch_count": facts.prefetch_count,
-        "state": "running",
-        "transactional": facts.transactional,
-        "user": &*of.user,
-        "user_who_performed_action": &*of.user,
-        "vhost": &*of.vhost,
-    });
-    if let Some(since) = idle_since(facts.active_at, request.now) {
-        rendered["idle_since"] = since;
+    api::Channel {
+        acks_uncommitted: facts.acks_uncommitted,
+        confirm: facts.confirm,
+        connection_details: details(of),
+        consumer_count: facts.consumers,
+        global_prefetch_count: facts.global_prefetch_count,
+        messages_unacknowledged: facts.unacked,
+        messages_uncommitted: facts.uncommitted,
+        messages_unconfirmed: facts.unconfirmed,
+        name: format!("{} ({number})", of.name),
+        node: request.node(),
+        number,
+        prefetch_count: facts.prefetch_count,
+        state: "running".to_owned(),
+        transactional: facts.transactional,
+        user: of.user.clone(),
+        user_who_performed_action: of.user.clone(),
+        vhost: of.vhost.clone(),
+        idle_since: idle_since(facts.active_at, request.now),
+        message_stats: message_stats(StatsOf::Clients, &facts.stats, |count| channel.samples.rate(count)),
+        ..api::Channel::default()
     }
-    let rate = |count: &dyn Fn(&_) -> u64| channel.samples.rate(count);
-    if let Some(stats) = message_stats(StatsOf::Clients, &facts.stats, rate) {
-        rendered["message_stats"] = stats;
-    }
-    rendered
 }

@@ -5,10 +5,9 @@ use super::list::list;
 use super::request::Request;
 use super::routes::{Needs, Route};
 use super::{auth, json};
-use crate::broker::Broker;
+use crate::api;
 use crate::broker::queue::{ConsumerState, QueueHandle};
 use crate::message::Value as Argument;
-use serde_json::{Value, json};
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/consumers", Needs::Login, consumers, "All consumers"),
@@ -28,40 +27,39 @@ fn consumers(request: &Request) -> Result<Answer, ApiError> {
 }
 
 /// The consumers of a queue that the user sees.
-pub(super) fn consumers_of(request: &Request, queue: &QueueHandle) -> Vec<Value> {
+pub(super) fn consumers_of(request: &Request, queue: &QueueHandle) -> Vec<api::Consumer> {
     let states = queue.consumers();
     states.iter().filter_map(|state| consumer(request, queue, state)).collect()
 }
 
-fn consumer(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> Option<Value> {
-    let broker: &Broker = request.broker();
+fn consumer(request: &Request, queue: &QueueHandle, state: &ConsumerState) -> Option<api::Consumer> {
     // Gone in between, if it is not there.
-    let connection = broker.connections().find(state.connection)?;
+    let connection = request.broker().connections().find(state.connection)?;
     let facts = connection.facts();
     if !auth::is_monitor(&request.user) && facts.user != request.user.name {
         return None;
     }
     let definition = queue.definition();
-    Some(json!({
-        "arguments": json::table_to_json(&state.arguments.decode()),
-        "channel_details": {
-            "connection_name": facts.name,
-            "name": format!("{} ({})", facts.name, state.channel),
-            "node": request.settings().node_name,
-            "number": state.channel,
-            "peer_host": facts.peer.host,
-            "peer_port": facts.peer.port,
-            "user": &*facts.user,
+    Some(api::Consumer {
+        arguments: json::table(&state.arguments.decode()),
+        channel_details: api::ChannelDetails {
+            connection_name: facts.name.clone(),
+            name: format!("{} ({})", facts.name, state.channel),
+            node: request.node(),
+            number: state.channel,
+            peer_host: facts.peer.host.clone(),
+            peer_port: facts.peer.port,
+            user: facts.user.clone(),
         },
-        "ack_required": state.ack_required,
-        "active": state.active,
-        "activity_status": if state.active { "up" } else { "waiting" },
-        "consumer_tag": &*state.tag,
-        "consumer_timeout": timeout_ms(request, queue, state),
-        "exclusive": state.exclusive,
-        "prefetch_count": state.prefetch_count,
-        "queue": { "name": &*definition.name, "vhost": &*definition.vhost },
-    }))
+        ack_required: state.ack_required,
+        active: state.active,
+        activity_status: if state.active { "up" } else { "waiting" }.to_owned(),
+        consumer_tag: state.tag.clone(),
+        consumer_timeout: timeout_ms(request, queue, state),
+        exclusive: state.exclusive,
+        prefetch_count: state.prefetch_count,
+        queue: api::QueueDetails { name: definition.name.clone(), vhost: definition.vhost.clone() },
+    })
 }
 
 /// How long the consumer's deliveries may wait for their acknowledgement, in milliseconds: as it says itself, or its queue, or

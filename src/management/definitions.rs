@@ -18,10 +18,11 @@ pub use reading::Options;
 use super::answer::{Answer, ApiError};
 use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::api::{self, Imported};
 use crate::broker::{Broker, BrokerError, Turn};
 use crate::message::Millis;
 use reading::Reading;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -46,19 +47,19 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 fn export_all(request: &Request) -> Result<Answer, ApiError> {
-    Ok(file(request, export::everything(request.broker(), request.settings())))
+    file(request, &export::everything(request.broker(), request.settings()))
 }
 
 fn export_vhost(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost().map_err(|_| ApiError::bad_request("vhost_not_found"))?;
-    Ok(file(request, export::of_vhost(request.broker(), &vhost, request.settings())))
+    file(request, &export::of_vhost(request.broker(), &vhost, request.settings()))
 }
 
 /// A browser saves it under the name that is asked for.
-fn file(request: &Request, content: Value) -> Answer {
+fn file(request: &Request, content: &api::Definitions) -> Result<Answer, ApiError> {
     match request.query("download") {
-        Some(name) => Answer::File { name: name.to_owned(), content },
-        None => Answer::Json(content),
+        Some(name) => Ok(Answer::File { name: name.to_owned(), content: api::written(content) }),
+        None => Answer::of(content),
     }
 }
 
@@ -80,11 +81,11 @@ fn run(request: &Request, options: Options) -> Result<Answer, ApiError> {
     tracing::info!("user '{}' imports definitions", request.user.name);
     let plan = read(request.broker(), &document, &options).map_err(ApiError::bad_request)?;
     let notes = request.in_turn(|turn| carry_out(plan, request.broker(), turn))?;
-    Ok(match request.form_field("redirect") {
-        Some(place) => Answer::SeeOther(place.to_owned()),
-        None if notes.is_empty() => Answer::NoContent,
-        None => Answer::Json(json!({ "notes": notes.iter().map(Note::json).collect::<Vec<_>>() })),
-    })
+    match request.form_field("redirect") {
+        Some(place) => Ok(Answer::SeeOther(place.to_owned())),
+        None if notes.is_empty() => Ok(Answer::NoContent),
+        None => Answer::of(&Imported { notes: notes.iter().map(Note::answer).collect() }),
+    }
 }
 
 /// Reads a document for a broker, without changing anything.

@@ -6,13 +6,14 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use super::stats::exchange_stats;
 use super::{bindings, json};
+use crate::api;
 use crate::broker::VirtualHost;
 use crate::broker::error::Resource;
 use crate::broker::exchange::{Destination, Exchange, ExchangeDefinition};
 use crate::broker::permissions::Access;
 use crate::broker::topology::without_line_ends;
 use crate::message::Value as Argument;
-use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -61,53 +62,68 @@ pub(super) fn sorted(vhost: &VirtualHost) -> Vec<Arc<Exchange>> {
     exchanges
 }
 
+/// An exchange to be listed.
+struct Row(Arc<Exchange>);
+
+impl Listed for Row {
+    type Shown<'a> = api::Exchange;
+
+    fn name(&self) -> Cow<'_, str> {
+        (*self.0.definition().name).into()
+    }
+
+    fn shown(&self) -> api::Exchange {
+        describe(&self.0)
+    }
+}
+
 fn exchanges(request: &Request) -> Result<Answer, ApiError> {
     let of_vhosts = request.vhosts()?;
-    list(of_vhosts.iter().flat_map(|vhost| sorted(vhost)).collect(), request)
+    list(of_vhosts.iter().flat_map(|vhost| sorted(vhost)).map(Row).collect(), request)
 }
 
 fn exchange(request: &Request) -> Result<Answer, ApiError> {
     let (_, exchange) = find(request)?;
-    let mut rendered = exchange.render();
-    rendered["incoming"] = json!([]);
-    rendered["outgoing"] = json!([]);
-    one(rendered, request)
+    let (incoming, outgoing) = (Some(Vec::new()), Some(Vec::new()));
+    one(&api::Exchange { incoming, outgoing, ..describe(&exchange) }, request)
 }
 
-impl Listed for Arc<Exchange> {
-    fn name(&self) -> &str {
-        &self.definition().name
+/// All that is said of an exchange.
+fn describe(exchange: &Exchange) -> api::Exchange {
+    let definition = exchange.definition();
+    api::Exchange {
+        arguments: json::table(&definition.arguments.decode()),
+        auto_delete: definition.auto_delete,
+        durable: definition.durable,
+        internal: definition.internal,
+        message_stats: exchange_stats(&exchange.counters().stats(), &exchange.samples()),
+        name: definition.name.clone(),
+        policy: exchange.applied().policy.as_ref().map(|policy| policy.name.clone()),
+        kind: definition.kind.clone(),
+        user_who_performed_action: "rmq-internal".to_owned(),
+        vhost: definition.vhost.clone(),
+        ..api::Exchange::default()
     }
+}
 
-    fn render(&self) -> Value {
-        let definition = self.definition();
-        let applied = self.applied();
-        let mut fields = Map::new();
-        let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-        put("arguments", json::table_to_json(&definition.arguments.decode()));
-        put("auto_delete", definition.auto_delete.into());
-        put("durable", definition.durable.into());
-        put("internal", definition.internal.into());
-        if let Some(stats) = exchange_stats(&self.counters().stats(), &self.samples()) {
-            put("message_stats", stats);
-        }
-        put("name", (*definition.name).into());
-        if let Some(policy) = &applied.policy {
-            put("policy", (*policy.name).into());
-        }
-        put("type", (*definition.kind).into());
-        put("user_who_performed_action", "rmq-internal".into());
-        put("vhost", (*definition.vhost).into());
-        Value::Object(fields)
+/// An exchange as definitions have it.
+pub(super) fn definition(exchange: &ExchangeDefinition) -> api::ExchangeDefinition {
+    api::ExchangeDefinition {
+        name: Some(exchange.name.clone()),
+        vhost: Some(exchange.vhost.clone()),
+        kind: Some(exchange.kind.clone()),
+        durable: Some(exchange.durable),
+        auto_delete: exchange.auto_delete,
+        internal: exchange.internal,
+        arguments: json::table(&exchange.arguments.decode()),
     }
 }
 
 fn declare(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
     let name = &*without_line_ends(exchange_name(request.parameter("name")));
-    let fields = request.fields()?;
-    let arguments =
-        json::table_from_json(&fields.object("arguments")?, request.settings().field_table_depth_max)?;
+    let wanted: api::ExchangeDefinition = request.body()?;
+    let arguments = json::table_from_json(&wanted.arguments, request.settings().field_table_depth_max)?;
     let resource = Resource::exchange(vhost.name(), name);
     request.check_access(Access::Configure, &resource)?;
     if let Some(alternate) = arguments.field("alternate-exchange").and_then(Argument::as_str) {
@@ -119,10 +135,10 @@ fn declare(request: &Request) -> Result<Answer, ApiError> {
         .declare_exchange(ExchangeDefinition {
             vhost: vhost.name().clone(),
             name: name.into(),
-            kind: fields.text("type")?.unwrap_or("direct").into(),
-            durable: fields.flag("durable")?,
-            auto_delete: fields.flag("auto_delete")?,
-            internal: fields.flag("internal")?,
+            kind: wanted.kind.unwrap_or_else(|| "direct".into()),
+            durable: wanted.durable.unwrap_or(false),
+            auto_delete: wanted.auto_delete,
+            internal: wanted.internal,
             arguments: arguments.into(),
         })?
         .untold();

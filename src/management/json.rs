@@ -9,8 +9,13 @@ use serde_json::{Map, Number, Value as Json};
 use std::cell::Cell;
 
 /// A field table as an object.
+pub(super) fn table(table: &FieldTable) -> Map<String, Json> {
+    table.iter().map(|(name, value)| (name.to_string(), value_to_json(value))).collect()
+}
+
+/// The same as a value.
 pub fn table_to_json(table: &FieldTable) -> Json {
-    Json::Object(table.iter().map(|(name, value)| (name.to_string(), value_to_json(value))).collect())
+    Json::Object(self::table(table))
 }
 
 /// A value as JSON has it.

@@ -4,11 +4,12 @@ use super::answer::{Answer, ApiError};
 use super::list::list;
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::users::{set_user_limit, user_limit, user_limits_json};
+use super::users::{limit_names, set_user_limit, user_limit};
+use crate::api::{self, Table};
 use crate::broker::VirtualHost;
 use crate::broker::users::User;
 use crate::broker::vhost_settings::VhostLimits;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 const OF_VHOST: &str = "/api/vhost-limits/{vhost}/{name}";
 const OF_USER: &str = "/api/user-limits/{user}/{name}";
@@ -25,7 +26,7 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 /// The limits that are set.
-pub(super) fn limit_names<const N: usize>(limits: [(&str, Option<i64>); N]) -> Map<String, Value> {
+pub(super) fn named<const N: usize>(limits: [(&str, Option<i64>); N]) -> Table {
     limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), limit?.into()))).collect()
 }
 
@@ -45,8 +46,8 @@ fn term(value: &Value) -> String {
 }
 
 /// The limits of a vhost that are set.
-pub(super) fn vhost_limits_json(limits: &VhostLimits) -> Map<String, Value> {
-    limit_names([("max-connections", limits.max_connections), ("max-queues", limits.max_queues)])
+pub(super) fn of_vhost(limits: &VhostLimits) -> Table {
+    named([("max-connections", limits.max_connections), ("max-queues", limits.max_queues)])
 }
 
 /// Sets a limit of a vhost by its name.
@@ -87,8 +88,8 @@ pub(super) fn vhost_limit<'a>(limits: &'a mut VhostLimits, name: &str) -> Option
 
 fn vhost_limits(request: &Request) -> Result<Answer, ApiError> {
     let limited = |vhost: &VirtualHost| {
-        let limits = vhost_limits_json(&vhost.settings().limits);
-        (!limits.is_empty()).then(|| json!({ "vhost": &**vhost.name(), "value": limits }))
+        let value = of_vhost(&vhost.settings().limits);
+        (!value.is_empty()).then(|| api::VhostLimits { vhost: vhost.name().clone(), value })
     };
     list(request.vhosts()?.iter().filter_map(|vhost| limited(vhost)).collect(), request)
 }
@@ -129,9 +130,9 @@ fn limits_of_user(request: &Request) -> Result<Answer, ApiError> {
     list(limited_user(&*request.user_in_path()?).into_iter().collect(), request)
 }
 
-fn limited_user(user: &User) -> Option<Value> {
-    let limits = user_limits_json(&user.limits);
-    (!limits.is_empty()).then(|| json!({ "user": &*user.name, "value": limits }))
+fn limited_user(user: &User) -> Option<api::UserLimits> {
+    let value = limit_names(&user.limits);
+    (!value.is_empty()).then(|| api::UserLimits { user: user.name.clone(), value })
 }
 
 fn put_user_limit(request: &Request) -> Result<Answer, ApiError> {
@@ -154,7 +155,5 @@ fn delete_user_limit(request: &Request) -> Result<Answer, ApiError> {
 
 /// The `value` of the body, which may be null.
 pub(super) fn value(request: &Request) -> Result<Value, ApiError> {
-    let fields = request.fields()?;
-    fields.require(&["value"])?;
-    Ok(fields.0.get("value").cloned().unwrap_or_default())
+    Ok(request.body_with::<api::Setting>(&["value"])?.value)
 }

@@ -3,8 +3,11 @@
 
 use super::answer::{Answer, ApiError};
 use super::request::Request;
+use crate::api::{self, at_path};
 use regex::Regex;
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 /// The most that a page may have.
@@ -13,52 +16,34 @@ const PAGE_SIZE_DEFAULT: i64 = 100;
 
 /// Something that is listed.
 pub(super) trait Listed {
-    /// By what a list can be filtered.
-    fn name(&self) -> &str;
-
     /// All that is said of it.
-    fn render(&self) -> Value;
+    type Shown<'a>: Serialize
+    where
+        Self: 'a;
 
-    /// One of its fields, without all the others; a path such as `message_stats.publish`. `None` where only [`Listed::render`]
-    /// knows, and `Some(None)` where it has no such field. What is asked for often should be here: lists are sorted by it.
-    fn field(&self, _: &str) -> Option<Option<Value>> {
-        None
-    }
+    /// By what a list can be filtered.
+    fn name(&self) -> Cow<'_, str>;
 
-    /// What it is sorted by.
-    fn sort_key(&self, path: &str) -> Value {
-        let field = self.field(path).unwrap_or_else(|| at_path(&self.render(), path).cloned());
-        field.unwrap_or(Value::Null)
-    }
+    /// Says all that. Lists are sorted by it, so it should cost little; what does may be done when it is written.
+    fn shown(&self) -> Self::Shown<'_>;
 }
 
-/// What is shown of an item: those columns, or everything.
-fn shown<T: Listed>(item: &T, columns: &[&str]) -> Value {
-    let fields: Option<Vec<_>> = columns.iter().map(|column| item.field(column)).collect();
-    match fields {
-        Some(fields) if !columns.is_empty() => {
-            let mut picked = Value::Object(Map::new());
-            for (column, field) in columns.iter().zip(fields) {
-                field.into_iter().for_each(|field| put_at_path(&mut picked, column, field));
-            }
-            picked
+/// A thing that says all of itself.
+impl<T: Serialize> Listed for T {
+    type Shown<'a>
+        = &'a T
+    where
+        T: 'a;
+
+    fn name(&self) -> Cow<'_, str> {
+        match at_path(self, "name") {
+            Some(Value::String(name)) => name.into(),
+            _ => "".into(),
         }
-        _ => pick(item.render(), columns),
-    }
-}
-
-/// A thing that is written out already.
-impl Listed for Value {
-    fn name(&self) -> &str {
-        self.get("name").and_then(Value::as_str).unwrap_or_default()
     }
 
-    fn render(&self) -> Value {
-        self.clone()
-    }
-
-    fn field(&self, path: &str) -> Option<Option<Value>> {
-        Some(at_path(self, path).cloned())
+    fn shown(&self) -> &T {
+        self
     }
 }
 
@@ -67,13 +52,16 @@ pub(super) fn list<T: Listed>(mut items: Vec<T>, request: &Request) -> Result<An
     let page = Page::of(request)?;
     let total_count = items.len();
     if let Some(filter) = page.as_ref().and_then(|page| page.filter.as_ref()) {
-        items.retain(|item| filter.matches(item.name()));
+        items.retain(|item| filter.matches(&item.name()));
     }
     sort(&mut items, request);
     let columns = columns(request);
+    let written = |item| match columns.as_slice() {
+        [] => Written::Whole(T::shown(item)),
+        columns => Written::Columns(pick(&T::shown(item), columns)),
+    };
     let Some(Page { number, size, .. }) = page else {
-        let rendered = items.iter().map(|item| shown(item, &columns)).collect();
-        return Ok(Answer::Json(Value::Array(rendered)));
+        return Answer::of(&items.iter().map(written).collect::<Vec<_>>());
     };
     let filtered_count = items.len();
     let page_count = filtered_count.div_ceil(size);
@@ -84,21 +72,32 @@ pub(super) fn list<T: Listed>(mut items: Vec<T>, request: &Request) -> Result<An
         });
     }
     let of_page = items.iter().skip((number - 1).saturating_mul(size)).take(size);
-    let shown: Vec<Value> = of_page.map(|item| shown(item, &columns)).collect();
-    Ok(Answer::Json(json!({
-        "filtered_count": filtered_count,
-        "item_count": shown.len(),
-        "items": shown,
-        "page": number,
-        "page_count": page_count,
-        "page_size": size,
-        "total_count": total_count,
-    })))
+    let items: Vec<_> = of_page.map(written).collect();
+    Answer::of(&api::Page {
+        filtered_count,
+        item_count: items.len(),
+        items,
+        page: number,
+        page_count,
+        page_size: size,
+        total_count,
+    })
+}
+
+/// What is written of an item: all of it, or the columns that are wanted.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Written<T> {
+    Whole(T),
+    Columns(Value),
 }
 
 /// Answers with one thing: of its fields those that are asked for.
-pub(super) fn one(item: Value, request: &Request) -> Result<Answer, ApiError> {
-    Ok(Answer::Json(pick(item, &columns(request))))
+pub(super) fn one<T: Serialize>(item: &T, request: &Request) -> Result<Answer, ApiError> {
+    match columns(request).as_slice() {
+        [] => Answer::of(item),
+        columns => Ok(Answer::Json(pick(item, columns))),
+    }
 }
 
 struct Page {
@@ -155,7 +154,8 @@ fn invalid() -> ApiError {
 
 fn sort<T: Listed>(items: &mut Vec<T>, request: &Request) {
     if let Some(path) = request.query("sort").filter(|path| !path.is_empty()) {
-        let mut keyed: Vec<(Value, T)> = items.drain(..).map(|item| (item.sort_key(path), item)).collect();
+        let key = |item: &T| at_path(&item.shown(), path).unwrap_or_default();
+        let mut keyed: Vec<(Value, T)> = items.drain(..).map(|item| (key(&item), item)).collect();
         keyed.sort_by(|(a, _), (b, _)| compare(a, b));
         items.extend(keyed.into_iter().map(|(_, item)| item));
     }
@@ -187,26 +187,16 @@ fn rank(value: &Value) -> u8 {
     }
 }
 
-/// What a path such as `message_stats.publish` leads to.
-fn at_path<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.').try_fold(value, |value, name| value.get(name))
-}
-
 fn columns(request: &Request) -> Vec<&str> {
     let columns = request.query("columns").unwrap_or_default();
     columns.split(',').map(str::trim).filter(|column| !column.is_empty()).collect()
 }
 
-/// Those fields of an object that are wanted; all, when none are named.
-fn pick(value: Value, columns: &[&str]) -> Value {
-    if columns.is_empty() {
-        return value;
-    }
+/// Those fields of a thing that are wanted.
+fn pick<T: Serialize>(thing: &T, columns: &[&str]) -> Value {
     let mut picked = Value::Object(Map::new());
     for column in columns {
-        if let Some(found) = at_path(&value, column) {
-            put_at_path(&mut picked, column, found.clone());
-        }
+        at_path(thing, column).into_iter().for_each(|found| put_at_path(&mut picked, column, found));
     }
     picked
 }
@@ -224,13 +214,13 @@ fn put_at_path(object: &mut Value, path: &str, value: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn only_the_columns_that_are_named_stay() {
         let value = json!({ "name": "q", "messages": 1, "message_stats": { "publish": 2, "ack": 3 } });
-        let picked = pick(value.clone(), &["message_stats.publish", "name", "none.such"]);
+        let picked = pick(&value, &["message_stats.publish", "name", "none.such"]);
         assert_eq!(picked, json!({ "message_stats": { "publish": 2 }, "name": "q" }));
-        assert_eq!(pick(value.clone(), &[]), value);
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::answer::{Answer, ApiError};
 use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::api::LogLevel;
 use crate::log::{self, LevelError};
-use serde_json::json;
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/log", Needs::Administrator, level, "What is logged: a level, or several by target"),
@@ -18,14 +18,12 @@ pub(super) const ROUTES: &[Route] = &[
 
 fn level(_: &Request) -> Result<Answer, ApiError> {
     let level = log::level().ok_or(ApiError::NotFound)?;
-    Ok(Answer::Json(json!({ "level": level })))
+    Answer::of(&LogLevel { level })
 }
 
 fn set_level(request: &Request) -> Result<Answer, ApiError> {
-    let fields = request.fields()?;
-    fields.require(&["level"])?;
-    let level = fields.text("level")?.unwrap_or_default();
-    log::set_level(level).map_err(|error| match error {
+    let LogLevel { level } = request.body_with(&["level"])?;
+    log::set_level(&level).map_err(|error| match error {
         LevelError::Invalid => ApiError::bad_request(format!("level: {error}")),
         LevelError::NotOurs => ApiError::NotFound,
     })?;

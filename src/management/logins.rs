@@ -4,8 +4,8 @@ use super::answer::{Answer, ApiError};
 use super::list::list;
 use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::api::LoginAttempts;
 use crate::broker::logins::{Attempts, Logins};
-use serde_json::{Map, Value};
 
 const ATTEMPTS: &str = "/api/auth/attempts/{node}";
 const ATTEMPTS_BY_SOURCE: &str = "/api/auth/attempts/{node}/source";
@@ -30,35 +30,27 @@ fn logins(request: &Request) -> Result<&Logins, ApiError> {
     Ok(request.broker().logins())
 }
 
-fn counts(attempts: &Attempts) -> [(&'static str, Value); 3] {
-    [
-        ("auth_attempts", attempts.all.into()),
-        ("auth_attempts_failed", attempts.failed.into()),
-        ("auth_attempts_succeeded", attempts.succeeded.into()),
-    ]
-}
-
-fn object<const N: usize>(about: [(&str, &str); N], attempts: &Attempts) -> Value {
-    let about = about.into_iter().map(|(name, text)| (name.to_owned(), Value::from(text)));
-    let counts = counts(attempts).into_iter().map(|(name, count)| (name.to_owned(), count));
-    Value::Object(about.chain(counts).collect::<Map<_, _>>())
+fn counted(protocol: &str, attempts: &Attempts) -> LoginAttempts {
+    LoginAttempts {
+        protocol: protocol.to_owned(),
+        auth_attempts: attempts.all,
+        auth_attempts_failed: attempts.failed,
+        auth_attempts_succeeded: attempts.succeeded,
+        ..LoginAttempts::default()
+    }
 }
 
 fn attempts(request: &Request) -> Result<Answer, ApiError> {
     let by_protocol = logins(request)?.attempts();
-    let shown = by_protocol.iter().map(|(protocol, attempts)| object([("protocol", protocol)], attempts));
-    list(shown.collect(), request)
+    list(by_protocol.iter().map(|(protocol, attempts)| counted(protocol, attempts)).collect(), request)
 }
 
 fn attempts_by_source(request: &Request) -> Result<Answer, ApiError> {
     let by_source = logins(request)?.sources();
-    let shown = by_source.iter().map(|(source, attempts)| {
-        let about = [
-            ("remote_address", source.address.as_str()),
-            ("username", &source.user),
-            ("protocol", source.protocol),
-        ];
-        object(about, attempts)
+    let shown = by_source.iter().map(|(source, attempts)| LoginAttempts {
+        remote_address: Some(source.address.clone()),
+        username: Some(source.user.to_string()),
+        ..counted(source.protocol, attempts)
     });
     list(shown.collect(), request)
 }

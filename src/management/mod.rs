@@ -17,7 +17,6 @@ mod channels;
 mod connections;
 mod consumers;
 pub mod definitions;
-mod disk;
 mod exchanges;
 mod features;
 mod health;
@@ -27,7 +26,6 @@ mod limits;
 mod list;
 mod log;
 mod logins;
-mod memory;
 mod messages;
 mod nodes;
 mod openapi;
@@ -39,6 +37,7 @@ mod queues;
 mod ranges;
 mod redrive;
 mod request;
+mod resources;
 mod routes;
 mod stats;
 mod users;
@@ -80,8 +79,7 @@ const ROUTES: &[&[Route]] = &[
     logins::ROUTES,
     health::ROUTES,
     log::ROUTES,
-    memory::ROUTES,
-    disk::ROUTES,
+    resources::ROUTES,
 ];
 
 /// What the management API says of the broker that the broker does not know itself.

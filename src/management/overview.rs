@@ -7,10 +7,11 @@ use super::ranges::{Range, put_samples};
 use super::request::Request;
 use super::routes::{Needs, Route};
 use super::{ListenerFacts, Management, auth, stats};
+use crate::api::{self, Available, ClusterName};
 use crate::broker::parameters::CLUSTER_NAME;
 use crate::broker::stats::{MessageStats, TotalSample};
-use crate::message::Value as Argument;
-use serde_json::{Map, Value, json};
+use crate::message::{Name, Value as Argument};
+use serde_json::json;
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/overview", Needs::Login, overview, "What the broker is, and what it holds in all"),
@@ -20,7 +21,8 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 fn whoami(request: &Request) -> Result<Answer, ApiError> {
-    Ok(Answer::Json(json!({ "name": &*request.user.name, "tags": request.user.tags })))
+    let user = &request.user;
+    Answer::of(&api::WhoAmI { name: user.name.clone(), tags: user.tags.clone() })
 }
 
 /// The cluster's name: the one that it was given, or the configured one.
@@ -29,14 +31,12 @@ pub(super) fn name_of_cluster(management: &Management) -> String {
 }
 
 fn cluster_name(request: &Request) -> Result<Answer, ApiError> {
-    one(json!({ "name": name_of_cluster(&request.management) }), request)
+    one(&ClusterName { name: name_of_cluster(&request.management) }, request)
 }
 
 fn set_cluster_name(request: &Request) -> Result<Answer, ApiError> {
-    let fields = request.fields()?;
-    fields.require(&["name"])?;
-    let name = fields.text("name")?.unwrap_or_default();
-    request.broker().set_global_parameter(CLUSTER_NAME, Argument::from(name))?;
+    let ClusterName { name } = request.body_with(&["name"])?;
+    request.broker().set_global_parameter(CLUSTER_NAME, Argument::from(name.as_str()))?;
     Ok(Answer::NoContent)
 }
 
@@ -45,56 +45,50 @@ fn overview(request: &Request) -> Result<Answer, ApiError> {
     let settings = &management.settings;
     let samples = management.broker.samples();
     let totals = Totals::of(request)?;
-    let mut queue_totals = Map::new();
     let lengths = (totals.total.ready, totals.total.unacked);
-    stats::put_lengths(&mut queue_totals, lengths, &samples, |sample| (sample.ready, sample.unacked));
+    let mut queue_totals = stats::lengths(lengths, &samples, |sample| (sample.ready, sample.unacked));
     if let Some(range) = Range::of(request)?
         && auth::is_monitor(&request.user)
     {
         put_samples(&mut queue_totals, range, &management.broker.lengths());
     }
     let connections = visible(request);
-    one(
-        json!({
-            "management_version": settings.version,
-            "rates_mode": "basic",
-            "sample_retention_policies": { "global": [5], "basic": [5], "detailed": [5] },
-            "exchange_types": exchange_types(management),
-            "product_version": settings.version,
-            "product_name": settings.product,
-            "rabbitmq_version": settings.version,
-            "leveret_version": env!("CARGO_PKG_VERSION"),
-            "cluster_name": name_of_cluster(management),
-            "release_series_support_status": "supported",
-            "disable_stats": false,
-            "enable_queue_totals": false,
-            "default_queue_type": "classic",
-            "message_stats": stats::total_stats(&totals.total.stats, &samples),
-            "churn_rates": churn_rates(management),
-            "queue_totals": queue_totals,
-            "object_totals": {
-                "channels": connections.iter().map(|connection| connection.channels()).sum::<u32>(),
-                "connections": connections.len(),
-                "consumers": totals.consumers,
-                "exchanges": totals.exchanges,
-                "queues": totals.queues,
-            },
-            "statistics_db_event_queue": 0,
-            "node": settings.node_name,
-            "listeners": listeners(management),
-            "contexts": contexts(management, true),
-        }),
-        request,
-    )
+    let kept = ["global", "basic", "detailed"].map(|kind| (kind.to_owned(), json!([5])));
+    let overview = api::Overview {
+        management_version: settings.version.clone(),
+        rates_mode: "basic".to_owned(),
+        sample_retention_policies: kept.into_iter().collect(),
+        exchange_types: exchange_types(management),
+        product_version: settings.version.clone(),
+        product_name: settings.product.clone(),
+        rabbitmq_version: settings.version.clone(),
+        leveret_version: env!("CARGO_PKG_VERSION").to_owned(),
+        cluster_name: name_of_cluster(management),
+        release_series_support_status: "supported".to_owned(),
+        disable_stats: false,
+        enable_queue_totals: false,
+        default_queue_type: "classic".to_owned(),
+        message_stats: stats::total_stats(&totals.total.stats, &samples),
+        churn_rates: churn_rates(management),
+        queue_totals,
+        object_totals: api::ObjectTotals {
+            channels: connections.iter().map(|connection| u64::from(connection.channels())).sum(),
+            connections: connections.len() as u64,
+            ..totals.objects
+        },
+        statistics_db_event_queue: 0,
+        node: request.node(),
+        listeners: listeners(request),
+        contexts: contexts(management, Some(request.node())),
+    };
+    one(&overview, request)
 }
 
 /// What is in the vhosts that the user sees.
 #[derive(Default)]
 struct Totals {
     total: TotalSample,
-    consumers: usize,
-    queues: usize,
-    exchanges: usize,
+    objects: api::ObjectTotals,
 }
 
 impl Totals {
@@ -104,57 +98,52 @@ impl Totals {
         for vhost in request.vhosts()? {
             let stats: MessageStats = by_vhost.get(vhost.name()).copied().unwrap_or_default();
             totals.total.stats.add(&stats);
-            totals.exchanges += vhost.exchange_count();
+            totals.objects.exchanges += vhost.exchange_count() as u64;
             for queue in vhost.queues() {
                 let counts = queue.counts();
-                totals.queues += 1;
+                totals.objects.queues += 1;
                 totals.total.ready += counts.ready as u64;
                 totals.total.unacked += counts.unacked as u64;
-                totals.consumers += counts.consumers;
+                totals.objects.consumers += counts.consumers as u64;
             }
         }
         Ok(totals)
     }
 }
 
-pub(super) fn churn_rates(management: &Management) -> Value {
+pub(super) fn churn_rates(management: &Management) -> api::Counts {
     stats::churn_rates(&management.broker.churn_counts(), &management.broker.samples())
 }
 
-pub(super) fn exchange_types(management: &Management) -> Value {
-    let types = management.broker.exchange_types().names();
-    types.map(|name| json!({ "name": name, "description": "", "enabled": true })).collect()
+/// Something that is there.
+pub(super) fn available(name: &str, description: &str) -> Available {
+    Available { name: name.to_owned(), description: description.to_owned(), enabled: true }
 }
 
-fn listeners(management: &Management) -> Vec<Value> {
-    let settings = &management.settings;
-    let listener = |facts: &ListenerFacts| {
-        json!({
-            "node": settings.node_name,
-            "protocol": facts.protocol,
-            "ip_address": facts.address.ip().to_string(),
-            "port": facts.address.port(),
-            "socket_opts": { "nodelay": true },
-        })
+pub(super) fn exchange_types(management: &Management) -> Vec<Available> {
+    management.broker.exchange_types().names().map(|name| available(name, "")).collect()
+}
+
+fn listeners(request: &Request) -> Vec<api::Listener> {
+    let listener = |facts: &ListenerFacts| api::Listener {
+        node: request.node(),
+        protocol: facts.protocol.to_owned(),
+        ip_address: facts.address.ip().to_string(),
+        port: facts.address.port(),
+        socket_opts: [("nodelay".to_owned(), true.into())].into_iter().collect(),
     };
-    settings.listeners.iter().map(listener).collect()
+    request.settings().listeners.iter().map(listener).collect()
 }
 
 /// The listeners for HTTP.
-pub(super) fn contexts(management: &Management, with_node: bool) -> Value {
-    let settings = &management.settings;
-    let http = settings.listeners.iter().filter(|facts| facts.protocol.starts_with("http"));
-    let context = |facts: &ListenerFacts| {
-        let mut context = json!({
-            "description": "Leveret Management",
-            "path": "/",
-            "ip": facts.address.ip().to_string(),
-            "port": facts.address.port().to_string(),
-        });
-        if with_node {
-            context["node"] = settings.node_name.as_str().into();
-        }
-        context
+pub(super) fn contexts(management: &Management, node: Option<Name>) -> Vec<api::Context> {
+    let http = management.settings.listeners.iter().filter(|facts| facts.protocol.starts_with("http"));
+    let context = |facts: &ListenerFacts| api::Context {
+        description: "Leveret Management".to_owned(),
+        path: "/".to_owned(),
+        ip: facts.address.ip().to_string(),
+        port: facts.address.port().to_string(),
+        node: node.clone(),
     };
     http.map(context).collect()
 }

@@ -3,18 +3,18 @@
 
 use super::answer::{Answer, ApiError};
 use super::json::{value_from_json, value_to_json};
-use super::limits::{self, vhost_limits_from_json, vhost_limits_json};
+use super::limits::{self, vhost_limits_from_json};
 use super::list::{list, one};
 use super::policies::escaped;
 use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::api;
 use crate::broker::VirtualHost;
 use crate::broker::elsewhere;
 use crate::broker::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::policy::PolicyKind;
 use crate::broker::vhost_settings::VhostLimits;
 use crate::message;
-use serde_json::{Value, json};
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/parameters", Needs::Policymaker, list_parameters, "All runtime parameters"),
@@ -48,19 +48,19 @@ const GLOBAL_PARAMETER: &str = "/api/global-parameters/{name}";
 fn list_parameters(request: &Request) -> Result<Answer, ApiError> {
     let component = request.parameter("component");
     let vhosts = request.vhosts()?;
-    let mut found: Vec<Value> = Vec::new();
+    let mut found = Vec::new();
     for (key, value) in request.broker().parameters() {
         let is_seen = vhosts.iter().any(|vhost| *vhost.name() == key.vhost);
         if is_seen && (component.is_empty() || component == &*key.component) {
-            found.push(parameter_json(&key, &value));
+            found.push(parameter(&key, &value));
         }
     }
     for vhost in &vhosts {
         // Among all parameters RabbitMQ lists operator policies, and no policies.
         if component == "policy" {
-            found.extend(policies_json(vhost, PolicyKind::Policy, "policy"));
+            found.extend(policies(vhost, PolicyKind::Policy, "policy"));
         } else if component.is_empty() || component == "operator_policy" {
-            found.extend(policies_json(vhost, PolicyKind::Operator, "operator_policy"));
+            found.extend(policies(vhost, PolicyKind::Operator, "operator_policy"));
         }
         if component.is_empty() || component == LIMITS {
             found.extend(vhost_limits(vhost));
@@ -69,26 +69,27 @@ fn list_parameters(request: &Request) -> Result<Answer, ApiError> {
     list(found, request)
 }
 
-pub(super) fn policies_json(vhost: &VirtualHost, kind: PolicyKind, component: &str) -> Vec<Value> {
+pub(super) fn policies(vhost: &VirtualHost, kind: PolicyKind, component: &str) -> Vec<api::Parameter> {
     let policies = vhost.policies(kind);
-    let json = policies.iter().map(|policy| {
+    let policies = policies.iter().map(|policy| {
         let key = ParameterKey {
             component: component.into(),
             vhost: vhost.name().clone(),
             name: policy.name.clone(),
         };
-        parameter_json(&key, &message::Value::Table(policy.fields()))
+        parameter(&key, &message::Value::Table(policy.fields()))
     });
-    json.collect()
+    policies.collect()
 }
 
 /// The limits of a vhost, which RabbitMQ keeps as a parameter.
-pub(super) fn vhost_limits(vhost: &VirtualHost) -> Option<Value> {
-    let limits = vhost_limits_json(&vhost.settings().limits);
+pub(super) fn vhost_limits(vhost: &VirtualHost) -> Option<api::Parameter> {
+    let limits = limits::of_vhost(&vhost.settings().limits);
     if limits.is_empty() {
         return None;
     }
-    Some(json!({ "component": LIMITS, "vhost": &**vhost.name(), "name": LIMITS_NAME, "value": limits }))
+    let (component, name) = (LIMITS.into(), LIMITS_NAME.into());
+    Some(api::Parameter { component, vhost: Some(vhost.name().clone()), name, value: limits.into() })
 }
 
 /// Whether it is the limits of a vhost that the path names. They are no parameter in the broker.
@@ -98,12 +99,12 @@ fn is_limits(request: &Request) -> bool {
 
 fn get_parameter(request: &Request) -> Result<Answer, ApiError> {
     if is_limits(request) {
-        return one(vhost_limits(&*request.vhost()?).ok_or(ApiError::NotFound)?, request);
+        return one(&vhost_limits(&*request.vhost()?).ok_or(ApiError::NotFound)?, request);
     }
     let key = key(request);
     let found = request.broker().parameters().into_iter().find(|(other, _)| *other == key);
     let (key, value) = found.ok_or(ApiError::NotFound)?;
-    one(parameter_json(&key, &value), request)
+    one(&parameter(&key, &value), request)
 }
 
 fn put_parameter(request: &Request) -> Result<Answer, ApiError> {
@@ -162,30 +163,28 @@ fn key(request: &Request) -> ParameterKey {
 
 /// What the body says that the value is; null is a value too.
 fn value(request: &Request) -> Result<message::Value, ApiError> {
-    let fields = request.fields()?;
-    fields.require(&["value"])?;
-    value_from_json(fields.0.get("value").unwrap_or(&Value::Null), request.settings().field_table_depth_max)
+    value_from_json(&limits::value(request)?, request.settings().field_table_depth_max)
 }
 
 /// A parameter as lists and definitions have it.
-pub(super) fn parameter_json(key: &ParameterKey, value: &message::Value) -> Value {
-    json!({
-        "component": &*key.component,
-        "vhost": &*key.vhost,
-        "name": &*key.name,
-        "value": value_to_json(value),
-    })
+pub(super) fn parameter(key: &ParameterKey, value: &message::Value) -> api::Parameter {
+    api::Parameter {
+        component: key.component.clone(),
+        vhost: Some(key.vhost.clone()),
+        name: key.name.clone(),
+        value: value_to_json(value),
+    }
 }
 
 fn list_global(request: &Request) -> Result<Answer, ApiError> {
     let all = request.broker().global_parameters();
-    list(all.iter().map(|(name, value)| global_json(name, value)).collect(), request)
+    list(all.iter().map(|(name, value)| global(name, value)).collect(), request)
 }
 
 fn get_global(request: &Request) -> Result<Answer, ApiError> {
     let name = request.parameter("name");
     let value = request.broker().global_parameter(name).ok_or(ApiError::NotFound)?;
-    one(global_json(name, &value), request)
+    one(&global(name, &value), request)
 }
 
 /// The cluster's name has a path of its own too, and both are for administrators.
@@ -210,6 +209,6 @@ fn delete_global(request: &Request) -> Result<Answer, ApiError> {
 }
 
 /// A global parameter as lists and definitions have it.
-pub(super) fn global_json(name: &str, value: &message::Value) -> Value {
-    json!({ "name": name, "value": value_to_json(value) })
+pub(super) fn global(name: &str, value: &message::Value) -> api::GlobalParameter {
+    api::GlobalParameter { name: name.into(), value: value_to_json(value) }
 }

@@ -2,11 +2,11 @@
 
 use super::answer::{Answer, ApiError};
 use super::list::{list, one};
-use super::request::{Fields, Request};
+use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::api;
 use crate::broker::BrokerError;
 use crate::broker::permissions::{Patterns, Permission, TopicPermission};
-use serde_json::{Value, json};
 
 const PERMISSION: &str = "/api/permissions/{vhost}/{user}";
 const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";
@@ -14,7 +14,7 @@ const TOPIC_PERMISSION: &str = "/api/topic-permissions/{vhost}/{user}/{exchange}
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/permissions", Needs::Administrator, permissions, "What users may do in vhosts"),
-    Route::get(PERMISSION, Needs::Administrator, permission, "What a user may do in a vhost"),
+    Route::get(PERMISSION, Needs::Administrator, get_permission, "What a user may do in a vhost"),
     Route::put(PERMISSION, Needs::Administrator, put_permission, "Sets what a user may do in a vhost"),
     Route::delete(PERMISSION, Needs::Administrator, delete_permission, "Keeps a user out of a vhost"),
     Route::get(
@@ -56,35 +56,35 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 /// A permission as lists and definitions have it.
-pub(super) fn permission_json(permission: &Permission) -> Value {
+pub(super) fn permission(permission: &Permission) -> api::Permission {
     let Permission { user, vhost, patterns } = permission;
-    json!({
-        "user": &**user,
-        "vhost": &**vhost,
-        "configure": patterns.configure.as_str(),
-        "write": patterns.write.as_str(),
-        "read": patterns.read.as_str(),
-    })
+    api::Permission {
+        user: Some(user.clone()),
+        vhost: Some(vhost.clone()),
+        configure: Some(patterns.configure.as_str().to_owned()),
+        write: Some(patterns.write.as_str().to_owned()),
+        read: Some(patterns.read.as_str().to_owned()),
+    }
 }
 
 /// A topic permission as lists and definitions have it.
-pub(super) fn topic_permission_json(permission: &TopicPermission) -> Value {
+pub(super) fn topic_permission(permission: &TopicPermission) -> api::TopicPermission {
     let TopicPermission { user, vhost, exchange, patterns } = permission;
-    json!({
-        "user": &**user,
-        "vhost": &**vhost,
-        "exchange": &**exchange,
-        "write": patterns.write.as_str(),
-        "read": patterns.read.as_str(),
-    })
+    api::TopicPermission {
+        user: Some(user.clone()),
+        vhost: Some(vhost.clone()),
+        exchange: Some(exchange.clone()),
+        write: Some(patterns.write.as_str().to_owned()),
+        read: Some(patterns.read.as_str().to_owned()),
+    }
 }
 
 fn permissions(request: &Request) -> Result<Answer, ApiError> {
-    list(request.broker().permissions().list().iter().map(permission_json).collect(), request)
+    list(request.broker().permissions().list().iter().map(permission).collect(), request)
 }
 
-fn permission(request: &Request) -> Result<Answer, ApiError> {
-    one(permission_json(&found(request)?), request)
+fn get_permission(request: &Request) -> Result<Answer, ApiError> {
+    one(&permission(&found(request)?), request)
 }
 
 /// The permission in the path.
@@ -95,20 +95,23 @@ fn found(request: &Request) -> Result<Permission, ApiError> {
 }
 
 fn put_permission(request: &Request) -> Result<Answer, ApiError> {
-    let fields = request.fields()?;
-    fields.require(&["configure", "write", "read"])?;
+    let wanted: api::Permission = request.body_with(&["configure", "write", "read"])?;
     check_both_there(request)?;
-    let pattern = |name| pattern(&fields, name);
-    let patterns = Patterns::new(pattern("configure")?, pattern("write")?, pattern("read")?)
-        .map_err(BrokerError::from)?;
+    let patterns = Patterns::new(
+        said(&wanted.configure, "configure")?,
+        said(&wanted.write, "write")?,
+        said(&wanted.read, "read")?,
+    )
+    .map_err(BrokerError::from)?;
     Ok(request
         .broker()
         .set_permissions(request.parameter("user"), request.parameter("vhost"), patterns)?
         .into())
 }
 
-fn pattern<'a>(fields: &'a Fields, name: &str) -> Result<&'a str, ApiError> {
-    fields.text(name)?.ok_or_else(|| ApiError::bad_value("not_string", name))
+/// A field that is there, and may be null.
+fn said<'a, T: AsRef<str>>(field: &'a Option<T>, name: &str) -> Result<&'a str, ApiError> {
+    field.as_ref().map(AsRef::as_ref).ok_or_else(|| ApiError::bad_value("not_string", name))
 }
 
 fn check_both_there(request: &Request) -> Result<(), ApiError> {
@@ -126,7 +129,7 @@ fn delete_permission(request: &Request) -> Result<Answer, ApiError> {
 }
 
 fn topic_permissions(request: &Request) -> Result<Answer, ApiError> {
-    list(request.broker().permissions().list_topics().iter().map(topic_permission_json).collect(), request)
+    list(request.broker().permissions().list_topics().iter().map(topic_permission).collect(), request)
 }
 
 fn topic_permissions_of_user(request: &Request) -> Result<Answer, ApiError> {
@@ -134,7 +137,7 @@ fn topic_permissions_of_user(request: &Request) -> Result<Answer, ApiError> {
     if let Some(exchange) = exchange(request) {
         found.retain(|item| *item.exchange == *exchange);
     }
-    list(found.iter().map(topic_permission_json).collect(), request)
+    list(found.iter().map(topic_permission).collect(), request)
 }
 
 /// Those of the user in the vhost; there has to be one.
@@ -151,17 +154,15 @@ fn exchange(request: &Request) -> Option<&str> {
 }
 
 fn put_topic_permission(request: &Request) -> Result<Answer, ApiError> {
-    let fields = request.fields()?;
-    fields.require(&["exchange", "write", "read"])?;
+    let wanted: api::TopicPermission = request.body_with(&["exchange", "write", "read"])?;
     check_both_there(request)?;
-    let pattern = |name| pattern(&fields, name);
     let (user, vhost) = (request.parameter("user"), request.parameter("vhost"));
     let is_first = found_topics(request).is_err();
     request.broker().set_topic_permissions(
         user,
         vhost,
-        pattern("exchange")?,
-        (pattern("write")?, pattern("read")?),
+        said(&wanted.exchange, "exchange")?,
+        (said(&wanted.write, "write")?, said(&wanted.read, "read")?),
     )?;
     // As RabbitMQ has it: the second exchange of a user is a change of the first.
     Ok(if is_first { Answer::Created } else { Answer::NoContent })

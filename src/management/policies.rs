@@ -1,14 +1,15 @@
 //! Policies and operator policies: listed, set, deleted.
 
 use super::answer::{Answer, ApiError};
-use super::json::{table_from_json, table_to_json, value_to_json};
+use super::json::{table, table_from_json, value_to_json};
 use super::list::{list, one};
 use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::api;
 use crate::broker::elsewhere;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::message::Name;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/policies", Needs::Login, list_policies, "All policies"),
@@ -71,7 +72,7 @@ fn delete_operator_policy(request: &Request) -> Result<Answer, ApiError> {
 fn list_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
     let mut all = Vec::new();
     for vhost in request.vhosts()? {
-        all.extend(vhost.policies(kind).iter().map(|policy| policy_json(vhost.name(), policy)));
+        all.extend(vhost.policies(kind).iter().map(|policy| definition(vhost.name(), policy)));
     }
     list(all, request)
 }
@@ -79,7 +80,7 @@ fn list_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
 fn get_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
     let policy = vhost.policy(kind, request.parameter("name")).ok_or(ApiError::NotFound)?;
-    one(policy_json(vhost.name(), &policy), request)
+    one(&definition(vhost.name(), &policy), request)
 }
 
 fn put_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
@@ -103,15 +104,15 @@ fn delete_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> 
 }
 
 /// A policy as lists and definitions have it.
-pub(super) fn policy_json(vhost: &Name, policy: &Policy) -> Value {
-    json!({
-        "vhost": &**vhost,
-        "name": &*policy.name,
-        "pattern": policy.pattern.as_str(),
-        "apply-to": policy.apply_to.name(),
-        "definition": table_to_json(&policy.definition),
-        "priority": value_to_json(&policy.priority),
-    })
+pub(super) fn definition(vhost: &Name, policy: &Policy) -> api::Policy {
+    api::Policy {
+        vhost: Some(vhost.clone()),
+        name: Some(policy.name.clone()),
+        pattern: policy.pattern.as_str().to_owned(),
+        apply_to: policy.apply_to.name().to_owned(),
+        definition: table(&policy.definition),
+        priority: value_to_json(&policy.priority),
+    }
 }
 
 /// The same refusal with its reason fit for HTML.

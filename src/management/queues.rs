@@ -7,18 +7,19 @@ use super::list::{Listed, list, one};
 use super::ranges::{Range, put_samples};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::stats::{StatsOf, idle_since, message_stats, put_lengths, rounded, stat_at};
+use super::stats::{self, StatsOf, idle_since, message_stats};
 use super::{bindings, json};
+use crate::api::{self, QueueAction, Table};
 use crate::broker::error::Resource;
 use crate::broker::exchange::Destination;
 use crate::broker::permissions::Access;
 use crate::broker::policy::Policy;
-use crate::broker::queue::{QueueDeclaration, QueueDefinition, QueueHandle, QueueState, QueueType};
-use crate::broker::stats::{MessageStats, QueueSample};
+use crate::broker::queue::{QueueDeclaration, QueueDefinition, QueueHandle, QueueType};
 use crate::broker::topology::without_line_ends;
 use crate::broker::{Actor, VirtualHost};
-use crate::message::{ConnectionId, Value as Argument};
-use serde_json::{Map, Value, json};
+use crate::message::{Name, Value as Argument};
+use serde::Serialize;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -90,58 +91,63 @@ struct Row<'a> {
 }
 
 impl Listed for Row<'_> {
-    fn name(&self) -> &str {
-        &self.queue.definition().name
+    type Shown<'b>
+        = Shown
+    where
+        Self: 'b;
+
+    fn name(&self) -> Cow<'_, str> {
+        (*self.queue.definition().name).into()
     }
 
-    fn render(&self) -> Value {
-        Value::Object(render(&self.queue, self.request, self.range))
+    fn shown(&self) -> Shown {
+        shown(describe(&self.queue, self.request, self.range), self.request)
     }
+}
 
-    fn field(&self, path: &str) -> Option<Option<Value>> {
-        if self.request.query_flag("disable_stats") {
-            return None;
-        }
-        let definition = self.queue.definition();
-        let (counts, state) = (|| self.queue.counts(), || self.queue.state());
-        let moved = |length: fn(&QueueSample) -> u64| {
-            // With a range of time it is another one.
-            self.range.is_none().then(|| rounded(self.queue.samples().rate(length)).into())
-        };
-        let found: Value = match path {
-            "name" => (*definition.name).into(),
-            "vhost" => (*definition.vhost).into(),
-            "type" => definition.queue_type.name().into(),
-            "durable" => definition.durable.into(),
-            "auto_delete" => definition.auto_delete.into(),
-            "exclusive" => definition.exclusive_owner.is_some().into(),
-            "node" => self.request.settings().node_name.as_str().into(),
-            "state" => RUNNING.into(),
-            "policy" => policy_name(&self.queue.applied().policy),
-            "messages" => (counts().ready + counts().unacked).into(),
-            "messages_ready" => counts().ready.into(),
-            "messages_unacknowledged" => counts().unacked.into(),
-            "messages_details.rate" => moved(|sample| sample.ready + sample.unacked)?,
-            "messages_ready_details.rate" => moved(|sample| sample.ready)?,
-            "messages_unacknowledged_details.rate" => moved(|sample| sample.unacked)?,
-            "consumers" => counts().consumers.into(),
-            "memory" => state().resident_bytes.into(),
-            "message_bytes" => (state().ready_bytes + state().unacked_bytes).into(),
-            "message_bytes_ready" => state().ready_bytes.into(),
-            "message_bytes_unacknowledged" => state().unacked_bytes.into(),
-            "idle_since" => return Some(idle_since(state().used_at, self.request.now)),
-            _ if path.starts_with("message_stats.") => {
-                let QueueState { stats, samples, .. } = state();
-                if stats == MessageStats::default() {
-                    return Some(None);
-                }
-                let rate = |count: &dyn Fn(&_) -> u64| samples.rate(|sample| count(&sample.stats));
-                stat_at(path, StatsOf::Queue, &stats, rate)?
-            }
-            _ => return None,
-        };
-        Some(Some(found))
+/// What is shown of a queue.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown {
+    Whole(Box<api::Queue>),
+    Part(Table),
+}
+
+/// What a queue is, without what is done with it.
+const WITHOUT_STATS: [&str; 17] = [
+    "arguments",
+    "auto_delete",
+    "durable",
+    "exclusive",
+    "owner_pid_details",
+    "name",
+    "node",
+    "leader",
+    "members",
+    "online",
+    "policy",
+    "state",
+    "type",
+    "vhost",
+    "consumer_details",
+    "deliveries",
+    "incoming",
+];
+const TOTALS: [&str; 3] = ["messages", "messages_ready", "messages_unacknowledged"];
+
+/// A queue as the request wants to see it.
+fn shown(queue: api::Queue, request: &Request) -> Shown {
+    if !request.query_flag("disable_stats") {
+        return Shown::Whole(Box::new(queue));
     }
+    let has_totals = request.query_flag("enable_queue_totals");
+    let mut fields = api::object(&queue);
+    fields.retain(|name, value| {
+        let is_wanted =
+            WITHOUT_STATS.contains(&name.as_str()) || has_totals && TOTALS.contains(&name.as_str());
+        is_wanted && !value.is_null()
+    });
+    Shown::Part(fields)
 }
 
 fn queues(request: &Request) -> Result<Answer, ApiError> {
@@ -153,128 +159,90 @@ fn queues(request: &Request) -> Result<Answer, ApiError> {
 
 fn queue(request: &Request) -> Result<Answer, ApiError> {
     let (_, queue) = find(request)?;
-    let mut fields = render(&queue, request, Range::of(request)?);
-    fields.insert("consumer_details".to_owned(), consumers_of(request, &queue).into());
-    fields.insert("deliveries".to_owned(), json!([]));
-    fields.insert("incoming".to_owned(), json!([]));
-    one(Value::Object(fields), request)
+    let described = api::Queue {
+        consumer_details: Some(consumers_of(request, &queue)),
+        deliveries: Some(Vec::new()),
+        incoming: Some(Vec::new()),
+        ..describe(&queue, request, Range::of(request)?)
+    };
+    one(&shown(described, request), request)
 }
 
-/// What a queue is, without what is done with it; how many messages it has only if that is asked for too.
-fn render_without_stats(queue: &QueueHandle, request: &Request) -> Map<String, Value> {
-    let definition = queue.definition();
-    let node = request.settings().node_name.as_str();
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-    put("arguments", json::table_to_json(&definition.arguments.decode()));
-    put("auto_delete", definition.auto_delete.into());
-    put("durable", definition.durable.into());
-    put("exclusive", definition.exclusive_owner.is_some().into());
-    put_owner(&mut put, definition.exclusive_owner, request);
-    if request.query_flag("enable_queue_totals") {
-        let counts = queue.counts();
-        put("messages", (counts.ready + counts.unacked).into());
-        put("messages_ready", counts.ready.into());
-        put("messages_unacknowledged", counts.unacked.into());
-    }
-    put("name", (*definition.name).into());
-    put("node", node.into());
-    put_members(&mut put, definition, node);
-    let policy = policy_name(&queue.applied().policy);
-    if !policy.is_null() {
-        put("policy", policy);
-    }
-    put("state", RUNNING.into());
-    put("type", definition.queue_type.name().into());
-    put("vhost", (*definition.vhost).into());
-    fields
-}
-
-/// Where a queue with several copies is: here.
-fn put_members(put: &mut impl FnMut(&str, Value), definition: &QueueDefinition, node: &str) {
-    if definition.queue_type == QueueType::Quorum {
-        put("leader", node.into());
-        put("members", json!([node]));
-        put("online", json!([node]));
-    }
-}
-
-fn render(queue: &QueueHandle, request: &Request, range: Option<Range>) -> Map<String, Value> {
-    if request.query_flag("disable_stats") {
-        return render_without_stats(queue, request);
-    }
+/// All that is said of a queue.
+fn describe(queue: &QueueHandle, request: &Request, range: Option<Range>) -> api::Queue {
     let definition = queue.definition();
     let (state, applied) = (queue.state(), queue.applied());
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-    put("arguments", json::table_to_json(&definition.arguments.decode()));
-    put("auto_delete", definition.auto_delete.into());
+    let node = request.node();
     let capacity = if state.is_waiting { 1.0 } else { 0.0 };
-    put("consumer_capacity", capacity.into());
-    put("consumer_utilisation", capacity.into());
-    put("consumers", state.consumers.into());
-    put("durable", definition.durable.into());
-    put("effective_policy_definition", json::table_to_json(&applied.definition()));
-    put("exclusive", definition.exclusive_owner.is_some().into());
-    put_owner(&mut put, definition.exclusive_owner, request);
-    put_messages(&mut put, &state, request);
-    put("name", (*definition.name).into());
-    put("node", request.settings().node_name.as_str().into());
-    put("operator_policy", policy_name(&applied.operator_policy));
-    put("policy", policy_name(&applied.policy));
-    put_members(&mut put, definition, request.settings().node_name.as_str());
-    put("state", RUNNING.into());
-    put("type", definition.queue_type.name().into());
-    put("vhost", (*definition.vhost).into());
-    put_lengths(&mut fields, (state.ready, state.unacked), &state.samples, |sample| {
-        (sample.ready, sample.unacked)
-    });
+    let owner = definition.exclusive_owner.and_then(|owner| request.broker().connections().find(owner));
+    // Where one with several copies is: here.
+    let copies = (definition.queue_type == QueueType::Quorum).then(|| vec![node.clone()]);
+    let mut lengths =
+        stats::lengths((state.ready, state.unacked), &state.samples, |sample| (sample.ready, sample.unacked));
     if let Some(range) = range {
-        put_samples(&mut fields, range, &queue.lengths());
+        put_samples(&mut lengths, range, &queue.lengths());
     }
     let rate = |count: &dyn Fn(&_) -> u64| state.samples.rate(|sample| count(&sample.stats));
-    if let Some(stats) = message_stats(StatsOf::Queue, &state.stats, rate) {
-        fields.insert("message_stats".to_owned(), stats);
+    api::Queue {
+        arguments: json::table(&definition.arguments.decode()),
+        auto_delete: definition.auto_delete,
+        consumer_capacity: capacity,
+        consumer_utilisation: capacity,
+        consumers: state.consumers,
+        durable: definition.durable,
+        effective_policy_definition: json::table(&applied.definition()),
+        exclusive: definition.exclusive_owner.is_some(),
+        owner_pid_details: owner.map(|owner| details(owner.facts())),
+        exclusive_consumer_tag: state.exclusive_consumer_tag,
+        single_active_consumer_tag: state.single_active_consumer_tag,
+        head_message_timestamp: state.head_timestamp,
+        oldest_message_age_ms: state.oldest_at.map(|at| request.now.saturating_sub(at)),
+        idle_since: idle_since(state.used_at, request.now),
+        memory: state.resident_bytes,
+        message_bytes: state.ready_bytes + state.unacked_bytes,
+        message_bytes_ready: state.ready_bytes,
+        message_bytes_unacknowledged: state.unacked_bytes,
+        messages_paged_out: state.ready - state.resident.min(state.ready),
+        messages_ram: state.resident + state.unacked,
+        messages_ready_ram: state.resident,
+        messages_unacknowledged_ram: state.unacked,
+        name: definition.name.clone(),
+        node: node.clone(),
+        operator_policy: policy_name(&applied.operator_policy),
+        policy: policy_name(&applied.policy),
+        leader: copies.as_ref().map(|_| node),
+        members: copies.clone(),
+        online: copies,
+        state: RUNNING.into(),
+        queue_type: definition.queue_type.name().into(),
+        vhost: definition.vhost.clone(),
+        lengths,
+        message_stats: message_stats(StatsOf::Queue, &state.stats, rate),
+        ..api::Queue::default()
     }
-    fields
 }
 
-fn policy_name(policy: &Option<Arc<Policy>>) -> Value {
-    policy.as_ref().map_or(Value::Null, |policy| (*policy.name).into())
+fn policy_name(policy: &Option<Arc<Policy>>) -> Option<Name> {
+    policy.as_ref().map(|policy| policy.name.clone())
 }
 
-fn put_owner(put: &mut impl FnMut(&str, Value), owner: Option<ConnectionId>, request: &Request) {
-    if let Some(connection) = owner.and_then(|owner| request.broker().connections().find(owner)) {
-        put("owner_pid_details", details(&connection.facts().name, &connection.facts().peer));
+/// A queue as definitions have it.
+pub(super) fn definition(queue: &QueueDefinition) -> api::QueueDefinition {
+    api::QueueDefinition {
+        name: Some(queue.name.clone()),
+        vhost: Some(queue.vhost.clone()),
+        durable: Some(queue.durable),
+        auto_delete: queue.auto_delete,
+        arguments: json::table(&queue.arguments.decode()),
+        queue_type: None,
     }
-}
-
-fn put_messages(put: &mut impl FnMut(&str, Value), state: &QueueState, request: &Request) {
-    let tag = |tag: &Option<Arc<str>>| tag.as_deref().map_or(Value::Null, Value::from);
-    put("exclusive_consumer_tag", tag(&state.exclusive_consumer_tag));
-    put("single_active_consumer_tag", tag(&state.single_active_consumer_tag));
-    put("head_message_timestamp", state.head_timestamp.map_or(Value::Null, Value::from));
-    let age_ms = state.oldest_at.map(|at| request.now.saturating_sub(at));
-    put("oldest_message_age_ms", age_ms.map_or(Value::Null, Value::from));
-    if let Some(since) = idle_since(state.used_at, request.now) {
-        put("idle_since", since);
-    }
-    put("memory", state.resident_bytes.into());
-    put("message_bytes", (state.ready_bytes + state.unacked_bytes).into());
-    put("message_bytes_ready", state.ready_bytes.into());
-    put("message_bytes_unacknowledged", state.unacked_bytes.into());
-    put("messages_paged_out", (state.ready - state.resident.min(state.ready)).into());
-    put("messages_ram", (state.resident + state.unacked).into());
-    put("messages_ready_ram", state.resident.into());
-    put("messages_unacknowledged_ram", state.unacked.into());
 }
 
 fn declare(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
     let name = &*without_line_ends(request.parameter("name"));
-    let fields = request.fields()?;
-    let arguments =
-        json::table_from_json(&fields.object("arguments")?, request.settings().field_table_depth_max)?;
+    let wanted: api::QueueDefinition = request.body()?;
+    let arguments = json::table_from_json(&wanted.arguments, request.settings().field_table_depth_max)?;
     let resource = Resource::queue(vhost.name(), name);
     request.check_access(Access::Configure, &resource)?;
     if let Some(exchange) = arguments.field("x-dead-letter-exchange").and_then(Argument::as_str) {
@@ -286,8 +254,8 @@ fn declare(request: &Request) -> Result<Answer, ApiError> {
     }
     let declaration = QueueDeclaration {
         name: name.into(),
-        durable: fields.flag("durable")?,
-        auto_delete: fields.flag("auto_delete")?,
+        durable: wanted.durable.unwrap_or(false),
+        auto_delete: wanted.auto_delete,
         exclusive_owner: None,
         arguments,
     };
@@ -327,9 +295,8 @@ fn purge(request: &Request) -> Result<Answer, ApiError> {
 
 fn act(request: &Request) -> Result<Answer, ApiError> {
     find(request)?;
-    let fields = request.fields()?;
-    fields.require(&["action"])?;
-    match fields.text("action")? {
+    let QueueAction { action } = request.body_with(&["action"])?;
+    match action.as_deref() {
         Some("sync" | "cancel_sync") => Ok(Answer::NoContent),
         other => Err(ApiError::bad_value("unknown", other)),
     }

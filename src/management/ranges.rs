@@ -2,10 +2,10 @@
 
 use super::answer::ApiError;
 use super::request::Request;
-use super::stats::rounded;
+use crate::api::{self, Details, Sample, rounded};
 use crate::broker::lengths::{HISTORY_MS, Length, Lengths};
 use crate::message::Millis;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 /// How many steps a range may have.
 const STEPS_MAX: i64 = 500;
@@ -62,44 +62,38 @@ fn range(request: &Request, kind: &str) -> Result<Option<(u64, u64)>, ApiError> 
     }
 }
 
-/// What of a length a field shows.
-type Part = fn(Length) -> u64;
-
-/// Puts the samples of a range beside the rates of `messages` and its parts.
-pub(super) fn put_samples(fields: &mut Map<String, Value>, range: Range, lengths: &Lengths) {
-    let parts: [(&str, Part); 3] = [
-        ("messages_details", |length| length.ready + length.unacked),
-        ("messages_ready_details", |length| length.ready),
-        ("messages_unacknowledged_details", |length| length.unacked),
-    ];
-    let samples: Vec<(Millis, Length)> = range.times().map(|at| (at, lengths.at(at))).collect();
-    for (name, part) in parts {
-        let samples: Vec<(Millis, u64)> = samples.iter().map(|(at, length)| (*at, part(*length))).collect();
-        fields.insert(name.to_owned(), details(&samples));
-    }
+/// Puts the samples of a range in the place of the rates that are known without one.
+pub(super) fn put_samples(lengths: &mut api::Lengths, range: Range, history: &Lengths) {
+    let known: Vec<(Millis, Length)> = range.times().map(|at| (at, history.at(at))).collect();
+    let details = |part: fn(&Length) -> u64| {
+        details(known.iter().map(|(at, length)| Sample { sample: part(length), timestamp: *at }).collect())
+    };
+    lengths.messages_details = details(|length| length.ready + length.unacked);
+    lengths.messages_ready_details = details(|length| length.ready);
+    lengths.messages_unacknowledged_details = details(|length| length.unacked);
 }
 
-fn details(samples: &[(Millis, u64)]) -> Value {
-    let shown: Vec<Value> =
-        samples.iter().map(|(at, count)| json!({ "sample": count, "timestamp": at })).collect();
-    let [newest, .., oldest] = samples else {
-        return json!({ "rate": 0.0, "samples": shown });
+fn details(samples: Vec<Sample>) -> Details {
+    let rate = |to: &Sample, from: &Sample| {
+        let grown = to.sample as f64 - from.sample as f64;
+        rounded(grown * 1000.0 / (to.timestamp - from.timestamp) as f64)
     };
-    let rate = |(to, after): (Millis, u64), (from, before): (Millis, u64)| {
-        rounded((after as f64 - before as f64) * 1000.0 / (to - from) as f64)
+    let (now, avg_rate, avg) = match samples.as_slice() {
+        [newest, second, ..] => {
+            let oldest = samples.last().unwrap_or(second);
+            let sum: u64 = samples.iter().map(|sample| sample.sample).sum();
+            let avg = rounded(sum as f64 / samples.len() as f64);
+            (rate(newest, second), Some(rate(newest, oldest)), Some(avg))
+        }
+        _ => (0.0, None, None),
     };
-    let sum: u64 = samples.iter().map(|(_, count)| count).sum();
-    json!({
-        "rate": rate(*newest, samples[1]),
-        "samples": shown,
-        "avg_rate": rate(*newest, *oldest),
-        "avg": rounded(sum as f64 / samples.len() as f64),
-    })
+    Details { rate: now, samples: Some(samples), avg_rate, avg }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn samples_stand_in_whole_steps_and_the_newest_is_first() {
@@ -107,10 +101,10 @@ mod tests {
         lengths.note(90_000, Length { ready: 1, unacked: 0 });
         lengths.note(100_000, Length { ready: 5, unacked: 2 });
         let range = Range { now: 104_999, age_ms: 20_000, step_ms: 10_000 };
-        let mut fields = Map::new();
-        put_samples(&mut fields, range, &lengths);
+        let mut shown = api::Lengths::default();
+        put_samples(&mut shown, range, &lengths);
         assert_eq!(
-            fields["messages_details"],
+            json!(shown.messages_details),
             json!({
                 "rate": 0.6,
                 "samples": [
@@ -122,13 +116,13 @@ mod tests {
                 "avg": 2.667,
             })
         );
-        assert_eq!(fields["messages_unacknowledged_details"]["samples"][0]["sample"], 2);
+        assert_eq!(json!(shown.messages_unacknowledged_details)["samples"][0]["sample"], 2);
         let long = Range { now: 10_000_000, age_ms: 9_000_000, step_ms: 60_000 };
         assert_eq!(long.times().count(), 11, "no more than is remembered");
         let short = Range { now: 104_999, age_ms: 1000, step_ms: 60_000 };
-        put_samples(&mut fields, short, &lengths);
+        put_samples(&mut shown, short, &lengths);
         assert_eq!(
-            fields["messages_details"],
+            json!(shown.messages_details),
             json!({ "rate": 0.0, "samples": [{ "sample": 0, "timestamp": 60_000 }] })
         );
     }

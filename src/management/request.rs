@@ -4,14 +4,16 @@ use super::answer::ApiError;
 use super::body::Received;
 use super::routes::Needs;
 use super::{Management, ManagementSettings, auth, json};
+use crate::api::{self, Form};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
 use crate::broker::users::User;
 use crate::broker::{Broker, Turn, VirtualHost};
-use crate::message::Millis;
+use crate::message::{Millis, Name};
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -99,6 +101,23 @@ impl Request {
             Some(Value::Object(fields)) => Ok(Fields(fields)),
             _ => Err(ApiError::bad_request("not_json")),
         }
+    }
+
+    /// What the body says; no body says nothing, and fields that the thing does not have are passed over.
+    pub(super) fn body<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        self.body_with(&[])
+    }
+
+    /// The same of a body that has to have these fields.
+    pub(super) fn body_with<T: DeserializeOwned>(&self, required: &[&str]) -> Result<T, ApiError> {
+        let fields = self.fields()?;
+        fields.require(required)?;
+        Ok(api::read(&Value::Object(fields.0), Form::Plain)?)
+    }
+
+    /// This node's name.
+    pub(super) fn node(&self) -> Name {
+        self.settings().node_name.as_str().into()
     }
 
     /// Checks that an administrator asks.

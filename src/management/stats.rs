@@ -1,19 +1,8 @@
 //! Counters and rates as RabbitMQ writes them: each number with its `_details`.
 
+use crate::api::{Counts, Details, Lengths};
 use crate::broker::stats::{Churn, ExchangeStats, MessageStats, Samples, TotalSample};
 use crate::message::Millis;
-use serde_json::{Map, Value, json};
-
-/// A count and how fast it moves.
-pub(super) fn put_rated(fields: &mut Map<String, Value>, name: &str, count: u64, rate: f64) {
-    fields.insert(name.to_owned(), Value::from(count));
-    fields.insert(format!("{name}_details"), json!({ "rate": rounded(rate) }));
-}
-
-/// Rates have three decimals; more would pretend to know more.
-pub(super) fn rounded(rate: f64) -> f64 {
-    (rate * 1000.0).round() / 1000.0
-}
 
 /// What a `message_stats` is of, which says what there is to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,88 +27,71 @@ pub(super) fn message_stats(
     of: StatsOf,
     stats: &MessageStats,
     rate: impl Fn(&dyn Fn(&MessageStats) -> u64) -> f64,
-) -> Option<Value> {
+) -> Option<Counts> {
     if *stats == MessageStats::default() {
         return None;
     }
-    let mut fields = Map::new();
+    let mut counts = Counts::default();
     for (index, (name, count)) in stats.each().enumerate() {
         if !of.counts(name) {
             continue;
         }
         let rate = rate(&|stats| stats.each().nth(index).map_or(0, |(_, count)| count));
-        put_rated(&mut fields, name, count, rate);
+        counts.put(name, count, rate);
     }
-    put_rated(&mut fields, "deliver_get", stats.deliver_get(), rate(&MessageStats::deliver_get));
-    Some(Value::Object(fields))
-}
-
-/// What one path of `message_stats` leads to, such as `message_stats.publish_details.rate`, without all the others.
-pub(super) fn stat_at(
-    path: &str,
-    of: StatsOf,
-    stats: &MessageStats,
-    rate: impl Fn(&dyn Fn(&MessageStats) -> u64) -> f64,
-) -> Option<Value> {
-    let path = path.strip_prefix("message_stats.")?;
-    let (name, is_rate) = path.strip_suffix("_details.rate").map_or((path, false), |name| (name, true));
-    if !of.counts(name) {
-        return None;
-    }
-    let count = |stats: &MessageStats| match name {
-        "deliver_get" => Some(stats.deliver_get()),
-        _ => stats.each().find(|(known, _)| *known == name).map(|(_, count)| count),
-    };
-    let counted = count(stats)?;
-    Some(if is_rate { rounded(rate(&|stats| count(stats).unwrap_or(0))).into() } else { counted.into() })
+    counts.put("deliver_get", stats.deliver_get(), rate(&MessageStats::deliver_get));
+    Some(counts)
 }
 
 /// `message_stats` of a vhost or of the whole broker.
-pub(super) fn total_stats(stats: &MessageStats, samples: &Samples<TotalSample>) -> Value {
-    let rated = message_stats(StatsOf::Clients, stats, |count| samples.rate(|sample| count(&sample.stats)));
-    rated.unwrap_or_else(|| json!({}))
+pub(super) fn total_stats(stats: &MessageStats, samples: &Samples<TotalSample>) -> Counts {
+    message_stats(StatsOf::Clients, stats, |count| samples.rate(|sample| count(&sample.stats)))
+        .unwrap_or_default()
 }
 
-/// `messages`, `messages_ready` and `messages_unacknowledged` of one queue or several; `lengths` takes ready and unacked ones out
-/// of a sample.
-pub(super) fn put_lengths<T: Copy>(
-    fields: &mut Map<String, Value>,
+/// How many messages one queue has, or several; `lengths` takes ready and unacked ones out of a sample.
+pub(super) fn lengths<T: Copy>(
     (ready, unacked): (u64, u64),
     samples: &Samples<T>,
     lengths: impl Fn(&T) -> (u64, u64),
-) {
-    let rate = |count: fn((u64, u64)) -> u64| samples.rate(|sample| count(lengths(sample)));
-    put_rated(fields, "messages", ready + unacked, rate(|(ready, unacked)| ready + unacked));
-    put_rated(fields, "messages_ready", ready, rate(|(ready, _)| ready));
-    put_rated(fields, "messages_unacknowledged", unacked, rate(|(_, unacked)| unacked));
+) -> Lengths {
+    let details = |count: fn((u64, u64)) -> u64| Details::of(samples.rate(|sample| count(lengths(sample))));
+    Lengths {
+        messages: ready + unacked,
+        messages_details: details(|(ready, unacked)| ready + unacked),
+        messages_ready: ready,
+        messages_ready_details: details(|(ready, _)| ready),
+        messages_unacknowledged: unacked,
+        messages_unacknowledged_details: details(|(_, unacked)| unacked),
+    }
 }
 
 /// `churn_rates`.
-pub(super) fn churn_rates(churn: &Churn, samples: &Samples<TotalSample>) -> Value {
-    let mut fields = Map::new();
+pub(super) fn churn_rates(churn: &Churn, samples: &Samples<TotalSample>) -> Counts {
+    let mut counts = Counts::default();
     for (index, (name, count)) in churn.each().into_iter().enumerate() {
-        put_rated(&mut fields, name, count, samples.rate(|sample| sample.churn.each()[index].1));
+        counts.put(name, count, samples.rate(|sample| sample.churn.each()[index].1));
     }
-    Value::Object(fields)
+    counts
 }
 
 /// `message_stats` of an exchange.
-pub(super) fn exchange_stats(stats: &ExchangeStats, samples: &Samples<ExchangeStats>) -> Option<Value> {
+pub(super) fn exchange_stats(stats: &ExchangeStats, samples: &Samples<ExchangeStats>) -> Option<Counts> {
     if *stats == ExchangeStats::default() {
         return None;
     }
-    let mut fields = Map::new();
-    put_rated(&mut fields, "publish_in", stats.publish_in, samples.rate(|stats| stats.publish_in));
-    put_rated(&mut fields, "publish_out", stats.publish_out, samples.rate(|stats| stats.publish_out));
-    Some(Value::Object(fields))
+    let mut counts = Counts::default();
+    counts.put("publish_in", stats.publish_in, samples.rate(|stats| stats.publish_in));
+    counts.put("publish_out", stats.publish_out, samples.rate(|stats| stats.publish_out));
+    Some(counts)
 }
 
 /// How long something has to lie idle until `idle_since` says so, as RabbitMQ's processes do before they sleep.
 const IDLE_AFTER_MS: Millis = 1000;
 
 /// `idle_since` of what was last used at a time; `None` while it is in use, for clients that take the field's presence as the sign.
-pub(super) fn idle_since(used_at: Millis, now: Millis) -> Option<Value> {
-    (now.saturating_sub(used_at) >= IDLE_AFTER_MS).then(|| iso8601(used_at).into())
+pub(super) fn idle_since(used_at: Millis, now: Millis) -> Option<String> {
+    (now.saturating_sub(used_at) >= IDLE_AFTER_MS).then(|| iso8601(used_at))
 }
 
 /// A time as RabbitMQ writes `idle_since`: `2026-01-31T12:34:56.789+00:00`.
@@ -173,14 +145,8 @@ mod tests {
         assert_eq!(message_stats(StatsOf::Queue, &MessageStats::default(), |_| 0.0), None);
         let stats = MessageStats { get: 2, ack: 1, ..MessageStats::default() };
         let shown = message_stats(StatsOf::Queue, &stats, |count| count(&stats) as f64).unwrap();
-        assert_eq!(shown["deliver_get"], json!(2));
-        assert_eq!(shown["ack_details"], json!({ "rate": 1.0 }));
-        let at = |path: &str| stat_at(path, StatsOf::Queue, &stats, |count| count(&stats) as f64);
-        assert_eq!(at("message_stats.deliver_get_details.rate"), Some(json!(2.0)));
-        assert_eq!(
-            (at("message_stats.ack"), at("message_stats.none"), at("name")),
-            (Some(json!(1)), None, None)
-        );
-        assert!(shown.get("confirm").is_none() && shown.get("dead_expired").is_none());
+        assert_eq!(shown.0["deliver_get"], 2);
+        assert_eq!(shown.0["ack_details"]["rate"], 1.0);
+        assert!(shown.0.get("confirm").is_none() && shown.0.get("dead_expired").is_none());
     }
 }

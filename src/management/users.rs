@@ -1,14 +1,15 @@
 //! Users, and what all connections of each may use.
 
 use super::answer::{Answer, ApiError};
-use super::limits::{check_is_number, limit_names, unknown_limit};
+use super::limits::{self, check_is_number, unknown_limit};
 use super::list::{list, one};
-use super::permissions::{permission_json, topic_permission_json};
-use super::request::{Fields, Request};
+use super::permissions::{permission, topic_permission};
+use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::api::{self, BulkDelete, Table, Tags};
 use crate::broker::passwords::{HashingAlgorithm, PasswordHash};
 use crate::broker::users::{User, UserLimits, Users};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 const USER: &str = "/api/users/{user}";
 
@@ -39,19 +40,20 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 /// A user as lists and definitions have it.
-pub(super) fn user_json(user: &User) -> Value {
-    json!({
-        "name": &*user.name,
-        "password_hash": user.password.as_str(),
-        "hashing_algorithm": user.password.algorithm().name(),
-        "tags": user.tags,
-        "limits": user_limits_json(&user.limits),
-    })
+pub(super) fn definition(user: &User) -> api::User {
+    api::User {
+        name: Some(user.name.clone()),
+        password_hash: Some(user.password.as_str().to_owned()),
+        hashing_algorithm: Some(user.password.algorithm().name().to_owned()),
+        tags: Some(Tags(user.tags.clone())),
+        limits: limit_names(&user.limits),
+        ..api::User::default()
+    }
 }
 
 /// The limits of a user that are set.
-pub(super) fn user_limits_json(limits: &UserLimits) -> Map<String, Value> {
-    limit_names([("max-channels", limits.max_channels), ("max-connections", limits.max_connections)])
+pub(super) fn limit_names(limits: &UserLimits) -> Table {
+    limits::named([("max-channels", limits.max_channels), ("max-connections", limits.max_connections)])
 }
 
 /// Sets a limit of a user by its name.
@@ -72,47 +74,46 @@ pub(super) fn user_limit<'a>(limits: &'a mut UserLimits, name: &str) -> Option<&
 }
 
 fn users(request: &Request) -> Result<Answer, ApiError> {
-    list(request.broker().users().list().iter().map(|user| user_json(user)).collect(), request)
+    list(request.broker().users().list().iter().map(|user| definition(user)).collect(), request)
 }
 
 fn users_without_permissions(request: &Request) -> Result<Answer, ApiError> {
     let permissions = request.broker().permissions().list();
     let mut users = request.broker().users().list();
     users.retain(|user| permissions.iter().all(|permission| permission.user != user.name));
-    list(users.iter().map(|user| user_json(user)).collect(), request)
+    list(users.iter().map(|user| definition(user)).collect(), request)
 }
 
 fn user(request: &Request) -> Result<Answer, ApiError> {
-    one(user_json(&*request.user_in_path()?), request)
+    one(&definition(&*request.user_in_path()?), request)
 }
 
 fn permissions(request: &Request) -> Result<Answer, ApiError> {
     let user = request.user_in_path()?;
     let all = request.broker().permissions().list();
-    list(all.iter().filter(|item| item.user == user.name).map(permission_json).collect(), request)
+    list(all.iter().filter(|item| item.user == user.name).map(permission).collect(), request)
 }
 
 fn topic_permissions(request: &Request) -> Result<Answer, ApiError> {
     let user = request.user_in_path()?;
     let all = request.broker().permissions().list_topics();
-    list(all.iter().filter(|item| item.user == user.name).map(topic_permission_json).collect(), request)
+    list(all.iter().filter(|item| item.user == user.name).map(topic_permission).collect(), request)
 }
 
 fn put_user(request: &Request) -> Result<Answer, ApiError> {
     let name = request.parameter("user");
-    let fields = request.fields()?;
-    let tags = user_tags(&fields)?;
+    let wanted: api::User = request.body()?;
+    let tags = tags(&wanted)?;
     let known = request.broker().users().get(name);
-    let password = password(&fields, known.as_deref(), request.broker().users())?;
-    let limits = fields.object("limits")?;
+    let password = password(&wanted, known.as_deref(), request.broker().users())?;
     // Faults are reported before anything is changed.
-    for (limit, value) in &limits {
+    for (limit, value) in &wanted.limits {
         set_user_limit(&mut UserLimits::default(), limit, value)?;
     }
     let put = request.broker().change_user(name, |user| {
         user.tags = tags;
         user.password = password;
-        for (name, value) in &limits {
+        for (name, value) in &wanted.limits {
             if let Some(limit) = user_limit(&mut user.limits, name) {
                 *limit = value.as_i64();
             }
@@ -123,29 +124,13 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
 }
 
 /// A user's tags, also as RabbitMQ's oldest clients write them.
-pub(super) fn user_tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
-    if fields.value("tags").is_some() {
-        return tags(fields);
+pub(super) fn tags(user: &api::User) -> Result<Vec<String>, ApiError> {
+    match (&user.tags, &user.administrator) {
+        (Some(tags), _) => Ok(tags.0.clone()),
+        (None, Some(Value::Bool(true))) => Ok(vec!["administrator".to_owned()]),
+        (None, Some(_)) => Ok(Vec::new()),
+        (None, None) => Err(ApiError::bad_request("tags_not_present")),
     }
-    match fields.value("administrator") {
-        Some(Value::Bool(true)) => Ok(vec!["administrator".to_owned()]),
-        Some(_) => Ok(Vec::new()),
-        None => Err(ApiError::bad_request("tags_not_present")),
-    }
-}
-
-/// Tags: a list, or a text with commas between them.
-pub(super) fn tags(fields: &Fields) -> Result<Vec<String>, ApiError> {
-    let wrong = || ApiError::bad_value("not_string", "tags");
-    let words: Vec<&str> = match fields.value("tags") {
-        None => Vec::new(),
-        Some(Value::String(text)) => text.split(',').collect(),
-        Some(Value::Array(tags)) => {
-            tags.iter().map(|tag| tag.as_str().ok_or_else(wrong)).collect::<Result<_, _>>()?
-        }
-        Some(_) => return Err(wrong()),
-    };
-    Ok(words.into_iter().map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect())
 }
 
 const UNUSABLE_ARGON2: &str = "password_hash is no hash of argon2id in the form $argon2id$v=19$m=..,t=..,p=..$SALT$DIGEST, or \
@@ -154,18 +139,18 @@ const UNUSABLE_ARGON2: &str = "password_hash is no hash of argon2id in the form 
 /// What is kept of a user's password: its hash as it was exported, or one of the password itself, the same as before if that
 /// fits. Without either the user logs in without a password or not at all.
 pub(super) fn password(
-    fields: &Fields,
+    user: &api::User,
     known: Option<&User>,
     users: &Users,
 ) -> Result<PasswordHash, ApiError> {
-    match (fields.text("password")?, fields.text("password_hash")?) {
+    match (user.password.as_deref(), user.password_hash.as_deref()) {
         (Some(_), Some(_)) => Err(ApiError::bad_request("both_password_and_password_hash_are_provided")),
         (Some(password), None) => match known.filter(|known| users.fits(known, password)) {
             Some(known) => Ok(known.password.clone()),
             None => Ok(users.hash(password)),
         },
         (None, Some(hash)) => {
-            let algorithm = match fields.text("hashing_algorithm")? {
+            let algorithm = match user.hashing_algorithm.as_deref() {
                 None => HashingAlgorithm::of_hash(hash),
                 Some(algorithm) => HashingAlgorithm::named(algorithm)
                     .ok_or_else(|| ApiError::bad_value("unknown_hashing_algorithm", algorithm))?,
@@ -187,14 +172,9 @@ fn delete_user(request: &Request) -> Result<Answer, ApiError> {
 
 /// Deletes those that are listed in their order, up to one that is not there.
 fn delete_users(request: &Request) -> Result<Answer, ApiError> {
-    let fields = request.fields()?;
-    fields.require(&["users"])?;
-    let Some(Value::Array(users)) = fields.value("users") else {
-        return Err(ApiError::bad_value("not_list", "users"));
-    };
+    let BulkDelete { users } = request.body_with(&["users"])?;
     for user in users {
-        let name = user.as_str().ok_or_else(|| ApiError::bad_value("not_string", user.clone()))?;
-        request.broker().delete_user(name)?;
+        request.broker().delete_user(&user)?;
     }
     Ok(Answer::NoContent)
 }

@@ -2,18 +2,18 @@
 
 use super::answer::{Answer, ApiError};
 use super::list::{Listed, list, one};
-use super::permissions::{permission_json, topic_permission_json};
+use super::permissions::{permission, topic_permission};
 use super::ranges::{Range, put_samples};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::stats::{put_lengths, total_stats};
-use super::users::tags;
+use super::stats::{self, total_stats};
+use crate::api::{self, Tags};
 use crate::broker::administration::Put;
 use crate::broker::permissions::Patterns;
 use crate::broker::queue::QueueType;
 use crate::broker::stats::MessageStats;
 use crate::broker::{BrokerError, VirtualHost};
-use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 const VHOST: &str = "/api/vhosts/{vhost}";
@@ -52,46 +52,42 @@ struct Row<'a> {
 }
 
 impl Listed for Row<'_> {
-    fn name(&self) -> &str {
-        self.vhost.name()
+    type Shown<'a>
+        = api::Vhost
+    where
+        Self: 'a;
+
+    fn name(&self) -> Cow<'_, str> {
+        (**self.vhost.name()).into()
     }
 
-    fn render(&self) -> Value {
-        let mut fields = about(self.request, &self.vhost);
-        put_messages(&mut fields, &self.vhost, &self.stats, self.range);
-        Value::Object(fields)
+    fn shown(&self) -> api::Vhost {
+        let (vhost, settings) = (&self.vhost, self.vhost.settings());
+        let default_queue_type = settings.default_queue_type.map(|queue_type| queue_type.name().to_owned());
+        let is_used = self.stats != MessageStats::default();
+        api::Vhost {
+            name: vhost.name().clone(),
+            description: settings.description.clone(),
+            tags: settings.tags.clone(),
+            default_queue_type: default_queue_type.clone().unwrap_or_else(|| "undefined".to_owned()),
+            metadata: api::VhostMetadata {
+                description: Some(settings.description.clone()),
+                tags: Some(Tags(settings.tags.clone())),
+                default_queue_type,
+                ..api::VhostMetadata::default()
+            },
+            tracing: settings.tracing,
+            cluster_state: [(self.request.settings().node_name.clone(), "running".into())]
+                .into_iter()
+                .collect(),
+            lengths: lengths(vhost, self.range),
+            message_stats: is_used.then(|| total_stats(&self.stats, &vhost.samples())),
+        }
     }
 }
 
-/// What is said of a vhost, and where it runs.
-fn about(request: &Request, vhost: &VirtualHost) -> Map<String, Value> {
-    let settings = vhost.settings();
-    let mut metadata = Map::new();
-    metadata.insert("description".to_owned(), settings.description.as_str().into());
-    metadata.insert("tags".to_owned(), settings.tags.as_slice().into());
-    if let Some(queue_type) = settings.default_queue_type {
-        metadata.insert("default_queue_type".to_owned(), queue_type.name().into());
-    }
-    let node = request.settings().node_name.as_str();
-    let mut fields = Map::new();
-    let mut put = |name: &str, value: Value| drop(fields.insert(name.to_owned(), value));
-    put("name", (**vhost.name()).into());
-    put("description", settings.description.as_str().into());
-    put("tags", settings.tags.as_slice().into());
-    put("default_queue_type", settings.default_queue_type.map_or("undefined", QueueType::name).into());
-    put("metadata", metadata.into());
-    put("tracing", settings.tracing.into());
-    put("cluster_state", json!({ node: "running" }));
-    fields
-}
-
-/// What is in it, as soon as there is or was something.
-fn put_messages(
-    fields: &mut Map<String, Value>,
-    vhost: &VirtualHost,
-    stats: &MessageStats,
-    range: Option<Range>,
-) {
+/// How many messages are in a vhost, if it has queues.
+fn lengths(vhost: &VirtualHost, range: Option<Range>) -> Option<api::Lengths> {
     let (mut ready, mut unacked) = (0, 0);
     let queues = vhost.queues();
     for queue in &queues {
@@ -99,16 +95,27 @@ fn put_messages(
         ready += counts.ready as u64;
         unacked += counts.unacked as u64;
     }
-    let samples = vhost.samples();
-    if !queues.is_empty() {
-        put_lengths(fields, (ready, unacked), &samples, |sample| (sample.ready, sample.unacked));
-        if let Some(range) = range {
-            put_samples(fields, range, &vhost.lengths());
-        }
+    if queues.is_empty() {
+        return None;
     }
-    if *stats != MessageStats::default() {
-        fields.insert("message_stats".to_owned(), total_stats(stats, &samples));
+    let mut lengths =
+        stats::lengths((ready, unacked), &vhost.samples(), |sample| (sample.ready, sample.unacked));
+    if let Some(range) = range {
+        put_samples(&mut lengths, range, &vhost.lengths());
     }
+    Some(lengths)
+}
+
+/// A vhost as definitions have it; what was never said of it is left out.
+pub(super) fn definition(vhost: &VirtualHost) -> api::VhostDefinition {
+    let settings = vhost.settings();
+    let metadata = api::VhostMetadata {
+        description: Some(settings.description.clone()).filter(|description| !description.is_empty()),
+        tags: Some(Tags(settings.tags.clone())).filter(|tags| !tags.0.is_empty()),
+        default_queue_type: settings.default_queue_type.map(|queue_type| queue_type.name().to_owned()),
+        ..api::VhostMetadata::default()
+    };
+    api::VhostDefinition { name: Some(vhost.name().clone()), metadata, ..api::VhostDefinition::default() }
 }
 
 fn rows(request: &Request, vhosts: Vec<Arc<VirtualHost>>, range: Option<Range>) -> Vec<Row<'_>> {
@@ -125,35 +132,31 @@ fn vhosts(request: &Request) -> Result<Answer, ApiError> {
 }
 
 fn vhost(request: &Request) -> Result<Answer, ApiError> {
-    let row = rows(request, vec![request.vhost()?], Range::of(request)?).pop();
-    one(row.map_or(Value::Null, |row| row.render()), request)
+    let (vhost, range) = (request.vhost()?, Range::of(request)?);
+    rows(request, vec![vhost], range).pop().map_or(Err(ApiError::NotFound), |row| one(&row.shown(), request))
 }
 
 fn permissions(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
     let all = request.broker().permissions().list();
-    list(all.iter().filter(|item| item.vhost == *vhost.name()).map(permission_json).collect(), request)
+    list(all.iter().filter(|item| item.vhost == *vhost.name()).map(permission).collect(), request)
 }
 
 fn topic_permissions(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
     let all = request.broker().permissions().list_topics();
-    list(all.iter().filter(|item| item.vhost == *vhost.name()).map(topic_permission_json).collect(), request)
+    list(all.iter().filter(|item| item.vhost == *vhost.name()).map(topic_permission).collect(), request)
 }
 
 fn put_vhost(request: &Request) -> Result<Answer, ApiError> {
     let name = request.parameter("vhost");
-    let fields = request.fields()?;
-    let description = fields.text("description")?.unwrap_or_default();
-    let tags = tags(&fields)?;
-    let tracing = fields.value("tracing").map(|_| fields.flag("tracing")).transpose()?;
-    // RabbitMQ 3.10.8 has the one name in what it reads and the other in what it writes.
-    let queue_type = fields.text("default_queue_type")?.or(fields.text("defaultqueuetype")?);
-    let queue_type = queue_type.filter(|name| *name != "undefined").map(queue_type_named).transpose()?;
+    let wanted: api::VhostMetadata = request.body()?;
+    let queue_type = wanted.default_queue_type.as_deref().filter(|name| *name != "undefined");
+    let queue_type = queue_type.map(queue_type_named).transpose()?;
     let (vhost, put) = request.broker().put_vhost(name, |settings| {
-        settings.description = description.to_owned();
-        settings.tags = tags;
-        settings.tracing = tracing.unwrap_or(settings.tracing);
+        settings.description = wanted.description.unwrap_or_default();
+        settings.tags = wanted.tags.unwrap_or_default().0;
+        settings.tracing = wanted.tracing.unwrap_or(settings.tracing);
         settings.default_queue_type = queue_type.or(settings.default_queue_type);
     })?;
     if put == Put::Created {

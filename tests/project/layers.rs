@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 /// whose path begins a file's path counts.
 const LAYERS: &[(&str, &[&str])] = &[
     ("message", &[]),
+    ("api", &["message"]),
     ("clock", &["message"]),
     ("session", &["message"]),
     // Counting steps, for tests.
@@ -22,12 +23,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
     ("net", &["amqp", "broker", "clock", "config", "message", "session", "store"]),
-    ("management", &["amqp", "broker", "clock", "log", "message", "net", "store"]),
+    ("management", &["amqp", "api", "broker", "clock", "log", "message", "net", "store"]),
     ("log", &["config"]),
     ("metrics", &["broker", "clock", "message", "net", "pattern"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone; of its management they know how definitions are read.
-    ("cli", &["broker", "config", "files", "management", "server", "terminal", "trust"]),
+    ("cli", &["api", "broker", "config", "files", "management", "server", "terminal", "trust"]),
     ("notify", &[]),
     ("terminal", &[]),
     // The load tool is a client of any broker.
@@ -39,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 const EVERYTHING: &[&str] = &[
     "amqp",
+    "api",
     "broker",
     "cli",
     "clock",

@@ -1,5 +1,4 @@
-//! A document of definitions out of bytes, as programs of all kinds leave them: with a byte order mark, in UTF-16, and with
-//! pairs of name and value in place of objects.
+//! A document of definitions out of bytes, as programs of all kinds leave them: with a byte order mark, and in UTF-16.
 
 use serde_json::{Map, Value};
 
@@ -65,24 +64,6 @@ fn utf_16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, DocumentErro
     if rest.is_empty() { Ok(text) } else { Err(DocumentError::NoText { at: bytes.len() + 2 }) }
 }
 
-/// An object, also where it was written as Erlang's lists: `[["max-length", 5]]`, with or without a type in the middle, or `[]`.
-pub(super) fn object(value: &Value) -> Option<Map<String, Value>> {
-    match value {
-        Value::Object(fields) => Some(fields.clone()),
-        Value::Array(items) => items.iter().map(pair).collect(),
-        _ => None,
-    }
-}
-
-fn pair(item: &Value) -> Option<(String, Value)> {
-    match item.as_array()?.as_slice() {
-        [Value::String(name), value] | [Value::String(name), Value::String(_), value] => {
-            Some((name.clone(), value.clone()))
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,19 +88,5 @@ mod tests {
             parse(b"{,}").unwrap_err().to_string(),
             "it is no JSON: key must be a string at line 1 column 2"
         );
-    }
-
-    #[test]
-    fn pairs_are_an_object() {
-        let expected = json!({ "a": 1, "b": [2] });
-        for written in
-            [expected.clone(), json!([["a", 1], ["b", [2]]]), json!([["a", "long", 1], ["b", [2]]])]
-        {
-            assert_eq!(object(&written), expected.as_object().cloned(), "{written}");
-        }
-        assert_eq!(object(&json!([])), Some(Map::new()));
-        for other in [json!(["a", 1]), json!([["a"]]), json!("a"), json!([{ "a": 1 }]), json!(null)] {
-            assert_eq!(object(&other), None, "{other}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! What an import says of single entries: that they are left out, are not all as they were, or do nothing here.
 
-use super::super::request::Fields;
-use serde_json::{Value, json};
+use crate::api::{ImportNote, Table};
+use serde_json::Value;
 use std::fmt;
 
 /// An entry of a document, as messages name it.
@@ -20,8 +20,8 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub(super) fn new(section: &'static str, index: usize, kind: &'static str, fields: &Fields) -> Entry {
-        let of = |name: &str| fields.0.get(name).and_then(Value::as_str);
+    pub(super) fn new(section: &'static str, index: usize, kind: &'static str, fields: &Table) -> Entry {
+        let of = |name: &str| fields.get(name).and_then(Value::as_str);
         let name = of("name").or(of("user")).or(of("source")).unwrap_or_default();
         let kind = if of("component") == Some("operator_policy") { "operator policy" } else { kind };
         let destination = match section {
@@ -84,16 +84,17 @@ pub struct Note {
 }
 
 impl Note {
-    pub(super) fn json(&self) -> Value {
-        json!({
-            "section": self.entry.section,
-            "index": self.entry.index,
-            "name": self.entry.name,
-            "vhost": self.entry.vhost,
-            "outcome": self.outcome.name(),
-            "reason": self.reason,
-            "message": self.to_string(),
-        })
+    /// As the answer to a request has it.
+    pub(super) fn answer(&self) -> ImportNote {
+        ImportNote {
+            section: self.entry.section.to_owned(),
+            index: self.entry.index,
+            name: self.entry.name.clone(),
+            vhost: self.entry.vhost.clone(),
+            outcome: self.outcome.name().to_owned(),
+            reason: self.reason.clone(),
+            message: self.to_string(),
+        }
     }
 }
 

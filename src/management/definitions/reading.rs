@@ -7,15 +7,15 @@ mod access;
 mod settings;
 mod topology;
 
-use super::document::object;
 use super::note::{Entry, Note, Outcome, in_a_line};
 use super::plan::{Plan, Step};
+use crate::api::{self, Form};
 use crate::broker::rehearsal::Rehearsal;
 use crate::broker::{Broker, BrokerError};
 use crate::management::answer::ApiError;
-use crate::management::request::Fields;
 use crate::message::Name;
-use serde_json::{Map, Value};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// How a document is read.
@@ -69,6 +69,15 @@ impl From<ApiError> for Fault {
     }
 }
 
+impl From<api::Fault> for Fault {
+    fn from(fault: api::Fault) -> Fault {
+        match fault {
+            api::Fault::Missing(_) | api::Fault::NotObject(_) => Fault::Wrong(fault.to_string()),
+            other => ApiError::from(other).into(),
+        }
+    }
+}
+
 impl From<BrokerError> for Fault {
     fn from(error: BrokerError) -> Fault {
         ApiError::from(error).into()
@@ -111,26 +120,7 @@ pub(super) struct Reading<'a> {
     faults: Vec<Told>,
 }
 
-/// The lists of a document, with what is in them, in the order in which one needs the other.
-type Section<'a> = (&'static str, &'static str, fn(&mut Reading<'a>, &Fields) -> Done);
-
 impl<'a> Reading<'a> {
-    const OF_ALL: [Section<'a>; 5] = [
-        ("users", "user", Reading::user),
-        ("vhosts", "vhost", Reading::vhost),
-        ("permissions", "permissions of user", Reading::permission),
-        ("topic_permissions", "topic permissions of user", Reading::topic_permission),
-        ("global_parameters", "global parameter", Reading::global_parameter),
-    ];
-
-    const OF_VHOSTS: [Section<'a>; 5] = [
-        ("policies", "policy", Reading::policy),
-        ("parameters", "parameter", Reading::parameter),
-        ("exchanges", "exchange", Reading::exchange),
-        ("queues", "queue", Reading::queue),
-        ("bindings", "binding", Reading::binding),
-    ];
-
     pub(super) fn new(broker: &'a Broker, options: &'a Options) -> Reading<'a> {
         Reading {
             broker,
@@ -148,14 +138,19 @@ impl<'a> Reading<'a> {
     /// # Errors
     /// What is wrong with it, each fault in a line.
     pub(super) fn read(mut self, document: &Value) -> Result<Plan, String> {
+        // In the order in which one needs the other.
         if self.options.into.is_none() {
-            for (section, kind, read) in Reading::OF_ALL {
-                self.each(document, section, kind, read);
-            }
+            self.each(document, "users", "user", Reading::user);
+            self.each(document, "vhosts", "vhost", Reading::vhost);
+            self.each(document, "permissions", "permissions of user", Reading::permission);
+            self.each(document, "topic_permissions", "topic permissions of user", Reading::topic_permission);
+            self.each(document, "global_parameters", "global parameter", Reading::global_parameter);
         }
-        for (section, kind, read) in Reading::OF_VHOSTS {
-            self.each(document, section, kind, read);
-        }
+        self.each(document, "policies", "policy", Reading::policy);
+        self.each(document, "parameters", "parameter", Reading::parameter);
+        self.each(document, "exchanges", "exchange", Reading::exchange);
+        self.each(document, "queues", "queue", Reading::queue);
+        self.each(document, "bindings", "binding", Reading::binding);
         if self.options.strict {
             let notes = self.plan.notes.iter().map(|note| Told { at: None, reason: note.to_string() });
             self.faults.extend(notes);
@@ -163,12 +158,12 @@ impl<'a> Reading<'a> {
         if self.faults.is_empty() { Ok(self.plan) } else { Err(told(self.faults)) }
     }
 
-    fn each(
+    fn each<T: DeserializeOwned>(
         &mut self,
         document: &Value,
         section: &'static str,
         kind: &'static str,
-        read: fn(&mut Reading<'a>, &Fields) -> Done,
+        read: fn(&mut Reading<'a>, T) -> Done,
     ) {
         let items = match document.get(section) {
             None | Some(Value::Null) => return,
@@ -178,15 +173,15 @@ impl<'a> Reading<'a> {
             Some(_) => return self.faults.push(Told { at: None, reason: format!("{section} is no list") }),
         };
         for (index, item) in items.iter().enumerate() {
-            let Some(fields) = object(item) else {
+            let Some(fields) = api::fields(item, Form::Pairs) else {
                 let at = Some(format!("{section}[{index}]"));
                 let reason = format!("it is no object: {}", shortened(&item.to_string()));
                 self.faults.push(Told { at, reason });
                 continue;
             };
-            let fields = Fields(fields);
             self.at = Some(Entry::new(section, index, kind, &fields));
-            match read(self, &fields) {
+            let item = api::read(&Value::Object(fields), Form::Pairs).map_err(Fault::from);
+            match item.and_then(|item| read(self, item)) {
                 Ok(()) => {}
                 Err(Fault::Lacking(reason)) => self.note(Outcome::LeftOut, reason),
                 Err(Fault::Wrong(reason)) if self.options.for_file => {
@@ -208,10 +203,10 @@ impl<'a> Reading<'a> {
     }
 
     /// The vhost that an entry is for.
-    fn vhost_of(&mut self, fields: &Fields) -> Result<Name, Fault> {
+    fn vhost_of(&mut self, said: &Option<Name>) -> Result<Name, Fault> {
         let said = match &self.options.into {
             Some(into) => Some(&**into),
-            None => fields.text("vhost")?.or(self.options.for_file.then_some("/")),
+            None => said.as_deref().or(self.options.for_file.then_some("/")),
         };
         let name = said.ok_or_else(|| {
             let text =
@@ -258,15 +253,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// A text that has to be there.
-fn needed<'a>(fields: &'a Fields, name: &str) -> Result<&'a str, Fault> {
-    fields.text(name)?.ok_or_else(|| Fault::Wrong(format!("{name:?} is missing")))
-}
-
-/// An object; an empty one when it is not there.
-fn object_in(fields: &Fields, name: &str) -> Result<Map<String, Value>, Fault> {
-    match fields.value(name) {
-        None => Ok(Map::new()),
-        Some(value) => object(value).ok_or_else(|| Fault::Wrong(format!("{name:?} is no object"))),
-    }
+/// What has to be there.
+fn needed<T>(field: Option<T>, name: &str) -> Result<T, Fault> {
+    field.ok_or_else(|| api::Fault::Missing(name.to_owned()).into())
 }

@@ -1,6 +1,7 @@
 //! Users, vhosts, and what users may do there.
 
-use super::{Done, Fault, Reading, needed, object_in};
+use super::{Done, Fault, Reading, needed};
+use crate::api::{self, Form, Table};
 use crate::broker::BrokerError;
 use crate::broker::passwords::{HashingAlgorithm, PasswordHash};
 use crate::broker::permissions::{Patterns, Permission, TopicPatterns, TopicPermission};
@@ -10,29 +11,27 @@ use crate::broker::vhost_settings::{VhostLimits, VhostSettings};
 use crate::management::definitions::note::Outcome;
 use crate::management::definitions::plan::Step;
 use crate::management::limits::{set_vhost_limit, vhost_limit};
-use crate::management::request::Fields;
-use crate::management::users::{password, set_user_limit, tags, user_limit, user_tags};
+use crate::management::users::{password, set_user_limit, tags, user_limit};
 use crate::message::Name;
-use serde_json::{Map, Value};
 use std::sync::Arc;
 
 impl Reading<'_> {
-    pub(super) fn user(&mut self, fields: &Fields) -> Done {
-        let name = needed(fields, "name")?;
+    pub(super) fn user(&mut self, said: api::User) -> Done {
+        let name = needed(said.name.as_deref(), "name")?;
         if name.is_empty() {
             return Err(Fault::Wrong("a user needs a name".to_owned()));
         }
         let known = self.broker.users().get(name);
         let mut limits = known.as_ref().map(|known| known.limits).unwrap_or_default();
-        for (limit, value) in object_in(fields, "limits")? {
-            if user_limit(&mut UserLimits::default(), &limit).is_none() {
+        for (limit, value) in &said.limits {
+            if user_limit(&mut UserLimits::default(), limit).is_none() {
                 self.note(Outcome::Changed, format!("it is without the limit {limit:?}, which is not known"));
             } else {
-                set_user_limit(&mut limits, &limit, &value)?;
+                set_user_limit(&mut limits, limit, value)?;
             }
         }
-        let password = match unknown_algorithm(fields)? {
-            None => password(fields, known.as_deref(), self.broker.users())?,
+        let password = match unknown_algorithm(&said) {
+            None => password(&said, known.as_deref(), self.broker.users())?,
             Some(algorithm) => {
                 let what = format!(
                     "its password is hashed with {algorithm:?}, which is not known: it can't log in until it gets a new one"
@@ -41,14 +40,18 @@ impl Reading<'_> {
                 PasswordHash::none()
             }
         };
-        let user = User { name: name.into(), password, tags: user_tags(fields)?, limits };
+        let user = User { name: name.into(), password, tags: tags(&said)?, limits };
         self.rehearsal.put_user(&user.name);
         self.add(Step::User(user));
         Ok(())
     }
 
-    pub(super) fn vhost(&mut self, fields: &Fields) -> Done {
-        let name = needed(fields, "name")?;
+    pub(super) fn vhost(&mut self, fields: Table) -> Done {
+        let fields = fields.into();
+        let said: api::VhostDefinition = api::read(&fields, Form::Pairs)?;
+        // Older versions say it beside the name.
+        let beside: api::VhostMetadata = api::read(&fields, Form::Pairs)?;
+        let name = needed(said.name.as_deref(), "name")?;
         if name.is_empty() {
             self.lost_vhosts.insert(String::new());
             return Err(Fault::Lacking(
@@ -56,10 +59,9 @@ impl Reading<'_> {
             ));
         }
         let mut change = self.rehearsal.settings(name).unwrap_or_default();
-        let about = Fields(object_in(fields, "metadata")?);
-        self.describe(&mut change, fields)?;
-        self.describe(&mut change, &about)?;
-        self.limit(&mut change.limits, object_in(fields, "limits")?)?;
+        self.describe(&mut change, beside);
+        self.describe(&mut change, said.metadata);
+        self.limit(&mut change.limits, said.limits)?;
         let name: Name = name.into();
         let (settings, is_new) = self.rehearsal.put_vhost(&name, |settings| *settings = change)?;
         self.add(Step::Vhost(name.clone(), settings));
@@ -74,22 +76,22 @@ impl Reading<'_> {
     }
 
     /// What is said of a vhost: beside its name, or as its metadata.
-    fn describe(&mut self, settings: &mut VhostSettings, fields: &Fields) -> Done {
-        if let Some(description) = fields.text("description")? {
-            settings.description = description.to_owned();
+    fn describe(&mut self, settings: &mut VhostSettings, said: api::VhostMetadata) {
+        if let Some(description) = said.description {
+            settings.description = description;
         }
-        if fields.value("tags").is_some() {
-            settings.tags = tags(fields)?;
+        if let Some(tags) = said.tags {
+            settings.tags = tags.0;
         }
-        if fields.value("tracing").is_some() {
-            settings.tracing = fields.flag("tracing")?;
-            if settings.tracing && self.options.for_file {
+        if let Some(tracing) = said.tracing {
+            settings.tracing = tracing;
+            if tracing && self.options.for_file {
                 let what = "it is not traced: that is switched on while the broker runs";
                 self.note(Outcome::Changed, what);
             }
         }
         // RabbitMQ lists the absence of one as `undefined`.
-        if let Some(name) = fields.text("default_queue_type")?.filter(|name| *name != "undefined") {
+        if let Some(name) = said.default_queue_type.as_deref().filter(|name| *name != "undefined") {
             match QueueType::named(name) {
                 Some(queue_type) => settings.default_queue_type = Some(queue_type),
                 None => self.note(
@@ -98,15 +100,14 @@ impl Reading<'_> {
                 ),
             }
         }
-        if fields.flag("protected_from_deletion").unwrap_or_default() {
+        if said.protected_from_deletion == Some(true) {
             let what = "\"protected_from_deletion\" has no effect: vhosts are not protected yet";
             self.note(Outcome::WithoutEffect, what);
         }
-        Ok(())
     }
 
     /// Sets limits of a vhost.
-    pub(super) fn limit(&mut self, limits: &mut VhostLimits, said: Map<String, Value>) -> Done {
+    pub(super) fn limit(&mut self, limits: &mut VhostLimits, said: Table) -> Done {
         for (limit, value) in said {
             if vhost_limit(&mut VhostLimits::default(), &limit).is_none() {
                 self.note(Outcome::Changed, format!("it is without the limit {limit:?}, which is not known"));
@@ -117,20 +118,24 @@ impl Reading<'_> {
         Ok(())
     }
 
-    pub(super) fn permission(&mut self, fields: &Fields) -> Done {
-        let (user, vhost) = self.user_and_vhost(fields)?;
-        let pattern = |name| needed(fields, name);
-        let patterns = Patterns::new(pattern("configure")?, pattern("write")?, pattern("read")?)
-            .map_err(BrokerError::from)?;
+    pub(super) fn permission(&mut self, said: api::Permission) -> Done {
+        let (user, vhost) = self.user_and_vhost(&said.user, &said.vhost)?;
+        let patterns = Patterns::new(
+            needed(said.configure.as_deref(), "configure")?,
+            needed(said.write.as_deref(), "write")?,
+            needed(said.read.as_deref(), "read")?,
+        )
+        .map_err(BrokerError::from)?;
         self.add(Step::Permission(Permission { user, vhost, patterns: Arc::new(patterns) }));
         Ok(())
     }
 
-    pub(super) fn topic_permission(&mut self, fields: &Fields) -> Done {
-        let (user, vhost) = self.user_and_vhost(fields)?;
-        let exchange = needed(fields, "exchange")?.into();
-        let patterns = TopicPatterns::new(&user, &vhost, needed(fields, "write")?, needed(fields, "read")?)
-            .map_err(BrokerError::from)?;
+    pub(super) fn topic_permission(&mut self, said: api::TopicPermission) -> Done {
+        let (user, vhost) = self.user_and_vhost(&said.user, &said.vhost)?;
+        let exchange = needed(said.exchange, "exchange")?;
+        let write = needed(said.write.as_deref(), "write")?;
+        let read = needed(said.read.as_deref(), "read")?;
+        let patterns = TopicPatterns::new(&user, &vhost, write, read).map_err(BrokerError::from)?;
         self.add(Step::TopicPermission(TopicPermission {
             user,
             vhost,
@@ -140,9 +145,9 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn user_and_vhost(&mut self, fields: &Fields) -> Result<(Name, Name), Fault> {
-        let user = needed(fields, "user")?;
-        let vhost = self.vhost_of(fields)?;
+    fn user_and_vhost(&mut self, user: &Option<Name>, vhost: &Option<Name>) -> Result<(Name, Name), Fault> {
+        let user = needed(user.as_deref(), "user")?;
+        let vhost = self.vhost_of(vhost)?;
         if self.rehearsal.existing_user(user).is_err() {
             let text = format!("there is no user '{user}', neither here nor in the document");
             return Err(Fault::Wrong(text));
@@ -152,8 +157,8 @@ impl Reading<'_> {
 }
 
 /// The algorithm of a password's hash, if it is none that is known: a plugin may bring others along.
-fn unknown_algorithm(fields: &Fields) -> Result<Option<&str>, Fault> {
-    let has_hash = fields.text("password_hash")?.is_some_and(|hash| !hash.is_empty());
-    let said = fields.text("hashing_algorithm")?.filter(|_| has_hash);
-    Ok(said.filter(|name| HashingAlgorithm::named(name).is_none()))
+fn unknown_algorithm(user: &api::User) -> Option<&str> {
+    let has_hash = user.password_hash.as_ref().is_some_and(|hash| !hash.is_empty());
+    let said = user.hashing_algorithm.as_deref().filter(|_| has_hash);
+    said.filter(|name| HashingAlgorithm::named(name).is_none())
 }

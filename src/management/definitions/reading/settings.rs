@@ -1,17 +1,18 @@
 //! Policies, parameters and global parameters.
 
-use super::{Done, Fault, Reading, needed, object_in};
+use super::{Done, Fault, Reading, needed};
+use crate::api::{self, Form, Table};
 use crate::broker::elsewhere;
 use crate::broker::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::vhost_settings::VhostLimits;
-use crate::management::definitions::document::object;
 use crate::management::definitions::note::Outcome;
 use crate::management::definitions::plan::Step;
 use crate::management::json::{table_from_json, value_from_json};
 use crate::management::parameters::LIMITS;
-use crate::management::request::Fields;
-use serde_json::{Map, Value};
+use crate::message::Name;
+use serde::Deserialize;
+use serde_json::Value;
 
 /// What RabbitMQ keeps among its parameters for itself, and some versions export.
 const OWN_COMPONENTS: [&str; 2] = ["exchange-delete-in-progress", "imported_definition_hash_value"];
@@ -19,18 +20,49 @@ const OWN_COMPONENTS: [&str; 2] = ["exchange-delete-in-progress", "imported_defi
 const NO_PLACE: &str =
     "the configuration file has no place for parameters; they are set while the broker runs";
 
+/// Where an entry belongs, apart from what it says.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Place {
+    vhost: Option<Name>,
+    name: Option<Name>,
+}
+
+/// A parameter of a document, of which nothing is sure to be there.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Parameter {
+    component: Option<Name>,
+    vhost: Option<Name>,
+    name: Option<Name>,
+    value: Value,
+}
+
+impl Parameter {
+    fn about(&self) -> Place {
+        Place { vhost: self.vhost.clone(), name: self.name.clone() }
+    }
+}
+
+/// An object, in whichever form it is written.
+fn object(value: &Value) -> Option<Table> {
+    api::fields(value, Form::Pairs)
+}
+
 impl Reading<'_> {
-    pub(super) fn policy(&mut self, fields: &Fields) -> Done {
-        self.set_policy(PolicyKind::Policy, fields, fields.0.clone())
+    pub(super) fn policy(&mut self, fields: Table) -> Done {
+        let about = api::read(&Value::Object(fields.clone()), Form::Pairs)?;
+        self.set_policy(PolicyKind::Policy, &about, fields)
     }
 
-    fn set_policy(&mut self, kind: PolicyKind, fields: &Fields, mut content: Map<String, Value>) -> Done {
-        let vhost = self.vhost_of(fields)?;
+    /// Sets a policy. The broker itself judges its fields, whatever they are.
+    fn set_policy(&mut self, kind: PolicyKind, about: &Place, mut content: Table) -> Done {
+        let vhost = self.vhost_of(&about.vhost)?;
         if let Some(definition) = content.get("definition").and_then(object) {
             content.insert("definition".to_owned(), definition.into());
         }
         let table = table_from_json(&content, self.options.field_table_depth_max)?;
-        let policy = Policy::parse(kind, needed(fields, "name")?, &table)?;
+        let policy = Policy::parse(kind, needed(about.name.as_deref(), "name")?, &table)?;
         for without_effect in elsewhere::in_policy(&policy) {
             self.note(Outcome::WithoutEffect, without_effect);
         }
@@ -38,33 +70,35 @@ impl Reading<'_> {
         Ok(())
     }
 
-    pub(super) fn parameter(&mut self, fields: &Fields) -> Done {
-        match needed(fields, "component")? {
-            "policy" => self.set_policy(PolicyKind::Policy, fields, object_in(fields, "value")?),
-            "operator_policy" => self.set_policy(PolicyKind::Operator, fields, object_in(fields, "value")?),
-            LIMITS => self.set_limits(fields),
+    pub(super) fn parameter(&mut self, said: Parameter) -> Done {
+        let table = || object(&said.value).ok_or_else(|| api::Fault::NotObject("value".to_owned()));
+        match needed(said.component.as_deref(), "component")? {
+            "policy" => self.set_policy(PolicyKind::Policy, &said.about(), table()?),
+            "operator_policy" => self.set_policy(PolicyKind::Operator, &said.about(), table()?),
+            LIMITS => self.set_limits(&said.vhost, table()?),
             own if OWN_COMPONENTS.contains(&own) => Ok(()),
             component if elsewhere::component(component).is_none() => {
                 Err(Fault::Lacking(format!("nothing here has parameters of component {component:?}")))
             }
             _ if self.options.for_file => Err(Fault::Lacking(NO_PLACE.to_owned())),
-            component => self.set_parameter(component, fields),
+            component => self.set_parameter(component, &said),
         }
     }
 
-    fn set_limits(&mut self, fields: &Fields) -> Done {
-        let vhost = self.vhost_of(fields)?;
+    fn set_limits(&mut self, vhost: &Option<Name>, said: Table) -> Done {
+        let vhost = self.vhost_of(vhost)?;
         let mut limits = VhostLimits::default();
-        self.limit(&mut limits, object_in(fields, "value")?)?;
+        self.limit(&mut limits, said)?;
         let (settings, _) = self.rehearsal.put_vhost(&vhost, |settings| settings.limits = limits)?;
         self.add(Step::Vhost(vhost, settings));
         Ok(())
     }
 
-    fn set_parameter(&mut self, component: &str, fields: &Fields) -> Done {
-        let vhost = self.vhost_of(fields)?;
-        let key = ParameterKey { component: component.into(), vhost, name: needed(fields, "name")?.into() };
-        let said = fields.value("value").ok_or_else(|| Fault::Wrong("\"value\" is missing".to_owned()))?;
+    fn set_parameter(&mut self, component: &str, said: &Parameter) -> Done {
+        let vhost = self.vhost_of(&said.vhost)?;
+        let name = needed(said.name.clone(), "name")?;
+        let key = ParameterKey { component: component.into(), vhost, name };
+        let said = needed(Some(&said.value).filter(|value| !value.is_null()), "value")?;
         // A set of upstreams is a list of objects, all others are objects.
         let value = match said {
             Value::Array(items) if component == "federation-upstream-set" => {
@@ -79,9 +113,11 @@ impl Reading<'_> {
         Ok(())
     }
 
-    pub(super) fn global_parameter(&mut self, fields: &Fields) -> Done {
-        let name = needed(fields, "name")?;
-        let value = fields.0.get("value").ok_or_else(|| Fault::Wrong("\"value\" is missing".to_owned()))?;
+    pub(super) fn global_parameter(&mut self, fields: Table) -> Done {
+        let Place { name, .. } = api::read(&Value::Object(fields.clone()), Form::Pairs)?;
+        let name = &*needed(name, "name")?;
+        // Null is a value too.
+        let value = needed(fields.get("value"), "value")?;
         if self.options.for_file && name != CLUSTER_NAME {
             // RabbitMQ's own ones are not set by users.
             let is_own = name.starts_with("internal") || OWN_COMPONENTS.contains(&name);

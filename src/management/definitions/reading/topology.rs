@@ -1,6 +1,7 @@
 //! Exchanges, queues and bindings.
 
-use super::{Done, Fault, Reading, needed, object_in};
+use super::{Done, Fault, Reading, needed};
+use crate::api::{self, Table};
 use crate::broker::BrokerError;
 use crate::broker::elsewhere;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
@@ -9,9 +10,8 @@ use crate::broker::topology::{RESERVED_PREFIX, without_line_ends};
 use crate::management::definitions::note::Outcome;
 use crate::management::definitions::plan::Step;
 use crate::management::json::table_from_json;
-use crate::management::request::Fields;
 use crate::message::{FieldTable, Name, Value as Argument};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// The longest key that a method of AMQP can hold.
 const ROUTING_KEY_BYTES_MAX: usize = 255;
@@ -19,10 +19,13 @@ const ROUTING_KEY_BYTES_MAX: usize = 255;
 const TYPE: &str = "x-queue-type";
 const MAX_PRIORITY: &str = "x-max-priority";
 
+/// What is not said to go with the broker stays, as in RabbitMQ.
+const DURABLE: bool = true;
+
 impl Reading<'_> {
-    pub(super) fn exchange(&mut self, fields: &Fields) -> Done {
-        let vhost = self.vhost_of(fields)?;
-        let name = self.object_name(fields)?;
+    pub(super) fn exchange(&mut self, said: api::ExchangeDefinition) -> Done {
+        let vhost = self.vhost_of(&said.vhost)?;
+        let name = self.object_name(&said.name)?;
         if self.rehearsal.has(&vhost, &Destination::Exchange(name.clone())) {
             return Ok(());
         }
@@ -30,20 +33,20 @@ impl Reading<'_> {
             return Ok(());
         }
         check_reserved(&name)?;
-        let kind = fields.text("type")?.unwrap_or("direct");
-        if !self.broker.exchange_types().contains(kind)
-            && let Some(why) = elsewhere::exchange_type(kind)
+        let kind = said.kind.unwrap_or_else(|| "direct".into());
+        if !self.broker.exchange_types().contains(&kind)
+            && let Some(why) = elsewhere::exchange_type(&kind)
         {
             return Err(Fault::Lacking(why));
         }
         let definition = ExchangeDefinition {
             vhost,
             name,
-            kind: kind.into(),
-            durable: durable(fields)?,
-            auto_delete: fields.flag("auto_delete")?,
-            internal: fields.flag("internal")?,
-            arguments: self.arguments(&object_in(fields, "arguments")?)?.into(),
+            kind,
+            durable: said.durable.unwrap_or(DURABLE),
+            auto_delete: said.auto_delete,
+            internal: said.internal,
+            arguments: self.arguments(&said.arguments)?.into(),
         };
         if self.rehearsal.declare_exchange(definition.clone())? {
             self.note_arguments(&definition.arguments.decode());
@@ -52,9 +55,9 @@ impl Reading<'_> {
         Ok(())
     }
 
-    pub(super) fn queue(&mut self, fields: &Fields) -> Done {
-        let vhost = self.vhost_of(fields)?;
-        let name = self.object_name(fields)?;
+    pub(super) fn queue(&mut self, said: api::QueueDefinition) -> Done {
+        let vhost = self.vhost_of(&said.vhost)?;
+        let name = self.object_name(&said.name)?;
         if self.rehearsal.has(&vhost, &Destination::Queue(name.clone())) {
             return Ok(());
         }
@@ -62,10 +65,10 @@ impl Reading<'_> {
             return Err(Fault::Wrong("a queue needs a name".to_owned()));
         }
         check_reserved(&name)?;
-        let mut arguments = object_in(fields, "arguments")?;
+        let mut arguments = said.arguments;
         // Later versions say it beside the arguments.
         let default = self.rehearsal.default_queue_type(&vhost)?.name();
-        let queue_type = fields.text("type")?.filter(|said| *said != default);
+        let queue_type = said.queue_type.filter(|said| said != default);
         if let Some(queue_type) = queue_type {
             arguments.entry(TYPE).or_insert_with(|| queue_type.into());
         }
@@ -74,8 +77,8 @@ impl Reading<'_> {
         }
         let declaration = QueueDeclaration {
             name,
-            durable: durable(fields)?,
-            auto_delete: fields.flag("auto_delete")?,
+            durable: said.durable.unwrap_or(DURABLE),
+            auto_delete: said.auto_delete,
             exclusive_owner: None,
             arguments: self.arguments(&arguments)?,
         };
@@ -121,27 +124,26 @@ impl Reading<'_> {
         true
     }
 
-    pub(super) fn binding(&mut self, fields: &Fields) -> Done {
-        let vhost = self.vhost_of(fields)?;
-        let destination = without_line_ends(needed(fields, "destination")?).as_str().into();
-        let routing_key = fields.text("routing_key")?.unwrap_or_default();
-        if routing_key.len() > ROUTING_KEY_BYTES_MAX {
+    pub(super) fn binding(&mut self, said: api::Binding) -> Done {
+        let vhost = self.vhost_of(&said.vhost)?;
+        let destination = without_line_ends(&needed(said.destination, "destination")?).as_str().into();
+        if said.routing_key.len() > ROUTING_KEY_BYTES_MAX {
             return Err(Fault::Wrong(format!(
                 "its routing key has {} bytes, and may have {ROUTING_KEY_BYTES_MAX}",
-                routing_key.len()
+                said.routing_key.len()
             )));
         }
         let binding = Binding {
-            source: without_line_ends(needed(fields, "source")?).as_str().into(),
-            destination: match fields.text("destination_type")?.unwrap_or("queue") {
+            source: without_line_ends(&needed(said.source, "source")?).as_str().into(),
+            destination: match said.destination_type.as_deref().unwrap_or("queue") {
                 "queue" => Destination::Queue(destination),
                 "exchange" => Destination::Exchange(destination),
                 other => {
                     return Err(Fault::Wrong(format!("it leads to {other:?}, neither queue nor exchange")));
                 }
             },
-            routing_key: routing_key.into(),
-            arguments: self.arguments(&object_in(fields, "arguments")?)?.into(),
+            routing_key: said.routing_key.as_str().into(),
+            arguments: self.arguments(&said.arguments)?.into(),
         };
         // The default exchange has the bindings that it has.
         if binding.source.is_empty() {
@@ -160,8 +162,8 @@ impl Reading<'_> {
     }
 
     /// The name of a queue or an exchange.
-    fn object_name(&mut self, fields: &Fields) -> Result<Name, Fault> {
-        let said = needed(fields, "name")?;
+    fn object_name(&mut self, said: &Option<Name>) -> Result<Name, Fault> {
+        let said = needed(said.as_deref(), "name")?;
         let name = without_line_ends(said);
         if name != said {
             self.note(Outcome::Changed, format!("its name is {name:?}: there are no line breaks in names"));
@@ -169,7 +171,7 @@ impl Reading<'_> {
         Ok(name.as_str().into())
     }
 
-    fn arguments(&self, said: &Map<String, Value>) -> Result<FieldTable, Fault> {
+    fn arguments(&self, said: &Table) -> Result<FieldTable, Fault> {
         Ok(table_from_json(said, self.options.field_table_depth_max)?)
     }
 
@@ -178,11 +180,6 @@ impl Reading<'_> {
             self.note(Outcome::WithoutEffect, without_effect);
         }
     }
-}
-
-/// What is not said to go with the broker stays, as in RabbitMQ.
-fn durable(fields: &Fields) -> Result<bool, Fault> {
-    Ok(fields.value("durable").is_none() || fields.flag("durable")?)
 }
 
 /// Such names are the broker's to give, and RabbitMQ imports none either.

@@ -1,0 +1,297 @@
+//! The broker as a whole, and the machine that it runs on.
+
+use super::{Counts, Details, Lengths, Table};
+use crate::message::Name;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What the broker is, and what it holds in all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Overview {
+    /// The version of RabbitMQ that it speaks as
+    pub management_version: String,
+    /// Always `basic`
+    pub rates_mode: String,
+    /// For how many seconds samples are kept
+    pub sample_retention_policies: Table,
+    /// The types of exchanges
+    pub exchange_types: Vec<Available>,
+    /// The version of RabbitMQ that it speaks as
+    pub product_version: String,
+    /// What it calls its product
+    pub product_name: String,
+    /// The version of RabbitMQ that it speaks as
+    pub rabbitmq_version: String,
+    /// Its own version
+    pub leveret_version: String,
+    /// The cluster's name
+    pub cluster_name: String,
+    /// Always `supported`
+    pub release_series_support_status: String,
+    /// Always false
+    pub disable_stats: bool,
+    /// Always false
+    pub enable_queue_totals: bool,
+    /// The type of queues whose declaration and vhost name none
+    pub default_queue_type: String,
+    /// What was done with messages
+    pub message_stats: Counts,
+    /// What was opened, closed, declared and deleted
+    pub churn_rates: Counts,
+    /// How many messages there are
+    pub queue_totals: Lengths,
+    /// How many things there are
+    pub object_totals: ObjectTotals,
+    /// Always 0
+    pub statistics_db_event_queue: u64,
+    /// The node that answers
+    pub node: Name,
+    /// What listens where
+    pub listeners: Vec<Listener>,
+    /// The listeners for HTTP
+    pub contexts: Vec<Context>,
+}
+
+/// How many things there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ObjectTotals {
+    /// Open channels
+    pub channels: u64,
+    /// Open connections
+    pub connections: u64,
+    /// Consumers
+    pub consumers: u64,
+    /// Exchanges
+    pub exchanges: u64,
+    /// Queues
+    pub queues: u64,
+}
+
+/// Something that can be used, such as a type of exchanges or a way to log in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Available {
+    /// Its name
+    pub name: String,
+    /// What it is
+    pub description: String,
+    /// Whether it can be used
+    pub enabled: bool,
+}
+
+/// A socket that listens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Listener {
+    /// Where it is
+    pub node: Name,
+    /// What is spoken there, such as `amqp` or `http`
+    pub protocol: String,
+    /// The address
+    pub ip_address: String,
+    /// The port
+    pub port: u16,
+    /// How sockets are set
+    pub socket_opts: Table,
+}
+
+/// A listener for HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Context {
+    /// What it serves
+    pub description: String,
+    /// Below which path
+    pub path: String,
+    /// The address
+    pub ip: String,
+    /// The port
+    pub port: String,
+    /// Where it is; not in a node's own answer
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Name>,
+}
+
+/// A node: what it runs on, and what it takes of that.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Node {
+    /// Always empty
+    pub partitions: Vec<Value>,
+    /// The number of its process
+    pub os_pid: String,
+    /// File descriptors that it may have
+    pub fd_total: u64,
+    /// Connections that it may have
+    pub sockets_total: u64,
+    /// Bytes of memory above which publishers are blocked
+    pub mem_limit: u64,
+    /// Whether they are, for memory
+    pub mem_alarm: bool,
+    /// Bytes that have to stay free on the disk
+    pub disk_free_limit: u64,
+    /// Whether publishers are blocked, for the disk
+    pub disk_free_alarm: bool,
+    /// Whether publishers are blocked, since the store is out of room or file descriptors
+    pub store_alarm: bool,
+    /// Threads that it may have
+    pub proc_total: u64,
+    /// Always `basic`
+    pub rates_mode: String,
+    /// Milliseconds since it started
+    pub uptime: u64,
+    /// Always 0
+    pub run_queue: u64,
+    /// Processors that it may use
+    pub processors: u64,
+    /// The types of exchanges
+    pub exchange_types: Vec<Available>,
+    /// How users may log in
+    pub auth_mechanisms: Vec<Available>,
+    /// What it is made of
+    pub applications: Vec<Application>,
+    /// The listeners for HTTP
+    pub contexts: Vec<Context>,
+    /// Where its log goes
+    pub log_files: Vec<String>,
+    /// Where messages are kept
+    pub db_dir: String,
+    /// Always empty
+    pub config_files: Vec<String>,
+    /// Always 60
+    pub net_ticktime: u64,
+    /// The plugins of RabbitMQ whose work it does
+    pub enabled_plugins: Vec<String>,
+    /// Always `rss`
+    pub mem_calculation_strategy: String,
+    /// Its name
+    pub name: Name,
+    /// Always `disc`
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Always true
+    pub running: bool,
+    /// Always false: it is alone, and clients have nowhere else to go
+    pub being_drained: bool,
+    /// Always empty
+    pub cluster_links: Vec<Value>,
+    /// Bytes of memory that it takes
+    pub mem_used: u64,
+    /// How that moves: not told
+    pub mem_used_details: Details,
+    /// File descriptors that it has
+    pub fd_used: u64,
+    /// How that moves: not told
+    pub fd_used_details: Details,
+    /// Open connections
+    pub sockets_used: u64,
+    /// How that moves: not told
+    pub sockets_used_details: Details,
+    /// Threads that it has
+    pub proc_used: u64,
+    /// How that moves: not told
+    pub proc_used_details: Details,
+    /// Bytes that are free on the disk
+    pub disk_free: u64,
+    /// How that moves: not told
+    pub disk_free_details: Details,
+    /// What was opened, closed, declared and deleted
+    #[serde(flatten)]
+    pub churn: Counts,
+}
+
+/// A part of the broker, with its version.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Application {
+    /// Its name
+    pub name: String,
+    /// What it is
+    pub description: String,
+    /// Its version
+    pub version: String,
+}
+
+/// What a node's memory is used for, in bytes or in percent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct NodeMemory {
+    /// See there
+    pub memory: MemoryParts,
+}
+
+/// What memory is used for, under the names of RabbitMQ's processes that hold it there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct MemoryParts {
+    /// Ready messages
+    pub queue_procs: u64,
+    /// Unacknowledged messages, and transactions
+    pub connection_channels: u64,
+    /// What waits to be sent
+    pub connection_writers: u64,
+    /// Arguments
+    pub mnesia: u64,
+    /// Bodies of HTTP requests
+    pub mgmt_db: u64,
+    /// Everything else
+    pub other_proc: u64,
+    /// How the whole was found out, where it is bytes
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<String>,
+    /// The whole: of bytes an object with `erlang`, `rss` and `allocated`, which are the same here; of percent 100
+    pub total: Value,
+}
+
+/// The cluster's name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ClusterName {
+    /// It
+    pub name: String,
+}
+
+/// How much memory the broker may take before publishers are blocked, or how much of the disk has to stay free.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ResourceLimit {
+    /// In bytes; null is no limit of memory, and lets the size of the volume decide how much has to be free
+    pub bytes: Value,
+    /// Of a request about memory: a part of what there is, from 0.0 to 1.0
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub fraction: Value,
+    /// Of a request about the disk: times the memory that there is
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub mem_relative: Value,
+}
+
+/// What is logged.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LogLevel {
+    /// A level, or several by target, such as `info,leveret::amqp=debug`
+    pub level: String,
+}
+
+/// How often it was tried to log in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LoginAttempts {
+    /// From where, of counts by address and user
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_address: Option<String>,
+    /// As whom, of counts by address and user
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// What was spoken
+    pub protocol: String,
+    /// How often
+    pub auth_attempts: u64,
+    /// How often in vain
+    pub auth_attempts_failed: u64,
+    /// How often not in vain
+    pub auth_attempts_succeeded: u64,
+}
