@@ -118,15 +118,13 @@ impl Journal {
         recovery.count_missing();
         let recovered = recovery.recovered(&*store)?;
         let written = recovery.last;
-        let stored = recovery.present - recovery.damaged.len() as u64;
-        store.discard(&recovery.damaged)?;
         let journal = Journal {
             store,
             options,
             committing: Mutex::new(Committing {
                 written,
-                stored,
-                discards: Vec::new(),
+                stored: recovery.present,
+                discards: recovery.damaged,
                 unsynced: 0,
                 unlooked: 0,
                 uncopied_bytes: 0,
@@ -150,15 +148,18 @@ impl Journal {
 }
 
 impl Journal {
-    /// Writes an empty record that counts without those lost, so that a loss is reported once.
+    /// Writes an empty record that counts without those lost, so that a loss is reported once. Where there is no room for it, it
+    /// waits for some like any other record.
     fn write_off(&self) -> Result<(), StoreError> {
         {
             let mut gathering = self.gathering.lock();
             let lsn = gathering.lsn;
             gathering.seal_even_if_empty(lsn);
         }
-        self.commit()?;
-        self.commit().map(|_| ())
+        match self.commit().and_then(|_| self.commit()) {
+            Err(error) if !error.may_pass() => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 

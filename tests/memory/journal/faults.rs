@@ -193,6 +193,37 @@ fn a_damaged_record_costs_what_it_holds_and_is_reported_once() {
 }
 
 #[test]
+fn where_there_is_no_room_it_opens_and_clears_away_later() {
+    for is_damaged in [false, true] {
+        let store = FaultyStore::default();
+        let (journal, _) = open(&store);
+        let lsns: Vec<Lsn> = (1..=3)
+            .map(|position| {
+                let lsn = publish(&journal, position, None);
+                journal.commit().unwrap();
+                lsn
+            })
+            .collect();
+        drop(journal);
+        if is_damaged {
+            store.damage(lsns[1], 30);
+        }
+        let kept = if is_damaged { vec![1, 3] } else { vec![1, 2, 3] };
+        store.set_faults(Faults { room_left: Some(0), ..Faults::default() });
+        let (journal, recovered) = open(&store);
+        assert_eq!((positions(&recovered), recovered.losses.len()), (kept.clone(), 3 - kept.len()));
+        publish(&journal, 4, None);
+        assert!(journal.commit().unwrap_err().may_pass());
+        store.set_faults(Faults::default());
+        journal.commit().unwrap();
+        drop(journal);
+        let (_, recovered) = open(&store);
+        let kept = [kept, vec![4]].concat();
+        assert_eq!((positions(&recovered), &recovered.losses[..]), (kept, &[][..]));
+    }
+}
+
+#[test]
 fn a_record_that_an_engine_lost_is_noticed() {
     let store = FaultyStore::default();
     let (journal, _) = open(&store);
