@@ -19,6 +19,9 @@ pub struct VhostDefinition {
     /// How many connections and queues it may have
     #[serde(skip_serializing_if = "Table::is_empty")]
     pub limits: Table,
+    /// Whether its messages are copied to `amq.rabbitmq.trace`; RabbitMQ reads it here, and does not write it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tracing: Option<bool>,
 }
 
 /// What is said of a vhost: by a request that puts it, and by definitions.

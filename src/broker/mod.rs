@@ -31,6 +31,7 @@ pub mod stats;
 pub(crate) mod term;
 pub mod timer;
 pub(crate) mod topology;
+pub mod trace;
 pub mod turn;
 pub mod users;
 pub mod vhost;
@@ -61,8 +62,8 @@ use stats::{
     Churn, ChurnCounters, ExchangeStats, MessageStats, Retired, SAMPLE_INTERVAL_MS, Samples, TotalSample,
 };
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use timer::Timer;
 use users::Users;
 
@@ -135,6 +136,7 @@ pub struct Shared {
     reply_consumers: DashMap<Box<str>, ReplyConsumer>,
     /// The type of queues that are declared without one in a vhost that says nothing of it.
     default_queue_type: Mutex<QueueType>,
+    node_name: OnceLock<Name>,
     /// Queues and exchanges of all vhosts together.
     queues: AtomicUsize,
     exchanges: AtomicUsize,
@@ -147,9 +149,17 @@ pub struct Shared {
     retired: Mutex<Retired>,
 }
 
+/// The node's name where none was set.
+const DEFAULT_NODE_NAME: &str = "leveret@localhost";
+
 impl Shared {
     fn next_queue_id(&self) -> QueueId {
         QueueId(self.queue_ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The node's name, as messages of the broker's own have it.
+    fn node_name(&self) -> &str {
+        self.node_name.get().map_or(DEFAULT_NODE_NAME, |name| name)
     }
 
     fn reply_consumer(&self, token: &str) -> Option<ReplyConsumer> {
@@ -220,6 +230,7 @@ impl Broker {
             timer: Timer::default(),
             reply_consumers: DashMap::new(),
             default_queue_type: Mutex::new(QueueType::Classic),
+            node_name: OnceLock::new(),
             queues: AtomicUsize::new(0),
             exchanges: AtomicUsize::new(0),
             // A queue's id is never used again, not even by a later start.
@@ -326,6 +337,11 @@ impl Broker {
     /// Sets the type of queues that are declared without one in a vhost that says nothing of it.
     pub fn set_default_queue_type(&self, queue_type: QueueType) {
         *self.shared.default_queue_type.lock() = queue_type;
+    }
+
+    /// Sets the node's name, which messages of the broker's own have. It is set once: others say nothing.
+    pub fn set_node_name(&self, name: &str) {
+        self.shared.node_name.get_or_init(|| name.into());
     }
 
     /// A vhost, by name.

@@ -288,15 +288,20 @@ fn is_default(exchange: &Exchange) -> bool {
 
 /// A message's routing key and those in its headers CC and BCC, each once.
 fn keys(message: &Message) -> Vec<Vec<u8>> {
+    let listed = listed_keys(message);
+    let mut known = HashSet::with_capacity(listed.len());
+    let is_first: Vec<bool> = listed.iter().map(|key| known.insert(key.as_slice())).collect();
+    listed.into_iter().zip(is_first).filter_map(|(key, is_first)| is_first.then_some(key)).collect()
+}
+
+/// A message's routing key and those in its headers CC and BCC, as they are listed there.
+pub(super) fn listed_keys(message: &Message) -> Vec<Vec<u8>> {
     let mut keys = vec![message.routing_key().to_vec()];
-    let Some(headers) = message.headers() else { return keys };
-    let mut known: HashSet<&[u8]> = HashSet::from([message.routing_key()]);
+    let Some(headers) = message.headers().filter(|_| message.has_copies()) else { return keys };
     for name in ["CC", "BCC"] {
         if let Some(Value::Array(values)) = headers.field(name) {
             for value in values {
-                if let Value::LongStr(key) = value
-                    && known.insert(key)
-                {
+                if let Value::LongStr(key) = value {
                     keys.push(key.clone());
                 }
             }

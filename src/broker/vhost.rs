@@ -22,7 +22,7 @@ use crate::message::{EncodedTable, Lsn, Message, Millis, Name, Position, QueueId
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Exchanges, queues and policies under one name, apart from those of other vhosts.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct VirtualHost {
     /// Held while policies change and are applied to all objects, which may take long.
     pub(super) policing: Mutex<()>,
     settings: Mutex<Arc<VhostSettings>>,
+    /// What the settings say of tracing, for who publishes and delivers.
+    is_traced: AtomicBool,
     version: AtomicU64,
     samples: Mutex<Samples<TotalSample>>,
     lengths: Mutex<Lengths>,
@@ -96,6 +98,7 @@ impl VirtualHost {
             topology: Mutex::default(),
             policies: RwLock::default(),
             policing: Mutex::default(),
+            is_traced: AtomicBool::new(settings.tracing),
             settings: Mutex::new(Arc::new(settings)),
             version: AtomicU64::new(0),
             samples: Mutex::default(),
@@ -130,7 +133,18 @@ impl VirtualHost {
     }
 
     pub(super) fn set_settings(&self, settings: VhostSettings) {
+        let tracing = settings.tracing;
         *self.settings.lock() = Arc::new(settings);
+        if self.is_traced.swap(tracing, Ordering::AcqRel) != tracing {
+            tracing::info!("vhost '{}' is {} traced", self.name, if tracing { "now" } else { "no longer" });
+            // Publishers look again: a route that is remembered is one that nobody traces.
+            self.topology_changed();
+        }
+    }
+
+    /// Whether what is published and delivered is copied to `amq.rabbitmq.trace`.
+    pub fn is_traced(&self) -> bool {
+        self.is_traced.load(Ordering::Acquire)
     }
 
     /// An exchange, by name.

@@ -10,6 +10,7 @@ mod plain;
 mod rabbitmqctl;
 mod secret;
 mod target;
+mod vhosts;
 
 pub(crate) use apply::Apply;
 pub(crate) use ctl::Ctl;

@@ -26,6 +26,8 @@ pub struct Vhost {
     pub max_queues: Option<i64>,
     /// Type of a queue declared here without `x-queue-type`. Default: the `default_queue_type` of the whole broker.
     pub default_queue_type: Option<QueueType>,
+    /// Whether its messages are copied to `amq.rabbitmq.trace`. Default: as it was.
+    pub tracing: Option<bool>,
     /// Where it stands in the file; none for the built-in `/`.
     pub declared_at: Option<Location>,
 }
@@ -61,6 +63,7 @@ impl Vhost {
             max_connections: None,
             max_queues: None,
             default_queue_type: None,
+            tracing: None,
             declared_at: None,
         }
     }
@@ -74,6 +77,7 @@ impl Vhost {
             max_connections: section.optional_whole("max_connections", -1..),
             max_queues: section.optional_whole("max_queues", -1..),
             default_queue_type: section.choice("default_queue_type", QueueType::CHOICES),
+            tracing: section.has("tracing").then(|| section.boolean("tracing", false)),
             declared_at: section.location(),
         }
     }

@@ -10,6 +10,7 @@ use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::QueueHandle;
 use crate::broker::stats::MessageStats;
+use crate::broker::trace::{Delivered, Party};
 use crate::message::{DecodeError, Message, Properties, PropertyScan, ShortStr};
 use crate::store::{DurableWaiter, StoreError};
 use base64::Engine;
@@ -79,6 +80,12 @@ fn publish(request: &Request) -> Result<Answer, ApiError> {
     let message = message(request, name, &fields)?;
     request.check_topic(Access::Write, &exchange, message.routing_key())?;
     let route = vhost.route(&exchange, &message);
+    if vhost.is_traced() {
+        request.in_turn(|turn| {
+            vhost.trace_publish(party(request), &message, &route, turn);
+            vhost.apply_effects(turn);
+        });
+    }
     let mut stats = MessageStats { publish: 1, routed: route.count(1), ..MessageStats::default() };
     if route.is_empty() {
         stats.return_unroutable = 1;
@@ -271,6 +278,9 @@ fn get(request: &Request) -> Result<Answer, ApiError> {
         while fetched.len() < usize::try_from(count).unwrap_or(0) && bytes < GET_BYTES_MAX {
             let Some((entry, left)) = vhost.get(&queue, false, turn) else { break };
             bytes += entry.message.size_bytes();
+            if vhost.is_traced() {
+                trace_fetched(request, &vhost, &queue, &entry, turn);
+            }
             fetched.push((entry, left));
         }
         let entries: Vec<Entry> = fetched.iter().map(|(entry, _)| entry.clone()).collect();
@@ -280,6 +290,31 @@ fn get(request: &Request) -> Result<Answer, ApiError> {
     count_fetched(request, &vhost, fetched.len(), then);
     let shown = fetched.iter().map(|(entry, left)| encoding.render(&entry.message, entry.redelivered, *left));
     Ok(Answer::Json(shown.collect()))
+}
+
+/// Who publishes or fetches: RabbitMQ makes a connection for the request, and one channel of it.
+fn party(request: &Request) -> Party<'_> {
+    Party { connection: HTTP, channel: 1, user: &request.user.name }
+}
+
+/// What the firehose has for the connection's name.
+const HTTP: &str = "HTTP";
+
+fn trace_fetched(
+    request: &Request,
+    vhost: &VirtualHost,
+    queue: &QueueHandle,
+    entry: &Entry,
+    turn: &mut crate::broker::Turn,
+) {
+    let message = &entry.message;
+    let delivered = Delivered {
+        queue: queue.definition().name.as_bytes(),
+        message,
+        properties: message.properties(),
+        redelivered: entry.redelivered,
+    };
+    vhost.trace_delivery(party(request), delivered, turn);
 }
 
 /// What the method of AMQP says.

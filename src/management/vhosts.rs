@@ -115,7 +115,9 @@ pub(super) fn definition(vhost: &VirtualHost) -> api::VhostDefinition {
         default_queue_type: settings.default_queue_type.map(|queue_type| queue_type.name().to_owned()),
         ..api::VhostMetadata::default()
     };
-    api::VhostDefinition { name: Some(vhost.name().clone()), metadata, ..api::VhostDefinition::default() }
+    let tracing = settings.tracing.then_some(true);
+    let name = Some(vhost.name().clone());
+    api::VhostDefinition { name, metadata, tracing, ..api::VhostDefinition::default() }
 }
 
 fn rows(request: &Request, vhosts: Vec<Arc<VirtualHost>>, range: Option<Range>) -> Vec<Row<'_>> {

@@ -21,6 +21,7 @@ pub(super) fn declare(
     is_in_use: bool,
     now: Millis,
 ) -> Result<(), StartError> {
+    broker.set_node_name(&config.node_name);
     broker.set_default_queue_type(queue_type(config.default_queue_type));
     if let Some(path) = &config.load_definitions {
         let depth_max = config.limits.field_table_depth_max as usize;

@@ -201,6 +201,9 @@ impl Channel {
             self.reply(AMQPClass::Basic(GetEmpty(basic::GetEmpty {})), context);
             return Ok(());
         };
+        if context.vhost.is_traced() {
+            self.trace_got(&queue, &entry, context);
+        }
         let tag = self.next_tag();
         let left = saturating(left).to_be_bytes();
         let method = ContentMethod {

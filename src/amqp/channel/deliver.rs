@@ -134,6 +134,13 @@ impl Channel {
 
     /// Sends things that were taken from the outbox.
     pub(super) fn send_all(&mut self, waiting: Vec<Outgoing>, context: &mut Context<'_>) {
+        if context.vhost.is_traced()
+            && let Some(live) = context.broker().connections().find(context.connection)
+        {
+            for outgoing in &waiting {
+                self.trace_outgoing(outgoing, &live, context.vhost, context.turn);
+            }
+        }
         let mut sent = Vec::new();
         let mut wire = Wire {
             now: context.turn.now,

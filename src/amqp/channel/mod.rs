@@ -13,6 +13,7 @@ mod publish;
 mod queue;
 mod settle;
 mod timeouts;
+mod trace;
 mod tx;
 mod unacked;
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// Messages of this turn that take the same route, on their way to the queues together.
 #[derive(Debug, Default)]
 pub(super) struct PublishBatch {
-    route: Arc<Route>,
+    pub(super) route: Arc<Route>,
     /// Which messages take it too, if it depends on their envelopes alone.
     route_is_for: Option<RouteIsFor>,
     messages: Vec<Message>,
@@ -88,8 +88,13 @@ impl Channel {
                 return self.go_on_routing(context);
             }
             let route = context.vhost.route(&exchange, &message);
-            self.publishes.route_is_for = route.by_key_alone.then_some(is_for);
+            // No route is remembered while there is tracing, so that every message comes by here.
+            let is_traced = context.vhost.is_traced();
+            self.publishes.route_is_for = (route.by_key_alone && !is_traced).then_some(is_for);
             self.publishes.route = Arc::new(route);
+            if is_traced {
+                self.trace_publish(&message, context);
+            }
         }
         self.publish_routed(message, mandatory, version, context)
     }
@@ -104,6 +109,9 @@ impl Channel {
         let Underway { message, mandatory, version, routing } = *underway;
         self.publishes.route_is_for = None;
         self.publishes.route = Arc::new(routing.into_route());
+        if context.vhost.is_traced() {
+            self.trace_publish(&message, context);
+        }
         self.publish_routed(message, mandatory, version, context)
     }
 

@@ -4,6 +4,7 @@
 use super::{Connection, HOLD_BACK_MS, Stage, connection};
 use crate::amqp::channel::Wire;
 use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::broker::delivery::Outgoing;
 use crate::message::Millis;
 use crate::session::{Flow, Transmit};
 
@@ -130,6 +131,7 @@ impl Connection {
                 self.taken = taken;
                 return false;
             }
+            self.trace(&taken);
             let mut wire = Wire {
                 now: self.turn.now,
                 cancel_notify,
@@ -146,6 +148,16 @@ impl Connection {
             }
             self.taken = taken;
             self.tell_queues_of_sent();
+        }
+    }
+
+    /// Copies what is about to be sent to the firehose, if the vhost is traced.
+    fn trace(&mut self, taken: &[Outgoing]) {
+        let Some(open) = self.open.as_ref().filter(|open| open.vhost.is_traced()) else { return };
+        for outgoing in taken {
+            if let Some(channel) = self.channels.get(&outgoing.channel()) {
+                channel.trace_outgoing(outgoing, &open.live, &open.vhost, &mut self.turn);
+            }
         }
     }
 

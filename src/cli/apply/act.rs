@@ -91,12 +91,7 @@ fn put_vhost(
     wanted: &Map<String, Value>,
     known: Option<&Map<String, Value>>,
 ) -> Result<(), ClientError> {
-    let said = |name: &str| wanted.get(name).or(known.and_then(|known| known.get(name))).cloned();
-    let mut body = Map::new();
-    for name in ["description", "tags", "default_queue_type"] {
-        said(name).map(|value| body.insert(name.to_owned(), value));
-    }
-    client.put(&path(&["vhosts", vhost]), &body.into())?;
+    super::super::vhosts::put(client, vhost, wanted, known)?;
     for (name, value) in wanted.get("limits").and_then(Value::as_object).into_iter().flatten() {
         client.put(&path(&["vhost-limits", vhost, name]), &json!({ "value": value }))?;
     }

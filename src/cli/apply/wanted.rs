@@ -72,6 +72,7 @@ fn vhost(vhost: &Vhost) -> Value {
     put("description", vhost.description.as_deref().map(Value::from));
     put("tags", vhost.tags.as_deref().map(Value::from));
     put("default_queue_type", vhost.default_queue_type.map(|queue_type| queue_type.as_str().into()));
+    put("tracing", vhost.tracing.map(Value::from));
     put("limits", Some(set(&limits)));
     fields.into()
 }

@@ -2,6 +2,7 @@
 
 use super::super::client::{Client, Put};
 use super::super::path::path;
+use super::super::vhosts;
 use super::super::{About, Failure};
 use super::{Setting, Vhost, setting, table};
 use clap::{Args, Subcommand, ValueEnum};
@@ -29,6 +30,14 @@ pub(super) enum Vhosts {
         /// Its name
         name: String,
     },
+    /// Has copies of all messages of a vhost sent to its exchange amq.rabbitmq.trace, or no longer
+    Trace {
+        /// Its name
+        name: String,
+        /// Whether
+        #[arg(value_enum)]
+        switch: Switch,
+    },
     /// Says how much may be in a vhost; -1 is no limit
     Limit {
         /// Its name
@@ -40,6 +49,13 @@ pub(super) enum Vhosts {
         #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
         max_queues: Option<i64>,
     },
+}
+
+/// Whether something is so.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switch {
+    On,
+    Off,
 }
 
 const POLICY_EXAMPLES: &str = "\
@@ -160,6 +176,15 @@ impl Vhosts {
                     format!("vhost '{name}' was not deleted (leveret ctl list vhosts shows what is there)")
                 })?;
                 writeln!(out, "vhost '{name}' is deleted")?;
+            }
+            Vhosts::Trace { name, switch } => {
+                let (tracing, text) = match switch {
+                    Switch::On => (true, "traced"),
+                    Switch::Off => (false, "not traced"),
+                };
+                vhosts::set_tracing(client, name, tracing)
+                    .about(|| format!("tracing of vhost '{name}' was not changed"))?;
+                writeln!(out, "vhost '{name}' is {text}")?;
             }
             Vhosts::Limit { name, max_connections, max_queues } => {
                 let limits = [("max-connections", *max_connections), ("max-queues", *max_queues)];

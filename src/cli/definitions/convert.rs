@@ -276,6 +276,7 @@ fn vhost(name: &str, settings: &VhostSettings) -> Vec<(&'static str, Value)> {
         ("description", description.map_or(Value::Null, |description| text(description))),
         ("tags", list(&settings.tags)),
         ("default_queue_type", settings.default_queue_type.map_or(Value::Null, |kind| text(kind.name()))),
+        ("tracing", if settings.tracing { true.into() } else { Value::Null }),
         ("max_connections", limit(settings.limits.max_connections)),
         ("max_queues", limit(settings.limits.max_queues)),
     ])

@@ -2,6 +2,7 @@
 
 use super::super::client::ClientError;
 use super::super::path::path;
+use super::super::vhosts;
 use super::format::{Cell, write_list};
 use super::lists::no_vhost;
 use super::{Call, Command, Done, Refusal, command, status};
@@ -15,6 +16,8 @@ pub(super) const COMMANDS: &[Command] = &[
         "<vhost> [--description <text> --tags <tags> --default-queue-type <type>]",
     ),
     command("delete_vhost", (1, 1), delete_vhost, "<vhost>"),
+    command("trace_on", (0, 0), trace_on, "[--vhost <vhost>]"),
+    command("trace_off", (0, 0), trace_off, "[--vhost <vhost>]"),
     command("set_vhost_limits", (1, 1), set_vhost_limits, "[--vhost <vhost>] <definition>"),
     command("clear_vhost_limits", (0, 0), clear_vhost_limits, "[--vhost <vhost>]"),
     command("list_vhost_limits", (0, 0), list_vhost_limits, "[--vhost <vhost>] [--global]"),
@@ -62,6 +65,28 @@ fn delete_vhost(call: &mut Call) -> Done {
     match call.client.delete(&path(&["vhosts", &name])) {
         Err(ClientError::NotFound(_)) => Err(no_vhost(&name)),
         deleted => Ok(deleted.map(drop)?),
+    }
+}
+
+fn trace_on(call: &mut Call) -> Done {
+    let vhost = call.typed.vhost().to_owned();
+    call.banner(&format!("Starting tracing for vhost \"{vhost}\" ..."))?;
+    set_tracing(call, &vhost, true)?;
+    call.result(&format!("Trace enabled for vhost {vhost}"))
+}
+
+fn trace_off(call: &mut Call) -> Done {
+    let vhost = call.typed.vhost().to_owned();
+    call.banner(&format!("Stopping tracing for vhost \"{vhost}\" ..."))?;
+    set_tracing(call, &vhost, false)?;
+    call.result(&format!("Trace disabled for vhost {vhost}"))
+}
+
+/// Has the vhost traced. One that is not there is refused, where RabbitMQ says that it is traced.
+fn set_tracing(call: &mut Call, vhost: &str, tracing: bool) -> Done {
+    match vhosts::set_tracing(&mut call.client, vhost, tracing) {
+        Err(ClientError::NotFound(_)) => Err(no_vhost(vhost)),
+        put => Ok(put?),
     }
 }
 

@@ -75,6 +75,7 @@ fn declare_vhost(broker: &Broker, vhost: &config::Vhost) -> Result<Put, BrokerEr
         if let Some(of_vhost) = vhost.default_queue_type {
             settings.default_queue_type = Some(queue_type(of_vhost));
         }
+        settings.tracing = vhost.tracing.unwrap_or(settings.tracing);
         settings.limits.max_connections = vhost.max_connections.or(settings.limits.max_connections);
         settings.limits.max_queues = vhost.max_queues.or(settings.limits.max_queues);
     };

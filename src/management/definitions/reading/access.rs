@@ -85,10 +85,6 @@ impl Reading<'_> {
         }
         if let Some(tracing) = said.tracing {
             settings.tracing = tracing;
-            if tracing && self.options.for_file {
-                let what = "it is not traced: that is switched on while the broker runs";
-                self.note(Outcome::Changed, what);
-            }
         }
         // RabbitMQ lists the absence of one as `undefined`.
         if let Some(name) = said.default_queue_type.as_deref().filter(|name| *name != "undefined") {
