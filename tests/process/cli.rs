@@ -294,6 +294,12 @@ fn users_vhosts_and_policies_are_managed() {
         &broker,
         "ctl policy set short '^tmp' max-length=10 overflow=reject-publish --priority 3 --apply-to queues --vhost shop",
     );
+    assert_eq!(out(&broker, "ctl vhost trace shop on"), "vhost 'shop' is traced\n");
+    let vhosts = broker.get("/api/definitions")["vhosts"].clone();
+    let shop = json!({ "name": "shop", "metadata": { "description": "what is sold" }, "tracing": true });
+    assert!(vhosts.as_array().is_some_and(|vhosts| vhosts.contains(&shop)), "nothing else changed: {vhosts}");
+    assert_eq!(out(&broker, "ctl vhost trace shop off"), "vhost 'shop' is not traced\n");
+    assert_eq!(run(&broker, "ctl vhost trace none on").code, 1);
     out(&broker, "ctl policy set bound '.*' expires=60000 --operator --vhost shop");
     assert_eq!(
         json_of(&broker, "ctl list policies --json")[0],
