@@ -121,7 +121,7 @@ impl Config {
     /// Variables that do not begin with `LEVERET__` are passed over.
     ///
     /// # Errors
-    /// All problems found.
+    /// When there are problems: all that were found.
     pub fn load_from(
         text: &str,
         file_name: &str,

@@ -16,7 +16,7 @@ pub(crate) const STOPPING: &str = "STOPPING=1";
 pub(crate) fn notify(state: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send(&socket, state) {
-        tracing::warn!("{state} could not be told to systemd at {}: {error}", socket.display());
+        tracing::warn!("{state} could not be sent to systemd at {}: {error}", socket.display());
     }
 }
 

@@ -64,7 +64,7 @@ pub(crate) fn plain_reason(error: &io::Error) -> String {
     }
     if text.contains("UnknownIssuer") {
         return format!(
-            "{text}: its certificate is signed by nobody trusted; --ca-certificate names who has"
+            "{text}: its certificate is not signed by a trusted authority; --ca-certificate names one"
         );
     }
     text

@@ -83,7 +83,7 @@ impl ReplyCode {
 /// An error that goes to the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AmqpError {
-    /// The reply code.
+    /// The reply code, such as 404.
     pub code: ReplyCode,
     /// What happened, without the code's name in front.
     pub text: String,

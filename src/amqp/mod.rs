@@ -76,8 +76,8 @@ impl Default for AmqpSettings {
 /// Everything that a connection needs of the broker.
 #[derive(Clone, Debug)]
 pub struct Amqp {
-    /// The broker.
+    /// The broker that connections act on.
     pub broker: Arc<Broker>,
-    /// The settings.
+    /// The settings of all connections.
     pub settings: Arc<AmqpSettings>,
 }

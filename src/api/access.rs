@@ -74,7 +74,7 @@ pub struct TopicPermission {
     pub read: Option<String>,
 }
 
-/// Who asks.
+/// The user who asks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct WhoAmI {

@@ -217,7 +217,7 @@ pub enum Inquiry {
 
 /// The question what a connection has unacknowledged of a queue.
 pub struct UnackedInquiry {
-    /// The queue.
+    /// The queue that is asked about.
     pub queue: QueueId,
     /// Only what has higher positions.
     pub after: Position,

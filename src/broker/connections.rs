@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The address.
+    /// The address, without the port.
     pub host: String,
-    /// The port.
+    /// The port of TCP.
     pub port: u16,
 }
 
@@ -45,12 +45,12 @@ pub struct TlsFacts {
     pub peer_certificate: Option<CertificateFacts>,
 }
 
-/// A peer's certificate.
+/// What is known of a client's certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CertificateFacts {
     /// Its subject, such as `CN=worker,O=Shop`.
     pub subject: String,
-    /// Its issuer.
+    /// The authority that signed it.
     pub issuer: String,
     /// From when to when it holds.
     pub validity: String,
@@ -61,7 +61,7 @@ pub struct CertificateFacts {
 /// What stays the same for as long as a connection is open.
 #[derive(Clone, Debug)]
 pub struct ConnectionFacts {
-    /// Its id.
+    /// The connection's id, unique in the broker.
     pub id: ConnectionId,
     /// Its name: `peer:port -> host:port`.
     pub name: String,
@@ -94,7 +94,7 @@ pub struct ConnectionFacts {
 /// Whether a connection's publishes get through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// Yes.
+    /// They get through.
     #[default]
     Running,
     /// They are slowed down, since consumers or the store can't keep up with them.
@@ -121,7 +121,7 @@ pub struct ChannelFacts {
     pub confirm: bool,
     /// Whether it is in a transaction.
     pub transactional: bool,
-    /// Its consumers.
+    /// How many consumers it has.
     pub consumers: u64,
     /// What a new consumer may have unacknowledged; 0 is no limit.
     pub prefetch_count: u64,
@@ -153,7 +153,7 @@ pub struct LiveChannel {
 /// Bytes that a connection moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Octets {
-    /// Bytes received.
+    /// Bytes that were received.
     pub received: u64,
     /// Bytes sent, or about to be.
     pub sent: u64,
@@ -164,7 +164,7 @@ pub struct Octets {
 pub struct Progress {
     /// Whether its publishes get through.
     pub state: ConnectionState,
-    /// Bytes received.
+    /// Bytes that were received.
     pub received_bytes: u64,
     /// Reads in which they came.
     pub received_count: u64,

@@ -14,18 +14,18 @@ use crate::message::{DecodeError, FieldTable, Name, QueueId, ShortStr, Value};
 use crate::store::DefinitionChanges;
 use std::sync::Arc;
 
-/// One durable definition.
+/// One durable definition, as it is kept in the store.
 #[derive(Clone, Debug)]
 pub enum Definition {
-    /// A vhost.
+    /// A vhost with its settings.
     VirtualHost(Name, VhostSettings),
-    /// An exchange.
+    /// A durable exchange.
     Exchange(ExchangeDefinition),
     /// A queue of a vhost, with its id.
     Queue(Name, QueueId, QueueDeclaration),
     /// A binding of a vhost.
     Binding(Name, Binding),
-    /// A user.
+    /// A user with password hash, tags and limits.
     User(User),
     /// What a user may do in a vhost.
     Permission(Permission),
@@ -33,9 +33,9 @@ pub enum Definition {
     TopicPermission(TopicPermission),
     /// A policy of a vhost.
     Policy(Name, PolicyKind, Arc<Policy>),
-    /// A runtime parameter.
+    /// A runtime parameter of a vhost.
     Parameter(ParameterKey, Value),
-    /// A global parameter.
+    /// A runtime parameter of the whole broker.
     GlobalParameter(Name, Value),
 }
 
@@ -75,7 +75,7 @@ fn policy_kind(kind: PolicyKind) -> u8 {
 }
 
 impl Definition {
-    /// A queue's definition.
+    /// What is kept of a queue's definition.
     pub fn queue(definition: &QueueDefinition) -> Definition {
         let declaration = QueueDeclaration {
             name: definition.name.clone(),

@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// One message in one queue. It is in exactly one place: ready in its queue, in an outbox, or unacked in a channel.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The message.
+    /// The message, shared with other queues that have it.
     pub message: Message,
     /// Its place in the queue, kept for as long as it lives.
     pub position: Position,
-    /// When it came.
+    /// When it was published to the queue.
     pub enqueued_at: Millis,
     /// When it expires, or [`NEVER`].
     pub expires_at: Millis,
@@ -49,7 +49,7 @@ pub enum Outgoing {
         channel: ChannelNumber,
         /// The consumer.
         consumer: ConsumerId,
-        /// The message.
+        /// The message that is delivered.
         entry: Entry,
     },
     /// The queue of a consumer is gone, and the consumer with it.
@@ -75,7 +75,7 @@ pub enum Outgoing {
         channel: ChannelNumber,
         /// The consumer: the channel may be another one by now.
         consumer: ConsumerId,
-        /// The reply.
+        /// The reply, as it was published.
         message: Message,
     },
 }
@@ -122,7 +122,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty outbox.
+    /// An empty outbox, whose session `waker` wakes.
     pub fn new(waker: Waker) -> Outbox {
         Outbox { items: Mutex::default(), reply_bytes: AtomicU64::new(0), waker }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// The outcome of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "who asked is told at once, or when the ticket is answered"]
+#[must_use = "the caller answers at once, or when the ticket is answered"]
 pub enum Done<T> {
     /// It is done, and may be answered.
     Now(T),

@@ -181,7 +181,7 @@ impl Told {
     pub(super) fn tell(&self, arguments: &FieldTable, what: impl Fn() -> String) {
         for at in known(arguments).filter(|at| self.is_news(*at)) {
             let (name, why) = ARGUMENTS[at];
-            tracing::warn!("{} is declared with {}; this is told once", what(), without_effect(name, why));
+            tracing::warn!("{} is declared with {}; this is logged once", what(), without_effect(name, why));
         }
     }
 

@@ -9,9 +9,9 @@ use std::fmt;
 /// A queue or an exchange, as error texts name it: `queue 'q' in vhost '/'`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// What it is.
+    /// Whether it is a queue or an exchange.
     pub kind: ResourceKind,
-    /// Its name.
+    /// Its name, empty for the default exchange.
     pub name: Name,
     /// The vhost it is in.
     pub vhost: Name,
@@ -27,12 +27,12 @@ pub enum ResourceKind {
 }
 
 impl Resource {
-    /// Names a queue.
+    /// A queue of that name, for an error's text.
     pub fn queue(vhost: &Name, name: &str) -> Resource {
         Resource { kind: ResourceKind::Queue, name: name.into(), vhost: vhost.clone() }
     }
 
-    /// Names an exchange.
+    /// An exchange of that name, for an error's text.
     pub fn exchange(vhost: &Name, name: &str) -> Resource {
         Resource { kind: ResourceKind::Exchange, name: name.into(), vhost: vhost.clone() }
     }
@@ -64,7 +64,7 @@ pub enum BrokerError {
     Inequivalent {
         /// The property or argument that differs.
         argument: String,
-        /// What was redeclared.
+        /// The queue or exchange that was declared again.
         resource: Resource,
         /// Both values, in words.
         difference: String,
@@ -72,9 +72,9 @@ pub enum BrokerError {
     /// An argument of a declaration can't be used.
     #[error("invalid arg '{argument}' for {resource}: {reason}")]
     InvalidArgument {
-        /// The argument.
+        /// The argument's name.
         argument: String,
-        /// What was declared.
+        /// The queue or exchange that was declared.
         resource: Resource,
         /// Why not, as RabbitMQ prints it.
         reason: String,
@@ -82,9 +82,9 @@ pub enum BrokerError {
     /// An argument that this type of queue does not have.
     #[error("invalid arg '{argument}' for {resource} of queue type {module}")]
     ArgumentOfOtherType {
-        /// The argument.
+        /// The argument's name.
         argument: String,
-        /// What was declared.
+        /// The queue or exchange that was declared.
         resource: Resource,
         /// RabbitMQ's module for the type.
         module: &'static str,
@@ -92,9 +92,9 @@ pub enum BrokerError {
     /// A property that this type of queue can't have.
     #[error("invalid property '{property}' for {resource}")]
     InvalidProperty {
-        /// The property.
+        /// The property that the type can't have.
         property: &'static str,
-        /// What was declared.
+        /// The queue or exchange that was declared.
         resource: Resource,
     },
     /// An exclusive queue of another connection.
@@ -143,7 +143,7 @@ pub enum BrokerError {
     LimitReached {
         /// What was to be declared, such as `queue 'q'`.
         what: String,
-        /// What is limited.
+        /// What is limited, such as `queues`.
         limit: &'static str,
         /// The vhost.
         vhost: Name,
@@ -163,7 +163,7 @@ pub enum BrokerError {
     BrokerLimitReached {
         /// What was to be declared, such as `queue 'q'`.
         what: String,
-        /// What is limited.
+        /// What is limited, such as `vhosts`.
         limit: &'static str,
         /// How many there may be.
         max: usize,

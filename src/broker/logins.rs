@@ -25,7 +25,7 @@ const NAME_BYTES_MAX: usize = 255;
 pub struct Login {
     /// The protocol, as RabbitMQ's metrics name it: `amqp091`, `http`.
     pub protocol: &'static str,
-    /// The user's name.
+    /// The name that the client gave.
     pub name: String,
     /// The proof of being that user.
     pub proof: Proof,
@@ -70,9 +70,9 @@ pub type Elsewhere = Box<dyn Fn(Work) -> bool + Send + Sync>;
 pub struct Attempts {
     /// How many there were.
     pub all: u64,
-    /// How many succeeded.
+    /// How many of them succeeded.
     pub succeeded: u64,
-    /// How many failed.
+    /// How many of them failed.
     pub failed: u64,
 }
 
@@ -83,7 +83,7 @@ pub struct Source {
     pub address: String,
     /// The user's name, which need not exist.
     pub user: String,
-    /// The protocol.
+    /// The protocol, as in [`Login::protocol`].
     pub protocol: &'static str,
 }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 /// What memory is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MemoryUse {
-    /// Ready messages.
+    /// Ready messages in memory.
     Ready,
     /// Deliveries that wait for an acknowledgement.
     Unacked,

@@ -359,7 +359,7 @@ impl Broker {
         &self.shared.exchange_types
     }
 
-    /// The users.
+    /// The users who may log in.
     pub fn users(&self) -> &Users {
         &self.users
     }
@@ -384,7 +384,7 @@ impl Broker {
         self.shared.memory.is_over_budget() || self.alarms.is_raised(alarms::Alarm::Memory)
     }
 
-    /// The resource alarms.
+    /// The resource alarms, which block publishers.
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
     }
@@ -399,7 +399,7 @@ impl Broker {
         &self.shared.journal
     }
 
-    /// The core's deadlines.
+    /// The deadlines of queues.
     pub fn timer(&self) -> &Timer {
         &self.shared.timer
     }

@@ -93,7 +93,7 @@ impl Broker {
         Ok(parameters.insert(key, value).is_none())
     }
 
-    /// A parameter.
+    /// The value of a parameter, if it is set.
     pub fn parameter(&self, key: &ParameterKey) -> Option<Value> {
         self.parameters.of_vhosts.read().get(key).cloned()
     }
@@ -126,7 +126,7 @@ impl Broker {
         self.parameters.global.read().iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
-    /// A global parameter.
+    /// The value of a global parameter, if it is set.
     pub fn global_parameter(&self, name: &str) -> Option<Value> {
         self.parameters.global.read().get(name).cloned()
     }

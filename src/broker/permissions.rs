@@ -43,7 +43,7 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// Compiles the patterns.
+    /// Compiles the three patterns.
     ///
     /// # Errors
     /// When one is no regular expression.
@@ -108,9 +108,9 @@ impl TopicPatterns {
 /// What a user may do in a vhost, as it is listed and stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permission {
-    /// The user.
+    /// The user whose permissions these are.
     pub user: Name,
-    /// The vhost.
+    /// The vhost that they are for.
     pub vhost: Name,
     /// What it may do.
     pub patterns: Arc<Patterns>,
@@ -119,9 +119,9 @@ pub struct Permission {
 /// What a user may do with the routing keys of an exchange, as it is listed and stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPermission {
-    /// The user.
+    /// The user whose permissions these are.
     pub user: Name,
-    /// The vhost.
+    /// The vhost that they are for.
     pub vhost: Name,
     /// The exchange, which need not be there.
     pub exchange: Name,
@@ -359,7 +359,7 @@ impl Grants {
 /// Whether a pattern matches; no where it takes too many steps, which is logged.
 fn decided(allowed: Result<bool, Undecided>, what: fmt::Arguments<'_>) -> bool {
     allowed.unwrap_or_else(|undecided| {
-        tracing::warn!("{what} can't be told, so it is refused: {undecided}");
+        tracing::warn!("{what} can't be decided, so it is refused: {undecided}");
         false
     })
 }

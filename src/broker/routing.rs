@@ -14,11 +14,11 @@ pub const REPLY_TO_PREFIX: &str = "amq.rabbitmq.reply-to.";
 /// A consumer of direct replies: of a channel that consumes from `amq.rabbitmq.reply-to`.
 #[derive(Clone, Debug)]
 pub struct ReplyConsumer {
-    /// The session's outbox.
+    /// The outbox of its session, which replies go into.
     pub outbox: Arc<Outbox>,
-    /// The channel.
+    /// The channel that consumes.
     pub channel: ChannelNumber,
-    /// The consumer.
+    /// The consumer's id.
     pub consumer: ConsumerId,
 }
 

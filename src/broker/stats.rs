@@ -68,9 +68,9 @@ counters! {
     redeliver,
     /// Dead, since a consumer refused them.
     dead_rejected,
-    /// Expired.
+    /// Dead-lettered or dropped, since they expired.
     dead_expired,
-    /// Dead, since the queue was full.
+    /// Dead-lettered or dropped, since the queue was full.
     dead_maxlen,
     /// Dead, since they were delivered in vain too often.
     dead_delivery_limit,
@@ -269,7 +269,7 @@ pub struct Churn {
     pub queue_declared: u64,
     /// Queues that were made.
     pub queue_created: u64,
-    /// Queues deleted.
+    /// How many queues were deleted.
     pub queue_deleted: u64,
 }
 

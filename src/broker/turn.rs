@@ -16,21 +16,21 @@ pub enum Effect {
     DeadLetter(DeadLetter),
     /// The queue has had its time: it expired, or its last consumer left.
     Delete {
-        /// The queue's name.
+        /// The name of the queue that is to be deleted.
         name: Name,
         /// Its id, since another queue may bear the name by then.
         id: QueueId,
     },
     /// The queue wants messages back that have left memory.
     PageIn {
-        /// The queue.
+        /// The queue that wants them.
         queue: Arc<QueueDefinition>,
         /// Which messages.
         wanted: PageRequest,
     },
     /// The queue wants messages back that are on their way to a dead-letter exchange.
     ReadDying {
-        /// The queue.
+        /// The queue that they leave.
         queue: Arc<QueueDefinition>,
         /// The priority of their lane.
         priority: u8,
@@ -41,7 +41,7 @@ pub enum Effect {
     },
     /// The queue wants to be looked at.
     WakeAt {
-        /// The queue's name.
+        /// The name of the queue that is to be looked at.
         name: Name,
         /// At what time.
         at: Millis,

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// A user.
+/// A user, with password hash, tags and limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// The login name.

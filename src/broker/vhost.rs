@@ -57,7 +57,7 @@ pub struct Staged {
 /// A dead letter on its way.
 #[derive(Debug)]
 pub struct StagedLetter {
-    /// Where it goes.
+    /// The queues that it goes to.
     pub route: Route,
     /// The dead letter.
     pub staged: Staged,

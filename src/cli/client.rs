@@ -70,9 +70,9 @@ pub(crate) enum ClientError {
     /// What was answered makes no sense.
     #[error("{url} answers, but not as the management API does: {reason}")]
     Garbled {
-        /// Who answers.
+        /// The URL that answered.
         url: String,
-        /// What it says.
+        /// What the answer says.
         reason: String,
     },
 }
@@ -115,7 +115,7 @@ impl Client {
         self.target.url()
     }
 
-    /// What is there.
+    /// GET: what is at a path.
     ///
     /// # Errors
     /// When it is not answered, or refused.
@@ -123,7 +123,7 @@ impl Client {
         self.call(Method::GET, path, None, &[])?.json()
     }
 
-    /// Puts something there.
+    /// PUT: sets what is at a path.
     ///
     /// # Errors
     /// When it is not answered, or refused.
@@ -151,7 +151,7 @@ impl Client {
     /// As [`Client::delete`], and says why: to a connection's client.
     ///
     /// # Errors
-    /// As there.
+    /// As [`Client::delete`].
     pub(crate) fn delete_because(&mut self, path: &str, reason: &str) -> Result<(), ClientError> {
         self.call(Method::DELETE, path, None, &[("x-reason", reason)]).map(drop)
     }

@@ -16,7 +16,7 @@ pub type Arguments = Vec<(String, Argument)>;
 /// The value of one argument.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Argument {
-    /// A whole number.
+    /// A whole number of 64 bits.
     Integer(i64),
     /// A number with a point, `inf` or `nan`.
     Float(f64),

@@ -24,7 +24,7 @@ const FIELD_TABLE_DEPTH_CAP: u32 = 256;
 /// How much memory the broker may take before publishers are blocked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum MemoryLimit {
-    /// Any.
+    /// The process may take any amount.
     None,
     /// A part of what the machine has, or of what its control group allows: above 0, up to 1.
     Fraction(f64),

@@ -165,7 +165,7 @@ pub struct Binding {
     /// The exchange that messages come from: one of `[[exchanges]]`, or predeclared, such as `amq.topic`. Required.
     pub source: String,
     /// The queue or exchange that they go to: one of `[[queues]]`, of `[[exchanges]]`, or a predeclared exchange.
-    /// Required.
+    /// The queue or exchange that messages go to. Required.
     pub destination: String,
     /// Which of the two `destination` names: `queue` (default) or `exchange`.
     pub destination_type: DestinationType,

@@ -71,7 +71,7 @@ pub(super) enum ApiError {
     Invalid {
         /// The field `error`.
         error: &'static str,
-        /// What is wrong.
+        /// The field `reason`: what is wrong.
         reason: String,
     },
     /// 401: there was no login.

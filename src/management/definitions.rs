@@ -117,7 +117,7 @@ pub enum LoadError {
     /// A file or directory can't be read.
     #[error("{}: {error}", path.display())]
     Unreadable {
-        /// Which one.
+        /// The path of the file.
         path: PathBuf,
         /// What the system said.
         error: io::Error,
@@ -125,7 +125,7 @@ pub enum LoadError {
     /// What a file has can't be imported, and nothing of it was.
     #[error("{}: {reason}", path.display())]
     Refused {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// What is wrong, and with what.
         reason: String,

@@ -18,14 +18,9 @@ use crate::net::tls::CertificateFile;
 use serde_json::{Value, json};
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get(
-        "/health/live",
-        Needs::Nothing,
-        live,
-        "Whether the process answers at all; nobody has to log in",
-    )
-    .at_once(),
-    Route::get("/health/ready", Needs::Nothing, ready, "Whether clients are served; nobody has to log in")
+    Route::get("/health/live", Needs::Nothing, live, "Whether the process answers at all; needs no login")
+        .at_once(),
+    Route::get("/health/ready", Needs::Nothing, ready, "Whether clients are served; needs no login")
         .at_once(),
     Route::get("/api/health/checks/alarms", Needs::Login, alarms, "No alarm is in effect"),
     Route::get(
@@ -38,7 +33,7 @@ pub(super) const ROUTES: &[Route] = &[
         "/api/health/checks/certificate-expiration/{within}/{unit}",
         Needs::Login,
         certificate_expiration,
-        "No certificate ends within so many days, weeks, months or years",
+        "No certificate ends within that number of days, weeks, months or years",
     ),
     Route::get(
         "/api/health/checks/port-listener/{port}",

@@ -64,7 +64,7 @@ pub(super) fn table_from_json(object: &Map<String, Json>, depth_max: usize) -> R
 /// A value as [`table_from_json`] has it within a table.
 ///
 /// # Errors
-/// As there.
+/// As [`table_from_json`].
 pub(super) fn value_from_json(value: &Json, depth_max: usize) -> Result<Value, ApiError> {
     let deeper = || depth_max.checked_sub(1).ok_or_else(|| ApiError::bad_request("nested too deep"));
     Ok(match value {

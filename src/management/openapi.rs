@@ -169,7 +169,7 @@ fn responses(route: &Route) -> Value {
     let content = json!({ "application/json": { "schema": { "$ref": "#/components/schemas/Error" } } });
     let mut refused = vec![("400", "It can't be done like that")];
     if route.needs != Needs::Nothing {
-        refused.push(("401", "Nobody has logged in, or somebody who may not do that"));
+        refused.push(("401", "There was no login, or the user may not do that"));
     }
     if matches!(route.method, Method::Put | Method::Post) {
         refused.push(("413", "The body is larger than such a request's may be"));

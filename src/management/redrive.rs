@@ -22,7 +22,7 @@ pub(super) const ROUTES: &[Route] = &[
         "/api/queues/{vhost}/{name}/redrive",
         Needs::UseVhost,
         redrive,
-        "Sends dead letters back to the queues that they died in first, or to target; with headers, limit, rate (a \
+        "Sends dead letters back to the queues that dead-lettered them first, or to target; with headers, limit, rate (a \
          second), dry_run, after and scan",
     ),
     Route::post(
@@ -56,7 +56,7 @@ struct Task<'a> {
     target: Option<Arc<QueueHandle>>,
     filter: HeadersFilter,
     limit: u64,
-    /// Messages a second.
+    /// How many messages a second are moved at most.
     rate: Option<u64>,
     is_dry_run: bool,
     /// Only what is behind that place, as an earlier answer named it.

@@ -182,7 +182,7 @@ impl Fields {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    /// A text.
+    /// The field of that name, which has to be a text.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
         match self.value(name) {
             None => Ok(None),

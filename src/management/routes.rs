@@ -44,7 +44,7 @@ pub(super) enum Needs {
     Administrator,
 }
 
-/// Answers a request.
+/// A handler: answers a request that may be made.
 pub(super) type Handler = fn(&Request) -> Result<Answer, ApiError>;
 
 /// One thing that can be asked.

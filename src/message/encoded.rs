@@ -9,7 +9,7 @@ use std::fmt;
 pub struct EncodedTable(Box<[u8]>);
 
 impl EncodedTable {
-    /// The encoded table.
+    /// Decodes the whole table.
     pub fn decode(&self) -> FieldTable {
         self.iter().collect()
     }

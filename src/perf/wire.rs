@@ -249,7 +249,7 @@ impl Wire {
                 Ok(0) => break,
                 Ok(count) => came += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && came > 0 => break,
-                // Awake for nothing.
+                // Woken without anything to do.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && session.is_handshaking() => {
                     return Ok(usize::MAX);
                 }

@@ -56,7 +56,7 @@ pub enum StoreError {
         "the data directory {directory} is in use by another broker; stop that one, or give this one a data_dir of its own"
     )]
     Locked {
-        /// The data directory.
+        /// The path of the data directory.
         directory: String,
     },
     /// The directory was written by a newer version.
@@ -65,7 +65,7 @@ pub enum StoreError {
          start the version of Leveret that wrote it, or a newer one"
     )]
     NewerFormat {
-        /// The data directory.
+        /// The path of the data directory.
         directory: String,
         /// The format that was found.
         found: u32,
@@ -78,7 +78,7 @@ pub enum StoreError {
          volume, raise the limit of open files, or mend what it is about, and start again"
     )]
     System {
-        /// The data directory.
+        /// The path of the data directory.
         directory: String,
         /// What the system said.
         reason: String,
@@ -89,7 +89,7 @@ pub enum StoreError {
          --data-dir or data_dir"
     )]
     Uncreatable {
-        /// The data directory.
+        /// The path of the data directory.
         directory: String,
         /// What the system said.
         reason: String,
@@ -100,7 +100,7 @@ pub enum StoreError {
          move it away to start empty"
     )]
     Unusable {
-        /// The data directory.
+        /// The path of the data directory.
         directory: String,
         /// What was found there.
         reason: String,
@@ -152,7 +152,7 @@ pub trait Store: Send + Sync {
     /// Makes everything done so far as durable as the engine's setting says, and returns the number of the last record.
     ///
     /// # Errors
-    /// When that failed.
+    /// When the sync failed; then nothing can be relied on any more.
     fn sync(&self) -> Result<Lsn, StoreError>;
 
     /// One record; `None` when it was discarded or never was.

@@ -19,7 +19,7 @@ pub(super) fn binding_with(queue: &str, routing_key: &str, arguments: &[(&str, V
     })
 }
 
-/// A field table.
+/// A field table of these fields.
 pub(super) fn table(fields: &[(&str, Value)]) -> FieldTable {
     fields.iter().cloned().collect()
 }

@@ -42,9 +42,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What was declared; it never changes. It never changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExchangeDefinition {
-    /// Its vhost's name.
+    /// The name of its vhost.
     pub vhost: Name,
-    /// Its name.
+    /// Its name, unique in the vhost.
     pub name: Name,
     /// The name of its type.
     pub kind: Arc<str>,
@@ -314,7 +314,7 @@ impl Bindings {
         self.list.contains_key(&identity(destination, key, arguments))
     }
 
-    /// The type's index.
+    /// The index that its type keeps of the bindings.
     pub fn index(&self) -> &dyn ExchangeType {
         &*self.index
     }

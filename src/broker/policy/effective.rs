@@ -8,9 +8,9 @@ use std::sync::Arc;
 /// The policies that apply to one queue or exchange.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
-    /// The policy.
+    /// The policy of the highest priority that matches.
     pub policy: Option<Arc<Policy>>,
-    /// The operator policy.
+    /// The operator policy of the highest priority that matches.
     pub operator_policy: Option<Arc<Policy>>,
 }
 

@@ -31,17 +31,17 @@ pub enum PolicyKind {
 /// What a policy is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApplyTo {
-    /// Queues and exchanges.
+    /// `all`: queues and exchanges.
     All,
-    /// Exchanges.
+    /// `exchanges`, of all types.
     Exchanges,
     /// Queues of all types.
     Queues,
-    /// Classic queues.
+    /// `classic_queues`.
     ClassicQueues,
-    /// Quorum queues.
+    /// `quorum_queues`.
     QuorumQueues,
-    /// Streams.
+    /// `streams`, of which there are none yet.
     Streams,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Target<'a> {
 /// One policy. It never changes: another one takes its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// Its name.
+    /// Its name, unique in the vhost.
     pub name: Name,
     /// What names it is for.
     pub pattern: Pattern,

@@ -17,7 +17,7 @@ enum Kind {
     Positive,
     /// One from here to there.
     Between(i64, i64),
-    /// Any whole number.
+    /// Any whole number, also a negative one.
     Whole,
     /// A text that fits a short string: messages will bear it.
     ShortText,

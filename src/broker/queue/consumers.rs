@@ -15,13 +15,13 @@ use std::sync::Arc;
 /// What a channel says of a new consumer.
 #[derive(Debug)]
 pub struct NewConsumer {
-    /// Its id.
+    /// Its id, unique in the broker.
     pub id: ConsumerId,
     /// Its tag, unique within the channel.
     pub tag: Arc<str>,
-    /// Its channel.
+    /// The channel that it belongs to.
     pub channel: ChannelNumber,
-    /// Its connection.
+    /// The connection that its channel is on.
     pub connection: ConnectionId,
     /// As it was declared with.
     pub arguments: EncodedTable,

@@ -38,7 +38,7 @@ pub struct DeadLetter {
     pub queue: Arc<QueueDefinition>,
     /// What was in force there.
     pub settings: Arc<QueueSettings>,
-    /// The message.
+    /// The message, as it was in the queue.
     pub entry: Entry,
     /// Why it was dead-lettered.
     pub reason: DeathReason,

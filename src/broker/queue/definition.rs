@@ -7,9 +7,9 @@ use crate::message::{ConnectionId, EncodedTable, Message, Millis, NEVER, Name, Q
 /// What x-queue-type says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QueueType {
-    /// RabbitMQ's default.
+    /// `classic`, RabbitMQ's default.
     Classic,
-    /// On one node: a durable queue that counts deliveries.
+    /// `quorum`: on one node a durable queue that counts deliveries.
     Quorum,
 }
 
@@ -128,9 +128,9 @@ impl QueueSettings {
 /// What was declared. It never changes.
 #[derive(Clone, Debug)]
 pub struct QueueDefinition {
-    /// The queue's id.
+    /// The queue's id, which is never used again.
     pub id: QueueId,
-    /// Its vhost's name.
+    /// The name of its vhost.
     pub vhost: Name,
     /// Its name, unique in the vhost.
     pub name: Name,
@@ -142,7 +142,7 @@ pub struct QueueDefinition {
     pub exclusive_owner: Option<ConnectionId>,
     /// Its arguments, as declared.
     pub arguments: EncodedTable,
-    /// Its type.
+    /// Its type, from x-queue-type or the vhost's default.
     pub queue_type: QueueType,
     /// The highest priority that is distinguished; `None` when priorities are ignored.
     pub max_priority: Option<u8>,

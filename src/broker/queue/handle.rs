@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// What queue.declare asks for.
 #[derive(Clone, Debug)]
 pub struct QueueDeclaration {
-    /// The queue's name.
+    /// The queue's name, unique in the vhost.
     pub name: Name,
     /// Whether it survives a restart.
     pub durable: bool,
@@ -25,7 +25,7 @@ pub struct QueueDeclaration {
     pub auto_delete: bool,
     /// Belongs to the declaring connection.
     pub exclusive_owner: Option<ConnectionId>,
-    /// Its arguments.
+    /// Its arguments, as the client sent them.
     pub arguments: FieldTable,
 }
 
@@ -47,7 +47,7 @@ pub struct QueueHandle {
     queue: Mutex<Queue>,
     /// When its definition is durable, if it is kept and was not there at the start.
     kept_since: Option<Ticket>,
-    /// Its arguments.
+    /// Holds its arguments in the memory account.
     _held: Held,
 }
 
@@ -83,7 +83,7 @@ impl QueueHandle {
         Ok(QueueHandle { definition, next_position, queue, kept_since: None, _held: held })
     }
 
-    /// What was declared.
+    /// What was declared; it never changes.
     pub fn definition(&self) -> &Arc<QueueDefinition> {
         &self.definition
     }

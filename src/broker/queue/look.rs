@@ -52,9 +52,9 @@ pub struct QueueState {
 pub struct ConsumerState {
     /// Its consumer tag.
     pub tag: Arc<str>,
-    /// Its connection.
+    /// The connection that its channel is on.
     pub connection: ConnectionId,
-    /// Its channel.
+    /// The channel that it belongs to.
     pub channel: ChannelNumber,
     /// Whether its deliveries have to be acknowledged.
     pub ack_required: bool,
@@ -71,7 +71,7 @@ pub struct ConsumerState {
 /// A ready message, as browsing shows it.
 #[derive(Clone, Debug)]
 pub struct SeenMessage {
-    /// The message.
+    /// The message itself.
     pub message: Message,
     /// Its place in the queue.
     pub position: Position,

@@ -98,7 +98,7 @@ pub struct QueueCounts {
 pub enum Got {
     /// A message, and how many ready ones are left.
     Message {
-        /// The message.
+        /// The message that was taken.
         entry: Box<Entry>,
         /// How many are left.
         left: usize,

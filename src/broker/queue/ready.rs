@@ -34,7 +34,7 @@ pub(super) struct Ready {
 /// Messages that a queue wants back in memory: those of one priority from a position on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
-    /// The lane's priority.
+    /// The priority of the lane.
     pub priority: u8,
     /// The first one wanted.
     pub from: Position,

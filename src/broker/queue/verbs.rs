@@ -13,7 +13,7 @@ use crate::message::{ConsumerId, Message, Millis, Position};
 use crate::store::StoredMessage;
 use std::sync::Arc;
 
-/// Messages in.
+/// Messages that come into the queue: published, requeued, or read back.
 impl QueueHandle {
     /// Takes messages at positions that were reserved for them. The indices of those that the overflow rule refused go into
     /// `refused`.
@@ -38,7 +38,7 @@ impl QueueHandle {
     }
 }
 
-/// Messages out.
+/// Messages that leave the queue: consumed, fetched, moved, purged.
 impl QueueHandle {
     /// Adds a consumer.
     ///

@@ -36,7 +36,7 @@ impl Id {
         Id { kind, vhost: vhost.to_owned(), names: names.iter().map(|&name| name.to_owned()).collect() }
     }
 
-    /// A binding's.
+    /// The identity of a binding.
     pub(super) fn binding(
         vhost: &str,
         source: &str,

@@ -14,7 +14,7 @@ const WAIT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Says what the broker is and holds.
 pub(super) fn status(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
-    let failed = || "the status can't be told".to_owned();
+    let failed = || "the status is not known".to_owned();
     let overview = client.get(&path(&["overview"])).about(failed)?;
     if json {
         serde_json::to_writer_pretty(&mut *out, &overview).map_err(io::Error::from)?;

@@ -240,9 +240,9 @@ fn why(reason: &str) -> &str {
         "gone" => "a consumer had them first",
         "target_full" => "the queue that they would go to is full",
         "not_dead_lettered" => "they are no dead letters; --to or leveret ctl move send them somewhere",
-        "no_such_queue" => "the queue that they died in is not there any more; --to sends them elsewhere",
-        "same_queue" => "they died in this queue",
-        "exclusive_queue" => "the queue that they died in belongs to a connection",
+        "no_such_queue" => "the queue that they come from is not there any more; --to sends them elsewhere",
+        "same_queue" => "they come from this queue",
+        "exclusive_queue" => "the queue that they come from belongs to a connection",
         other => other,
     }
 }

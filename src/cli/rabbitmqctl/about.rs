@@ -24,7 +24,7 @@ pub(super) fn about(command: &str) -> &'static str {
         }
         "delete_user" => "Deletes a user and its permissions",
         "change_password" => "Gives a user another password",
-        "clear_password" => "Takes a user's password away: nobody can log in with one then",
+        "clear_password" => "Takes a user's password away: no password logs in then",
         "set_user_tags" => "Gives a user these tags and no others",
         "authenticate_user" => "Says whether a user can log in with a password",
         "set_permissions" => {
@@ -58,7 +58,7 @@ pub(super) fn about(command: &str) -> &'static str {
         "close_all_connections" => "Closes all connections, or those of a vhost",
         "close_all_user_connections" => "Closes all connections of a user",
         "await_startup" => "Waits until the broker answers",
-        "ping" => "Says whether the broker answers; nobody has to log in for that",
+        "ping" => "Says whether the broker answers; needs no login",
         "status" => "Says what the broker is, what it holds and what is wrong",
         "version" => "Says which version of RabbitMQ the broker speaks as",
         "cluster_status" => "Says what nodes there are, of which there is one",
@@ -75,7 +75,7 @@ pub(super) fn about(command: &str) -> &'static str {
         "wait" => "Waits until the broker answers that has its process id in a file, or that has it",
         "export_definitions" => "Writes all definitions to a file, or with - to standard output",
         "import_definitions" => "Takes definitions from a file, or from standard input",
-        "check_running" => "Ends with 0 if clients are served; nobody has to log in for that",
+        "check_running" => "Ends with 0 if clients are served; needs no login",
         "check_port_connectivity" => "Connects to every port that the broker listens on",
         "check_alarms" => "Ends with 0 if no alarm is in effect",
         "check_local_alarms" => "Ends with 0 if no alarm is in effect",
@@ -88,7 +88,7 @@ pub(super) fn about(command: &str) -> &'static str {
         "is_booting" => "Says whether the broker is still starting",
         "server_version" => "Says which version of RabbitMQ the broker speaks as",
         "check_certificate_expiration" => {
-            "Ends with 0 if no certificate ends within so many days, weeks, months or years"
+            "Ends with 0 if no certificate ends within that number of days, weeks, months or years"
         }
         "check_if_node_is_quorum_critical" => {
             "Says that there is one node, whose quorum queues have no other"

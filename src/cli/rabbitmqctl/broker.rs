@@ -192,7 +192,7 @@ impl Facts {
         Ok(Facts { overview, node: nodes.get(0).cloned().unwrap_or_default(), vhosts })
     }
 
-    /// The node's.
+    /// The node's name.
     pub(super) fn name(&self) -> String {
         cell(&self.overview["node"])
     }

@@ -107,7 +107,7 @@ impl Call<'_> {
     }
 }
 
-/// A command.
+/// A command of RabbitMQ's that is there.
 struct Command {
     name: &'static str,
     /// What may stand behind the name.

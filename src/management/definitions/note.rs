@@ -75,7 +75,7 @@ impl Outcome {
 /// What there is to say of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// The entry.
+    /// The entry of the document.
     pub entry: Entry,
     /// What became of it.
     pub outcome: Outcome,

@@ -59,7 +59,7 @@ struct Told {
 enum Fault {
     /// It can't here, and is left out.
     Lacking(String),
-    /// It is wrong.
+    /// It is wrong, for this reason.
     Wrong(String),
 }
 

@@ -23,7 +23,7 @@ struct Block {
 /// The messages of one queue. A position may lie in two records for a while, when it is being copied; it is alive in one.
 #[derive(Debug, Default)]
 pub(super) struct Positions {
-    /// Ordered by key.
+    /// The blocks, ordered by key.
     blocks: VecDeque<Block>,
 }
 

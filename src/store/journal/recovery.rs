@@ -31,7 +31,7 @@ pub struct Recovered {
 /// A queue as its records leave it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveredQueue {
-    /// The queue.
+    /// The queue's id.
     pub queue: QueueId,
     /// The highest position ever used, as far as records know: new ones have to be greater.
     pub highest: Position,
@@ -61,7 +61,7 @@ pub struct RecoveredRun {
 /// A message that came back from a consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redelivery {
-    /// The message.
+    /// The message's position in its queue.
     pub position: Position,
     /// How often it was delivered before that.
     pub delivery_count: u32,

@@ -43,7 +43,7 @@ pub(super) fn wait_until_released(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     };
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-        tracing::warn!("{} is held; waiting until whoever reads it lets it go", path.display());
+        tracing::warn!("{} is locked; waiting until the process that holds it releases it", path.display());
         file.lock()?;
     }
     file.unlock()

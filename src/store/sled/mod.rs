@@ -62,7 +62,7 @@ struct Writing {
     failed: Option<StoreError>,
 }
 
-/// Where everything is.
+/// Which records are in the log, and which in the database.
 #[derive(Default)]
 struct Known {
     /// Records in the log.

@@ -28,7 +28,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Not known yet.
+    /// Without having looked at the file yet.
     pub(super) fn new() -> Room {
         Room { unlooked: AtomicUsize::new(LOOK_BYTES) }
     }

@@ -149,7 +149,7 @@ pub(super) struct Wal {
     magic: EntryMagic,
     durability: Durability,
     options: WalOptions,
-    /// Oldest first.
+    /// The segments that are full, oldest first.
     full: VecDeque<Full>,
     /// What is written to, and where it ends.
     current: Option<Arc<Segment>>,
