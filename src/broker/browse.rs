@@ -244,9 +244,15 @@ pub struct Inquiries {
 }
 
 impl Inquiries {
-    /// Takes them all. Costs next to nothing when there are none.
+    /// Whether there are any.
+    #[inline]
+    pub fn are_there(&self) -> bool {
+        self.are_there.load(Ordering::Acquire)
+    }
+
+    /// Takes them all.
     pub fn take(&self) -> Vec<Inquiry> {
-        if !self.are_there.swap(false, Ordering::AcqRel) {
+        if !self.are_there() || !self.are_there.swap(false, Ordering::AcqRel) {
             return Vec::new();
         }
         std::mem::take(&mut self.asked.lock())

@@ -22,11 +22,13 @@ macro_rules! counters {
 
         impl MessageStats {
             /// Adds the counts of another one.
+            #[inline]
             pub fn add(&mut self, other: &MessageStats) {
                 $(self.$name += other.$name;)*
             }
 
             /// What has come on top of an earlier state.
+            #[inline]
             pub fn since(&self, earlier: &MessageStats) -> MessageStats {
                 MessageStats { $($name: self.$name.saturating_sub(earlier.$name),)* }
             }

@@ -34,6 +34,7 @@ pub struct Reader<'a> {
 macro_rules! read_number {
     ($($name:ident $type:ty),*) => {$(
         #[doc = concat!("Reads one big-endian `", stringify!($type), "`.\n\n# Errors\nWhen the bytes end first.")]
+        #[inline]
         pub fn $name(&mut self) -> Result<$type, DecodeError> {
             let (head, rest) = self.rest.split_first_chunk().ok_or(DecodeError::Truncated)?;
             self.rest = rest;
@@ -44,6 +45,7 @@ macro_rules! read_number {
 
 impl<'a> Reader<'a> {
     /// Starts at the front of `bytes`.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { rest: bytes }
     }
@@ -54,6 +56,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When fewer are left.
+    #[inline]
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
         let (head, rest) = self.rest.split_at_checked(count).ok_or(DecodeError::Truncated)?;
         self.rest = rest;
@@ -64,6 +67,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// When the bytes end first.
+    #[inline]
     pub fn short_str(&mut self) -> Result<&'a [u8], DecodeError> {
         let length = self.u8()?;
         self.take(length as usize)
@@ -79,6 +83,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What has not been read yet.
+    #[inline]
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }

@@ -116,6 +116,7 @@ impl Channel {
     }
 
     /// A message whose route is found: it waits for others that take it too.
+    #[inline]
     fn publish_routed(
         &mut self,
         message: Message,

@@ -136,7 +136,8 @@ impl Connection {
 
     /// Reports what the channels have unacknowledged of a queue, if that was asked.
     pub(super) fn answer_inquiries(&mut self) {
-        let Some(live) = self.open.as_ref().map(|open| open.live.clone()) else { return };
+        let asked = self.open.as_ref().filter(|open| open.live.inquiries().are_there());
+        let Some(live) = asked.map(|open| open.live.clone()) else { return };
         for inquiry in live.inquiries().take() {
             let UnackedInquiry { queue, after, max, answer } = match inquiry {
                 Inquiry::Unacked(inquiry) => inquiry,

@@ -28,6 +28,7 @@ struct Counted {
     arguments: i64,
 }
 
+#[inline]
 fn as_counted(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -305,7 +305,11 @@ impl Ready {
         }
     }
 
+    #[inline]
     fn lane(&mut self, priority: u8) -> &mut Lane {
+        if self.lanes.first().is_some_and(|first| first.priority == priority) {
+            return &mut self.lanes[0];
+        }
         let at = match self.lanes.binary_search_by(|lane| priority.cmp(&lane.priority)) {
             Ok(at) => at,
             Err(at) => {
