@@ -187,6 +187,10 @@ impl Server {
             // It ends by itself, and takes its socket away.
             let _ = control.await;
         }
+        // What was purged is not to come back.
+        while self.broker.has_chores() {
+            self.broker.handle_timeout(self.clock.now());
+        }
         self.committer.stop();
         if self.store_failed.load(Ordering::Acquire) {
             return Err(BrokerError::Store("the store failed, see above".to_owned()));

@@ -16,7 +16,7 @@ use crate::broker::delivery::Outbox;
 use crate::broker::turn::{DurableWaiter, StoreError};
 use crate::message::{ChannelNumber, Lsn};
 use crate::session::{DirectWrite, Transmit};
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,6 +71,8 @@ pub(super) enum Answer {
     Confirm(Publishes),
     /// tx.commit-ok.
     CommitOk,
+    /// What is said on the channel behind a tx.commit-ok, as frames.
+    Behind(Bytes),
 }
 
 /// Publishes of a channel, by the numbers of their confirms.
@@ -142,6 +144,12 @@ impl Answers {
         // What waits for no record of its own waits for one of an earlier turn.
         let at = state.waiting.partition_point(|other| other.lsn <= lsn);
         state.waiting.insert(at, Waiting { channel, lsn, answer });
+    }
+
+    /// The last record that something of a channel waits for.
+    pub(super) fn last_of(&self, channel: ChannelNumber) -> Option<Lsn> {
+        let state = self.state.lock();
+        state.waiting.iter().rev().find(|waiting| waiting.channel == channel).map(|waiting| waiting.lsn)
     }
 
     /// The session sends: what the committer could not, then `replies`, then what is due. False when the committer is writing: the
@@ -270,9 +278,16 @@ impl State {
         let mut due = std::mem::take(&mut self.due);
         let mut answers = due.drain(..).peekable();
         while let Some(Waiting { channel, answer, .. }) = answers.next() {
-            let Answer::Confirm(mut publishes) = answer else {
-                put_commit_ok(out, channel);
-                continue;
+            let mut publishes = match answer {
+                Answer::Confirm(publishes) => publishes,
+                Answer::CommitOk => {
+                    put_commit_ok(out, channel);
+                    continue;
+                }
+                Answer::Behind(frames) => {
+                    out.put_shared(frames);
+                    continue;
+                }
             };
             while let Some(Waiting { answer: Answer::Confirm(more), .. }) =
                 answers.next_if(|next| next.channel == channel && matches!(next.answer, Answer::Confirm(_)))

@@ -2,6 +2,7 @@
 
 use super::turn::{DurableWaiter, StoreError};
 use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, NEVER, Position};
+use crate::steps;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -116,9 +117,67 @@ pub type Waker = Box<dyn Fn() + Send + Sync>;
 
 /// What waits for a session to fetch it. Queues put deliveries in under their own lock, so that order can't invert.
 pub struct Outbox {
-    items: Mutex<VecDeque<Outgoing>>,
+    items: Mutex<Items>,
     reply_bytes: AtomicU64,
     waker: Waker,
+}
+
+/// What waits, by channel: a channel that ends, or cancels a consumer, takes what is its own whatever waits for others.
+#[derive(Default)]
+struct Items {
+    /// In the order of their numbers; a channel has one once something came for it.
+    lanes: Vec<Lane>,
+    /// Those in which something waits, in the order in which that came.
+    ready: VecDeque<ChannelNumber>,
+}
+
+struct Lane {
+    channel: ChannelNumber,
+    items: VecDeque<Outgoing>,
+}
+
+impl Items {
+    fn find(&self, channel: ChannelNumber) -> Result<usize, usize> {
+        match &self.lanes[..] {
+            [only] if only.channel == channel => Ok(0),
+            lanes => lanes.binary_search_by_key(&channel, |lane| lane.channel),
+        }
+    }
+
+    fn lane(&mut self, channel: ChannelNumber) -> usize {
+        self.find(channel).unwrap_or_else(|at| {
+            self.lanes.insert(at, Lane { channel, items: VecDeque::new() });
+            at
+        })
+    }
+
+    #[inline]
+    fn push(&mut self, at: usize, item: Outgoing) {
+        let lane = &mut self.lanes[at];
+        if lane.items.is_empty() {
+            self.ready.push_back(lane.channel);
+        }
+        lane.items.push_back(item);
+    }
+}
+
+/// A channel's part of an outbox, open for several things to be put in at once.
+pub struct OpenOutbox<'a> {
+    items: MutexGuard<'a, Items>,
+    at: usize,
+}
+
+impl OpenOutbox<'_> {
+    /// Whether nothing waits for the channel.
+    pub fn is_empty(&self) -> bool {
+        self.items.lanes[self.at].items.is_empty()
+    }
+
+    /// Puts something in, for the channel that it was opened for.
+    #[inline]
+    pub fn push_back(&mut self, item: Outgoing) {
+        self.items.push(self.at, item);
+    }
 }
 
 impl Outbox {
@@ -127,36 +186,54 @@ impl Outbox {
         Outbox { items: Mutex::default(), reply_bytes: AtomicU64::new(0), waker }
     }
 
-    /// Opens the outbox to put several things in at once.
-    pub fn open(&self) -> MutexGuard<'_, VecDeque<Outgoing>> {
-        self.items.lock()
+    /// Opens the outbox to put several things in at once for a channel.
+    pub fn open(&self, channel: ChannelNumber) -> OpenOutbox<'_> {
+        let mut items = self.items.lock();
+        let at = items.lane(channel);
+        OpenOutbox { items, at }
     }
 
-    /// Takes what has come, until that takes `bytes_max`, and says whether more is waiting.
+    /// Takes what has come, until that takes `bytes_max`, and says whether more is waiting. Channels take turns.
     pub fn take(&self, into: &mut Vec<Outgoing>, bytes_max: usize) -> bool {
-        let mut items = self.items.lock();
+        let Items { lanes, ready } = &mut *self.items.lock();
         let mut bytes = 0;
         while bytes < bytes_max
-            && let Some(item) = items.pop_front()
+            && let Some(channel) = ready.pop_front()
         {
-            bytes += item.size_bytes();
-            self.reply_bytes.fetch_sub(item.reply_bytes(), Ordering::Relaxed);
-            into.push(item);
+            let at = match &lanes[..] {
+                [only] if only.channel == channel => 0,
+                lanes => lanes.partition_point(|lane| lane.channel < channel),
+            };
+            let items = &mut lanes[at].items;
+            while bytes < bytes_max
+                && let Some(item) = items.pop_front()
+            {
+                bytes += item.size_bytes();
+                self.reply_bytes.fetch_sub(item.reply_bytes(), Ordering::Relaxed);
+                into.push(item);
+            }
+            if !items.is_empty() {
+                ready.push_back(channel);
+            }
         }
-        !items.is_empty()
+        !ready.is_empty()
     }
 
     /// What it takes that waits, roughly.
     pub fn waiting_bytes(&self) -> u64 {
-        self.items.lock().iter().map(Outgoing::size_bytes).sum::<usize>() as u64
+        let items = self.items.lock();
+        items.lanes.iter().flat_map(|lane| &lane.items).map(Outgoing::size_bytes).sum::<usize>() as u64
     }
 
     /// Takes all that has come for one channel.
-    pub fn take_channel(&self, channel: ChannelNumber) -> Vec<Outgoing> {
+    pub fn take_channel(&self, channel: ChannelNumber) -> VecDeque<Outgoing> {
         let mut items = self.items.lock();
-        let all: Vec<Outgoing> = std::mem::take(&mut *items).into();
-        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|item| item.channel() == channel);
-        *items = left.into();
+        let Ok(at) = items.find(channel) else { return VecDeque::new() };
+        let taken = items.lanes.remove(at).items;
+        if !taken.is_empty() {
+            steps::count(items.ready.len() + taken.len());
+            items.ready.retain(|other| *other != channel);
+        }
         let reply_bytes = taken.iter().map(Outgoing::reply_bytes).sum();
         self.reply_bytes.fetch_sub(reply_bytes, Ordering::Relaxed);
         taken
@@ -172,13 +249,14 @@ impl Outbox {
         limit_bytes: u64,
     ) -> bool {
         let reply = Outgoing::Reply { channel, consumer, message };
-        let mut items = self.items.lock();
+        let mut items = self.open(channel);
         if self.reply_bytes.fetch_add(reply.reply_bytes(), Ordering::Relaxed) > limit_bytes {
             self.reply_bytes.fetch_sub(reply.reply_bytes(), Ordering::Relaxed);
             return false;
         }
+        let was_empty = items.is_empty();
         items.push_back(reply);
-        items.len() == 1
+        was_empty
     }
 
     /// Rings the session's bell.
@@ -200,7 +278,7 @@ impl DurableWaiter for Outbox {
 
 impl std::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outbox").field("waiting", &self.items.lock().len()).finish_non_exhaustive()
+        f.debug_struct("Outbox").field("ready", &self.items.lock().ready.len()).finish_non_exhaustive()
     }
 }
 
@@ -285,5 +363,48 @@ impl ChannelCredit {
             return None;
         }
         state.waiting.pop_first().map(|(_, consumer)| consumer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn freed(channel: ChannelNumber) -> Outgoing {
+        Outgoing::CreditFreed { channel }
+    }
+
+    fn channels(taken: impl IntoIterator<Item = Outgoing>) -> Vec<ChannelNumber> {
+        taken.into_iter().map(|item| item.channel()).collect()
+    }
+
+    #[test]
+    fn channels_take_turns_and_each_keeps_its_order() {
+        let outbox = Outbox::new(Box::new(|| ()));
+        for (channel, count) in [(3, 4), (1, 3), (2, 1)] {
+            (0..count).for_each(|_| outbox.open(channel).push_back(freed(channel)));
+        }
+        let mut taken = Vec::new();
+        assert!(outbox.take(&mut taken, 2 * ITEM_BYTES));
+        assert!(outbox.take(&mut taken, 4 * ITEM_BYTES));
+        assert!(!outbox.take(&mut taken, usize::MAX));
+        assert_eq!(channels(taken), [3, 3, 1, 1, 1, 2, 3, 3]);
+    }
+
+    #[test]
+    fn taking_what_is_one_channel_s_costs_the_same_whatever_waits_for_others() {
+        let outbox = Outbox::new(Box::new(|| ()));
+        (0..10_000).for_each(|_| outbox.open(1).push_back(freed(1)));
+        let (_, steps) = steps::of(|| {
+            for _ in 0..100 {
+                outbox.open(2).push_back(freed(2));
+                assert_eq!(channels(outbox.take_channel(2)), [2]);
+                assert!(outbox.take_channel(3).is_empty());
+            }
+        });
+        assert!(steps < 1000, "{steps} steps");
+        let mut taken = Vec::new();
+        outbox.take(&mut taken, usize::MAX);
+        assert_eq!(channels(taken), [1; 10_000]);
     }
 }

@@ -21,6 +21,13 @@ pub enum Done<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub(super) Lsn);
 
+impl Ticket {
+    /// The record of the journal that it waits for.
+    pub fn record(self) -> Lsn {
+        self.0
+    }
+}
+
 impl<T> Done<T> {
     /// Later if there is a ticket.
     pub(super) fn with(value: T, ticket: Option<Ticket>) -> Done<T> {

@@ -9,10 +9,12 @@ mod admission;
 pub mod alarms;
 pub mod browse;
 mod capacity;
+pub mod chores;
 pub mod connections;
 pub mod definitions;
 pub mod delivery;
 pub mod done;
+mod due;
 pub mod elsewhere;
 pub mod error;
 pub mod exchange;
@@ -27,6 +29,7 @@ pub mod policy;
 pub mod queue;
 pub mod rehearsal;
 pub mod routing;
+pub mod spread;
 pub mod stats;
 pub(crate) mod term;
 pub mod timer;
@@ -46,6 +49,7 @@ pub use vhost::VirtualHost;
 use crate::message::{ConnectionId, ConsumerId, Millis, Name, QueueId, TableLimits};
 use crate::store::{DefinitionChanges, Journal, Recovered, RecoveredQueue};
 use alarms::Alarms;
+use chores::{Chore, Chores};
 use connections::Connections;
 use dashmap::DashMap;
 use definitions::Definition;
@@ -58,9 +62,7 @@ use parking_lot::Mutex;
 use permissions::Permissions;
 use queue::{QueueHandle, QueueType, Window};
 use routing::ReplyConsumer;
-use stats::{
-    Churn, ChurnCounters, ExchangeStats, MessageStats, Retired, SAMPLE_INTERVAL_MS, Samples, TotalSample,
-};
+use stats::{Churn, ChurnCounters, ExchangeStats, MessageStats, Retired, Samples, TotalSample};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -147,6 +149,7 @@ pub struct Shared {
     /// What was said of arguments that have no effect.
     told: elsewhere::Told,
     retired: Mutex<Retired>,
+    chores: Chores,
 }
 
 /// The node's name where none was set.
@@ -164,6 +167,14 @@ impl Shared {
 
     fn reply_consumer(&self, token: &str) -> Option<ReplyConsumer> {
         self.reply_consumers.get(token).map(|consumer| consumer.clone())
+    }
+
+    /// Has the timer go on with something, if it is not done.
+    fn leave(&self, vhost: &Name, mut chore: Box<dyn Chore>, turn: &mut Turn) {
+        if !chore.go_on(turn) {
+            self.chores.add(vhost.clone(), chore);
+            self.timer.ring();
+        }
     }
 
     /// Takes changes of definitions, of which after a crash all have happened or none. They are durable when the ticket is answered;
@@ -240,6 +251,7 @@ impl Broker {
             churn: ChurnCounters::default(),
             told: elsewhere::Told::default(),
             retired: Mutex::default(),
+            chores: Chores::default(),
         });
         let broker = Broker {
             shared,
@@ -268,18 +280,23 @@ impl Broker {
             // A queue that is not defined any more: it was deleted, and the journal did not hear of it in time.
             turn.changes.drop_queue(queue);
         }
-        for vhost in broker.vhosts.iter() {
+        broker.begin_queues(now);
+        turn.effects.clear();
+        broker.end_turn(&mut turn);
+        Ok(broker)
+    }
+
+    /// Lets restored queues look at their policies and at the time.
+    fn begin_queues(&self, now: Millis) {
+        for vhost in self.vhosts.iter() {
             let mut of_vhost = Turn::at(now);
             vhost.police_all(&mut of_vhost);
             for queue in vhost.queues() {
                 queue.handle_timeout(&mut of_vhost);
             }
             vhost.apply_effects(&mut of_vhost);
-            broker.end_turn(&mut of_vhost);
+            self.end_turn(&mut of_vhost);
         }
-        turn.effects.clear();
-        broker.end_turn(&mut turn);
-        Ok(broker)
     }
 
     fn restore(
@@ -476,42 +493,8 @@ impl Broker {
         self.lengths.lock().clone()
     }
 
-    /// When [`Broker::handle_timeout`] has to be called next.
-    pub fn next_deadline(&self) -> Millis {
-        let sample_at = self.sample_at.load(Ordering::Relaxed);
-        self.shared.timer.next().map_or(sample_at, |at| at.min(sample_at))
-    }
-
-    /// Takes a sample of all counters when it is time.
-    fn sample(&self, now: Millis) {
-        if now < self.sample_at.load(Ordering::Relaxed) {
-            return;
-        }
-        self.sample_at.store(now + SAMPLE_INTERVAL_MS, Ordering::Relaxed);
-        self.connections.sample(now);
-        let by_vhost = self.connections.stats_by_vhost();
-        let mut total = TotalSample { churn: self.churn_counts(), ..TotalSample::default() };
-        for stats in by_vhost.values() {
-            total.stats.add(stats);
-        }
-        for vhost in self.vhosts() {
-            let of_vhost = vhost.sample(by_vhost.get(vhost.name()).copied().unwrap_or_default(), now);
-            total.ready += of_vhost.ready;
-            total.unacked += of_vhost.unacked;
-        }
-        self.samples.lock().take(now, total);
-        self.lengths.lock().note(now, total.length());
-    }
-
-    /// Does what is due in the core at `now`.
-    pub fn handle_timeout(&self, now: Millis) {
-        self.sample(now);
-        let mut turn = Turn::at(now);
-        while let Some(deadline) = self.shared.timer.pop_due(now) {
-            if let Some(vhost) = self.vhost(&deadline.vhost) {
-                vhost.handle_timeout(&deadline.queue, &mut turn);
-            }
-        }
-        self.end_turn(&mut turn);
+    /// Begins with something that nobody waits for; what of it the turn has no time for is gone on with by the timer.
+    pub fn leave(&self, vhost: &Name, chore: Box<dyn Chore>, turn: &mut Turn) {
+        self.shared.leave(vhost, chore, turn);
     }
 }

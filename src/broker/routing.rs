@@ -1,11 +1,12 @@
 //! From an exchange to a set of queues: exchange-to-exchange bindings, alternate exchanges, CC and BCC, each queue once.
 
 use super::delivery::Outbox;
-use super::exchange::{Destination, Envelope, Exchange, Matches};
+use super::exchange::{Binding, Destination, Envelope, Exchange, Matches};
 use super::queue::QueueHandle;
 use super::vhost::VirtualHost;
 use crate::message::{ChannelNumber, ConsumerId, Message, Name, QueueId, Value};
-use std::collections::{BTreeSet, HashSet};
+use crate::steps;
+use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
 /// Routing keys that begin so lead to a direct reply-to consumer.
@@ -33,6 +34,8 @@ pub struct Route {
     pub exchange: Option<Arc<Exchange>>,
     /// Whether every message with this key takes the same route until the topology changes.
     pub by_key_alone: bool,
+    /// How many steps it took to find, roughly: of ten nanoseconds or so.
+    pub work: usize,
 }
 
 impl Route {
@@ -96,13 +99,15 @@ impl Finding {
     }
 }
 
-/// The route of a message with several keys, which is found a part at a time: of keys there may be thousands, and each may lead
-/// far.
+/// The route of a message with several keys, or one that leads to very many queues, which is found a part at a time: of keys there
+/// may be thousands, and each may lead far.
 #[derive(Debug)]
 pub struct Routing {
     /// Each once, the one that it was published with first.
     keys: Vec<Vec<u8>>,
     finding: Finding,
+    /// Bindings that have matched and have yet to be followed.
+    to_follow: VecDeque<Arc<Binding>>,
     /// The exchange whose turn it is.
     at: Option<Visit>,
 }
@@ -124,13 +129,32 @@ impl Visit {
 /// How many steps a part of a route takes, which is a millisecond or so.
 const PART_STEPS: usize = 50_000;
 
+/// More bindings than these are followed a part at a time.
+const FOLLOWED_AT_ONCE: usize = 1000;
+
+/// What it takes to find a queue by its name, in those steps.
+const FOLLOW_STEPS: usize = 15;
+
+/// A route, as far as it could be found at once.
+#[derive(Debug)]
+pub enum Found {
+    /// All of it.
+    Whole(Route),
+    /// The rest has to be found with [`VirtualHost::go_on_routing`].
+    Begun(Routing),
+}
+
 /// What a key takes apart from what it finds, in those steps.
 const KEY_STEPS: usize = 10;
 
 impl Routing {
     /// Nothing is found yet of the way from there.
     pub fn starting_at(exchange: &Arc<Exchange>, message: &Message) -> Routing {
-        Routing { keys: keys(message), finding: Finding::starting_at(exchange), at: None }
+        Routing::of(keys(message), Finding::starting_at(exchange), None)
+    }
+
+    fn of(keys: Vec<Vec<u8>>, finding: Finding, at: Option<Visit>) -> Routing {
+        Routing { keys, finding, to_follow: VecDeque::new(), at }
     }
 
     /// The keys of CC and BCC.
@@ -147,10 +171,19 @@ impl Routing {
 impl VirtualHost {
     /// Finds the route of a message that is published to `exchange` with its routing key, CC and BCC.
     pub fn route(&self, exchange: &Arc<Exchange>, message: &Message) -> Route {
+        match self.begin_route(exchange, message) {
+            Found::Whole(route) => route,
+            Found::Begun(mut routing) => {
+                while !self.go_on_routing(&mut routing, message) {}
+                routing.into_route()
+            }
+        }
+    }
+
+    /// Finds a route, or begins to when that takes long.
+    pub fn begin_route(&self, exchange: &Arc<Exchange>, message: &Message) -> Found {
         if message.has_copies() {
-            let mut routing = Routing::starting_at(exchange, message);
-            while !self.go_on_routing(&mut routing, message) {}
-            return routing.into_route();
+            return Found::Begun(Routing::starting_at(exchange, message));
         }
         let mut found = Finding::starting_at(exchange);
         found.route.by_key_alone = true;
@@ -161,25 +194,43 @@ impl VirtualHost {
                 continue;
             }
             let bindings = exchange.bindings();
+            let keys = || vec![message.routing_key().to_vec()];
+            if !bindings.index().is_prepared() {
+                return Found::Begun(Routing::of(keys(), found, Some(Visit::of(exchange.clone()))));
+            }
             found.route.by_key_alone &= bindings.index().routes_by_key_alone();
             let mut matches = Matches::default();
             bindings.index().route(&envelope, &mut matches);
+            found.route.work += matches.work();
+            if matches.bindings().len() > steps::at_once(FOLLOWED_AT_ONCE) {
+                let visit = Visit { exchange: exchange.clone(), keys_done: 1, has_matched: true };
+                let mut routing = Routing::of(keys(), found, Some(visit));
+                routing.to_follow.extend(matches.into_bindings().into_iter().cloned());
+                return Found::Begun(routing);
+            }
             if !self.follow(matches, &mut found) {
                 self.go_to_alternate(&exchange, &mut found);
             }
         }
-        found.route
+        Found::Whole(found.route)
     }
 
     /// Goes on finding a route for a millisecond or so, and says whether it is found.
     pub fn go_on_routing(&self, routing: &mut Routing, message: &Message) -> bool {
         let mut steps = 0;
-        let Routing { keys, finding, at } = routing;
-        while steps < PART_STEPS {
+        let Routing { keys, finding, to_follow, at } = routing;
+        let part_steps = steps::at_once(PART_STEPS);
+        while steps < part_steps {
+            if let Some(binding) = to_follow.pop_front() {
+                steps::count(FOLLOW_STEPS);
+                steps += FOLLOW_STEPS;
+                self.follow_one(&binding, finding);
+                continue;
+            }
             let Some(mut visit) = at.take().or_else(|| finding.next_exchange().map(Visit::of)) else {
                 return true;
             };
-            steps += self.visit(&mut visit, keys, message, PART_STEPS - steps, finding);
+            steps += self.visit(&mut visit, keys, message, part_steps - steps, (finding, to_follow));
             if visit.keys_done < keys.len() {
                 *at = Some(visit);
             } else if !visit.has_matched {
@@ -196,11 +247,15 @@ impl VirtualHost {
         keys: &[Vec<u8>],
         message: &Message,
         steps_max: usize,
-        found: &mut Finding,
+        (found, to_follow): (&mut Finding, &mut VecDeque<Arc<Binding>>),
     ) -> usize {
         let is_default = is_default(&visit.exchange);
         let bindings = visit.exchange.bindings();
         let index = bindings.index();
+        if !index.prepare() {
+            return steps_max;
+        }
+        found.route.by_key_alone &= is_default || index.routes_by_key_alone();
         let mut matches = Matches::of_several_keys();
         let (mut of_keys, mut steps) = (0, 0);
         while steps < steps_max && visit.keys_done < keys.len() {
@@ -217,25 +272,29 @@ impl VirtualHost {
             of_keys += KEY_STEPS;
             steps = of_keys + matches.work();
         }
+        let matched = matches.into_bindings();
         // The default exchange has no alternative.
-        visit.has_matched |= self.follow(matches, found) || is_default;
+        visit.has_matched |= is_default || !matched.is_empty();
+        to_follow.extend(matched.into_iter().cloned());
         steps
     }
 
     /// Goes where bindings lead, and says whether there were any.
     fn follow(&self, matches: Matches<'_>, found: &mut Finding) -> bool {
         let matched = matches.into_bindings();
-        for binding in &matched {
-            match &binding.destination {
-                Destination::Queue(name) => {
-                    if let Some(queue) = self.queue(name) {
-                        found.add(queue);
-                    }
-                }
-                Destination::Exchange(name) => found.to_visit.extend(self.exchange(name)),
-            }
-        }
+        matched.iter().for_each(|binding| self.follow_one(binding, found));
         !matched.is_empty()
+    }
+
+    fn follow_one(&self, binding: &Binding, found: &mut Finding) {
+        match &binding.destination {
+            Destination::Queue(name) => {
+                if let Some(queue) = self.queue(name) {
+                    found.add(queue);
+                }
+            }
+            Destination::Exchange(name) => found.to_visit.extend(self.exchange(name)),
+        }
     }
 
     /// What matches no binding goes to the alternate exchange.
@@ -266,6 +325,7 @@ impl VirtualHost {
                 reply: None,
                 exchange: exchange.clone(),
                 by_key_alone: false,
+                work: 0,
             },
         }
     }

@@ -52,7 +52,14 @@ impl Timer {
             in_order.insert(deadline);
             is_first
         };
-        if is_first && let Some(waker) = &*self.waker.lock() {
+        if is_first {
+            self.ring();
+        }
+    }
+
+    /// There is something to do at once.
+    pub(super) fn ring(&self) {
+        if let Some(waker) = &*self.waker.lock() {
             waker();
         }
     }

@@ -31,6 +31,9 @@ pub(super) struct Topology {
     removals: DefinitionChanges,
 }
 
+/// Queues of a deleted vhost that are deleted under one lock.
+const DELETED_AT_ONCE: usize = 50;
+
 /// Names that begin so are the broker's own.
 pub(crate) const RESERVED_PREFIX: &str = "amq.";
 
@@ -414,12 +417,20 @@ impl VirtualHost {
         removals: &mut DefinitionChanges,
         turn: &mut Turn,
     ) -> Result<(), BrokerError> {
-        let mut topology = self.topology.lock();
-        topology.is_deleted = true;
-        for queue in self.queues() {
-            queue.close(false, false, turn)?;
-            self.remove_queue_and_bindings(&mut topology, &queue);
+        self.topology.lock().is_deleted = true;
+        // Its connections end meanwhile, and wait for the lock when they give back what they have.
+        for queues in self.queues().chunks(DELETED_AT_ONCE) {
+            let mut topology = self.topology.lock();
+            for queue in queues {
+                // Some may have gone with their connections.
+                if self.queue_by_id(&queue.definition().name, queue.definition().id).is_some() {
+                    queue.close(false, false, turn)?;
+                    self.remove_queue_and_bindings(&mut topology, queue);
+                }
+            }
+            removals.append(std::mem::take(&mut topology.removals));
         }
+        let mut topology = self.topology.lock();
         for exchange in self.exchanges() {
             self.remove_exchange_and_bindings(&mut topology, &exchange);
         }

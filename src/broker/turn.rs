@@ -2,8 +2,9 @@
 //! and what has to be done when no queue is locked.
 
 use super::delivery::Outbox;
-use super::queue::{DeadLetter, PageRequest, QueueDefinition};
+use super::queue::{DeadLetter, Discard, PageRequest, QueueDefinition};
 use crate::message::{Lsn, Millis, Name, Position, QueueId};
+use crate::steps;
 use crate::store::{Changes, Journal};
 
 pub use crate::store::{DurableWaiter, StoreError};
@@ -39,6 +40,8 @@ pub enum Effect {
         /// How many bytes of them.
         bytes_max: usize,
     },
+    /// Messages have left their queue that nobody has been given: purged ones, and those of a queue that is gone.
+    Discard(Box<Discard>),
     /// The queue wants to be looked at.
     WakeAt {
         /// The name of the queue that is to be looked at.
@@ -47,6 +50,12 @@ pub enum Effect {
         at: Millis,
     },
 }
+
+/// How many steps a turn may take, of some ten nanoseconds each, before others have theirs: half a millisecond or so, more where memory is cold.
+const TURN_STEPS: usize = 50_000;
+
+/// What it takes to put a message into a queue and give it to a consumer, in steps.
+pub const DELIVERY_STEPS: usize = 10;
 
 /// How long a session holds back before it looks again.
 const MOMENT_NS: u64 = 1_000_000;
@@ -64,6 +73,8 @@ pub struct Turn {
     pub hold_back_ns: u64,
     /// What is called when the turn's changes are durable.
     pub waiter: Option<Arc<dyn DurableWaiter>>,
+    /// See [`Turn::spend`].
+    spent: usize,
     wakes: Vec<Arc<Outbox>>,
 }
 
@@ -77,6 +88,31 @@ impl Turn {
     /// A turn at that time.
     pub fn at(now: Millis) -> Turn {
         Turn { now, ..Turn::default() }
+    }
+
+    /// The next turn begins.
+    pub fn begin(&mut self, now: Millis) {
+        self.now = now;
+        self.spent = 0;
+    }
+
+    /// Counts work whose length a client decides, in steps of some ten nanoseconds.
+    #[inline]
+    pub fn spend(&mut self, steps: usize) {
+        steps::count(steps);
+        self.spent += steps;
+    }
+
+    /// Whether it has taken so long that what is left of something should be done in the next one.
+    #[inline]
+    pub fn is_spent(&self) -> bool {
+        self.spent >= steps::at_once(TURN_STEPS)
+    }
+
+    /// Whether it has taken so long that no more of the input should be handled in it.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.spent >= TURN_STEPS
     }
 
     /// Hands what has changed so far to the journal, and returns the record that it will be in, if there was anything.

@@ -50,8 +50,8 @@ const PAGED_GET_ATTEMPTS: usize = 8;
 #[derive(Debug)]
 pub struct Staged {
     /// For each queue the position of the first message; the others follow.
-    first: Vec<Position>,
-    messages: Vec<Message>,
+    pub(super) first: Vec<Position>,
+    pub(super) messages: Vec<Message>,
 }
 
 /// A dead letter on its way.
@@ -291,14 +291,7 @@ impl VirtualHost {
         refused: &mut Vec<usize>,
     ) -> Vec<Message> {
         let Staged { first, mut messages } = staged;
-        if let Some(reply) = &route.reply {
-            for message in &messages {
-                let limit_bytes = self.shared.limits.reply_bytes;
-                if reply.outbox.reply(reply.channel, reply.consumer, message.clone(), limit_bytes) {
-                    turn.wake(&reply.outbox);
-                }
-            }
-        }
+        self.reply(route, &messages, turn);
         let Some((last, others)) = route.queues.split_last() else {
             messages.clear();
             return messages;
@@ -312,6 +305,17 @@ impl VirtualHost {
         last.publish(first[first.len() - 1], messages.drain(..), turn, refused);
         self.log_refused(last, refused.len() - refused_before);
         messages
+    }
+
+    /// Gives messages to the direct reply-to consumer of their route, if it has one.
+    pub(super) fn reply(&self, route: &Route, messages: &[Message], turn: &mut Turn) {
+        let Some(reply) = &route.reply else { return };
+        for message in messages {
+            let limit_bytes = self.shared.limits.reply_bytes;
+            if reply.outbox.reply(reply.channel, reply.consumer, message.clone(), limit_bytes) {
+                turn.wake(&reply.outbox);
+            }
+        }
     }
 
     /// Puts a message into a queue, which takes it even if it is full, and says whether the queue is still there.
@@ -328,19 +332,17 @@ impl VirtualHost {
         }
     }
 
-    /// Takes one message for basic.get, with how many ready ones are left.
-    pub fn get(&self, queue: &QueueHandle, no_ack: bool, turn: &mut Turn) -> Option<(Entry, usize)> {
+    /// Takes one message for basic.get, which is in memory or comes there for that.
+    pub fn get(&self, queue: &QueueHandle, no_ack: bool, turn: &mut Turn) -> Got {
         // Another consumer may be quicker to take what was read back.
         for _ in 0..PAGED_GET_ATTEMPTS {
             let got = queue.get(no_ack, turn);
             self.apply_effects(turn);
-            match got {
-                Got::Message { entry, left } => return Some((*entry, left)),
-                Got::Empty => return None,
-                Got::NotInMemory => {}
+            if !matches!(got, Got::NotInMemory) {
+                return got;
             }
         }
-        None
+        Got::Empty
     }
 
     /// Does what queues asked for during a turn, until nothing is left: dead letters travel, queues go, timers are set.
@@ -354,6 +356,7 @@ impl VirtualHost {
                     Effect::ReadDying { queue, priority, from, bytes_max } => {
                         self.read_dying(&queue, (priority, from), bytes_max, turn);
                     }
+                    Effect::Discard(discard) => self.shared.leave(&self.name, discard, turn),
                     Effect::WakeAt { name, at } => {
                         self.shared.timer.push(Deadline { at, vhost: self.name.clone(), queue: name });
                     }

@@ -12,7 +12,7 @@ use super::stats::iso8601;
 use crate::broker::alarms::Alarm;
 use crate::broker::error::Resource;
 use crate::broker::permissions::Access;
-use crate::broker::queue::QueueDeclaration;
+use crate::broker::queue::{Got, QueueDeclaration};
 use crate::message::{FieldTable, Message};
 use crate::net::tls::CertificateFile;
 use serde_json::{Value, json};
@@ -258,7 +258,7 @@ fn aliveness(request: &Request) -> Result<Answer, ApiError> {
         vhost.publish(&vhost.route(&exchange, &message), &mut vec![message], turn, &mut Vec::new());
         let got = vhost.get(&queue, true, turn);
         vhost.apply_effects(turn);
-        Ok::<_, ApiError>(got.is_some())
+        Ok::<_, ApiError>(matches!(got, Got::Message { .. }))
     })?;
     if came_back { ok() } else { failed("the message did not come back") }
 }

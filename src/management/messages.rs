@@ -8,7 +8,7 @@ use crate::broker::VirtualHost;
 use crate::broker::delivery::Entry;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
-use crate::broker::queue::QueueHandle;
+use crate::broker::queue::{Got, QueueHandle};
 use crate::broker::stats::MessageStats;
 use crate::broker::trace::{Delivered, Party};
 use crate::message::{DecodeError, Message, Properties, PropertyScan, ShortStr};
@@ -276,12 +276,18 @@ fn get(request: &Request) -> Result<Answer, ApiError> {
         let mut fetched = Vec::new();
         let mut bytes = 0;
         while fetched.len() < usize::try_from(count).unwrap_or(0) && bytes < GET_BYTES_MAX {
-            let Some((entry, left)) = vhost.get(&queue, false, turn) else { break };
-            bytes += entry.message.size_bytes();
-            if vhost.is_traced() {
-                trace_fetched(request, &vhost, &queue, &entry, turn);
+            match vhost.get(&queue, false, turn) {
+                Got::Message { entry, left } => {
+                    bytes += entry.message.size_bytes();
+                    if vhost.is_traced() {
+                        trace_fetched(request, &vhost, &queue, &entry, turn);
+                    }
+                    fetched.push((*entry, left));
+                }
+                Got::Empty => break,
+                // No event loop waits for this thread.
+                Got::NotInMemory | Got::NotYet => turn.begin(turn.now),
             }
-            fetched.push((entry, left));
         }
         let entries: Vec<Entry> = fetched.iter().map(|(entry, _)| entry.clone()).collect();
         settle(&vhost, &queue, entries, then, turn);

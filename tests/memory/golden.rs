@@ -7,6 +7,17 @@ use leveret_test_support::in_memory::InMemory;
 /// Set GOLDEN_ONLY to a pattern to play some cases alone.
 #[test]
 fn every_case_passes_in_memory() {
+    play_all();
+}
+
+/// What is long for a turn is done in as many parts as can be, and comes to the same.
+#[test]
+fn every_case_passes_with_turns_as_short_as_can_be() {
+    leveret::steps::set_at_once_max(1);
+    play_all();
+}
+
+fn play_all() {
     let only = std::env::var("GOLDEN_ONLY").unwrap_or_default();
     let cases = library::load(&library::folder(), &only).unwrap();
     assert!(!cases.is_empty(), "no case contains '{only}'");

@@ -91,12 +91,8 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files and functions that are longer, each with its lines. None is added, none grows, and one that no longer is goes.
 const LONGER: &[(&str, usize)] = &[
-    ("src/amqp/channel/mod.rs", 519),
     ("src/broker/connections.rs", 538),
     ("src/broker/definitions.rs decode", 77),
-    ("src/broker/mod.rs", 501),
-    ("src/broker/mod.rs open", 74),
-    ("src/broker/queue/consumers.rs", 508),
     ("src/cli/ctl/list.rs source", 85),
     ("src/cli/definitions/convert.rs add", 90),
     ("src/cli/rabbitmqctl/about.rs about", 102),
@@ -110,6 +106,7 @@ const FLOORS: &[&[&str]] = &[
     // Queues and exchanges, what passes between them and the sessions, and how all of it is kept.
     &[
         "alarms",
+        "chores",
         "definitions",
         "delivery",
         "done",
@@ -125,8 +122,8 @@ const FLOORS: &[&[&str]] = &[
         "users",
         "vhost_settings",
     ],
-    &["capacity", "routing", "topology", "vhost"],
-    &["administration", "admission", "browse", "connections", "logins", "rehearsal"],
+    &["capacity", "routing", "spread", "topology", "vhost"],
+    &["administration", "admission", "browse", "connections", "due", "logins", "rehearsal"],
 ];
 
 /// Words that do not stand in comments: what the trade calls it does.

@@ -4,13 +4,14 @@ use super::deliver::{NUMBER_BYTES, envelope_bytes, fill_envelope, fill_number, p
 use super::queue::{REPLY_TO, saturating};
 use super::timeouts::consumer_timeout_ms;
 use super::unacked::Unacked;
+use super::underway::Underway;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::ContentMethod;
 use crate::broker::Actor;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
-use crate::broker::queue::NewConsumer;
+use crate::broker::queue::{Got, NewConsumer};
 use crate::broker::routing::ReplyConsumer;
 use crate::message::{DeliveryTag, FieldTable, Reader};
 use amq_protocol::protocol::basic::AMQPMethod::{
@@ -44,12 +45,8 @@ impl Channel {
             Get(get) => self.basic_get(&get, context),
             Nack(nack) => self.basic_nack(&nack, context),
             Reject(reject) => self.basic_reject(&reject, context),
-            Recover(recover) => {
-                self.basic_recover(recover.requeue, context)?;
-                self.reply_recover_ok(context);
-                Ok(())
-            }
-            RecoverAsync(recover) => self.basic_recover(recover.requeue, context),
+            Recover(recover) => self.basic_recover(recover.requeue, true, context),
+            RecoverAsync(recover) => self.basic_recover(recover.requeue, false, context),
             Publish(_) | Ack(_) => unreachable!("publish and ack are read by hand"),
             _ => Err(unimplemented()),
         }
@@ -140,7 +137,7 @@ impl Channel {
         }
     }
 
-    fn reply_consume_ok(&self, consume: &basic::Consume, tag: &str, context: &mut Context<'_>) {
+    fn reply_consume_ok(&mut self, consume: &basic::Consume, tag: &str, context: &mut Context<'_>) {
         if !consume.nowait {
             let ok = ConsumeOk(basic::ConsumeOk { consumer_tag: tag.into() });
             self.reply(AMQPClass::Basic(ok), context);
@@ -191,15 +188,22 @@ impl Channel {
         }
     }
 
-    fn basic_get(&mut self, get: &basic::Get, context: &mut Context<'_>) -> Result<(), AmqpError> {
+    pub(super) fn basic_get(&mut self, get: &basic::Get, context: &mut Context<'_>) -> Result<(), AmqpError> {
         let name = self.queue_name(get.queue.as_str())?;
         context.may_use_queue(Access::Read, &name)?;
         let queue = context.vhost.accessible_queue(&name, Actor::Connection(context.connection))?;
         queue.check_get()?;
-        let Some((entry, left)) = context.vhost.get(&queue, get.no_ack, context.turn) else {
-            self.stats.get_empty += 1;
-            self.reply(AMQPClass::Basic(GetEmpty(basic::GetEmpty {})), context);
-            return Ok(());
+        let (entry, left) = match context.vhost.get(&queue, get.no_ack, context.turn) {
+            Got::Message { entry, left } => (*entry, left),
+            Got::NotYet => {
+                self.goes_on_with(Underway::Getting(get.clone()));
+                return Ok(());
+            }
+            Got::Empty | Got::NotInMemory => {
+                self.stats.get_empty += 1;
+                self.reply(AMQPClass::Basic(GetEmpty(basic::GetEmpty {})), context);
+                return Ok(());
+            }
         };
         if context.vhost.is_traced() {
             self.trace_got(&queue, &entry, context);
@@ -213,10 +217,13 @@ impl Channel {
             message: &entry.message,
             properties: &properties_of_entry(&entry, &queue),
         };
-        method.put(context.out, context.frame_max, |arguments| {
-            fill_number(arguments, tag.0, entry.redelivered);
-            fill_envelope(arguments, &entry.message);
-            arguments.put_array(left);
+        let frame_max = context.frame_max;
+        self.say(context, |out| {
+            method.put(out, frame_max, |arguments| {
+                fill_number(arguments, tag.0, entry.redelivered);
+                fill_envelope(arguments, &entry.message);
+                arguments.put_array(left);
+            });
         });
         self.stats.redeliver += u64::from(entry.redelivered);
         if get.no_ack {

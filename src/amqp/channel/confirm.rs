@@ -31,7 +31,7 @@ impl Channel {
 
     /// The turn is over. Returns whether something waits for what it did to be durable.
     pub(in crate::amqp) fn end_turn(&mut self, context: &mut Context<'_>) -> bool {
-        let commits = self.commits.drain(..).map(|lsn| (Answer::CommitOk, lsn));
+        let commits = self.commits.drain(..).map(|(lsn, answer)| (answer, lsn));
         let publishes = match &mut self.mode {
             Mode::Confirm(confirms) => confirms.end_turn(),
             _ => None,

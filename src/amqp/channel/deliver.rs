@@ -11,6 +11,7 @@ use crate::message::{ChannelNumber, ConsumerId, Message, Millis, Value};
 use crate::session::{Pieces, Transmit};
 use amq_protocol::protocol::{AMQPClass, basic};
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 const DELIVER: (u16, u16) = (60, 60);
@@ -133,7 +134,7 @@ impl Channel {
     }
 
     /// Sends things that were taken from the outbox.
-    pub(super) fn send_all(&mut self, waiting: Vec<Outgoing>, context: &mut Context<'_>) {
+    pub(super) fn send_all(&mut self, waiting: VecDeque<Outgoing>, context: &mut Context<'_>) {
         if context.vhost.is_traced()
             && let Some(live) = context.broker().connections().find(context.connection)
         {

@@ -7,8 +7,10 @@ mod basic;
 mod confirm;
 mod confirms;
 mod content;
+mod context;
 mod deliver;
 mod exchange;
+mod names;
 mod publish;
 mod queue;
 mod settle;
@@ -16,177 +18,35 @@ mod timeouts;
 mod trace;
 mod tx;
 mod unacked;
+mod underway;
 
 pub(super) use content::ContentAssembler;
 pub use content::ContentLimits;
+pub(super) use context::Context;
 pub(super) use deliver::{Sent, Wire};
+pub(super) use names::{ExclusiveQueues, NameGenerator};
 pub(super) use timeouts::AckDeadline;
 
-use super::answers::Answers;
+use super::answers::Answer;
 use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, put_method};
 use super::method::{self, Method};
-use super::waiting::Waiting;
-use super::{Amqp, AmqpSettings};
 use crate::broker::connections::ChannelFacts;
-use crate::broker::delivery::{ChannelCredit, Outbox};
-use crate::broker::error::{BrokerError, ResourceKind};
-use crate::broker::exchange::{Destination, Exchange};
-use crate::broker::permissions::{Access, Grants};
+use crate::broker::delivery::ChannelCredit;
 use crate::broker::queue::QueueHandle;
 use crate::broker::stats::MessageStats;
-use crate::broker::users::User;
-use crate::broker::{Broker, Done, Turn, VirtualHost};
-use crate::message::{ChannelNumber, ConnectionId, ConsumerId, Lsn, Millis, Name, Reader};
+use crate::message::{ChannelNumber, ConsumerId, Lsn, Millis, Name, Reader};
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, access, channel};
+use bytes::Buf;
 use confirms::Confirms;
-use publish::{PublishBatch, Underway};
+use publish::PublishBatch;
 use settle::Settlements;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tx::Transaction;
 use unacked::UnackedList;
-
-/// What a channel needs of its connection to handle a frame.
-pub(super) struct Context<'a> {
-    pub(super) amqp: &'a Amqp,
-    pub(super) vhost: &'a Arc<VirtualHost>,
-    pub(super) user: &'a User,
-    /// What the user may do.
-    pub(super) grants: &'a mut Grants,
-    pub(super) connection: ConnectionId,
-    pub(super) outbox: &'a Arc<Outbox>,
-    pub(super) answers: &'a Arc<Answers>,
-    pub(super) out: &'a mut Transmit,
-    pub(super) waiting: &'a mut Waiting,
-    pub(super) turn: &'a mut Turn,
-    pub(super) frame_max: usize,
-    /// Queues that go with the connection.
-    pub(super) exclusive_queues: &'a mut ExclusiveQueues,
-    /// Numbers for names that the broker gives.
-    pub(super) names: &'a mut NameGenerator,
-    pub(super) ack_deadline: &'a mut AckDeadline,
-}
-
-impl Context<'_> {
-    fn broker(&self) -> &Broker {
-        &self.amqp.broker
-    }
-
-    fn settings(&self) -> &AmqpSettings {
-        &self.amqp.settings
-    }
-
-    /// What was done. When it is not durable yet, what is said from now on waits for that, and so does the connection.
-    fn done<T>(&mut self, done: Done<T>) -> T {
-        match done {
-            Done::Now(value) => value,
-            Done::Later(value, ticket) => {
-                if self.waiting.wait_for(ticket, self.out) {
-                    self.amqp.broker.await_answer(ticket, self.outbox.clone());
-                }
-                value
-            }
-        }
-    }
-
-    /// Checks that the user may do that to a queue.
-    fn may_use_queue(&mut self, access: Access, name: &str) -> Result<(), AmqpError> {
-        self.may_use(access, ResourceKind::Queue, name)
-    }
-
-    /// Checks that the user may do that to an exchange.
-    fn may_use_exchange(&mut self, access: Access, name: &str) -> Result<(), AmqpError> {
-        self.may_use(access, ResourceKind::Exchange, name)
-    }
-
-    fn may_use(&mut self, access: Access, kind: ResourceKind, name: &str) -> Result<(), AmqpError> {
-        Ok(self.grants.check(self.amqp.broker.permissions(), access, kind, name)?)
-    }
-
-    /// Checks that the user may use a routing key with an exchange, if that is a topic exchange.
-    fn may_use_topic(
-        &mut self,
-        access: Access,
-        exchange: &Exchange,
-        routing_key: &[u8],
-    ) -> Result<(), AmqpError> {
-        Ok(self.grants.check_topic(self.amqp.broker.permissions(), access, exchange, routing_key)?)
-    }
-
-    /// Checks that the user may bind, and unbind.
-    fn may_bind(
-        &mut self,
-        destination: &Destination,
-        source: &str,
-        routing_key: &[u8],
-    ) -> Result<(), AmqpError> {
-        match destination {
-            Destination::Queue(name) => self.may_use_queue(Access::Write, name)?,
-            Destination::Exchange(name) => self.may_use_exchange(Access::Write, name)?,
-        }
-        if source.is_empty() || matches!(destination, Destination::Exchange(name) if name.is_empty()) {
-            return Err(BrokerError::DefaultExchange.into());
-        }
-        self.may_use_exchange(Access::Read, source)?;
-        match self.vhost.exchange(source) {
-            Some(exchange) => self.may_use_topic(Access::Read, &exchange, routing_key),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The queues that go with their connection.
-#[derive(Debug)]
-pub(super) struct ExclusiveQueues {
-    names: BTreeSet<Name>,
-    /// At this many names those of deleted queues are sorted out: the deletion of an auto-delete queue is not reported.
-    sort_out_at: usize,
-}
-
-impl ExclusiveQueues {
-    pub(super) fn new() -> ExclusiveQueues {
-        ExclusiveQueues { names: BTreeSet::new(), sort_out_at: 64 }
-    }
-
-    fn insert(&mut self, name: &Name, vhost: &VirtualHost) {
-        self.names.insert(name.clone());
-        if self.names.len() >= self.sort_out_at {
-            self.names.retain(|name| vhost.queue(name).is_some());
-            self.sort_out_at = 2 * self.names.len().max(32);
-        }
-    }
-
-    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Name> + use<> {
-        std::mem::take(&mut self.names).into_iter()
-    }
-}
-
-/// Makes unguessable names that do not repeat: for queues, consumer tags and reply addresses.
-#[derive(Debug)]
-pub(super) struct NameGenerator {
-    state: std::hash::RandomState,
-    count: u64,
-}
-
-impl NameGenerator {
-    pub(super) fn new() -> NameGenerator {
-        NameGenerator { state: std::hash::RandomState::new(), count: 0 }
-    }
-
-    /// `prefix` and 22 characters.
-    fn name(&mut self, prefix: &str) -> String {
-        use base64::Engine;
-        use std::hash::BuildHasher;
-        let mut bytes = [0; 16];
-        for half in bytes.chunks_mut(8) {
-            self.count += 1;
-            half.copy_from_slice(&self.state.hash_one(self.count).to_be_bytes());
-        }
-        format!("{prefix}{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
-    }
-}
+use underway::{Returning, Underway};
 
 /// A consumer of this channel. It is kept after its end, until the deliveries it was given have been sent or taken back.
 #[derive(Debug)]
@@ -230,11 +90,11 @@ pub(super) struct Channel {
     credit: Arc<ChannelCredit>,
     /// What an empty queue name stands for.
     last_queue: Option<Name>,
-    /// Records of this turn's commits, which have to be durable before they are answered.
-    commits: Vec<Lsn>,
+    /// This turn's commits and what was replied behind them, with the records that have to be durable before.
+    commits: Vec<(Lsn, Answer)>,
     publishes: PublishBatch,
-    /// A message whose route is being found; what comes behind it waits.
-    routing: Option<Box<Underway>>,
+    /// What takes longer than a turn may; what comes behind it waits.
+    underway: Option<Box<Underway>>,
     settlements: Settlements,
     stats: MessageStats,
     /// An error has been sent; everything but its answer is dropped.
@@ -268,7 +128,7 @@ impl Channel {
             last_queue: None,
             commits: Vec::new(),
             publishes: PublishBatch::default(),
-            routing: None,
+            underway: None,
             settlements: Settlements::default(),
             stats: MessageStats::default(),
             closing: false,
@@ -326,18 +186,6 @@ impl Channel {
         })
     }
 
-    /// Does more of what a frame asked for.
-    pub(super) fn go_on(&mut self, context: &mut Context<'_>) -> Result<Handled, AmqpError> {
-        match self.go_on_routing(context) {
-            Ok(()) => Ok(self.progress()),
-            Err(error) => self.fail_at(method::PUBLISH, error, context),
-        }
-    }
-
-    fn progress(&self) -> Handled {
-        if self.routing.is_some() { Handled::Busy } else { Handled::Open }
-    }
-
     /// An error closes the channel, unless it is the connection's.
     fn fail_at(
         &mut self,
@@ -380,7 +228,7 @@ impl Channel {
             // Both ends closed at once: each answers the other.
             (frame::METHOD, CLOSE) => {
                 let ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
-                self.reply(AMQPClass::Channel(ok), context);
+                put_method(context.out, self.number, AMQPClass::Channel(ok));
             }
             _ => {}
         }
@@ -389,7 +237,9 @@ impl Channel {
 
     fn fail(&mut self, error: &AmqpError, context: &mut Context<'_>) {
         tracing::info!("channel {} of connection {}: {error}", self.number, context.connection);
-        self.release(context);
+        let returning = self.release(context);
+        context.leave(returning);
+        context.vhost.apply_effects(context.turn);
         let (class_id, method_id) = error.method.unwrap_or_default();
         let close = channel::Close {
             reply_code: error.code.number(),
@@ -412,7 +262,7 @@ impl Channel {
             }
             method::ACK => {
                 self.basic_ack(&payload[4..], context)?;
-                return Ok(Handled::Open);
+                return Ok(self.progress());
             }
             _ => {}
         }
@@ -433,7 +283,7 @@ impl Channel {
             AMQPClass::Tx(method) => self.handle_tx(&method, context)?,
             AMQPClass::Access(_) | AMQPClass::Connection(_) => return Err(unimplemented()),
         }
-        Ok(Handled::Open)
+        Ok(self.progress())
     }
 
     fn handle_channel(
@@ -450,17 +300,33 @@ impl Channel {
             }
             channel::AMQPMethod::Flow(_) => Err(AmqpError::new(ReplyCode::NotImplemented, "active=false")),
             channel::AMQPMethod::Close(_) => {
-                self.release(context);
-                let ok = channel::AMQPMethod::CloseOk(channel::CloseOk {});
-                self.reply(AMQPClass::Channel(ok), context);
-                Ok(Handled::Closed)
+                let returning = self.release(context);
+                Ok(self.go_on_closing(returning, context))
             }
             _ => Err(unimplemented()),
         }
     }
 
-    fn reply(&self, method: AMQPClass, context: &mut Context<'_>) {
-        put_method(context.out, self.number, method);
+    fn reply(&mut self, method: AMQPClass, context: &mut Context<'_>) {
+        let number = self.number;
+        self.say(context, |out| put_method(out, number, method));
+    }
+
+    /// Says something in the order of what was asked: behind a tx.commit-ok that still waits, if there is one.
+    fn say(&mut self, context: &mut Context<'_>, put: impl FnOnce(&mut Transmit)) {
+        let Some(record) = self.record_before_reply(context) else { return put(context.out) };
+        let mut reply = Transmit::default();
+        put(&mut reply);
+        self.commits.push((record, Answer::Behind(reply.copy_to_bytes(reply.remaining()))));
+    }
+
+    /// The record that a reply has to wait for, since what comes before it on the channel does.
+    fn record_before_reply(&self, context: &Context<'_>) -> Option<Lsn> {
+        let Mode::Tx(_) = self.mode else { return None };
+        let of_turn = self.commits.last().map(|(record, _)| *record);
+        let before = of_turn.or_else(|| context.answers.last_of(self.number))?;
+        // The reply may be about a change that is not durable either.
+        Some(context.waiting.ticket().map_or(before, |ticket| before.max(ticket.record())))
     }
 
     /// Hands what was gathered to the queues. Called before any other method is handled, before another channel is spoken to and
@@ -475,15 +341,15 @@ impl Channel {
     /// anything back, or one of them would get what another one gives.
     pub(super) fn end_consumers(&mut self, context: &mut Context<'_>) {
         self.content = ContentAssembler::default();
-        self.routing = None;
         self.flush(context);
         for (id, consumer) in &self.consumers {
             consumer.queue.cancel(*id, context.turn);
         }
     }
 
-    /// Gives everything back: consumers end, deliveries return to their queues, a transaction is rolled back.
-    pub(super) fn release(&mut self, context: &mut Context<'_>) {
+    /// Gives everything back: consumers end, a transaction is rolled back, and what is returned has to be gone on with: deliveries
+    /// return to their queues.
+    pub(super) fn release(&mut self, context: &mut Context<'_>) -> Returning {
         self.end_consumers(context);
         self.confirm_done(context);
         if let Some(reply_to) = self.reply_to.take() {
@@ -493,12 +359,11 @@ impl Channel {
             let settled = transaction.roll_back();
             self.unacked.put_back(settled);
         }
-        let mut unacked = self.unacked.take_all();
-        unacked.here.extend(self.take_back_waiting(context));
-        self.requeue(unacked, true, context);
+        let settled = self.leave_underway(context);
+        let waiting = self.take_back_waiting(context);
         self.consumers.clear();
         self.consumer_tags.clear();
-        context.vhost.apply_effects(context.turn);
+        Returning::new(std::mem::take(&mut self.unacked), settled, waiting)
     }
 }
 

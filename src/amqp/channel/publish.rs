@@ -2,14 +2,19 @@
 
 use super::content::Published;
 use super::deliver::{envelope_bytes, fill_envelope, properties_to_send};
+use super::underway::Underway;
 use super::{Channel, Context, Mode};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{ContentMethod, fill_short_str, short_str_bytes};
+use crate::broker::chores::Chore;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
-use crate::broker::routing::{REPLY_TO_PREFIX, Route, Routing};
-use crate::message::{DeliveryTag, FieldTable, Message, PropertyScan, Value};
+use crate::broker::routing::{Found, REPLY_TO_PREFIX, Route, Routing};
+use crate::broker::spread::Spread;
+use crate::broker::turn::DELIVERY_STEPS;
+use crate::message::{DeliveryTag, FieldTable, Lsn, Message, PropertyScan, Value};
+use crate::steps;
 use std::sync::Arc;
 
 /// Messages of this turn that take the same route, on their way to the queues together.
@@ -33,13 +38,24 @@ struct RouteIsFor {
 
 /// A message whose route is being found, a part at a time.
 #[derive(Debug)]
-pub(super) struct Underway {
+pub(super) struct Finding {
     message: Message,
     mandatory: bool,
-    /// The vhost's topology when that began.
-    version: u64,
+    /// What the route is for, if it turns out to depend on that alone.
+    is_for: RouteIsFor,
     routing: Routing,
 }
+
+/// A message that very many queues get, a part of them at a time.
+#[derive(Debug)]
+pub(super) struct Spreading {
+    pub(super) spread: Spread,
+    /// The record that it is in.
+    record: Option<Lsn>,
+}
+
+/// A message that goes to more queues than these does so a part at a time, and alone.
+const QUEUES_AT_ONCE: usize = 1000;
 
 impl Channel {
     pub(super) fn handle_content_header(
@@ -84,10 +100,15 @@ impl Channel {
                 for key in routing.copies() {
                     context.may_use_topic(Access::Write, &exchange, key)?;
                 }
-                self.routing = Some(Box::new(Underway { message, mandatory, version, routing }));
-                return self.go_on_routing(context);
+                return self.go_on_finding(Finding { message, mandatory, is_for, routing }, context);
             }
-            let route = context.vhost.route(&exchange, &message);
+            let route = match context.vhost.begin_route(&exchange, &message) {
+                Found::Whole(route) => route,
+                Found::Begun(routing) => {
+                    return self.go_on_finding(Finding { message, mandatory, is_for, routing }, context);
+                }
+            };
+            context.turn.spend(route.work);
             // No route is remembered while there is tracing, so that every message comes by here.
             let is_traced = context.vhost.is_traced();
             self.publishes.route_is_for = (route.by_key_alone && !is_traced).then_some(is_for);
@@ -99,17 +120,23 @@ impl Channel {
         self.publish_routed(message, mandatory, version, context)
     }
 
-    /// Finds a part of the route of a message with several keys, and publishes it when all is found.
-    pub(super) fn go_on_routing(&mut self, context: &mut Context<'_>) -> Result<(), AmqpError> {
-        let Some(mut underway) = self.routing.take() else { return Ok(()) };
-        if !context.vhost.go_on_routing(&mut underway.routing, &underway.message) {
-            self.routing = Some(underway);
+    /// Finds a part of the route of a message that takes long to find, and publishes it when all is found.
+    pub(super) fn go_on_finding(
+        &mut self,
+        mut finding: Finding,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        if !context.vhost.go_on_routing(&mut finding.routing, &finding.message) {
+            self.goes_on_with(Underway::Finding(finding));
             return Ok(());
         }
-        let Underway { message, mandatory, version, routing } = *underway;
-        self.publishes.route_is_for = None;
-        self.publishes.route = Arc::new(routing.into_route());
-        if context.vhost.is_traced() {
+        let Finding { message, mandatory, is_for, routing } = finding;
+        let version = is_for.version;
+        let (route, is_traced) = (routing.into_route(), context.vhost.is_traced());
+        self.publishes.route_is_for =
+            (route.by_key_alone && !message.has_copies() && !is_traced).then_some(is_for);
+        self.publishes.route = Arc::new(route);
+        if is_traced {
             self.trace_publish(&message, context);
         }
         self.publish_routed(message, mandatory, version, context)
@@ -129,6 +156,10 @@ impl Channel {
             let route = (self.publishes.route.clone(), version);
             return transaction.publish(route, message, mandatory, context.amqp);
         }
+        if self.publishes.route.queues.len() > steps::at_once(QUEUES_AT_ONCE) {
+            self.begin_spreading(message, context);
+            return Ok(());
+        }
         let tag = self.number_publish();
         if self.publishes.route.is_empty() {
             self.stats.routed += self.publishes.route.count(1);
@@ -140,8 +171,37 @@ impl Channel {
             // What was acknowledged before has made room by now.
             self.flush_settlements(context);
         }
+        context.turn.spend(DELIVERY_STEPS * self.publishes.route.queues.len());
         self.publishes.messages.push(message);
         Ok(())
+    }
+
+    /// Publishes a message to very many queues. Nothing else of the connection is handled before the last one has it.
+    fn begin_spreading(&mut self, message: Message, context: &mut Context<'_>) {
+        // What was acknowledged before has made room by now.
+        self.flush_settlements(context);
+        let waits = matches!(self.mode, Mode::Confirm(_));
+        context.turn.waiter = waits.then(|| context.answers.clone() as _);
+        let (spread, record) = context.vhost.begin_spread(&self.publishes.route, message, context.turn);
+        context.turn.waiter = None;
+        self.stats.routed += self.publishes.route.count(1);
+        self.go_on_spreading(Spreading { spread, record }, context);
+    }
+
+    /// Has more of the queues get the message; the publisher hears of it when all have.
+    pub(super) fn go_on_spreading(&mut self, mut spreading: Spreading, context: &mut Context<'_>) {
+        let is_done = spreading.spread.go_on(context.turn);
+        context.vhost.apply_effects(context.turn);
+        if !is_done {
+            return self.goes_on_with(Underway::Spreading(spreading));
+        }
+        let tag = self.number_publish();
+        if let Mode::Confirm(confirms) = &mut self.mode {
+            confirms.await_record(spreading.record);
+        }
+        if let Some(tag) = tag.filter(|_| spreading.spread.was_refused()) {
+            self.nack_publish(tag, context);
+        }
     }
 
     /// Hands the gathered messages to their queues; publishers hear of those that were refused.

@@ -1,8 +1,10 @@
 //! basic.ack, basic.nack, basic.reject, basic.recover (0-9-1 sections 1.8.3.13 to 1.8.3.16).
 
 use super::unacked::{Taken, Unacked, UnackedRun};
+use super::underway::{Settling, part};
 use super::{Channel, Context, Mode, read};
 use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::broker::Turn;
 use crate::broker::delivery::Entry;
 use crate::broker::queue::{AwayRun, QueueHandle};
 use crate::message::{ConsumerId, DeliveryTag, QueueId};
@@ -36,6 +38,9 @@ impl Channel {
         }
         // What was published before comes before what the acknowledgement makes room for.
         self.flush_publishes(context);
+        if multiple && self.unacked.len() > part() {
+            return self.judge_many(DeliveryTag(tag), Verdict::Ack, context);
+        }
         if self.unacked.take(DeliveryTag(tag), multiple, &mut self.settlements.acked) {
             return Ok(());
         }
@@ -68,6 +73,10 @@ impl Channel {
         verdict: Verdict,
         context: &mut Context<'_>,
     ) -> Result<(), AmqpError> {
+        let is_tx = matches!(self.mode, Mode::Tx(_));
+        if !is_tx && multiple && self.unacked.len() > part() {
+            return self.judge_many(tag, verdict, context);
+        }
         let mut taken = Taken::default();
         if !self.unacked.take(tag, multiple, &mut taken) {
             return Err(unknown_delivery_tag(tag.0));
@@ -80,6 +89,27 @@ impl Channel {
         Ok(())
     }
 
+    /// Judges all up to a tag, which may be more than a turn has time for.
+    fn judge_many(
+        &mut self,
+        tag: DeliveryTag,
+        verdict: Verdict,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        let up_to = match tag {
+            DeliveryTag(0) => DeliveryTag(u64::MAX),
+            tag if self.unacked.knows(tag) => tag,
+            tag => return Err(unknown_delivery_tag(tag.0)),
+        };
+        self.go_on_settling(Settling { up_to: self.so_far(up_to), verdict }, context);
+        Ok(())
+    }
+
+    /// What is delivered from now on is not meant.
+    fn so_far(&self, tag: DeliveryTag) -> DeliveryTag {
+        tag.min(DeliveryTag(self.next_delivery_tag - 1))
+    }
+
     /// Reports to the queues what became of their messages.
     pub(super) fn carry_out(&mut self, taken: Taken, verdict: Verdict, context: &mut Context<'_>) {
         match verdict {
@@ -90,9 +120,7 @@ impl Channel {
             Verdict::Requeue { failed } => self.requeue(taken, failed, context),
             Verdict::Reject => {
                 let credit = credit_of(&taken);
-                for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
-                    queue.reject(consumer, entries, away, context.turn);
-                }
+                tell_queues(taken, verdict, context.turn);
                 self.release_credit(credit, context);
             }
         }
@@ -101,39 +129,18 @@ impl Channel {
     /// Credit comes last, so that a consumer without it is first given what went back, and then what is behind that.
     pub(super) fn requeue(&mut self, taken: Taken, failed: bool, context: &mut Context<'_>) {
         let credit = credit_of(&taken);
-        for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
-            queue.requeue(consumer, entries, away, failed, context.turn);
-        }
+        tell_queues(taken, Verdict::Requeue { failed }, context.turn);
         self.release_credit(credit, context);
     }
 
-    /// Hands the gathered acknowledgements to their queues: one lock for each run of the same queue and consumer.
+    /// Hands the gathered acknowledgements to their queues.
     pub(super) fn flush_settlements(&mut self, context: &mut Context<'_>) {
         if self.settlements.acked.is_empty() {
             return;
         }
         let mut acked = std::mem::take(&mut self.settlements.acked);
         self.stats.ack += acked.len() as u64;
-        for run in acked.here.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
-            let queue = &run[0].queue;
-            let mut bytes = 0;
-            for neighbours in run.chunk_by(are_neighbours) {
-                bytes +=
-                    neighbours.iter().map(|unacked| unacked.entry.message.body_bytes() as u64).sum::<u64>();
-                let (first, last) = (&neighbours[0].entry, &neighbours[neighbours.len() - 1].entry);
-                if first.journaled {
-                    let id = queue.definition().id;
-                    context.turn.changes.settle_range(id, first.position, last.position);
-                }
-            }
-            queue.settle(run[0].consumer, run.len(), bytes, context.turn);
-        }
-        for UnackedRun { queue, consumer, run, .. } in &acked.away {
-            if run.journaled {
-                context.turn.changes.settle_range(queue.definition().id, run.first, run.last());
-            }
-            queue.settle_away(*consumer, run, context.turn);
-        }
+        settle(&acked, context.turn);
         self.release_credit(credit_of(&acked), context);
         acked.here.clear();
         acked.away.clear();
@@ -159,19 +166,59 @@ impl Channel {
     pub(super) fn basic_recover(
         &mut self,
         requeue: bool,
+        answers: bool,
         context: &mut Context<'_>,
     ) -> Result<(), AmqpError> {
         if !requeue {
             return Err(AmqpError::new(ReplyCode::NotImplemented, "requeue=false"));
         }
-        let taken = self.unacked.take_all();
-        self.requeue(taken, false, context);
-        context.vhost.apply_effects(context.turn);
+        let up_to = self.so_far(DeliveryTag(u64::MAX));
+        if answers {
+            // What comes back may be delivered again at once, which comes behind this.
+            self.reply(AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})), context);
+        }
+        self.go_on_settling(Settling { up_to, verdict: Verdict::Requeue { failed: false } }, context);
         Ok(())
     }
+}
 
-    pub(super) fn reply_recover_ok(&self, context: &mut Context<'_>) {
-        self.reply(AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})), context);
+/// Tells the queues, and the journal, what became of messages of theirs.
+pub(super) fn tell_queues(taken: Taken, verdict: Verdict, turn: &mut Turn) {
+    match verdict {
+        Verdict::Ack => settle(&taken, turn),
+        Verdict::Requeue { failed } => {
+            for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
+                queue.requeue(consumer, entries, away, failed, turn);
+            }
+        }
+        Verdict::Reject => {
+            for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
+                queue.reject(consumer, entries, away, turn);
+            }
+        }
+    }
+}
+
+/// Settles acknowledged deliveries: one lock for each run of the same queue and consumer.
+fn settle(acked: &Taken, turn: &mut Turn) {
+    for run in acked.here.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
+        let queue = &run[0].queue;
+        let mut bytes = 0;
+        for neighbours in run.chunk_by(are_neighbours) {
+            bytes += neighbours.iter().map(|unacked| unacked.entry.message.body_bytes() as u64).sum::<u64>();
+            let (first, last) = (&neighbours[0].entry, &neighbours[neighbours.len() - 1].entry);
+            if first.journaled {
+                let id = queue.definition().id;
+                turn.changes.settle_range(id, first.position, last.position);
+            }
+        }
+        queue.settle(run[0].consumer, run.len(), bytes, turn);
+    }
+    for UnackedRun { queue, consumer, run, .. } in &acked.away {
+        if run.journaled {
+            turn.changes.settle_range(queue.definition().id, run.first, run.last());
+        }
+        queue.settle_away(*consumer, run, turn);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::broker::error::{BrokerError, Resource};
 use crate::broker::queue::QueueHandle;
 use crate::message::{ConsumerId, FieldTable, Millis, QueueId};
 use amq_protocol::protocol::{AMQPClass, basic};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// When a connection has to look at its deliveries again: at the first deadline of one of them, or before.
 #[derive(Debug, Default)]
@@ -113,13 +113,13 @@ impl Channel {
         );
         queue.cancel(id, context.turn);
         let mut back = self.unacked.take_of(id);
-        let mut of_others = Vec::new();
+        let mut of_others = VecDeque::new();
         for outgoing in context.outbox.take_channel(self.number) {
             match outgoing {
                 Outgoing::Deliver { consumer, entry, .. } if consumer == id => {
                     back.here.push(Unacked::unsent(id, queue.clone(), entry));
                 }
-                other => of_others.push(other),
+                other => of_others.push_back(other),
             }
         }
         self.send_all(of_others, context);

@@ -5,6 +5,7 @@
 use super::settle::Verdict;
 use super::unacked::{Taken, Unacked, UnackedRun};
 use super::{Channel, Context, Mode, unimplemented};
+use crate::amqp::answers::Answer;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::{Amqp, AmqpSettings};
 use crate::broker::VirtualHost;
@@ -169,7 +170,7 @@ impl Channel {
             return Err(precondition("partial tx completion"));
         }
         match record {
-            Some(lsn) => self.commits.push(lsn),
+            Some(lsn) => self.commits.push((lsn, Answer::CommitOk)),
             None => self.reply(AMQPClass::Tx(CommitOk(tx::CommitOk {})), context),
         }
         Ok(())

@@ -111,6 +111,11 @@ impl Taken {
         self.here.is_empty() && self.away.is_empty()
     }
 
+    /// How many there are, runs of those that are not in memory for one each.
+    pub(super) fn entries(&self) -> usize {
+        self.here.len() + self.away.len()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         let away: u64 = self.away.iter().map(|held| held.run.count).sum();
@@ -260,11 +265,30 @@ impl UnackedList {
         Taken { here: taken, away }
     }
 
-    /// Takes all deliveries.
-    pub(super) fn take_all(&mut self) -> Taken {
-        let mut taken = Taken::from(self.take_here());
-        self.away.take_all(&mut taken.away);
-        taken
+    /// Whether there is a delivery of that tag, or was one that may be acknowledged late; only once then.
+    pub(super) fn knows(&mut self, tag: DeliveryTag) -> bool {
+        self.list.binary_search_by_key(&tag, |unacked| unacked.tag).is_ok()
+            || self.early.contains_key(&tag)
+            || self.away.contains(tag)
+            || self.taken_back.remove(&tag)
+    }
+
+    /// Takes some of those up to a tag, the first ones first, and says whether there are more.
+    pub(super) fn take_part(&mut self, up_to: DeliveryTag, max: usize, taken: &mut Taken) -> bool {
+        let mut left = max;
+        while left > 0
+            && let Some(first) = self.early.first_entry().filter(|first| *first.key() <= up_to)
+        {
+            taken.here.push(first.remove());
+            left -= 1;
+        }
+        let is_meant = |unacked: &Unacked| unacked.tag <= up_to;
+        let of_list = self.list.iter().take(left).take_while(|unacked| is_meant(unacked)).count();
+        taken.here.extend(self.list.drain(..of_list));
+        self.away.take_part(up_to, left - of_list, &mut taken.away);
+        self.early.first_key_value().is_some_and(|(tag, _)| *tag <= up_to)
+            || self.list.front().is_some_and(is_meant)
+            || self.away.first_tag().is_some_and(|tag| tag <= up_to)
     }
 
     /// Puts back what was taken and not settled after all.

@@ -4,8 +4,11 @@ use super::{Connection, End, Stage};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_heartbeat};
 use crate::amqp::method;
-use crate::message::Millis;
+use crate::broker::chores::Chore;
+use crate::broker::{Turn, VirtualHost};
+use crate::message::{ConnectionId, Millis, Name};
 use amq_protocol::protocol::connection;
+use std::sync::Arc;
 
 /// How long a peer whose frames can't be cut any more gets to read why its connection ends.
 const LOST_TRACK_MS: u64 = 3000;
@@ -13,9 +16,36 @@ const LOST_TRACK_MS: u64 = 3000;
 const CLOSE: (u16, u16) = (10, 50);
 const CLOSE_OK: (u16, u16) = (10, 51);
 
+/// The exclusive queues of a connection that has ended.
+struct DeletingQueues {
+    vhost: Arc<VirtualHost>,
+    owner: ConnectionId,
+    names: std::collections::btree_set::IntoIter<Name>,
+}
+
+/// What it takes to delete a queue, in steps.
+const DELETE_STEPS: usize = 500;
+
+impl Chore for DeletingQueues {
+    fn go_on(&mut self, turn: &mut Turn) -> bool {
+        while !turn.is_spent() {
+            let Some(queue) = self.names.next() else { return true };
+            turn.spend(DELETE_STEPS);
+            if let Err(error) = self.vhost.delete_exclusive_queue(&queue, self.owner, turn) {
+                tracing::error!(
+                    "exclusive queue '{queue}' could not be deleted with its connection: {error}"
+                );
+            }
+        }
+        self.names.len() == 0
+    }
+}
+
 impl Connection {
     /// Gives everything back: channels end, exclusive queues go. Nothing is held after that.
     pub(super) fn release(&mut self) {
+        // Whatever it did before: most have little to give back, and others wait for it.
+        self.turn.begin(self.turn.now);
         let numbers: Vec<_> = self.channels.keys().copied().collect();
         for number in &numbers {
             if let Some((channel, mut context)) = self.channel(*number) {
@@ -24,20 +54,18 @@ impl Connection {
         }
         for number in numbers {
             if let Some((channel, mut context)) = self.channel(number) {
-                channel.release(&mut context);
+                let returning = channel.release(&mut context);
+                context.leave(returning);
+                context.vhost.apply_effects(context.turn);
             }
             self.forget_channel(number);
         }
         self.answers.end();
         self.logging_in = None;
         let Some(open) = self.open.take() else { return };
-        for queue in self.exclusive_queues.take_all() {
-            if let Err(error) = open.vhost.delete_exclusive_queue(&queue, self.id, &mut self.turn) {
-                tracing::error!(
-                    "exclusive queue '{queue}' could not be deleted with its connection: {error}"
-                );
-            }
-        }
+        let (vhost, names) = (open.vhost.clone(), self.exclusive_queues.take_all());
+        let deleting = DeletingQueues { vhost, owner: self.id, names };
+        self.amqp.broker.leave(open.vhost.name(), Box::new(deleting), &mut self.turn);
         open.vhost.apply_effects(&mut self.turn);
         self.amqp.broker.connections().remove(self.id);
     }

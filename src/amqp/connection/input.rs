@@ -43,6 +43,7 @@ impl Connection {
             let unsent = self.out.len() + self.waiting_for.len();
             if self.stage == Stage::LoggingIn
                 || self.busy.is_some()
+                || self.turn.is_over()
                 || self.is_held_up()
                 || unsent >= self.amqp.settings.transmit_bytes
             {

@@ -317,7 +317,7 @@ impl Connection {
 
 impl Session for Connection {
     fn handle_input(&mut self, input: &mut BytesMut, now: Millis) -> bool {
-        self.turn.now = now;
+        self.turn.begin(now);
         self.heartbeat.received(now);
         if self.stage == Stage::ProtocolHeader {
             self.handle_protocol_header(input);
@@ -332,19 +332,19 @@ impl Session for Connection {
     }
 
     fn handle_own_room(&mut self, bytes: usize, now: Millis) {
-        self.turn.now = now;
+        self.turn.begin(now);
         self.heartbeat.received(now);
         self.room_of_body_was_filled(bytes);
     }
 
     fn handle_timeout(&mut self, now: Millis) {
-        self.turn.now = now;
+        self.turn.begin(now);
         self.check_deadlines(now);
         self.end_turn();
     }
 
     fn handle_disconnect(&mut self, fault: Option<&str>, now: Millis) {
-        self.turn.now = now;
+        self.turn.begin(now);
         self.log_end(End::Orderly, fault.unwrap_or("the peer is gone"));
         self.release();
         self.stage = Stage::Closed;
@@ -352,14 +352,14 @@ impl Session for Connection {
     }
 
     fn handle_shutdown(&mut self, now: Millis) {
-        self.turn.now = now;
+        self.turn.begin(now);
         let text = "broker forced connection closure with reason 'shutdown'";
         self.fail(&AmqpError::new(ReplyCode::ConnectionForced, text).without_method(), now);
         self.end_turn();
     }
 
     fn poll_transmit(&mut self, out: &mut Transmit, now: Millis) -> Flow {
-        self.turn.now = now;
+        self.turn.begin(now);
         self.transmit(out, now)
     }
 

@@ -9,13 +9,14 @@
 //! | `{a,b.*}` | either pattern; they may be nested and empty |
 //! | `\` | the next character as it is |
 //!
-//! The patterns are compiled together, [`SEGMENT`] at a time, when the first message after a change needs them.
+//! The patterns are compiled together, [`SEGMENT`] at a time, when the first message after a change needs them: one segment in a turn.
 
 use super::binding::Binding;
 use super::binding_set::BindingSet;
 use super::key_hash::KeyMap;
 use super::types::{Envelope, ExchangeType, Matches, Refusal};
 use crate::message::ShortStr;
+use crate::steps;
 use globset::{Candidate, GlobBuilder, GlobSet};
 use std::sync::{Arc, OnceLock};
 
@@ -32,11 +33,24 @@ pub struct Glob {
     segments: Vec<OnceLock<Segment>>,
 }
 
+/// What a pattern takes to compile, in steps of some ten nanoseconds.
+const COMPILE_STEPS: usize = 1500;
+
 /// Compiled patterns, each set with the place of its first one in the segment. One set, unless that would grow too large.
 type Segment = Vec<(usize, GlobSet)>;
 
 impl Glob {
+    fn segment(&self, number: usize) -> &Segment {
+        self.segments[number].get_or_init(|| {
+            let end = self.patterns.len().min((number + 1) * SEGMENT);
+            let mut segment = Segment::new();
+            Glob::compile(&self.patterns[number * SEGMENT..end], 0, &mut segment);
+            segment
+        })
+    }
+
     fn compile(patterns: &[(ShortStr, BindingSet)], first: usize, segment: &mut Segment) {
+        steps::count(COMPILE_STEPS * patterns.len());
         let globs =
             patterns.iter().map(|(pattern, _)| compile(pattern).expect("only sound patterns are taken in"));
         match GlobSet::new(globs) {
@@ -187,13 +201,8 @@ impl ExchangeType for Glob {
         let key: Vec<u8> = envelope.routing_key.iter().map(|byte| translated(*byte)).collect();
         let candidate = Candidate::from_bytes(&key);
         let mut found = Vec::new();
-        for (patterns, segment) in self.patterns.chunks(SEGMENT).zip(&self.segments) {
-            let segment = segment.get_or_init(|| {
-                let mut segment = Segment::new();
-                Glob::compile(patterns, 0, &mut segment);
-                segment
-            });
-            for (first, set) in segment {
+        for (number, patterns) in self.patterns.chunks(SEGMENT).enumerate() {
+            for (first, set) in self.segment(number) {
                 set.matches_candidate_into(&candidate, &mut found);
                 found.iter().for_each(|place| matches.push_all(&patterns[first + place].1));
             }
@@ -202,6 +211,17 @@ impl ExchangeType for Glob {
 
     fn routes_by_key_alone(&self) -> bool {
         true
+    }
+
+    fn is_prepared(&self) -> bool {
+        self.segments.iter().all(|segment| segment.get().is_some())
+    }
+
+    fn prepare(&self) -> bool {
+        if let Some(number) = self.segments.iter().position(|segment| segment.get().is_none()) {
+            self.segment(number);
+        }
+        self.is_prepared()
     }
 }
 

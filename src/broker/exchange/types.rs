@@ -122,6 +122,16 @@ pub trait ExchangeType: Send + Sync {
         Ok(())
     }
 
+    /// Whether [`ExchangeType::route`] is as quick as it can be.
+    fn is_prepared(&self) -> bool {
+        true
+    }
+
+    /// Does a part of what makes it so, a millisecond or so of it, and says whether that was all. Who routes calls it until it was.
+    fn prepare(&self) -> bool {
+        self.is_prepared()
+    }
+
     /// Takes a new binding into the index. The same binding never comes twice.
     fn bind(&mut self, binding: &Arc<Binding>);
 

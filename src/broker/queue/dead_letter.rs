@@ -184,6 +184,10 @@ fn is_rejected(row: &Value) -> bool {
     matches!(row, Value::Table(row) if row.field("reason").and_then(Value::as_str) == Some("rejected"))
 }
 
+/// What it takes to write a letter and to bring it into a queue, and to drop a message, in steps.
+const LETTER_STEPS: usize = 200;
+const DROP_STEPS: usize = 10;
+
 /// A message is dead: it goes to the dead-letter exchange, or is gone where there is none.
 pub(super) fn bury(
     definition: &Arc<QueueDefinition>,
@@ -193,9 +197,13 @@ pub(super) fn bury(
     turn: &mut Turn,
 ) {
     if settings.dead_letter_exchange.is_some() {
+        turn.spend(LETTER_STEPS);
         let (queue, settings) = (definition.clone(), settings.clone());
         turn.effects.push(Effect::DeadLetter(DeadLetter { queue, settings, entry, reason }));
-    } else if entry.journaled {
+        return;
+    }
+    turn.spend(DROP_STEPS);
+    if entry.journaled {
         turn.changes.settle(definition.id, entry.position);
     }
 }

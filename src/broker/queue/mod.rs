@@ -9,6 +9,7 @@ mod away;
 mod consumers;
 mod dead_letter;
 mod definition;
+mod discard;
 mod handle;
 mod limits;
 mod look;
@@ -25,6 +26,7 @@ pub use consumers::{NewConsumer, Window};
 pub(crate) use dead_letter::is_cycle;
 pub use dead_letter::{DeadLetter, DeathReason};
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
+pub use discard::Discard;
 pub(in crate::broker) use handle::check;
 pub use handle::{QueueDeclaration, QueueHandle};
 
@@ -39,12 +41,14 @@ use super::policy::Applied;
 use super::stats::{MessageStats, QueueSample, Samples};
 use super::turn::{Effect, Turn};
 use crate::message::{ConsumerId, FieldTable, Message, Millis, Position};
+use crate::steps;
 use away::{Away, Dying};
 use consumers::{Consumer, Consumers};
 use dead_letter::bury;
 use pace::Pace;
 use paging::Pager;
 use ready::Ready;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// The state of a queue, behind its handle's lock; see the module.
@@ -67,7 +71,9 @@ pub(in crate::broker::queue) struct Queue {
     /// Bytes of messages that are read back at a time.
     page_bytes: usize,
     /// Dead letters that had nowhere to go and may not get lost.
-    held: Vec<(Entry, DeathReason)>,
+    held: VecDeque<(Entry, DeathReason)>,
+    /// How many of them, the first ones, have yet to be tried again in this round.
+    retrying: usize,
     had_consumer: bool,
     pace: Pace,
     /// When a message was last given to a consumer.
@@ -76,11 +82,16 @@ pub(in crate::broker::queue) struct Queue {
     last_used: Millis,
     /// The earliest time at which it has asked to be looked at.
     wake_at: Option<Millis>,
+    /// Whether there was more to do than a turn has time for.
+    is_behind: bool,
     closed: bool,
     stats: MessageStats,
     samples: Samples<QueueSample>,
     lengths: Lengths,
 }
+
+/// Deliveries under one lock; the rest follows soon. The windows of very many consumers may be empty at once.
+const DELIVERED_AT_ONCE: usize = 16_384;
 
 /// Counts of a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -107,6 +118,8 @@ pub enum Got {
     Empty,
     /// The next message is being read back; ask again when the turn's effects are applied.
     NotInMemory,
+    /// More have expired than the turn has time to drop; ask again in another turn.
+    NotYet,
 }
 
 impl Queue {
@@ -125,12 +138,14 @@ impl Queue {
             away: Away::default(),
             dying: Dying::default(),
             page_bytes: shared.limits.page_bytes,
-            held: Vec::new(),
+            held: VecDeque::new(),
+            retrying: 0,
             had_consumer: false,
             pace: Pace::default(),
             last_delivered: 0,
             last_used: turn.now,
             wake_at: None,
+            is_behind: false,
             closed: false,
             stats: MessageStats::default(),
             samples: Samples::default(),
@@ -247,6 +262,10 @@ impl Queue {
     fn get(&mut self, no_ack: bool, turn: &mut Turn) -> Got {
         self.last_used = turn.now;
         self.drop_expired(turn);
+        if self.ready.is_front_expired(turn.now) {
+            self.ask_for_wake(turn);
+            return Got::NotYet;
+        }
         let Some(entry) = self.ready.pop_front() else {
             if self.ready.is_empty() {
                 self.stats.get_empty += 1;
@@ -286,38 +305,28 @@ impl Queue {
     /// Drops all ready messages, and says how many there were.
     fn purge(&mut self, turn: &mut Turn) -> usize {
         self.drop_expired(turn);
-        let count = self.ready.len();
-        let (entries, paged) = self.ready.take_all();
-        for entry in entries {
-            self.drop_entry(&entry, turn);
-        }
-        for run in paged {
-            let last = Position(run.first.0 + run.count - 1);
-            turn.changes.settle_range(self.definition.id, run.first, last);
-        }
-        self.account(turn);
-        count
+        self.discard_all(true, turn)
     }
 
     /// Looks at what time has done.
     fn handle_timeout(&mut self, turn: &mut Turn) {
         self.wake_at = None;
+        self.is_behind = false;
         let unused_until = self.unused_until();
         if unused_until.is_some_and(|at| at <= turn.now) {
             turn.effects.push(Effect::Delete { name: self.definition.name.clone(), id: self.definition.id });
             return;
         }
         self.go_on_burying(turn);
-        for (entry, reason) in std::mem::take(&mut self.held) {
-            bury(&self.definition, &self.settings, entry, reason, turn);
-        }
+        self.retry_held(turn);
+        self.drop_head(turn);
         self.dispatch(turn);
     }
 
     /// Takes a dead letter back that has nowhere to go now, to try again later.
     fn hold(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
         if !self.closed {
-            self.held.push((entry, reason));
+            self.held.push_back((entry, reason));
             self.ask_for_wake(turn);
         }
     }
@@ -337,16 +346,14 @@ impl Queue {
     /// Ends the queue: drops everything, and cancels the consumers.
     fn close(&mut self, turn: &mut Turn) -> usize {
         self.closed = true;
-        let count = self.ready.len();
-        self.ready.take_all();
-        self.account(turn);
+        let count = self.discard_all(false, turn);
         if self.definition.survives_restart() || self.pager.has_spilled() {
             turn.changes.drop_queue(self.definition.id);
         }
         for consumer in self.consumers.take_all() {
             consumer
                 .outbox
-                .open()
+                .open(consumer.channel)
                 .push_back(Outgoing::Cancelled { channel: consumer.channel, consumer: consumer.id });
             turn.wake(&consumer.outbox);
         }
@@ -363,13 +370,14 @@ impl Queue {
     }
 
     fn deliver(&mut self, turn: &mut Turn) {
+        let mut delivered = 0;
         // What is not in memory has to be read back before it can be delivered.
         while self.ready.has_front() {
             let Some((consumer, count)) = self.consumers.next_turn(self.window, self.ready.len()) else {
                 return;
             };
             let Consumer { new: consumer, outstanding, .. } = consumer;
-            let mut outbox = consumer.outbox.open();
+            let mut outbox = consumer.outbox.open(consumer.channel);
             if outbox.is_empty() {
                 turn.wake(&consumer.outbox);
             }
@@ -384,6 +392,9 @@ impl Queue {
                     let is_lettered = self.settings.dead_letter_exchange.is_some();
                     self.stats.died(DeathReason::Expired, 1, is_lettered);
                     bury(&self.definition, &self.settings, entry, DeathReason::Expired, turn);
+                    if turn.is_spent() {
+                        break;
+                    }
                     continue;
                 }
                 taken += 1;
@@ -421,6 +432,11 @@ impl Queue {
             let unsent_bytes = if consumer.no_ack { outstanding.unsent_bytes - had_unsent_bytes } else { 0 };
             drop(outbox);
             self.consumers.add_unsent(unsent_bytes);
+            delivered += taken as usize;
+            if delivered >= steps::at_once(DELIVERED_AT_ONCE) || self.has_no_time_for_front(turn) {
+                self.is_behind = true;
+                return;
+            }
         }
     }
 

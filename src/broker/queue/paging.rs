@@ -58,6 +58,11 @@ impl Pager {
         }
     }
 
+    /// The account that messages are counted in.
+    pub(super) fn memory(&self) -> &Arc<MemoryAccount> {
+        &self.memory
+    }
+
     /// Whether the journal holds messages of this queue that only memory held.
     pub(super) fn has_spilled(&self) -> bool {
         self.has_spilled

@@ -34,7 +34,10 @@ impl Queue {
         }
         if before.consumer_timeout_ms != self.settings.consumer_timeout_ms {
             for (consumer, _) in self.consumers.iter() {
-                consumer.outbox.open().push_back(Outgoing::TimeoutChanged { channel: consumer.channel });
+                consumer
+                    .outbox
+                    .open(consumer.channel)
+                    .push_back(Outgoing::TimeoutChanged { channel: consumer.channel });
                 turn.wake(&consumer.outbox);
             }
         }

@@ -502,6 +502,17 @@ impl Simulation {
 
 #[test]
 fn clients_at_random_agree_with_a_naive_model() {
+    simulate();
+}
+
+/// What is long for a turn is done in as many parts as can be, and comes to the same.
+#[test]
+fn clients_at_random_agree_with_a_naive_model_with_turns_as_short_as_can_be() {
+    leveret::steps::set_at_once_max(1);
+    simulate();
+}
+
+fn simulate() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seeds = match number("SIMULATION_SEED") {
         Some(seed) => seed..=seed,

@@ -47,6 +47,9 @@ impl UnackedRun {
     }
 }
 
+/// Neighbours that are taken at a time: some of the work is done for each of them.
+const RUN_PART: u64 = 1024;
+
 /// Deliveries that have left memory, by tag; see the module.
 #[derive(Debug, Default)]
 pub(super) struct AwayList {
@@ -95,6 +98,33 @@ impl AwayList {
         }
         self.messages -= 1;
         Some(taken)
+    }
+
+    /// Whether the delivery of that tag is here.
+    pub(super) fn contains(&self, tag: DeliveryTag) -> bool {
+        self.runs.range(..=tag.0).next_back().is_some_and(|(_, run)| run.tags().contains(&tag.0))
+    }
+
+    /// The lowest tag.
+    pub(super) fn first_tag(&self) -> Option<DeliveryTag> {
+        self.runs.keys().next().copied().map(DeliveryTag)
+    }
+
+    /// Takes some runs of those up to a tag, the first ones first, and of a long run a part.
+    pub(super) fn take_part(&mut self, up_to: DeliveryTag, max: usize, taken: &mut Vec<UnackedRun>) {
+        for _ in 0..max {
+            let Some(mut first) = self.runs.first_entry().filter(|first| *first.key() <= up_to.0) else {
+                return;
+            };
+            let end = first.get().tags().end.min(up_to.0.saturating_add(1)).min(first.key() + RUN_PART);
+            let rest = (end < first.get().tags().end).then(|| first.get_mut().split_off(end));
+            let run = first.remove();
+            self.messages -= run.run.count;
+            taken.push(run);
+            if let Some(rest) = rest {
+                self.runs.insert(rest.first_tag, rest);
+            }
+        }
     }
 
     /// Takes all up to that tag.

@@ -91,9 +91,32 @@ impl InMemory {
         &self.amqp.broker
     }
 
-    /// The steps of the longest turn of a session since this was asked before.
+    /// The steps of the longest turn of a session, or of the broker's timer, since this was asked before.
     pub fn take_longest_turn(&mut self) -> u64 {
         std::mem::take(&mut self.longest_turn)
+    }
+
+    /// Something comes from a client, and nothing happens yet.
+    pub fn put(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        if let Some(line) = self.connections.get_mut(&connection) {
+            line.input.extend_from_slice(bytes);
+        }
+    }
+
+    /// Lets one session have one turn, and commits what that changed.
+    pub fn step(&mut self, connection: ConnectionId) {
+        let now = self.clock.now();
+        if let Some(line) = self.connections.get_mut(&connection) {
+            line.step(now);
+        }
+        self.amqp.broker.journal().commit().unwrap();
+    }
+
+    /// Takes what a client has received so far, without anything happening.
+    pub fn take_received(&mut self, connection: ConnectionId, into: &mut Vec<u8>) {
+        if let Some(line) = self.connections.get(&connection) {
+            into.append(&mut line.received.lock().unwrap());
+        }
     }
 
     /// From now on the test commits everything.
@@ -116,7 +139,9 @@ impl InMemory {
         loop {
             let now = self.clock.now();
             let mut progress = false;
-            self.amqp.broker.handle_timeout(now);
+            let (_, steps) = leveret::steps::of(|| self.amqp.broker.handle_timeout(now));
+            self.longest_turn = self.longest_turn.max(steps);
+            progress |= self.amqp.broker.next_deadline() <= now;
             for line in self.connections.values_mut() {
                 let (stepped, steps) = leveret::steps::of(|| line.step(now));
                 progress |= stepped;
@@ -157,11 +182,11 @@ impl Line {
         if self.session.poll_timeout().is_some_and(|at| at <= now) {
             self.session.handle_timeout(now);
         }
-        let before = self.input.len();
+        let (before, was_unhandled) = (self.input.len(), self.unhandled);
         if before > 0 || self.unhandled {
             self.unhandled = self.session.handle_input(&mut self.input, now);
         }
-        let mut progress = self.input.len() != before;
+        let mut progress = self.input.len() != before || was_unhandled && !self.unhandled;
         let mut out = Transmit::default();
         loop {
             let flow = self.session.poll_transmit(&mut out, now);
@@ -232,7 +257,9 @@ impl Transport for InMemory {
 
     fn close(&mut self, connection: ConnectionId) {
         if let Some(mut line) = self.connections.remove(&connection) {
-            line.session.handle_disconnect(None, self.clock.now());
+            let now = self.clock.now();
+            let (_, steps) = leveret::steps::of(|| line.session.handle_disconnect(None, now));
+            self.longest_turn = self.longest_turn.max(steps);
         }
         self.settle();
     }

@@ -175,7 +175,7 @@ impl InMemory {
         loop {
             let now = self.clock.now();
             self.amqp.broker.handle_timeout(now);
-            let mut progress = false;
+            let mut progress = self.amqp.broker.next_deadline() <= now;
             for line in self.lines.values_mut() {
                 progress |= line.step(now, self.amqp.settings.transmit_bytes);
             }
@@ -212,7 +212,7 @@ impl Line {
         let before = self.socket.len() + self.input.len();
         if self.unhandled {
             self.unhandled = self.session.handle_input(&mut self.input, now);
-            return self.socket.len() + self.input.len() != before;
+            return self.socket.len() + self.input.len() != before || !self.unhandled;
         }
         if before == 0 {
             return false;
