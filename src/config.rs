@@ -19,21 +19,24 @@ mod references;
 mod section;
 mod settings;
 mod source;
+mod table;
 mod tls;
 mod topology;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub use crate::vocabulary::{Durability, QueueType};
 pub use access::{AccessSettings, Credentials, PasswordHash, Permission, TopicPermission, User};
 pub use argument::{Argument, Arguments};
 pub use diagnose::{ConfigErrors, Location, Problem};
 pub use limits::{Limits, MemoryLimit};
 pub use network::Network;
 pub use policies::Policy;
-pub use settings::{AmqpListener, Durability, Engine, Listener, Listeners, Log, LogFormat, Server, Store};
+pub use settings::{AmqpListener, Engine, Listener, Listeners, Log, LogFormat, Server, Store};
+pub use table::{Setting, page as settings_page};
 pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsVersion};
-pub use topology::{Binding, DestinationType, Exchange, Queue, QueueType, Vhost};
+pub use topology::{Binding, DestinationType, Exchange, Queue, Vhost};
 
 use diagnose::Problems;
 use section::Section;
@@ -141,7 +144,7 @@ impl Config {
     fn read(root: &mut Section<'_>) -> Config {
         let data_dir = root.text("data_dir").unwrap_or_else(|| "./leveret-data".to_owned());
         let node_name = root.name("node_name").unwrap_or_else(|| "leveret@localhost".to_owned());
-        let default_queue_type = root.choice("default_queue_type", QueueType::CHOICES);
+        let default_queue_type = root.choice("default_queue_type", QueueType::NAMES);
         let load_definitions = root.text("load_definitions").map(PathBuf::from);
         let tls = root.section("tls", Tls::read);
         let listeners = root.section("listeners", |section| Listeners::read(section, tls.is_some()));

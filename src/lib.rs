@@ -73,6 +73,7 @@ pub mod server;
 pub mod session;
 pub mod steps;
 pub mod store;
+pub mod vocabulary;
 
 /// Compiles and runs what the page about embedding shows.
 #[cfg(doctest)]

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use cli::Tool;
 use leveret::broker::Broker;
 use leveret::broker::exchange::ExchangeTypes;
-use leveret::config::{Config, Engine};
+use leveret::config::{Config, Engine, settings_page};
 use leveret::server::{Server, backup};
 use notify::{READY, STOPPING, notify};
 use std::io::{ErrorKind, Write};
@@ -73,6 +73,8 @@ enum Command {
         /// The configuration
         file: PathBuf,
     },
+    /// Lists the limits and the settings of the store, with their defaults, values and meaning, in Markdown
+    Settings,
     Ctl(cli::Ctl),
     Definitions(cli::Definitions),
     Apply(cli::Apply),
@@ -119,6 +121,10 @@ fn main() -> ExitCode {
     }
     let Arguments { command, place } = Arguments::parse();
     match command {
+        Some(Command::Settings) => {
+            say(settings_page().trim_end());
+            ExitCode::SUCCESS
+        }
         Some(Command::Ctl(command)) => cli::run_ctl(&command),
         Some(Command::Apply(command)) => cli::run_apply(&command),
         Some(Command::Definitions(command)) => cli::run_definitions(&command),

@@ -19,9 +19,7 @@ use crate::net::{
     self, Committer, Control, DiskLimit, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving,
     Shutdown, Tls, run_timer,
 };
-use crate::store::{
-    self, Durability, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError,
-};
+use crate::store::{self, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError};
 use listeners::Listeners;
 use std::io;
 use std::net::SocketAddr;
@@ -265,7 +263,7 @@ fn open_journal(
         Engine::Memory => Box::new(MemoryStore::default()),
         Engine::Sled => {
             let options = descriptors::wal_options(config, net::descriptors::limit());
-            Box::new(SledStore::open_with(&config.data_dir, durability(config), options)?)
+            Box::new(SledStore::open_with(&config.data_dir, config.store.durability, options)?)
         }
     };
     let options =
@@ -382,14 +380,6 @@ fn memory_limit_bytes(config: &Config) -> io::Result<Option<u64>> {
 
 /// How often a long recovery says how far it is.
 const PROGRESS_INTERVAL_MS: u64 = 1000;
-
-fn durability(config: &Config) -> Durability {
-    match config.store.durability {
-        config::Durability::Fsync => Durability::Fsync,
-        config::Durability::Write => Durability::Write,
-        config::Durability::None => Durability::None,
-    }
-}
 
 fn broker_limits(config: &Config) -> BrokerLimits {
     let window = Window { messages: config.limits.outbox_messages, bytes: config.limits.outbox_bytes };

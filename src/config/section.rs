@@ -166,6 +166,18 @@ impl<'a> Section<'a> {
         accepted
     }
 
+    /// The same of a setting that may have no value at all.
+    pub(super) fn perhaps_whole<T>(
+        &mut self,
+        key: &'static str,
+        bounds: impl RangeBounds<T>,
+    ) -> Option<Option<T>>
+    where
+        T: TryFrom<i128> + Display + PartialOrd,
+    {
+        self.optional_whole(key, bounds).map(Some)
+    }
+
     /// An amount of memory: a fraction of it, or bytes, or 0 for any.
     pub(super) fn memory_limit(&mut self, key: &'static str) -> Option<MemoryLimit> {
         let found = self.value(key)?.kind;

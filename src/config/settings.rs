@@ -6,6 +6,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::network::Network;
 use super::section::Section;
+use super::table::{Shown, settings};
+use crate::vocabulary::Durability;
 
 /// The table `[listeners]`. Those that speak TLS are off unless `[tls]` has a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,21 +155,23 @@ impl Server {
     }
 }
 
-/// The table `[store]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Store {
-    /// What keeps messages and definitions. Default `sled`.
-    pub engine: Engine,
-    /// What a publisher's confirm promises. Default `fsync`.
-    pub durability: Durability,
-    /// Bytes of messages kept in memory, ready or not acknowledged, of all queues together; those beyond it are read back from
-    /// the store when they are needed. Default 268435456 (256 MiB).
-    pub memory_budget_bytes: usize,
-    /// Bytes that the write-ahead log may take before what is still needed of it is moved into the database. It takes at most
-    /// a sixteenth of the volume.
-    pub wal_bytes_max: usize,
-    /// Bytes gathered into one commit at most; what comes after goes into the next. Default 8388608 (8 MiB).
-    pub commit_bytes_max: usize,
+settings! {
+    /// The table `[store]`.
+    Store {
+        /// What keeps messages and definitions: files in the data directory, or nothing that outlives the process.
+        engine: Engine = Engine::Sled, choice(Engine::CHOICES);
+        /// What a publisher's confirm promises: that the message is on the disk, and outlives a power cut; that it is with the
+        /// operating system, and outlives the process but not the machine; or that it is in memory, and is written some time later.
+        durability: Durability = Durability::Fsync, choice(DURABILITIES);
+        /// Bytes of messages kept in memory, ready or not acknowledged, of all queues together; those beyond it are read back from
+        /// the store when they are needed.
+        memory_budget_bytes: usize = 268_435_456, optional_whole(1..);
+        /// Bytes that the write-ahead log may take before what is still needed of it is moved into the database. It takes at most a
+        /// sixteenth of the volume.
+        wal_bytes_max: usize = 536_870_912, optional_whole(1_048_576..);
+        /// Bytes gathered into one commit at most; what comes after goes into the next.
+        commit_bytes_max: usize = 8_388_608, optional_whole(1..);
+    }
 }
 
 /// What keeps messages and definitions.
@@ -179,30 +183,30 @@ pub enum Engine {
     Memory,
 }
 
-/// What is known to have happened to a persistent message when it is confirmed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Durability {
-    /// `fsync`: it is on the disk, and outlives a power cut.
-    Fsync,
-    /// `write`: it is with the operating system, and outlives the process but not the machine.
-    Write,
-    /// `none`: it is in memory, and is written some time later.
-    None,
+impl Engine {
+    const CHOICES: &[(&str, Engine)] = &[("sled", Engine::Sled), ("memory", Engine::Memory)];
 }
 
-impl Store {
-    pub(super) fn read(section: &mut Section<'_>) -> Store {
-        let engines = [("sled", Engine::Sled), ("memory", Engine::Memory)];
-        let durabilities =
-            [("fsync", Durability::Fsync), ("write", Durability::Write), ("none", Durability::None)];
-        Store {
-            engine: section.choice("engine", &engines).unwrap_or(Engine::Sled),
-            durability: section.choice("durability", &durabilities).unwrap_or(Durability::Fsync),
-            memory_budget_bytes: section.whole("memory_budget_bytes", 1.., 268_435_456),
-            wal_bytes_max: section.whole("wal_bytes_max", 1_048_576.., 536_870_912),
-            commit_bytes_max: section.whole("commit_bytes_max", 1.., 8_388_608),
-        }
+/// The words for what a confirm promises.
+const DURABILITIES: &[(&str, Durability)] =
+    &[("fsync", Durability::Fsync), ("write", Durability::Write), ("none", Durability::None)];
+
+impl Shown for Engine {
+    fn shown(&self) -> String {
+        word(Engine::CHOICES, self)
     }
+}
+
+impl Shown for Durability {
+    fn shown(&self) -> String {
+        word(DURABILITIES, self)
+    }
+}
+
+/// The word for a choice, as the file writes it.
+fn word<T: PartialEq>(choices: &[(&'static str, T)], chosen: &T) -> String {
+    let word = choices.iter().find(|(_, choice)| choice == chosen).map_or("", |(word, _)| *word);
+    format!("{word:?}")
 }
 
 /// The table `[log]`.

@@ -7,6 +7,7 @@
 use super::argument::Arguments;
 use super::diagnose::Location;
 use super::section::Section;
+use crate::vocabulary::QueueType;
 
 /// The vhost that is meant where none is named.
 const DEFAULT_VHOST: &str = "/";
@@ -32,28 +33,6 @@ pub struct Vhost {
     pub declared_at: Option<Location>,
 }
 
-/// A type of queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueueType {
-    /// `classic`
-    Classic,
-    /// `quorum`
-    Quorum,
-}
-
-impl QueueType {
-    pub(super) const CHOICES: &[(&str, QueueType)] =
-        &[("classic", QueueType::Classic), ("quorum", QueueType::Quorum)];
-
-    /// The name, as `x-queue-type` has it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            QueueType::Classic => "classic",
-            QueueType::Quorum => "quorum",
-        }
-    }
-}
-
 impl Vhost {
     pub(super) fn built_in() -> Vhost {
         Vhost {
@@ -76,7 +55,7 @@ impl Vhost {
             tags: Some(section.texts("tags")).filter(|_| has_tags),
             max_connections: section.optional_whole("max_connections", -1..),
             max_queues: section.optional_whole("max_queues", -1..),
-            default_queue_type: section.choice("default_queue_type", QueueType::CHOICES),
+            default_queue_type: section.choice("default_queue_type", QueueType::NAMES),
             tracing: section.has("tracing").then(|| section.boolean("tracing", false)),
             declared_at: section.location(),
         }

@@ -8,7 +8,7 @@ use crate::broker::elsewhere;
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::policy::{Policy, PolicyKind};
-use crate::broker::queue::{QueueDeclaration, QueueType};
+use crate::broker::queue::QueueDeclaration;
 use crate::broker::{Actor, Broker, Done, Turn};
 use crate::config::{self, Argument, Arguments, Config, DestinationType, Location, Problem};
 use crate::management::definitions;
@@ -22,7 +22,7 @@ pub(super) fn declare(
     now: Millis,
 ) -> Result<(), StartError> {
     broker.set_node_name(&config.node_name);
-    broker.set_default_queue_type(queue_type(config.default_queue_type));
+    broker.set_default_queue_type(config.default_queue_type);
     if let Some(path) = &config.load_definitions {
         let depth_max = config.limits.field_table_depth_max as usize;
         definitions::load(broker, path, depth_max, now).map_err(StartError::Definitions)?;
@@ -68,13 +68,6 @@ impl Faults {
             self.0.push(DeclarationError { location: location.clone(), error });
         }
         None
-    }
-}
-
-fn queue_type(queue_type: config::QueueType) -> QueueType {
-    match queue_type {
-        config::QueueType::Classic => QueueType::Classic,
-        config::QueueType::Quorum => QueueType::Quorum,
     }
 }
 

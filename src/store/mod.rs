@@ -16,6 +16,7 @@ mod sled;
 mod wal;
 
 pub use self::sled::{SledStore, takes_panics};
+pub use crate::vocabulary::Durability;
 pub use definitions::DefinitionChanges;
 pub use directory::{note_in_use, was_in_use};
 pub use faulty::{Faults, FaultyStore};
@@ -28,18 +29,6 @@ pub use wal::WalOptions;
 
 use crate::message::Lsn;
 use bytes::Bytes;
-
-/// What "durable" means: what a confirm promises.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Durability {
-    /// On the disk itself: survives the loss of power.
-    #[default]
-    Fsync,
-    /// Handed to the operating system: survives the end of the process, not of the machine.
-    Write,
-    /// Somewhere in memory: survives an orderly stop only.
-    None,
-}
 
 /// Why the store could not do what it was asked. Its text is for the operator: what happened, where, what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

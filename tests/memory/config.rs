@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 
 use leveret::config::{
     Argument, Config, Credentials, DestinationType, Durability, Engine, Limits, LogFormat, MemoryLimit,
-    QueueType,
+    QueueType, Store, settings_page,
 };
 
 const EXAMPLE: &str = include_str!("../../examples/leveret.toml");
 
 const COMPLAINTS: &str = include_str!("config.txt");
+
+const SETTINGS_PAGE: &str = include_str!("../../docs/settings.md");
 
 const NO_VARIABLES: [(&str, &str); 0] = [];
 
@@ -243,6 +245,16 @@ fn a_variable_that_is_not_text() {
     let value = std::ffi::OsString::from_vec(vec![0xff]);
     let errors = Config::load_from("", "", [("LEVERET__DATA_DIR", value)]).unwrap_err();
     assert_eq!(errors.to_string(), "LEVERET__DATA_DIR: expected text in UTF-8");
+}
+
+/// `leveret settings > docs/settings.md` makes it anew.
+#[test]
+fn the_page_of_settings_is_made_of_them() {
+    assert_eq!(SETTINGS_PAGE, settings_page());
+    let heartbeat = Limits::settings().into_iter().find(|setting| setting.key == "heartbeat_s").unwrap();
+    assert_eq!((heartbeat.default.as_str(), heartbeat.bounds.as_str()), ("60", "0 to 65535"));
+    let engine = Store::settings().into_iter().find(|setting| setting.key == "engine").unwrap();
+    assert_eq!((engine.default.as_str(), engine.bounds.as_str()), ("\"sled\"", "`\"sled\"`, `\"memory\"`"));
 }
 
 /// The example with the keys live that it shows as comments.

@@ -42,6 +42,7 @@ pages! {
     performance: "docs/performance.md",
     queues: "docs/queues.md",
     security: "docs/security.md",
+    settings: "docs/settings.md",
     tuning: "docs/tuning.md",
 }
 

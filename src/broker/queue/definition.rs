@@ -4,29 +4,9 @@
 use crate::broker::error::Resource;
 use crate::message::{ConnectionId, EncodedTable, Message, Millis, NEVER, Name, QueueId, ShortStr};
 
-/// What x-queue-type says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum QueueType {
-    /// `classic`, RabbitMQ's default.
-    Classic,
-    /// `quorum`: on one node a durable queue that counts deliveries.
-    Quorum,
-}
+pub use crate::vocabulary::QueueType;
 
 impl QueueType {
-    /// The type as arguments name it.
-    pub fn name(self) -> &'static str {
-        match self {
-            QueueType::Classic => "classic",
-            QueueType::Quorum => "quorum",
-        }
-    }
-
-    /// The type of that name.
-    pub fn named(name: &str) -> Option<QueueType> {
-        [QueueType::Classic, QueueType::Quorum].into_iter().find(|queue_type| queue_type.name() == name)
-    }
-
     /// RabbitMQ's module for the type, which its error texts name.
     pub(super) fn module(self) -> &'static str {
         match self {

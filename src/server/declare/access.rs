@@ -1,7 +1,7 @@
 //! Vhosts, users and permissions of the configuration. The file adds and changes, and takes nothing away: what it says holds
 //! after each start, whatever was changed meanwhile, and what it does not mention stays as it was kept.
 
-use super::{Faults, queue_type};
+use super::Faults;
 use crate::broker::Broker;
 use crate::broker::administration::Put;
 use crate::broker::error::BrokerError;
@@ -73,7 +73,7 @@ fn declare_vhost(broker: &Broker, vhost: &config::Vhost) -> Result<Put, BrokerEr
             settings.tags.clone_from(tags);
         }
         if let Some(of_vhost) = vhost.default_queue_type {
-            settings.default_queue_type = Some(queue_type(of_vhost));
+            settings.default_queue_type = Some(of_vhost);
         }
         settings.tracing = vhost.tracing.unwrap_or(settings.tracing);
         settings.limits.max_connections = vhost.max_connections.or(settings.limits.max_connections);

@@ -1,0 +1,143 @@
+//! Settings that are declared once: name, type, default, bounds and description in one line each, from which the struct, its
+//! defaults, its reading and the page of settings come.
+
+use super::limits::{Limits, MemoryLimit};
+use super::settings::Store;
+use std::fmt::Display;
+use std::ops::{RangeFrom, RangeInclusive};
+
+/// A setting, for its description.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key within its table.
+    pub key: &'static str,
+    /// What is taken where it is not set, as the file writes it; empty where that depends on the machine.
+    pub default: String,
+    /// The values that it may have; empty where the description says them.
+    pub bounds: String,
+    /// What it does, in Markdown.
+    pub description: String,
+}
+
+/// Declares a table of settings. Behind each one's default stands the reader of [`Section`](super::section::Section) for it, with
+/// the bounds that the reader takes.
+macro_rules! settings {
+    (
+        $(#[$about:meta])*
+        $name:ident {
+            $($(#[doc = $description:literal])+ $key:ident: $kind:ty = $default:expr, $reader:ident($($bounds:expr)?);)*
+        }
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            $(
+                $(#[doc = $description])+
+                #[doc = concat!(" Default `", stringify!($default), "`.")]
+                pub $key: $kind,
+            )*
+        }
+
+        impl Default for $name {
+            fn default() -> $name {
+                $name { $($key: $default,)* }
+            }
+        }
+
+        impl $name {
+            pub(super) fn read(section: &mut Section<'_>) -> $name {
+                $name { $($key: section.$reader(stringify!($key) $(, $bounds)?).unwrap_or($default),)* }
+            }
+
+            /// All of them, in the order of the struct.
+            pub fn settings() -> Vec<$crate::config::Setting> {
+                vec![$($crate::config::Setting {
+                    key: stringify!($key),
+                    default: $crate::config::table::Shown::shown(&{ let default: $kind = $default; default }),
+                    bounds: String::new() $(+ &$crate::config::table::Bounds::in_words(&$bounds))?,
+                    description: [$($description),+].concat().trim().to_owned(),
+                },)*]
+            }
+        }
+    };
+}
+pub(super) use settings;
+
+/// A default as the file writes it.
+pub(super) trait Shown {
+    /// See there.
+    fn shown(&self) -> String;
+}
+
+macro_rules! shown_as_written {
+    ($($kind:ty)*) => {
+        $(impl Shown for $kind {
+            fn shown(&self) -> String {
+                self.to_string()
+            }
+        })*
+    };
+}
+
+shown_as_written! { u8 u16 u32 u64 usize MemoryLimit }
+
+impl<T: Shown> Shown for Option<T> {
+    fn shown(&self) -> String {
+        self.as_ref().map(Shown::shown).unwrap_or_default()
+    }
+}
+
+/// The values that a setting may have.
+pub(super) trait Bounds {
+    /// In words.
+    fn in_words(&self) -> String;
+}
+
+impl<T: Display> Bounds for RangeInclusive<T> {
+    fn in_words(&self) -> String {
+        format!("{} to {}", self.start(), self.end())
+    }
+}
+
+impl<T: Display> Bounds for RangeFrom<T> {
+    fn in_words(&self) -> String {
+        format!("{} or more", self.start)
+    }
+}
+
+impl<T> Bounds for &[(&'static str, T)] {
+    fn in_words(&self) -> String {
+        self.iter().map(|(word, _)| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The page that describes these tables, in Markdown.
+pub fn page() -> String {
+    let mut page = "# Settings\n\n\
+        This page is made of the tables in `src/config/`: `leveret settings` prints it. Each setting can also be given as a variable, \
+        such as `LEVERET__LIMITS__HEARTBEAT_S`. The other sections of the file, and how lists are written, are in \
+        [`examples/leveret.toml`](../examples/leveret.toml).\n"
+        .to_owned();
+    for (table, settings) in [("limits", Limits::settings()), ("store", Store::settings())] {
+        page.push_str(&format!("\n## [{table}]\n\n| Setting | Default | Values | |\n|---|---|---|---|\n"));
+        for Setting { key, default, bounds, description } in settings {
+            let default = match (default.as_str(), default.parse::<u64>()) {
+                ("", _) => String::new(),
+                (_, Ok(bytes)) if key.contains("bytes") => format!("{bytes}{}", in_units(bytes)),
+                (default, _) => default.to_owned(),
+            };
+            page.push_str(&format!("| `{key}` | {default} | {bounds} | {description} |\n"));
+        }
+    }
+    page
+}
+
+/// Bytes in the largest unit that they are a whole number of.
+fn in_units(bytes: u64) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if bytes > 0 && bytes.is_multiple_of(1 << shift) {
+            return format!(" ({} {unit})", bytes >> shift);
+        }
+    }
+    String::new()
+}
