@@ -133,6 +133,16 @@ impl Exposition {
         self.with_labels(name, kind, help, &[(Labels::default(), value)]);
     }
 
+    /// Several metrics of a kind without labels: name, help and value of each.
+    pub(super) fn several(&mut self, kind: Kind, metrics: &[(&str, &str, f64)]) {
+        metrics.iter().for_each(|(name, help, value)| self.one(name, kind, help, *value));
+    }
+
+    /// The same of whole numbers.
+    pub(super) fn several_whole(&mut self, kind: Kind, metrics: &[(&str, &str, u64)]) {
+        metrics.iter().for_each(|(name, help, value)| self.one(name, kind, help, *value as f64));
+    }
+
     /// Some values of one metric.
     pub(super) fn with_labels(&mut self, name: &str, kind: Kind, help: &str, values: &[(Labels, f64)]) {
         self.head(name, &kind, help);

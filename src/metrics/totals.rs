@@ -135,56 +135,63 @@ impl Metrics {
 
     pub(super) fn put_alarms(&self, out: &mut Exposition) {
         let is_raised = |alarm| f64::from(u8::from(self.broker.alarms().is_raised(alarm)));
-        for (name, help, value) in [
-            (
-                "alarms_memory_used_watermark",
-                "is 1 if the memory alarm is in effect",
-                is_raised(Alarm::Memory),
-            ),
-            (
-                "alarms_free_disk_space_watermark",
-                "is 1 if the alarm of free disk space is in effect",
-                is_raised(Alarm::Disk),
-            ),
-            (
-                "alarms_file_descriptor_limit",
-                "is 1 while the store is out of file descriptors, or of room",
-                is_raised(Alarm::Store),
-            ),
-        ] {
-            out.one(name, Gauge, help, value);
-        }
+        out.several(
+            Gauge,
+            &[
+                (
+                    "alarms_memory_used_watermark",
+                    "is 1 if the memory alarm is in effect",
+                    is_raised(Alarm::Memory),
+                ),
+                (
+                    "alarms_free_disk_space_watermark",
+                    "is 1 if the alarm of free disk space is in effect",
+                    is_raised(Alarm::Disk),
+                ),
+                (
+                    "alarms_file_descriptor_limit",
+                    "is 1 while the store is out of file descriptors, or of room",
+                    is_raised(Alarm::Store),
+                ),
+            ],
+        );
     }
 
     pub(super) fn put_churn(&self, out: &mut Exposition) {
         let churn = self.broker.churn_counts();
-        for (name, help, value) in [
-            ("connections_opened_total", "Total number of connections opened", churn.connection_created),
-            (
-                "connections_closed_total",
-                "Total number of connections closed or terminated",
-                churn.connection_closed,
-            ),
-            ("channels_opened_total", "Total number of channels opened", churn.channel_created),
-            ("channels_closed_total", "Total number of channels closed", churn.channel_closed),
-            ("queues_declared_total", "Total number of queues declared", churn.queue_declared),
-            ("queues_created_total", "Total number of queues created", churn.queue_created),
-            ("queues_deleted_total", "Total number of queues deleted", churn.queue_deleted),
-        ] {
-            out.one(name, Counter, help, value as f64);
-        }
+        out.several_whole(
+            Counter,
+            &[
+                ("connections_opened_total", "Total number of connections opened", churn.connection_created),
+                (
+                    "connections_closed_total",
+                    "Total number of connections closed or terminated",
+                    churn.connection_closed,
+                ),
+                ("channels_opened_total", "Total number of channels opened", churn.channel_created),
+                ("channels_closed_total", "Total number of channels closed", churn.channel_closed),
+                ("queues_declared_total", "Total number of queues declared", churn.queue_declared),
+                ("queues_created_total", "Total number of queues created", churn.queue_created),
+                ("queues_deleted_total", "Total number of queues deleted", churn.queue_deleted),
+            ],
+        );
     }
 
     pub(super) fn put_node(&self, out: &mut Exposition) {
         let process = Process::look();
-        for (name, help, value) in [
-            ("process_open_fds", "Open file descriptors", process.open_files),
-            ("process_open_tcp_sockets", "Open connections", self.broker.connections().count() as u64),
-            ("process_resident_memory_bytes", "Memory used in bytes", process.resident_bytes),
-            ("erlang_processes_used", "Threads, where RabbitMQ tells of Erlang's processes", process.threads),
-        ] {
-            out.one(name, Gauge, help, value as f64);
-        }
+        out.several_whole(
+            Gauge,
+            &[
+                ("process_open_fds", "Open file descriptors", process.open_files),
+                ("process_open_tcp_sockets", "Open connections", self.broker.connections().count() as u64),
+                ("process_resident_memory_bytes", "Memory used in bytes", process.resident_bytes),
+                (
+                    "erlang_processes_used",
+                    "Threads, where RabbitMQ tells of Erlang's processes",
+                    process.threads,
+                ),
+            ],
+        );
         if let Some(volume) = self.volume() {
             let help = "Disk space available in bytes";
             out.one("disk_space_available_bytes", Gauge, help, volume.free_bytes as f64);
@@ -196,14 +203,15 @@ impl Metrics {
         let settings = &self.settings;
         let memory_limit =
             settings.memory.as_ref().and_then(|watch| watch.limit_bytes()).unwrap_or(process.machine_bytes);
-        for (name, help, value) in [
-            ("process_max_fds", "Open file descriptors limit", process.open_files_max),
-            ("process_max_tcp_sockets", "Open TCP sockets limit", self.settings.connections_max.into()),
-            ("resident_memory_limit_bytes", "Memory high watermark in bytes", memory_limit),
-            ("erlang_processes_limit", "Threads limit", process.threads_max),
-        ] {
-            out.one(name, Gauge, help, value as f64);
-        }
+        out.several_whole(
+            Gauge,
+            &[
+                ("process_max_fds", "Open file descriptors limit", process.open_files_max),
+                ("process_max_tcp_sockets", "Open TCP sockets limit", self.settings.connections_max.into()),
+                ("resident_memory_limit_bytes", "Memory high watermark in bytes", memory_limit),
+                ("erlang_processes_limit", "Threads limit", process.threads_max),
+            ],
+        );
         if let Some(volume) = self.volume() {
             let limit_bytes = settings.disk_limit.bytes_on(volume);
             let help = "Free disk space low watermark in bytes";
@@ -219,18 +227,19 @@ impl Metrics {
 
     pub(super) fn put_io(&self, out: &mut Exposition) {
         let io = self.commits.io();
-        for (name, help, value) in [
-            ("io_read_ops_total", "Total number of I/O read operations", io.reads.count as f64),
-            ("io_read_bytes_total", "Total number of I/O bytes read", io.reads.bytes as f64),
-            ("io_read_time_seconds_total", "Total I/O read time", io.reads.seconds),
-            ("io_write_ops_total", "Total number of I/O write operations", io.writes.count as f64),
-            ("io_write_bytes_total", "Total number of I/O bytes written", io.writes.bytes as f64),
-            ("io_write_time_seconds_total", "Total I/O write time", io.writes.seconds),
-            ("io_sync_ops_total", "Total number of I/O sync operations", io.syncs.count as f64),
-            ("io_sync_time_seconds_total", "Total I/O sync time", io.syncs.seconds),
-        ] {
-            out.one(name, Counter, help, value);
-        }
+        out.several(
+            Counter,
+            &[
+                ("io_read_ops_total", "Total number of I/O read operations", io.reads.count as f64),
+                ("io_read_bytes_total", "Total number of I/O bytes read", io.reads.bytes as f64),
+                ("io_read_time_seconds_total", "Total I/O read time", io.reads.seconds),
+                ("io_write_ops_total", "Total number of I/O write operations", io.writes.count as f64),
+                ("io_write_bytes_total", "Total number of I/O bytes written", io.writes.bytes as f64),
+                ("io_write_time_seconds_total", "Total I/O write time", io.writes.seconds),
+                ("io_sync_ops_total", "Total number of I/O sync operations", io.syncs.count as f64),
+                ("io_sync_time_seconds_total", "Total I/O sync time", io.syncs.seconds),
+            ],
+        );
     }
 
     /// Logins, by what was spoken.
@@ -247,14 +256,15 @@ impl Metrics {
 
     pub(super) fn put_counts(&self, out: &mut Exposition, objects: &Objects) {
         let consumers: f64 = objects.consumers();
-        for (name, help, value) in [
-            ("connections", "Connections currently open", objects.connections.len() as f64),
-            ("channels", "Channels currently open", objects.channels.len() as f64),
-            ("consumers", "Consumers currently connected", consumers),
-            ("queues", "Queues available", objects.queues.len() as f64),
-        ] {
-            out.one(name, Gauge, help, value);
-        }
+        out.several(
+            Gauge,
+            &[
+                ("connections", "Connections currently open", objects.connections.len() as f64),
+                ("channels", "Channels currently open", objects.channels.len() as f64),
+                ("consumers", "Consumers currently connected", consumers),
+                ("queues", "Queues available", objects.queues.len() as f64),
+            ],
+        );
         let labels = || Labels::new(&[PROTOCOL]);
         out.with_labels(
             "global_consumers",
@@ -329,14 +339,15 @@ impl Metrics {
             out.histogram(name, help, &histogram.distribution());
         }
         let usage = self.broker.journal().usage();
-        for (name, help, value) in [
-            ("journal_records", "Records kept", usage.records as u64),
-            ("journal_bytes", "Bytes of the records kept", usage.record_bytes),
-            ("journal_messages", "Messages in the records that are still needed", usage.messages),
-            ("journal_waiting_bytes", "Bytes that wait to be written", usage.gathered_bytes as u64),
-        ] {
-            out.one(name, Gauge, help, value as f64);
-        }
+        out.several_whole(
+            Gauge,
+            &[
+                ("journal_records", "Records kept", usage.records as u64),
+                ("journal_bytes", "Bytes of the records kept", usage.record_bytes),
+                ("journal_messages", "Messages in the records that are still needed", usage.messages),
+                ("journal_waiting_bytes", "Bytes that wait to be written", usage.gathered_bytes as u64),
+            ],
+        );
     }
 
     /// Leveret's own: patterns of permissions and policies that do harm.
@@ -395,10 +406,8 @@ impl Metrics {
         let other = total.saturating_sub(parts.iter().map(|(_, _, bytes)| bytes).sum());
         out.one("process_resident_memory_bytes", Gauge, "Memory used in bytes", total as f64);
         out.set_prefix(OWN_PREFIX);
-        for (name, help, bytes) in parts.into_iter().chain([("memory_other_bytes", "Everything else", other)])
-        {
-            out.one(name, Gauge, help, bytes as f64);
-        }
+        out.several_whole(Gauge, &parts);
+        out.one("memory_other_bytes", Gauge, "Everything else", other as f64);
         out.into_text()
     }
 }
