@@ -4,7 +4,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use std::fmt::Display;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,26 +28,31 @@ pub(crate) fn config(
     Ok(Arc::new(config))
 }
 
-/// The authorities that are trusted.
+/// The authorities that are trusted, as a store of them.
 fn roots(ca_certificate: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
-    match ca_certificate {
-        Some(path) => {
-            let unusable = |reason: &dyn Display| format!("{} can't be used: {reason}", path.display());
-            let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(&error))?;
-            for certificate in certificates {
-                let certificate = certificate.map_err(|error| unusable(&error))?;
-                roots.add(certificate).map_err(|error| unusable(&error))?;
-            }
+    for authority in authorities(ca_certificate)? {
+        match (roots.add(authority), ca_certificate) {
+            (Err(error), Some(path)) => return Err(format!("{} can't be used: {error}", path.display())),
+            // Of the system's some may be of a form that TLS has no use for.
+            (Err(_), None) | (Ok(()), _) => {}
         }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    if roots.is_empty() {
-        return Err("there is no certificate to trust; --ca-certificate names one".to_owned());
     }
     Ok(roots)
+}
+
+/// The certificates of the authorities that are trusted.
+pub(crate) fn authorities(ca_certificate: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found = match ca_certificate {
+        Some(path) => CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|error| format!("{} can't be used: {error}", path.display()))?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    if found.is_empty() {
+        return Err("there is no certificate to trust; --ca-certificate names one".to_owned());
+    }
+    Ok(found)
 }
 
 /// What has to be in the broker's certificate.
@@ -57,7 +61,7 @@ pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, String> {
 }
 
 /// Why there is no trust.
-pub(crate) fn plain_reason(error: &io::Error) -> String {
+pub(crate) fn plain_reason(error: &dyn Display) -> String {
     let text = error.to_string();
     if text.contains("UnsupportedCertVersion") {
         return format!("{text}: its certificate is of X.509 version 1, and TLS needs version 3");

@@ -11,6 +11,7 @@ mod connection;
 mod counts;
 mod definitions;
 mod exchange;
+mod message;
 mod node;
 mod picking;
 mod queue;
@@ -23,9 +24,11 @@ pub use connection::{Channel, ChannelDetails, Connection, ConnectionDetails, Con
 pub use counts::{Counts, Details, Lengths, Sample, rounded};
 pub use definitions::{Definitions, ImportNote, Imported};
 pub use exchange::{Binding, Exchange, ExchangeDefinition};
+pub use message::{Browsed, Fetched, Get, Holder, Move, MoveReport, Properties, Publish, Published, Seen};
 pub use node::{
-    Application, Available, ClusterName, Context, Listener, LogLevel, LoginAttempts, MemoryParts, Node,
-    NodeMemory, ObjectTotals, Overview, ResourceLimit,
+    Application, Available, ClusterName, Context, DeprecatedFeature, ExpiringCertificate, FeatureFlag,
+    Health, Listener, LogLevel, LoginAttempts, MemoryParts, Node, NodeMemory, ObjectTotals, Overview,
+    QuorumMember, RaisedAlarm, ResourceLimit,
 };
 pub use picking::at_path;
 pub use queue::{Queue, QueueAction, QueueDefinition};

@@ -295,3 +295,119 @@ pub struct LoginAttempts {
     /// How often not in vain
     pub auth_attempts_succeeded: u64,
 }
+
+/// What a health check has found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Health {
+    /// `ok`, or `failed`
+    pub status: String,
+    /// What is wrong
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The alarms in effect
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<Vec<RaisedAlarm>>,
+    /// The listeners whose certificates end soon
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expired: Option<Vec<ExpiringCertificate>>,
+    /// The port that was asked for, where something listens
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The protocol that was asked for, where something speaks it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+    /// What was asked for and is not there, a port or a protocol
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub missing: Value,
+    /// The ports that there are
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ports: Option<Vec<u16>>,
+    /// The protocols that there are
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocols: Option<Vec<String>>,
+}
+
+/// An alarm in effect.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RaisedAlarm {
+    /// Where
+    pub node: Name,
+    /// What is short
+    pub resource: String,
+}
+
+/// A listener whose certificates end soon.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct ExpiringCertificate {
+    /// The file with the authorities
+    pub cacertfile: String,
+    /// When those end that end soon
+    pub cacertfile_expires_on: Vec<String>,
+    /// The file with the certificate
+    pub certfile: String,
+    /// When it ends, if that is soon
+    pub certfile_expires_on: Vec<String>,
+    /// The listener's address
+    pub interface: String,
+    /// Where it is
+    pub node: Name,
+    /// Its port
+    pub port: u16,
+    /// What is spoken there
+    pub protocol: String,
+}
+
+/// A feature that can be switched on in RabbitMQ; here all are on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct FeatureFlag {
+    /// Its name
+    pub name: String,
+    /// What it is
+    pub desc: String,
+    /// Always empty
+    pub doc_url: String,
+    /// Always `enabled`
+    pub state: String,
+    /// Always `stable`
+    pub stability: String,
+    /// Whose it is
+    pub provided_by: String,
+}
+
+/// A feature that RabbitMQ has deprecated.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct DeprecatedFeature {
+    /// Its name
+    pub name: String,
+    /// Always empty
+    pub desc: String,
+    /// How far that has come in RabbitMQ
+    pub deprecation_phase: String,
+    /// The page that explains it
+    pub doc_url: String,
+    /// Whose it is
+    pub provided_by: String,
+    /// `permitted` if it can be used here, or else `denied`; not in the list of those in use
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+/// A member of a quorum queue.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct QuorumMember {
+    /// Where it is
+    #[serde(rename = "Node Name")]
+    pub node_name: Name,
+    /// What it does
+    #[serde(rename = "Raft State")]
+    pub raft_state: String,
+    /// What it may do
+    #[serde(rename = "Membership")]
+    pub membership: String,
+}

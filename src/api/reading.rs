@@ -19,8 +19,8 @@ pub enum Fault {
     NotText(Value),
     /// A value is neither true nor false.
     NotBoolean(Value),
-    /// A value is no whole number.
-    NotInteger(Value),
+    /// A field is no whole number, or too large a one.
+    NotInteger(String, Value),
     /// A field is no object.
     NotObject(String),
     /// A field is no list.
@@ -35,7 +35,7 @@ impl fmt::Display for Fault {
             Fault::Missing(field) => write!(f, "{field:?} is missing"),
             Fault::NotText(what) => write!(f, "{what} is no text"),
             Fault::NotBoolean(value) => write!(f, "{value} is neither true nor false"),
-            Fault::NotInteger(value) => write!(f, "{value} is no whole number"),
+            Fault::NotInteger(field, value) => write!(f, "{field:?} is no whole number: {value}"),
             Fault::NotObject(field) => write!(f, "{field:?} is no object"),
             Fault::NotList(field) => write!(f, "{field:?} is no list"),
             Fault::Other(text) => f.write_str(text),
@@ -113,16 +113,24 @@ impl<'a> Reader<'a> {
         Fault::NotText(if self.field.is_empty() { self.value.clone() } else { self.field.into() })
     }
 
+    fn no_integer(self) -> Fault {
+        Fault::NotInteger(self.field.to_owned(), self.value.clone())
+    }
+
     fn integer(self) -> Result<i64, Fault> {
         let number = self.value.as_i64().or_else(|| self.value.as_str().and_then(|text| text.parse().ok()));
-        number.ok_or_else(|| Fault::NotInteger(self.value.clone()))
+        number.ok_or_else(|| self.no_integer())
     }
 }
 
 macro_rules! integers {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-            visitor.visit_i64(self.integer()?)
+            let read = match self.value.as_u64() {
+                Some(number) => visitor.visit_u64(number),
+                None => visitor.visit_i64(self.integer()?),
+            };
+            read.map_err(|_: Fault| self.no_integer())
         })*
     };
 }
@@ -281,6 +289,7 @@ mod tests {
     struct Thing {
         flag: bool,
         count: Option<i64>,
+        small: u8,
         text: Option<String>,
         table: Table,
         words: Vec<String>,
@@ -308,8 +317,9 @@ mod tests {
     fn a_fault_says_what_is_wrong_with_which_field() {
         for (sent, fault) in [
             (json!({ "flag": 1 }), Fault::NotBoolean(json!(1))),
-            (json!({ "count": 1.5 }), Fault::NotInteger(json!(1.5))),
-            (json!({ "count": "many" }), Fault::NotInteger(json!("many"))),
+            (json!({ "count": 1.5 }), Fault::NotInteger("count".to_owned(), json!(1.5))),
+            (json!({ "count": "many" }), Fault::NotInteger("count".to_owned(), json!("many"))),
+            (json!({ "small": 256 }), Fault::NotInteger("small".to_owned(), json!(256))),
             (json!({ "text": 1 }), Fault::NotText(json!("text"))),
             (json!({ "table": "x" }), Fault::NotObject("table".to_owned())),
             (json!({ "table": [["a", 1]] }), Fault::NotObject("table".to_owned())),

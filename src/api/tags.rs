@@ -31,6 +31,14 @@ impl<'de> Deserialize<'de> for Tags {
     }
 }
 
+impl From<&str> for Tags {
+    fn from(text: &str) -> Tags {
+        let mut tags = Tags::default();
+        text.split(',').for_each(|word| tags.add(word));
+        tags
+    }
+}
+
 struct Words;
 
 impl<'de> Visitor<'de> for Words {
@@ -41,9 +49,7 @@ impl<'de> Visitor<'de> for Words {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Tags, E> {
-        let mut tags = Tags::default();
-        text.split(',').for_each(|word| tags.add(word));
-        Ok(tags)
+        Ok(text.into())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut words: A) -> Result<Tags, A::Error> {

@@ -2,21 +2,19 @@
 
 use super::target::{Connect, Scheme, Target};
 use crate::trust;
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, WARNING};
-use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use leveret::api::{self, Form, written};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::fmt::Display;
 use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::runtime::Runtime;
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
+use ureq::Agent;
+use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, WARNING};
+use ureq::http::{Method, Request, StatusCode};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 /// Why something was not answered as it should have been.
 #[derive(Debug, thiserror::Error)]
@@ -86,11 +84,10 @@ pub(crate) enum Put {
     Updated,
 }
 
-/// A client of the management API of one broker. It keeps a connection open between requests.
+/// A client of the management API of one broker. It keeps connections open between requests.
 pub(crate) struct Client {
-    runtime: Runtime,
+    agent: Agent,
     target: Target,
-    connection: Option<SendRequest<Full<Bytes>>>,
 }
 
 /// How long connecting to a port may take.
@@ -103,11 +100,16 @@ impl Client {
     /// When the options contradict each other.
     pub(crate) fn new(options: &Connect) -> Result<Client, ClientError> {
         let target = options.target().map_err(ClientError::Options)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| ClientError::Options(format!("the system gives no event loop: {error}")))?;
-        Ok(Client { runtime, target, connection: None })
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .timeout_global(Some(target.patience));
+        if target.scheme == Scheme::Https {
+            config = config.tls_config(tls(&target)?);
+        }
+        Ok(Client { agent: config.build().new_agent(), target })
     }
 
     /// Where the broker is, without the password.
@@ -119,33 +121,45 @@ impl Client {
     ///
     /// # Errors
     /// When it is not answered, or refused.
-    pub(crate) fn get(&mut self, path: &str) -> Result<Value, ClientError> {
-        self.call(Method::GET, path, None, &[])?.json()
+    pub(crate) fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, None, &[])?.read()
+    }
+
+    /// Whether something is there, whatever it says.
+    ///
+    /// # Errors
+    /// When it is not answered, or refused.
+    pub(crate) fn check(&mut self, path: &str) -> Result<(), ClientError> {
+        self.call(Method::GET, path, None, &[]).map(drop)
     }
 
     /// PUT: sets what is at a path.
     ///
     /// # Errors
     /// When it is not answered, or refused.
-    pub(crate) fn put(&mut self, path: &str, body: &Value) -> Result<Put, ClientError> {
-        let answer = self.call(Method::PUT, path, Some(body), &[])?;
+    pub(crate) fn put<B: Serialize>(&mut self, path: &str, body: &B) -> Result<Put, ClientError> {
+        let answer = self.call(Method::PUT, path, Some(written(body)), &[])?;
         Ok(if answer.status == StatusCode::CREATED { Put::Created } else { Put::Updated })
     }
 
-    /// Asks for something to be done; what is answered, or null.
+    /// Asks for something to be done; what is answered.
     ///
     /// # Errors
     /// When it is not answered, or refused.
-    pub(crate) fn post(&mut self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.call(Method::POST, path, Some(body), &[])?.json()
+    pub(crate) fn post<B: Serialize, T: DeserializeOwned>(
+        &mut self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        self.call(Method::POST, path, Some(written(body)), &[])?.read()
     }
 
-    /// Deletes what is there; null, or what is answered.
+    /// Deletes what is there.
     ///
     /// # Errors
     /// When it is not answered, or refused, or nothing is there.
-    pub(crate) fn delete(&mut self, path: &str) -> Result<Value, ClientError> {
-        self.call(Method::DELETE, path, None, &[])?.json()
+    pub(crate) fn delete(&mut self, path: &str) -> Result<(), ClientError> {
+        self.call(Method::DELETE, path, None, &[]).map(drop)
     }
 
     /// As [`Client::delete`], and says why: to a connection's client.
@@ -156,11 +170,6 @@ impl Client {
         self.call(Method::DELETE, path, None, &[("x-reason", reason)]).map(drop)
     }
 
-    /// Waits for that time.
-    pub(crate) fn pause(&self, duration: Duration) {
-        self.runtime.block_on(async { tokio::time::sleep(duration).await });
-    }
-
     /// The host that is asked.
     pub(crate) fn host(&self) -> &str {
         &self.target.host
@@ -168,60 +177,62 @@ impl Client {
 
     /// Connects to a port, and says why that can't be done.
     pub(crate) fn reach(&self, host: &str, port: u16) -> Result<(), String> {
-        let attempt = async { timeout(PORT_PATIENCE, TcpStream::connect((host, port))).await };
-        match self.runtime.block_on(attempt) {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(plain_reason(&error)),
-            Err(_) => Err(format!("no answer within {} s", PORT_PATIENCE.as_secs())),
+        let addresses = (host, port).to_socket_addrs().map_err(|error| plain_reason(&error))?;
+        let mut problem = "it has no address".to_owned();
+        for address in addresses {
+            match TcpStream::connect_timeout(&address, PORT_PATIENCE) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    problem = format!("no answer within {} s", PORT_PATIENCE.as_secs());
+                }
+                Err(error) => problem = plain_reason(&error),
+            }
         }
+        Err(problem)
     }
 
     fn call(
-        &mut self,
+        &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
+        body: Option<String>,
         headers: &[(&str, &str)],
     ) -> Result<Answer, ClientError> {
-        let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
-        let request = || {
-            let uri: Uri = path.parse().map_err(|error| ClientError::Options(format!("{path}: {error}")))?;
-            let mut request = Request::builder()
-                .method(method.clone())
-                .uri(uri)
-                .header(HOST, self.target.authority())
-                .header(AUTHORIZATION, self.target.authorization())
-                .header(CONTENT_TYPE, "application/json");
-            for (name, value) in headers {
-                request = request.header(*name, *value);
-            }
-            request.body(Full::new(body.clone())).map_err(|error| ClientError::Options(error.to_string()))
-        };
-        let (first, again) = (request()?, request()?);
-        if method == Method::POST {
-            // It must not be sent twice, so no connection is tried that may be gone.
-            self.connection = None;
+        let target = &self.target;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", target.url()))
+            .header(AUTHORIZATION, target.authorization())
+            .header(CONTENT_TYPE, "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
-        let (target, connection) = (&self.target, &mut self.connection);
-        let exchange = async {
-            // The broker may have closed a connection that was not used for a while.
-            if let Some(open) = connection
-                && open.ready().await.is_ok()
-                && let Ok(answer) = send(open, first).await
-            {
-                return Ok(answer);
-            }
-            let fresh = connection.insert(open(target).await?);
-            send(fresh, again).await
+        let wrong = |error: &dyn Display| ClientError::Options(format!("{path}: {error}"));
+        let answered = match body {
+            Some(body) => self.agent.run(request.body(body).map_err(|error| wrong(&error))?),
+            None => self.agent.run(request.body(()).map_err(|error| wrong(&error))?),
         };
-        let exchanged = self.runtime.block_on(async { timeout(target.patience, exchange).await });
-        let answer = exchanged
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", target.patience.as_secs())))
-            .map_err(|reason| {
-                *connection = None;
-                ClientError::Unreachable { url: target.url(), reason }
-            })?;
-        self.judge(answer)
+        let lost = |error| ClientError::Unreachable { url: target.url(), reason: self.lost(error) };
+        let mut answered = answered.map_err(lost)?;
+        // What is exported may be of any length.
+        let body = answered.body_mut().with_config().limit(u64::MAX).read_to_vec().map_err(lost)?;
+        let warnings = warnings(answered.headers());
+        self.judge(Answer {
+            status: answered.status(),
+            warnings,
+            body,
+            url: format!("{}{path}", target.url()),
+        })
+    }
+
+    /// Why there is no answer.
+    fn lost(&self, error: ureq::Error) -> String {
+        match error {
+            ureq::Error::Timeout(_) => format!("no answer within {} s", self.target.patience.as_secs()),
+            ureq::Error::Io(error) => plain_reason(&error),
+            ureq::Error::HostNotFound => format!("there is no host {}", self.target.host),
+            other => trust::plain_reason(&other),
+        }
     }
 
     fn judge(&self, answer: Answer) -> Result<Answer, ClientError> {
@@ -244,6 +255,18 @@ impl Client {
             status => Err(ClientError::Refused { status: status.as_u16(), reason }),
         }
     }
+}
+
+/// How TLS is spoken.
+fn tls(target: &Target) -> Result<TlsConfig, ClientError> {
+    let authorities = trust::authorities(target.ca_certificate.as_deref())
+        .map_err(|reason| ClientError::Unreachable { url: target.url(), reason })?;
+    let authorities: Vec<_> =
+        authorities.iter().map(|authority| Certificate::from_der(authority).to_owned()).collect();
+    Ok(TlsConfig::builder()
+        .root_certs(RootCerts::new_with_certs(&authorities))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build())
 }
 
 /// What the broker says, without what is made for pages of HTML.
@@ -273,33 +296,21 @@ struct Answer {
     status: StatusCode,
     /// What of the request has no effect.
     warnings: Vec<String>,
-    body: Bytes,
+    body: Vec<u8>,
     url: String,
 }
 
 impl Answer {
-    /// Its body; null when there is none.
-    fn json(&self) -> Result<Value, ClientError> {
-        if self.body.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&self.body).map_err(|error| ClientError::Garbled {
-            url: self.url.clone(),
-            reason: format!("what came is no JSON ({error})"),
-        })
+    /// What its body says; null when there is none.
+    fn read<T: DeserializeOwned>(&self) -> Result<T, ClientError> {
+        let garbled = |reason| ClientError::Garbled { url: self.url.clone(), reason };
+        let body = if self.body.is_empty() { b"null" } else { self.body.as_slice() };
+        let said: Value = serde_json::from_slice(body)
+            .map_err(|error| garbled(format!("what came is no JSON ({error})")))?;
+        // RabbitMQ writes an empty object as a list at times.
+        api::read(&said, Form::Plain)
+            .map_err(|fault| garbled(format!("what came is not what was asked for ({fault})")))
     }
-}
-
-async fn send(
-    connection: &mut SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> Result<Answer, String> {
-    let url = request.uri().to_string();
-    let answer: Response<Incoming> =
-        connection.send_request(request).await.map_err(|error| error.to_string())?;
-    let (head, body) = answer.into_parts();
-    let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
-    Ok(Answer { status: head.status, warnings: warnings(&head.headers), body, url })
 }
 
 /// The texts of headers such as `299 leveret "text"`.
@@ -311,39 +322,11 @@ fn warnings(headers: &HeaderMap) -> Vec<String> {
     texts.collect()
 }
 
-/// Opens a connection, over TLS if the URL says so.
-async fn open(target: &Target) -> Result<SendRequest<Full<Bytes>>, String> {
-    let place = (target.host.as_str(), target.port);
-    let stream = TcpStream::connect(place).await.map_err(|error| plain_reason(&error))?;
-    // A request is written whole; a failure only makes it slower.
-    let _ = stream.set_nodelay(true);
-    match target.scheme {
-        Scheme::Http => greet(stream).await,
-        Scheme::Https => {
-            let connector = TlsConnector::from(trust::config(target.ca_certificate.as_deref(), None)?);
-            let name = trust::server_name(&target.host)?;
-            let stream =
-                connector.connect(name, stream).await.map_err(|error| trust::plain_reason(&error))?;
-            greet(stream).await
-        }
-    }
-}
-
-async fn greet<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-    // What goes wrong there fails the request that waits.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(sender)
-}
-
+/// Why a socket does not work.
 fn plain_reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "nothing listens there".to_owned(),
         io::ErrorKind::TimedOut => "no answer".to_owned(),
-        _ => error.to_string(),
+        _ => trust::plain_reason(error),
     }
 }

@@ -1,7 +1,7 @@
 //! What is answered, and what is refused: the one place where errors get their HTTP statuses and RabbitMQ's bodies.
 
 use crate::amqp::AmqpError;
-use crate::api::Fault;
+use crate::api::{self, Fault, Health};
 use crate::broker::BrokerError;
 use crate::broker::administration::Put;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -34,7 +34,7 @@ pub(super) enum Answer {
     /// 303: done, and the browser is to look there.
     SeeOther(String),
     /// 503: what was checked is not as it should be.
-    Unavailable(Value),
+    Unavailable(Box<Health>),
     /// One of the others, and what of the request has no effect: a header `Warning` for each.
     Warned(Box<Answer>, Vec<String>),
 }
@@ -143,7 +143,7 @@ impl From<Fault> for ApiError {
             Fault::Missing(field) => ApiError::bad_request(format!("[{{key_missing,{field}}}]")),
             Fault::NotText(field) => ApiError::bad_value("not_string", field),
             Fault::NotBoolean(value) => ApiError::bad_value("not_boolean", value),
-            Fault::NotInteger(value) => ApiError::bad_value("not_integer", value),
+            Fault::NotInteger(_, value) => ApiError::bad_value("not_integer", value),
             Fault::NotObject(field) => ApiError::bad_value("not_object", field),
             Fault::NotList(field) => ApiError::bad_value("not_list", field),
             Fault::Other(text) => ApiError::bad_request(text),
@@ -200,7 +200,7 @@ impl IntoResponse for Answer {
             Answer::SeeOther(location) => {
                 (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
             }
-            Answer::Unavailable(value) => body(StatusCode::SERVICE_UNAVAILABLE, value.to_string()),
+            Answer::Unavailable(found) => body(StatusCode::SERVICE_UNAVAILABLE, api::written(&found)),
             Answer::Warned(answer, warnings) => {
                 let mut response = answer.into_response();
                 for warning in warnings {

@@ -21,21 +21,25 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/bindings", Needs::Login, bindings, "All bindings"),
-    Route::get("/api/bindings/{vhost}", Needs::SeeVhost, bindings, "The bindings of a vhost"),
+    Route::get("/api/bindings", Needs::Login, bindings, "All bindings").lists::<api::Binding>(),
+    Route::get("/api/bindings/{vhost}", Needs::SeeVhost, bindings, "The bindings of a vhost")
+        .lists::<api::Binding>(),
     Route::get(
         "/api/bindings/{vhost}/e/{source}/q/{queue}",
         Needs::SeeVhost,
         between,
         "The bindings from an exchange to a queue",
-    ),
+    )
+    .lists::<api::Binding>(),
     Route::post(
         "/api/bindings/{vhost}/e/{source}/q/{queue}",
         Needs::UseVhost,
         bind,
         "Binds a queue to an exchange",
-    ),
-    Route::get("/api/bindings/{vhost}/e/{source}/q/{queue}/{key}", Needs::SeeVhost, binding, "A binding"),
+    )
+    .takes::<api::Binding>(),
+    Route::get("/api/bindings/{vhost}/e/{source}/q/{queue}/{key}", Needs::SeeVhost, binding, "A binding")
+        .answers::<api::Binding>(),
     Route::delete(
         "/api/bindings/{vhost}/e/{source}/q/{queue}/{key}",
         Needs::UseVhost,
@@ -47,19 +51,22 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::SeeVhost,
         between,
         "The bindings from an exchange to another",
-    ),
+    )
+    .lists::<api::Binding>(),
     Route::post(
         "/api/bindings/{vhost}/e/{source}/e/{exchange}",
         Needs::UseVhost,
         bind,
         "Binds an exchange to another",
-    ),
+    )
+    .takes::<api::Binding>(),
     Route::get(
         "/api/bindings/{vhost}/e/{source}/e/{exchange}/{key}",
         Needs::SeeVhost,
         binding,
         "A binding between exchanges",
-    ),
+    )
+    .answers::<api::Binding>(),
     Route::delete(
         "/api/bindings/{vhost}/e/{source}/e/{exchange}/{key}",
         Needs::UseVhost,

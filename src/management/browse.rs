@@ -3,16 +3,17 @@
 
 use super::answer::{Answer, ApiError};
 use super::json;
-use super::messages::{Encoding, properties_to_json};
+use super::messages::{Encoding, shown_properties};
 use super::queues;
 use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::api::{self, Browsed, Holder, Seen};
 use crate::broker::browse::{Cursor, Inquiry, UnackedInquiry, UnackedMessage};
 use crate::broker::connections::LiveConnection;
 use crate::broker::permissions::Access;
 use crate::broker::queue::{QueueHandle, SeenMessage};
 use crate::message::{Message, Position};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub(super) const ROUTES: &[Route] = &[Route::get(
     browse,
     "Pages through the messages of a queue and touches none; count, after, state=ready or unacked, header=name or \
      name=value, body_limit, encoding=auto or base64",
-)];
+).answers::<api::Browsed>()];
 
 /// Messages on a page.
 const COUNT_DEFAULT: usize = 50;
@@ -139,7 +140,7 @@ impl Page {
                 after = Some((seen.priority, seen.position));
                 next = Some(place(&seen));
                 if self.filter.wants(&seen.message) {
-                    items.push(self.render(&seen, "ready"));
+                    items.push(self.show(&seen, "ready"));
                     bytes += self.shown_bytes(&seen);
                     if items.len() == self.count || bytes >= PAGE_BYTES_MAX {
                         break 'looking;
@@ -147,7 +148,7 @@ impl Page {
                 }
             }
         }
-        Ok(Answer::Json(json!({ "items": items, "next": next, "scanned": scanned })))
+        Answer::of(&Browsed { items, next, scanned: scanned as u64, silent_connections: None })
     }
 
     fn of_unacked(
@@ -172,12 +173,13 @@ impl Page {
             if !self.filter.wants(&seen.message) {
                 continue;
             }
-            let mut item = self.render(&seen, "unacked");
-            item["connection_name"] = connection.facts().name.as_str().into();
-            item["channel_number"] = held.channel.into();
-            item["consumer_tag"] = held.consumer_tag.as_deref().map_or(Value::Null, Value::from);
-            item["delivered_at"] = held.delivered_at.into();
-            items.push(item);
+            let holder = Some(Holder {
+                connection_name: connection.facts().name.clone(),
+                channel_number: held.channel,
+                consumer_tag: held.consumer_tag,
+                delivered_at: held.delivered_at,
+            });
+            items.push(Seen { holder, ..self.show(&seen, "unacked") });
             bytes += self.shown_bytes(&seen);
             if items.len() == self.count || bytes >= PAGE_BYTES_MAX {
                 is_whole = false;
@@ -185,12 +187,7 @@ impl Page {
             }
         }
         let next = next.filter(|_| is_more_likely || !is_whole);
-        Ok(Answer::Json(json!({
-            "items": items,
-            "next": next,
-            "scanned": scanned,
-            "silent_connections": silent,
-        })))
+        Answer::of(&Browsed { items, next, scanned, silent_connections: Some(silent) })
     }
 
     /// How much of a message's body is shown.
@@ -198,22 +195,24 @@ impl Page {
         seen.message.body_bytes().min(self.encoding.truncate.unwrap_or(usize::MAX))
     }
 
-    fn render(&self, seen: &SeenMessage, state: &str) -> Value {
+    fn show(&self, seen: &SeenMessage, state: &str) -> Seen {
         let message = &seen.message;
-        let mut shown = json!({
-            "place": place(seen),
-            "state": state,
-            "exchange": json::text_of(message.exchange()),
-            "routing_key": json::text_of(message.routing_key()),
-            "redelivered": seen.redelivered,
-            "delivery_count": seen.delivery_count,
-            "priority": seen.priority,
-            "enqueued_at": seen.enqueued_at,
-            "payload_bytes": message.body_bytes(),
-            "properties": properties_to_json(&message.decode_properties()),
-        });
-        self.encoding.put_payload(message.body(), &mut shown);
-        shown
+        let (payload, payload_encoding) = self.encoding.payload(message.body());
+        Seen {
+            place: place(seen),
+            state: state.to_owned(),
+            exchange: json::text_of(message.exchange()),
+            routing_key: json::text_of(message.routing_key()),
+            redelivered: seen.redelivered,
+            delivery_count: seen.delivery_count,
+            priority: seen.priority,
+            enqueued_at: seen.enqueued_at,
+            payload_bytes: message.body_bytes(),
+            properties: shown_properties(&message.decode_properties()),
+            payload,
+            payload_encoding,
+            holder: None,
+        }
     }
 }
 

@@ -12,14 +12,16 @@ use crate::broker::connections::{LiveChannel, LiveConnection};
 use crate::message::ChannelNumber;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/channels", Needs::Login, channels, "All open channels"),
-    Route::get("/api/channels/{name}", Needs::Login, channel, "A channel, with its consumers"),
+    Route::get("/api/channels", Needs::Login, channels, "All open channels").lists::<api::Channel>(),
+    Route::get("/api/channels/{name}", Needs::Login, channel, "A channel, with its consumers")
+        .answers::<api::Channel>(),
     Route::get(
         "/api/vhosts/{vhost}/channels",
         Needs::SeeVhost,
         channels_in_vhost,
         "The channels of connections to a vhost",
-    ),
+    )
+    .lists::<api::Channel>(),
 ];
 
 fn channels(request: &Request) -> Result<Answer, ApiError> {

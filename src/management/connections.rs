@@ -11,22 +11,26 @@ use serde_json::Value;
 use std::sync::Arc;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/connections", Needs::Login, connections, "All open connections"),
-    Route::get("/api/connections/{name}", Needs::Login, connection, "A connection"),
+    Route::get("/api/connections", Needs::Login, connections, "All open connections")
+        .lists::<api::Connection>(),
+    Route::get("/api/connections/{name}", Needs::Login, connection, "A connection")
+        .answers::<api::Connection>(),
     Route::delete("/api/connections/{name}", Needs::Login, close, "Closes a connection; X-Reason says why"),
     Route::get(
         "/api/connections/{name}/channels",
         Needs::Login,
         connection_channels,
         "The channels of a connection",
-    ),
+    )
+    .lists::<api::Channel>(),
     Route::get("/api/connections/{name}/sessions", Needs::Login, sessions, "The sessions of AMQP 1.0: none"),
     Route::get(
         "/api/connections/username/{user}",
         Needs::Login,
         connections_of_user,
         "The connections of a user",
-    ),
+    )
+    .lists::<api::Connection>(),
     Route::delete(
         "/api/connections/username/{user}",
         Needs::Login,
@@ -38,7 +42,8 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::SeeVhost,
         connections_in_vhost,
         "The connections to a vhost",
-    ),
+    )
+    .lists::<api::Connection>(),
 ];
 
 /// The connections that the user sees: all, or its own.

@@ -10,8 +10,9 @@ use crate::broker::queue::{ConsumerState, QueueHandle};
 use crate::message::Value as Argument;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/consumers", Needs::Login, consumers, "All consumers"),
-    Route::get("/api/consumers/{vhost}", Needs::SeeVhost, consumers, "The consumers in a vhost"),
+    Route::get("/api/consumers", Needs::Login, consumers, "All consumers").lists::<api::Consumer>(),
+    Route::get("/api/consumers/{vhost}", Needs::SeeVhost, consumers, "The consumers in a vhost")
+        .lists::<api::Consumer>(),
 ];
 
 fn consumers(request: &Request) -> Result<Answer, ApiError> {

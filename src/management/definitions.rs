@@ -9,7 +9,6 @@ mod note;
 mod plan;
 mod reading;
 
-pub use super::json::{table_to_json as table_json, value_to_json as value_json};
 pub use document::{DocumentError, parse};
 pub use note::{Entry, Note, Outcome, in_a_line};
 pub use plan::{Plan, Step};
@@ -28,21 +27,27 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/definitions", Needs::Administrator, export_all, "All definitions, to save and import"),
+    Route::get("/api/definitions", Needs::Administrator, export_all, "All definitions, to save and import")
+        .answers::<api::Definitions>(),
     Route::post(
         "/api/definitions",
         Needs::Administrator,
         import_all,
         "Imports definitions: as the body, or as the file of a form",
     )
+    .takes::<api::Definitions>()
+    .answers::<api::Imported>()
     .with_large_body(),
-    Route::get("/api/definitions/{vhost}", Needs::Administrator, export_vhost, "The definitions of a vhost"),
+    Route::get("/api/definitions/{vhost}", Needs::Administrator, export_vhost, "The definitions of a vhost")
+        .answers::<api::Definitions>(),
     Route::post(
         "/api/definitions/{vhost}",
         Needs::Administrator,
         import_vhost,
         "Imports definitions into a vhost, whatever vhost they came from",
     )
+    .takes::<api::Definitions>()
+    .answers::<api::Imported>()
     .with_large_body(),
 ];
 

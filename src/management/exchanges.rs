@@ -17,10 +17,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/exchanges", Needs::Login, exchanges, "All exchanges"),
-    Route::get("/api/exchanges/{vhost}", Needs::SeeVhost, exchanges, "The exchanges of a vhost"),
-    Route::get("/api/exchanges/{vhost}/{name}", Needs::SeeVhost, exchange, "An exchange"),
-    Route::put("/api/exchanges/{vhost}/{name}", Needs::UseVhost, declare, "Declares an exchange"),
+    Route::get("/api/exchanges", Needs::Login, exchanges, "All exchanges").lists::<api::Exchange>(),
+    Route::get("/api/exchanges/{vhost}", Needs::SeeVhost, exchanges, "The exchanges of a vhost")
+        .lists::<api::Exchange>(),
+    Route::get("/api/exchanges/{vhost}/{name}", Needs::SeeVhost, exchange, "An exchange")
+        .answers::<api::Exchange>(),
+    Route::put("/api/exchanges/{vhost}/{name}", Needs::UseVhost, declare, "Declares an exchange")
+        .takes::<api::ExchangeDefinition>(),
     Route::delete(
         "/api/exchanges/{vhost}/{name}",
         Needs::UseVhost,
@@ -32,13 +35,15 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::SeeVhost,
         bindings_from,
         "The bindings that start from an exchange",
-    ),
+    )
+    .lists::<api::Binding>(),
     Route::get(
         "/api/exchanges/{vhost}/{name}/bindings/destination",
         Needs::SeeVhost,
         bindings_to,
         "The bindings that lead to an exchange",
-    ),
+    )
+    .lists::<api::Binding>(),
 ];
 
 /// The name that the default exchange has in paths, since an empty one can't be in them.

@@ -4,11 +4,13 @@ use super::answer::{Answer, ApiError};
 use super::list::list;
 use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::api::{self, DeprecatedFeature, FeatureFlag, QuorumMember};
 use crate::broker::queue::QueueDefinition;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/feature-flags", Needs::Login, feature_flags, "The feature flags, all of them enabled"),
+    Route::get("/api/feature-flags", Needs::Login, feature_flags, "The feature flags, all of them enabled")
+        .lists::<api::FeatureFlag>(),
     Route::put(
         "/api/feature-flags/{name}/enable",
         Needs::Administrator,
@@ -20,10 +22,12 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::Login,
         deprecated_features,
         "What the RabbitMQ of the version that is shown has deprecated",
-    ),
-    Route::get("/api/deprecated-features/used", Needs::Login, used, "The deprecated features in use"),
+    )
+    .lists::<api::DeprecatedFeature>(),
+    Route::get("/api/deprecated-features/used", Needs::Login, used, "The deprecated features in use")
+        .lists::<api::DeprecatedFeature>(),
     Route::get("/api/extensions", Needs::Login, nothing, "Extensions of the web pages: none"),
-    Route::get("/api/version", Needs::Login, version, "The version"),
+    Route::get("/api/version", Needs::Login, version, "The version").answers::<str>(),
     Route::post(
         "/api/rebalance/queues",
         Needs::Administrator,
@@ -35,7 +39,8 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::SeeVhost,
         quorum_status,
         "The members of a quorum queue",
-    ),
+    )
+    .answers::<Vec<api::QuorumMember>>(),
 ];
 
 /// The flags of RabbitMQ that stand for what is there, and what they are for.
@@ -118,8 +123,8 @@ const DEPRECATED: &[Deprecated] = &[
 ];
 
 impl Deprecated {
-    /// What is said of it, and in which phase it is, if the version that is shown lists it.
-    fn render(&self, version: &str) -> Option<Map<String, Value>> {
+    /// What is said of it, if the version that is shown lists it.
+    fn describe(&self, version: &str) -> Option<DeprecatedFeature> {
         let mut numbers = version.split('.').map(|number| number.parse().unwrap_or(0));
         let phase = match (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) {
             (4.., _) => self.phases[1],
@@ -130,27 +135,25 @@ impl Deprecated {
             "" => String::new(),
             section => format!("{ANNOUNCEMENTS}{section}"),
         };
-        let fields: [(&str, Value); 5] = [
-            ("name", self.name.into()),
-            ("desc", "".into()),
-            ("deprecation_phase", phase?.into()),
-            ("doc_url", doc_url.into()),
-            ("provided_by", self.provided_by.into()),
-        ];
-        Some(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+        Some(DeprecatedFeature {
+            name: self.name.to_owned(),
+            desc: String::new(),
+            deprecation_phase: phase?.to_owned(),
+            doc_url,
+            provided_by: self.provided_by.to_owned(),
+            state: None,
+        })
     }
 }
 
 fn feature_flags(request: &Request) -> Result<Answer, ApiError> {
-    let flag = |(name, text): &(&str, &str)| {
-        json!({
-            "name": name,
-            "desc": text,
-            "doc_url": "",
-            "state": "enabled",
-            "stability": "stable",
-            "provided_by": "rabbit",
-        })
+    let flag = |(name, text): &(&str, &str)| FeatureFlag {
+        name: (*name).to_owned(),
+        desc: (*text).to_owned(),
+        doc_url: String::new(),
+        state: "enabled".to_owned(),
+        stability: "stable".to_owned(),
+        provided_by: "rabbit".to_owned(),
     };
     list(FLAGS.iter().map(flag).collect(), request)
 }
@@ -168,13 +171,12 @@ fn nothing(request: &Request) -> Result<Answer, ApiError> {
 }
 
 fn deprecated_features(request: &Request) -> Result<Answer, ApiError> {
-    let render = |feature: &Deprecated| {
-        let mut fields = feature.render(&request.settings().version)?;
+    let describe = |feature: &Deprecated| {
         let state = if feature.is_there { "permitted" } else { "denied" };
-        fields.insert("state".to_owned(), state.into());
-        Some(Value::Object(fields))
+        let described = feature.describe(&request.settings().version)?;
+        Some(DeprecatedFeature { state: Some(state.to_owned()), ..described })
     };
-    list(DEPRECATED.iter().filter_map(render).collect(), request)
+    list(DEPRECATED.iter().filter_map(describe).collect(), request)
 }
 
 /// Of queues RabbitMQ reports only whether one of these is in use.
@@ -184,8 +186,8 @@ fn used(request: &Request) -> Result<Answer, ApiError> {
     let feature = DEPRECATED.iter().find(|feature| feature.name == TRANSIENT_QUEUES);
     let used = feature
         .filter(|_| queues.any(|queue| is_transient(queue.definition())))
-        .and_then(|feature| feature.render(&request.settings().version));
-    list(used.map(Value::Object).into_iter().collect(), request)
+        .and_then(|feature| feature.describe(&request.settings().version));
+    list(used.into_iter().collect(), request)
 }
 
 fn version(request: &Request) -> Result<Answer, ApiError> {
@@ -198,6 +200,6 @@ fn rebalance(_: &Request) -> Result<Answer, ApiError> {
 
 fn quorum_status(request: &Request) -> Result<Answer, ApiError> {
     super::queues::find(request)?;
-    let node = request.settings().node_name.as_str();
-    Ok(Answer::Json(json!([{ "Node Name": node, "Raft State": "leader", "Membership": "voter" }])))
+    let (raft_state, membership) = ("leader".to_owned(), "voter".to_owned());
+    Answer::of(&[QuorumMember { node_name: request.node(), raft_state, membership }])
 }

@@ -8,76 +8,97 @@ use super::Management;
 use super::answer::{Answer, ApiError};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use super::stats::iso8601;
+use super::stats::written;
+use crate::api::{self, ExpiringCertificate, Health, RaisedAlarm};
 use crate::broker::alarms::Alarm;
 use crate::broker::error::Resource;
 use crate::broker::permissions::Access;
 use crate::broker::queue::{Got, QueueDeclaration};
 use crate::message::{FieldTable, Message};
 use crate::net::tls::CertificateFile;
-use serde_json::{Value, json};
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/health/live", Needs::Nothing, live, "Whether the process answers at all; needs no login")
+        .answers::<api::Health>()
         .at_once(),
     Route::get("/health/ready", Needs::Nothing, ready, "Whether clients are served; needs no login")
+        .answers::<api::Health>()
         .at_once(),
-    Route::get("/api/health/checks/alarms", Needs::Login, alarms, "No alarm is in effect"),
+    Route::get("/api/health/checks/alarms", Needs::Login, alarms, "No alarm is in effect")
+        .answers::<api::Health>(),
     Route::get(
         "/api/health/checks/local-alarms",
         Needs::Login,
         local_alarms,
         "No alarm is in effect on this node",
-    ),
+    )
+    .answers::<api::Health>(),
     Route::get(
         "/api/health/checks/certificate-expiration/{within}/{unit}",
         Needs::Login,
         certificate_expiration,
         "No certificate ends within that number of days, weeks, months or years",
-    ),
+    )
+    .answers::<api::Health>(),
     Route::get(
         "/api/health/checks/port-listener/{port}",
         Needs::Login,
         port_listener,
         "Something listens on a port",
-    ),
+    )
+    .answers::<api::Health>(),
     Route::get(
         "/api/health/checks/protocol-listener/{protocol}",
         Needs::Login,
         protocol_listener,
         "A protocol is spoken somewhere",
-    ),
-    Route::get("/api/health/checks/virtual-hosts", Needs::Login, virtual_hosts, "All vhosts are up"),
+    )
+    .answers::<api::Health>(),
+    Route::get("/api/health/checks/virtual-hosts", Needs::Login, virtual_hosts, "All vhosts are up")
+        .answers::<api::Health>(),
     Route::get(
         "/api/health/checks/node-is-mirror-sync-critical",
         Needs::Login,
         single_node,
         "No queue would be lost with this node; there is no other",
-    ),
+    )
+    .answers::<api::Health>(),
     Route::get(
         "/api/health/checks/node-is-quorum-critical",
         Needs::Login,
         single_node,
         "No queue would lose its quorum with this node; there is no other",
-    ),
-    Route::get("/api/healthchecks/node", Needs::Login, node, "The node works: the check of old"),
-    Route::get("/api/healthchecks/node/{name}", Needs::Login, node, "The node works: the check of old"),
+    )
+    .answers::<api::Health>(),
+    Route::get("/api/healthchecks/node", Needs::Login, node, "The node works: the check of old")
+        .answers::<api::Health>(),
+    Route::get("/api/healthchecks/node/{name}", Needs::Login, node, "The node works: the check of old")
+        .answers::<api::Health>(),
     Route::get(
         "/api/aliveness-test/{vhost}",
         Needs::UseVhost,
         aliveness,
         "A message goes through the queue aliveness-test",
-    ),
+    )
+    .answers::<api::Health>(),
 ];
 
+const NO_LISTENER: &str = "No active listener";
 const ALIVENESS_QUEUE: &str = "aliveness-test";
 
 fn ok() -> Result<Answer, ApiError> {
-    Ok(Answer::Json(json!({ "status": "ok" })))
+    fine(Health::default())
 }
 
-fn failed(reason: &str) -> Result<Answer, ApiError> {
-    Ok(Answer::Unavailable(json!({ "status": "failed", "reason": reason })))
+/// All is well, and what else there is to say.
+fn fine(health: Health) -> Result<Answer, ApiError> {
+    Answer::of(&Health { status: "ok".to_owned(), ..health })
+}
+
+/// Something is wrong, and what else there is to say.
+fn failed(reason: &str, health: Health) -> Result<Answer, ApiError> {
+    let (status, reason) = ("failed".to_owned(), Some(reason.to_owned()));
+    Ok(Answer::Unavailable(Box::new(Health { status, reason, ..health })))
 }
 
 fn live(_: &Request) -> Result<Answer, ApiError> {
@@ -86,7 +107,7 @@ fn live(_: &Request) -> Result<Answer, ApiError> {
 
 fn ready(request: &Request) -> Result<Answer, ApiError> {
     match why_not_ready(&request.management) {
-        Some(reason) => failed(reason),
+        Some(reason) => failed(reason, Health::default()),
         None => ok(),
     }
 }
@@ -119,13 +140,12 @@ fn local_alarms(request: &Request) -> Result<Answer, ApiError> {
 }
 
 fn check_alarms(request: &Request, reason: &str) -> Result<Answer, ApiError> {
-    let node = &request.settings().node_name;
-    let alarms: Vec<Value> =
-        raised(request).map(|(name, _)| json!({ "node": node, "resource": name })).collect();
+    let alarm = |(name, _): (&str, _)| RaisedAlarm { node: request.node(), resource: name.to_owned() };
+    let alarms: Vec<RaisedAlarm> = raised(request).map(alarm).collect();
     if alarms.is_empty() {
         return ok();
     }
-    Ok(Answer::Unavailable(json!({ "alarms": alarms, "reason": reason, "status": "failed" })))
+    failed(reason, Health { alarms: Some(alarms), ..Health::default() })
 }
 
 fn node(request: &Request) -> Result<Answer, ApiError> {
@@ -139,7 +159,7 @@ fn node(request: &Request) -> Result<Answer, ApiError> {
     if alarms.is_empty() {
         return ok();
     }
-    failed(&format!("resource alarm(s) in effect:[{}]", alarms.join(",")))
+    failed(&format!("resource alarm(s) in effect:[{}]", alarms.join(",")), Health::default())
 }
 
 fn certificate_expiration(request: &Request) -> Result<Answer, ApiError> {
@@ -171,39 +191,32 @@ fn certificate_expiration(request: &Request) -> Result<Answer, ApiError> {
         return ok();
     }
     let speak_tls = request.settings().listeners.iter().filter(|listener| listener.speaks_tls());
-    let expired: Vec<Value> = speak_tls
-        .map(|listener| {
-            json!({
-                "cacertfile": authorities.as_ref().map_or(String::new(), |file| file.path.display().to_string()),
-                "cacertfile_expires_on": authorities_end,
-                "certfile": own.path.display().to_string(),
-                "certfile_expires_on": own_ends,
-                "interface": listener.address.ip().to_string(),
-                "node": request.settings().node_name,
-                "port": listener.address.port(),
-                "protocol": listener.protocol,
-            })
-        })
-        .collect();
-    let reason = "Certificates expiring";
-    Ok(Answer::Unavailable(json!({ "status": "failed", "reason": reason, "expired": expired })))
+    let expired = speak_tls.map(|listener| ExpiringCertificate {
+        cacertfile: authorities.as_ref().map_or(String::new(), |file| file.path.display().to_string()),
+        cacertfile_expires_on: authorities_end.clone(),
+        certfile: own.path.display().to_string(),
+        certfile_expires_on: own_ends.clone(),
+        interface: listener.address.ip().to_string(),
+        node: request.node(),
+        port: listener.address.port(),
+        protocol: listener.protocol.to_owned(),
+    });
+    failed("Certificates expiring", Health { expired: Some(expired.collect()), ..Health::default() })
 }
 
 /// Such as `2026-01-31 12:34:56`.
 fn date_and_time(at_s: i64) -> String {
-    let text = iso8601(u64::try_from(at_s).unwrap_or(0) * 1000);
-    text[.."2026-01-31T12:34:56".len()].replace('T', " ")
+    written(u64::try_from(at_s).unwrap_or(0).saturating_mul(1000), "%Y-%m-%d %H:%M:%S")
 }
 
 fn port_listener(request: &Request) -> Result<Answer, ApiError> {
     let asked: i64 = request.parameter("port").parse().map_err(|_| ApiError::bad_request("Invalid port"))?;
     let ports: Vec<u16> =
         request.settings().listeners.iter().map(|listener| listener.address.port()).collect();
-    if ports.iter().any(|port| i64::from(*port) == asked) {
-        return Ok(Answer::Json(json!({ "status": "ok", "port": asked })));
+    if let Some(port) = ports.iter().copied().find(|port| i64::from(*port) == asked) {
+        return fine(Health { port: Some(port), ..Health::default() });
     }
-    let reason = "No active listener";
-    Ok(Answer::Unavailable(json!({ "status": "failed", "reason": reason, "missing": asked, "ports": ports })))
+    failed(NO_LISTENER, Health { missing: asked.into(), ports: Some(ports), ..Health::default() })
 }
 
 fn protocol_listener(request: &Request) -> Result<Answer, ApiError> {
@@ -219,12 +232,10 @@ fn protocol_listener(request: &Request) -> Result<Answer, ApiError> {
         request.settings().listeners.iter().map(|listener| listener.protocol).collect();
     protocols.dedup();
     if protocols.contains(&protocol) {
-        return Ok(Answer::Json(json!({ "status": "ok", "protocol": protocol })));
+        return fine(Health { protocol: Some(protocol.to_owned()), ..Health::default() });
     }
-    let reason = "No active listener";
-    Ok(Answer::Unavailable(
-        json!({ "status": "failed", "reason": reason, "missing": protocol, "protocols": protocols }),
-    ))
+    let protocols = Some(protocols.into_iter().map(str::to_owned).collect());
+    failed(NO_LISTENER, Health { missing: protocol.into(), protocols, ..Health::default() })
 }
 
 fn virtual_hosts(_: &Request) -> Result<Answer, ApiError> {
@@ -233,7 +244,7 @@ fn virtual_hosts(_: &Request) -> Result<Answer, ApiError> {
 }
 
 fn single_node(_: &Request) -> Result<Answer, ApiError> {
-    Ok(Answer::Json(json!({ "status": "ok", "reason": "single node cluster" })))
+    fine(Health { reason: Some("single node cluster".to_owned()), ..Health::default() })
 }
 
 fn aliveness(request: &Request) -> Result<Answer, ApiError> {
@@ -260,7 +271,7 @@ fn aliveness(request: &Request) -> Result<Answer, ApiError> {
         vhost.apply_effects(turn);
         Ok::<_, ApiError>(matches!(got, Got::Message { .. }))
     })?;
-    if came_back { ok() } else { failed("the message did not come back") }
+    if came_back { ok() } else { failed("the message did not come back", Health::default()) }
 }
 
 #[cfg(test)]

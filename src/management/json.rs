@@ -14,12 +14,12 @@ pub(super) fn table(table: &FieldTable) -> Map<String, Json> {
 }
 
 /// The same as a value.
-pub fn table_to_json(table: &FieldTable) -> Json {
+pub(super) fn table_to_json(table: &FieldTable) -> Json {
     Json::Object(self::table(table))
 }
 
 /// A value as JSON has it.
-pub fn value_to_json(value: &Value) -> Json {
+pub(super) fn value_to_json(value: &Value) -> Json {
     match value {
         Value::Bool(flag) => Json::Bool(*flag),
         Value::F32(number) => float(f64::from(*number)),

@@ -15,13 +15,19 @@ const OF_VHOST: &str = "/api/vhost-limits/{vhost}/{name}";
 const OF_USER: &str = "/api/user-limits/{user}/{name}";
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/vhost-limits", Needs::Login, vhost_limits, "The limits of all vhosts"),
-    Route::get("/api/vhost-limits/{vhost}", Needs::SeeVhost, vhost_limits, "The limits of a vhost"),
-    Route::put(OF_VHOST, Needs::Administrator, put_vhost_limit, "Sets a limit of a vhost"),
+    Route::get("/api/vhost-limits", Needs::Login, vhost_limits, "The limits of all vhosts")
+        .lists::<api::VhostLimits>(),
+    Route::get("/api/vhost-limits/{vhost}", Needs::SeeVhost, vhost_limits, "The limits of a vhost")
+        .lists::<api::VhostLimits>(),
+    Route::put(OF_VHOST, Needs::Administrator, put_vhost_limit, "Sets a limit of a vhost")
+        .takes::<api::Setting>(),
     Route::delete(OF_VHOST, Needs::Administrator, delete_vhost_limit, "Takes a limit of a vhost away"),
-    Route::get("/api/user-limits", Needs::Login, user_limits, "The limits of all users"),
-    Route::get("/api/user-limits/{user}", Needs::Login, limits_of_user, "The limits of a user"),
-    Route::put(OF_USER, Needs::Administrator, put_user_limit, "Sets a limit of a user"),
+    Route::get("/api/user-limits", Needs::Login, user_limits, "The limits of all users")
+        .lists::<api::UserLimits>(),
+    Route::get("/api/user-limits/{user}", Needs::Login, limits_of_user, "The limits of a user")
+        .lists::<api::UserLimits>(),
+    Route::put(OF_USER, Needs::Administrator, put_user_limit, "Sets a limit of a user")
+        .takes::<api::Setting>(),
     Route::delete(OF_USER, Needs::Administrator, delete_user_limit, "Takes a limit of a user away"),
 ];
 

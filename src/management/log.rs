@@ -3,17 +3,19 @@
 use super::answer::{Answer, ApiError};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use crate::api::LogLevel;
+use crate::api::{self, LogLevel};
 use crate::log::{self, LevelError};
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/log", Needs::Administrator, level, "What is logged: a level, or several by target"),
+    Route::get("/api/log", Needs::Administrator, level, "What is logged: a level, or several by target")
+        .answers::<api::LogLevel>(),
     Route::put(
         "/api/log",
         Needs::Administrator,
         set_level,
         "Sets the field level of what is logged, until the next start",
-    ),
+    )
+    .takes::<api::LogLevel>(),
 ];
 
 fn level(_: &Request) -> Result<Answer, ApiError> {

@@ -4,21 +4,23 @@ use super::answer::{Answer, ApiError};
 use super::list::list;
 use super::request::Request;
 use super::routes::{Needs, Route};
-use crate::api::LoginAttempts;
+use crate::api::{self, LoginAttempts};
 use crate::broker::logins::{Attempts, Logins};
 
 const ATTEMPTS: &str = "/api/auth/attempts/{node}";
 const ATTEMPTS_BY_SOURCE: &str = "/api/auth/attempts/{node}/source";
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get(ATTEMPTS, Needs::Monitoring, attempts, "How often it was tried to log in"),
+    Route::get(ATTEMPTS, Needs::Monitoring, attempts, "How often it was tried to log in")
+        .lists::<api::LoginAttempts>(),
     Route::delete(ATTEMPTS, Needs::Monitoring, reset, "Counts attempts to log in from zero"),
     Route::get(
         ATTEMPTS_BY_SOURCE,
         Needs::Monitoring,
         attempts_by_source,
         "The same by address and user, if access.track_login_sources is set",
-    ),
+    )
+    .lists::<api::LoginAttempts>(),
     Route::delete(ATTEMPTS_BY_SOURCE, Needs::Monitoring, reset, "Counts attempts to log in from zero"),
 ];
 

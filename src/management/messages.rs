@@ -1,9 +1,10 @@
 //! Publishing and fetching messages over HTTP, for trying things out.
 
 use super::answer::{Answer, ApiError};
-use super::request::{Fields, Request};
+use super::request::Request;
 use super::routes::{Needs, Route};
 use super::{exchanges, json, queues};
+use crate::api::{self, Fault, Fetched, Form, Get, Publish, Published, Table};
 use crate::broker::VirtualHost;
 use crate::broker::delivery::Entry;
 use crate::broker::error::{BrokerError, Resource};
@@ -15,7 +16,6 @@ use crate::message::{DecodeError, Message, Properties, PropertyScan, ShortStr};
 use crate::store::{DurableWaiter, StoreError};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -27,13 +27,17 @@ pub(super) const ROUTES: &[Route] = &[
         publish,
         "Publishes a message, and says whether it was routed",
     )
+    .takes::<api::Publish>()
+    .answers::<api::Published>()
     .with_large_body(),
     Route::post(
         "/api/queues/{vhost}/{name}/get",
         Needs::UseVhost,
         get,
         "Fetches messages, and puts them back or not",
-    ),
+    )
+    .takes::<api::Get>()
+    .answers::<Vec<api::Fetched>>(),
 ];
 
 /// The most messages that one request fetches, and bytes of bodies after which it fetches no more.
@@ -69,15 +73,19 @@ impl DurableWaiter for Told {
 fn publish(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
     let name = exchanges::exchange_name(request.parameter("name"));
-    let fields = request.fields()?;
-    fields.require(&["routing_key", "properties", "payload", "payload_encoding"])?;
+    let wanted: Publish = request
+        .body_with(&["routing_key", "properties", "payload", "payload_encoding"])
+        .map_err(|error| match error == ApiError::bad_value("not_string", "payload") {
+            true => ApiError::bad_request("payload_not_string"),
+            false => error,
+        })?;
     let resource = Resource::exchange(vhost.name(), name);
     request.check_access(Access::Write, &resource)?;
     let exchange = vhost.existing_exchange(name).map_err(ApiError::of_method)?;
     if exchange.definition().internal {
         return Err(ApiError::of_method(BrokerError::InternalExchange(resource)));
     }
-    let message = message(request, name, &fields)?;
+    let message = message(request, name, &wanted)?;
     request.check_topic(Access::Write, &exchange, message.routing_key())?;
     let route = vhost.route(&exchange, &message);
     if vhost.is_traced() {
@@ -108,7 +116,7 @@ fn publish(request: &Request) -> Result<Answer, ApiError> {
         }
     }
     request.broker().connections().count_elsewhere(vhost.name(), &stats);
-    Ok(Answer::Json(json!({ "routed": !route.is_empty() })))
+    Answer::of(&Published { routed: !route.is_empty() })
 }
 
 impl Durable {
@@ -122,11 +130,10 @@ impl Durable {
     }
 }
 
-/// The message that the fields describe.
-fn message(request: &Request, exchange: &str, fields: &Fields) -> Result<Message, ApiError> {
-    let payload = fields.text("payload").map_err(|_| ApiError::bad_request("payload_not_string"))?;
-    let payload = payload.unwrap_or_default();
-    let body = match fields.text("payload_encoding")?.unwrap_or_default() {
+/// The message that is wanted.
+fn message(request: &Request, exchange: &str, wanted: &Publish) -> Result<Message, ApiError> {
+    let payload = wanted.payload.as_str();
+    let body = match wanted.payload_encoding.as_str() {
         "string" => payload.as_bytes().to_vec(),
         "base64" => STANDARD.decode(payload).map_err(|_| ApiError::bad_value("not_base64", payload))?,
         other => return Err(ApiError::bad_value("unsupported_encoding", other)),
@@ -137,13 +144,13 @@ fn message(request: &Request, exchange: &str, fields: &Fields) -> Result<Message
         return Err(ApiError::of_method(BrokerError::Precondition(text)));
     }
     let depth_max = request.settings().field_table_depth_max;
-    let properties = properties_from_json(&fields.object("properties")?, depth_max)?;
+    let properties = properties(&wanted.properties, depth_max)?;
     check(request, &properties)?;
     let mut encoded = Vec::new();
     properties.encode(&mut encoded);
     let unsound = |error: DecodeError| ApiError::bad_request(error.to_string());
     PropertyScan::of(&encoded, depth_max.saturating_add(1)).map_err(unsound)?;
-    let routing_key = short(fields.text("routing_key")?.unwrap_or_default())?;
+    let routing_key = short(&wanted.routing_key)?;
     Message::new(exchange, routing_key.as_bytes(), &encoded, &body).map_err(unsound)
 }
 
@@ -172,73 +179,50 @@ fn short(text: &str) -> Result<ShortStr, ApiError> {
     Ok(text.into())
 }
 
-fn properties_from_json(object: &Map<String, Value>, depth_max: usize) -> Result<Properties, ApiError> {
-    let fields = Fields(object.clone());
-    let text = |name: &str| fields.text(name)?.map(short).transpose();
-    let number = |name: &str| -> Result<Option<u8>, ApiError> {
-        let number = fields.integer(name).map_err(|_| not_int(name))?;
-        number.map(u8::try_from).transpose().map_err(|_| not_int(name))
-    };
-    let headers = match fields.value("headers") {
-        None => None,
-        Some(_) => Some(json::table_from_json(&fields.object("headers")?, depth_max)?),
-    };
-    let timestamp =
-        fields.integer("timestamp").map_err(|_| not_int("timestamp"))?.map(u64::try_from).transpose();
+fn properties(sent: &Table, depth_max: usize) -> Result<Properties, ApiError> {
+    let sent: api::Properties =
+        api::read(&sent.clone().into(), Form::Plain).map_err(|fault| match fault {
+            Fault::NotInteger(field, _) => ApiError::bad_value("not_int", field),
+            other => other.into(),
+        })?;
+    let text = |text: Option<String>| text.as_deref().map(short).transpose();
     Ok(Properties {
-        content_type: text("content_type")?,
-        content_encoding: text("content_encoding")?,
-        headers,
-        delivery_mode: number("delivery_mode")?,
-        priority: number("priority")?,
-        correlation_id: text("correlation_id")?,
-        reply_to: text("reply_to")?,
-        expiration: text("expiration")?,
-        message_id: text("message_id")?,
-        timestamp: timestamp.map_err(|_| not_int("timestamp"))?,
-        kind: text("type")?,
-        user_id: text("user_id")?,
-        app_id: text("app_id")?,
-        cluster_id: text("cluster_id")?,
+        content_type: text(sent.content_type)?,
+        content_encoding: text(sent.content_encoding)?,
+        headers: sent.headers.map(|headers| json::table_from_json(&headers, depth_max)).transpose()?,
+        delivery_mode: sent.delivery_mode,
+        priority: sent.priority,
+        correlation_id: text(sent.correlation_id)?,
+        reply_to: text(sent.reply_to)?,
+        expiration: text(sent.expiration)?,
+        message_id: text(sent.message_id)?,
+        timestamp: sent.timestamp,
+        kind: text(sent.kind)?,
+        user_id: text(sent.user_id)?,
+        app_id: text(sent.app_id)?,
+        cluster_id: text(sent.cluster_id)?,
     })
 }
 
-fn not_int(name: &str) -> ApiError {
-    ApiError::bad_value("not_int", name)
-}
-
 /// A message's properties; only those that it has.
-pub(super) fn properties_to_json(properties: &Properties) -> Value {
-    let mut fields = Map::new();
-    let mut text = |name: &str, value: &Option<ShortStr>| {
-        if let Some(value) = value {
-            fields.insert(name.to_owned(), json::text_of(value.as_bytes()).into());
-        }
-    };
-    text("type", &properties.kind);
-    text("message_id", &properties.message_id);
-    text("correlation_id", &properties.correlation_id);
-    text("reply_to", &properties.reply_to);
-    text("expiration", &properties.expiration);
-    text("user_id", &properties.user_id);
-    text("app_id", &properties.app_id);
-    text("cluster_id", &properties.cluster_id);
-    text("content_type", &properties.content_type);
-    text("content_encoding", &properties.content_encoding);
-    let numbers = [
-        ("timestamp", properties.timestamp),
-        ("priority", properties.priority.map(u64::from)),
-        ("delivery_mode", properties.delivery_mode.map(u64::from)),
-    ];
-    for (name, number) in numbers {
-        if let Some(number) = number {
-            fields.insert(name.to_owned(), number.into());
-        }
+pub(super) fn shown_properties(properties: &Properties) -> api::Properties {
+    let text = |text: &Option<ShortStr>| text.as_ref().map(|text| json::text_of(text.as_bytes()));
+    api::Properties {
+        kind: text(&properties.kind),
+        message_id: text(&properties.message_id),
+        correlation_id: text(&properties.correlation_id),
+        reply_to: text(&properties.reply_to),
+        expiration: text(&properties.expiration),
+        user_id: text(&properties.user_id),
+        app_id: text(&properties.app_id),
+        cluster_id: text(&properties.cluster_id),
+        content_type: text(&properties.content_type),
+        content_encoding: text(&properties.content_encoding),
+        timestamp: properties.timestamp,
+        priority: properties.priority,
+        delivery_mode: properties.delivery_mode,
+        headers: properties.headers.as_ref().map(json::table),
     }
-    if let Some(headers) = &properties.headers {
-        fields.insert("headers".to_owned(), json::table_to_json(headers));
-    }
-    Value::Object(fields)
 }
 
 /// What becomes of messages that were fetched.
@@ -250,23 +234,22 @@ enum Then {
 }
 
 fn get(request: &Request) -> Result<Answer, ApiError> {
-    let fields = request.fields()?;
-    fields.require(&["ackmode", "count", "encoding"])?;
-    let then = match fields.text("ackmode")?.unwrap_or_default() {
+    let wanted: Get = request.body_with(&["ackmode", "count", "encoding"])?;
+    let then = match wanted.ackmode.as_str() {
         "ack_requeue_false" => Then::Ack,
         "ack_requeue_true" | "reject_requeue_true" => Then::Requeue,
         "reject_requeue_false" => Then::Reject,
         other => return Err(ApiError::bad_value("unknown_ackmode", other)),
     };
     let encoding = Encoding {
-        always_base64: match fields.text("encoding")?.unwrap_or_default() {
+        always_base64: match wanted.encoding.as_str() {
             "auto" => false,
             "base64" => true,
             _ => return Err(ApiError::bad_request("Unsupported encoding. Please use auto or base64.")),
         },
-        truncate: fields.integer("truncate")?.and_then(|bytes| usize::try_from(bytes).ok()),
+        truncate: wanted.truncate.and_then(|bytes| usize::try_from(bytes).ok()),
     };
-    let count = fields.integer("count")?.unwrap_or_default().clamp(0, GET_MESSAGES_MAX);
+    let count = wanted.count.clamp(0, GET_MESSAGES_MAX);
     let (vhost, queue) = queues::find_to_use(request, Access::Read).map_err(|error| match error {
         ApiError::NotFound => not_there(request),
         other => other,
@@ -294,8 +277,8 @@ fn get(request: &Request) -> Result<Answer, ApiError> {
         fetched
     });
     count_fetched(request, &vhost, fetched.len(), then);
-    let shown = fetched.iter().map(|(entry, left)| encoding.render(&entry.message, entry.redelivered, *left));
-    Ok(Answer::Json(shown.collect()))
+    let shown = fetched.iter().map(|(entry, left)| encoding.show(&entry.message, entry.redelivered, *left));
+    Answer::of(&shown.collect::<Vec<_>>())
 }
 
 /// Who publishes or fetches: RabbitMQ makes a connection for the request, and one channel of it.
@@ -367,30 +350,26 @@ pub(super) struct Encoding {
 }
 
 impl Encoding {
-    fn render(&self, message: &Message, redelivered: bool, left: usize) -> Value {
-        let mut shown = json!({
-            "payload_bytes": message.body_bytes(),
-            "redelivered": redelivered,
-            "exchange": json::text_of(message.exchange()),
-            "routing_key": json::text_of(message.routing_key()),
-            "message_count": left,
-            "properties": properties_to_json(&message.decode_properties()),
-        });
-        self.put_payload(message.body(), &mut shown);
-        shown
+    fn show(&self, message: &Message, redelivered: bool, left: usize) -> Fetched {
+        let (payload, payload_encoding) = self.payload(message.body());
+        Fetched {
+            payload_bytes: message.body_bytes(),
+            redelivered,
+            exchange: json::text_of(message.exchange()),
+            routing_key: json::text_of(message.routing_key()),
+            message_count: left,
+            properties: shown_properties(&message.decode_properties()),
+            payload,
+            payload_encoding,
+        }
     }
 
-    pub(super) fn put_payload(&self, body: &[u8], shown: &mut Value) {
+    /// A body, and how it is written.
+    pub(super) fn payload(&self, body: &[u8]) -> (String, String) {
         let bytes = &body[..self.truncate.unwrap_or(usize::MAX).min(body.len())];
         match std::str::from_utf8(bytes) {
-            Ok(text) if !self.always_base64 => {
-                shown["payload"] = text.into();
-                shown["payload_encoding"] = "string".into();
-            }
-            _ => {
-                shown["payload"] = STANDARD.encode(bytes).into();
-                shown["payload_encoding"] = "base64".into();
-            }
+            Ok(text) if !self.always_base64 => (text.to_owned(), "string".to_owned()),
+            _ => (STANDARD.encode(bytes), "base64".to_owned()),
         }
     }
 }

@@ -4,8 +4,6 @@
 //! from it. A handler is a plain function from a `Request` to an `Answer`: what is asynchronous is in `http.rs` alone.
 //! One file holds one kind of thing; what several of them need is in `request.rs`, `list.rs` and `json.rs`.
 
-#![allow(dead_code)] // What the endpoints to come need.
-
 mod answer;
 mod audit;
 mod auth;

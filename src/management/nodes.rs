@@ -13,15 +13,17 @@ use crate::net::{Process, Volume};
 use serde_json::json;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/nodes", Needs::Monitoring, nodes, "The nodes: this one"),
-    Route::get("/api/nodes/{name}", Needs::Monitoring, node, "A node"),
-    Route::get("/api/nodes/{name}/memory", Needs::Monitoring, memory, "What a node's memory is used for"),
+    Route::get("/api/nodes", Needs::Monitoring, nodes, "The nodes: this one").lists::<api::Node>(),
+    Route::get("/api/nodes/{name}", Needs::Monitoring, node, "A node").answers::<api::Node>(),
+    Route::get("/api/nodes/{name}/memory", Needs::Monitoring, memory, "What a node's memory is used for")
+        .answers::<api::NodeMemory>(),
     Route::get(
         "/api/nodes/{name}/memory/relative",
         Needs::Monitoring,
         relative_memory,
         "What a node's memory is used for, in percent",
-    ),
+    )
+    .answers::<api::NodeMemory>(),
 ];
 
 fn nodes(request: &Request) -> Result<Answer, ApiError> {

@@ -1,9 +1,12 @@
-//! The API's own description, after the OpenAPI specification 3.1. It is made of the list of routes, so that it can't lack one.
+//! The API's own description, after the OpenAPI specification 3.1. It is made of the list of routes, so that it can't lack one, and
+//! of the types in `crate::api` that requests and answers are.
 
 use super::ROUTES;
 use super::answer::{Answer, ApiError};
 use super::request::Request;
-use super::routes::{Method, Needs, Route};
+use super::routes::{Answers, Method, Needs, Route};
+use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 pub(super) const DOCUMENT: &[Route] = &[
@@ -53,11 +56,16 @@ fn page(_: &Request) -> Result<Answer, ApiError> {
 }
 
 fn describe(version: &str) -> Value {
+    let mut schemas = SchemaSettings::draft2020_12()
+        .with(|settings| settings.definitions_path = "/components/schemas".into())
+        .into_generator();
     let mut paths = Map::new();
     for route in ROUTES.iter().copied().flatten() {
         let path = paths.entry(route.path).or_insert_with(|| parameters(route.path));
-        path[route.method.name().to_lowercase()] = operation(route);
+        path[route.method.name().to_lowercase()] = operation(route, &mut schemas);
     }
+    let mut schemas = schemas.take_definitions(true);
+    schemas.insert("Error".to_owned(), error());
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -72,16 +80,31 @@ fn describe(version: &str) -> Value {
         "components": {
             "securitySchemes": { "basic": { "type": "http", "scheme": "basic" } },
             "parameters": list_parameters(),
-            "schemas": { "Error": {
-                "type": "object",
-                "required": ["error", "reason"],
-                "properties": {
-                    "error": { "type": "string" },
-                    "reason": { "description": "A text, or what is wrong as a list of words" },
-                },
-            } },
+            "schemas": schemas,
         },
     })
+}
+
+/// What every refusal says.
+fn error() -> Value {
+    json!({
+        "type": "object",
+        "required": ["error", "reason"],
+        "properties": {
+            "error": { "type": "string" },
+            "reason": { "description": "A text, or what is wrong as a list of words" },
+        },
+    })
+}
+
+/// A list of such items: all of them, or a page.
+fn list_of(item: &Schema) -> Value {
+    let counts = ["filtered_count", "item_count", "page", "page_count", "page_size", "total_count"];
+    let mut properties: Map<String, Value> =
+        counts.into_iter().map(|count| (count.to_owned(), json!({ "type": "integer" }))).collect();
+    let items = json!({ "type": "array", "items": item });
+    properties.insert("items".to_owned(), items.clone());
+    json!({ "oneOf": [items, { "type": "object", "properties": properties }] })
 }
 
 /// What is in braces in a path.
@@ -101,29 +124,29 @@ fn list_parameters() -> Map<String, Value> {
     described.collect()
 }
 
-fn operation(route: &Route) -> Value {
+fn operation(route: &Route, schemas: &mut SchemaGenerator) -> Value {
     let mut operation = json!({
         "operationId": operation_id(route),
         "summary": route.summary,
         "tags": [tag(route.path)],
         "description": who(route.needs),
-        "responses": responses(route),
+        "responses": responses(route, schemas),
     });
     if route.needs == Needs::Nothing {
         operation["security"] = json!([]);
     }
-    match route.method {
-        Method::Get => {
-            let of_lists = LIST_PARAMETERS
-                .iter()
-                .map(|(name, ..)| json!({ "$ref": format!("#/components/parameters/{name}") }));
-            operation["parameters"] = of_lists.collect();
+    let of_lists = LIST_PARAMETERS.iter();
+    let of_lists = of_lists.map(|(name, ..)| json!({ "$ref": format!("#/components/parameters/{name}") }));
+    match route.answers {
+        Answers::List(_) => operation["parameters"] = of_lists.collect(),
+        Answers::One(_) if route.method == Method::Get => {
+            operation["parameters"] = json!([{ "$ref": "#/components/parameters/columns" }]);
         }
-        Method::Put | Method::Post => {
-            let content = json!({ "application/json": { "schema": { "type": "object" } } });
-            operation["requestBody"] = json!({ "content": content });
-        }
-        Method::Delete => {}
+        _ => {}
+    }
+    if let Some(takes) = route.takes {
+        let schema = takes(schemas);
+        operation["requestBody"] = json!({ "content": { "application/json": { "schema": schema } } });
     }
     operation
 }
@@ -151,9 +174,18 @@ fn who(needs: Needs) -> &'static str {
     }
 }
 
-fn responses(route: &Route) -> Value {
+fn responses(route: &Route, schemas: &mut SchemaGenerator) -> Value {
+    let mut answered = json!({ "description": "What was asked for" });
+    let schema = match route.answers {
+        Answers::Nothing => Value::Null,
+        Answers::One(thing) => thing(schemas).into(),
+        Answers::List(item) => list_of(&item(schemas)),
+    };
+    if !schema.is_null() {
+        answered["content"] = json!({ "application/json": { "schema": schema } });
+    }
     let done = match route.method {
-        Method::Get | Method::Post => json!({ "200": { "description": "What was asked for" } }),
+        Method::Get | Method::Post => json!({ "200": answered }),
         Method::Put => json!({
             "201": { "description": "It is new" },
             "204": { "description": "It was there, and is now as it was put" },
@@ -204,5 +236,37 @@ mod tests {
         let paths = described["paths"].as_object().unwrap().values();
         let operations = paths.map(|path| path.as_object().unwrap().len() - 1).sum::<usize>();
         assert_eq!(operations, count, "no route hides another one");
+    }
+
+    /// All values of that name, wherever they are.
+    fn all<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a Value>) {
+        match value {
+            Value::Object(fields) => {
+                found.extend(fields.get(name));
+                fields.values().for_each(|field| all(field, name, found));
+            }
+            Value::Array(items) => items.iter().for_each(|item| all(item, name, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn what_is_said_is_described_field_by_field() {
+        let described = describe("1");
+        let mut refs = Vec::new();
+        all(&described, "$ref", &mut refs);
+        assert!(refs.len() > 100);
+        for name in refs {
+            let path = name.as_str().unwrap().strip_prefix('#').unwrap();
+            assert!(described.pointer(path).is_some(), "{path}");
+        }
+        let auto_delete = &described["components"]["schemas"]["QueueDefinition"]["properties"]["auto_delete"];
+        assert_eq!(auto_delete["type"], "boolean");
+        assert_eq!(auto_delete["description"], "Whether it goes with its last consumer");
+        for route in ROUTES.iter().copied().flatten() {
+            let operation = &described["paths"][route.path][route.method.name().to_lowercase()];
+            let is_typed = operation["responses"]["200"]["content"].is_object();
+            assert_eq!(is_typed, !matches!(route.answers, Answers::Nothing), "{}", route.path);
+        }
     }
 }

@@ -14,10 +14,13 @@ use crate::message::{Name, Value as Argument};
 use serde_json::json;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/overview", Needs::Login, overview, "What the broker is, and what it holds in all"),
-    Route::get("/api/whoami", Needs::Login, whoami, "The user that asks"),
-    Route::get("/api/cluster-name", Needs::Login, cluster_name, "The cluster's name"),
-    Route::put("/api/cluster-name", Needs::Administrator, set_cluster_name, "Gives the cluster another name"),
+    Route::get("/api/overview", Needs::Login, overview, "What the broker is, and what it holds in all")
+        .answers::<api::Overview>(),
+    Route::get("/api/whoami", Needs::Login, whoami, "The user that asks").answers::<api::WhoAmI>(),
+    Route::get("/api/cluster-name", Needs::Login, cluster_name, "The cluster's name")
+        .answers::<api::ClusterName>(),
+    Route::put("/api/cluster-name", Needs::Administrator, set_cluster_name, "Gives the cluster another name")
+        .takes::<api::ClusterName>(),
 ];
 
 fn whoami(request: &Request) -> Result<Answer, ApiError> {

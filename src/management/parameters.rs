@@ -17,25 +17,33 @@ use crate::broker::vhost_settings::VhostLimits;
 use crate::message;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/parameters", Needs::Policymaker, list_parameters, "All runtime parameters"),
+    Route::get("/api/parameters", Needs::Policymaker, list_parameters, "All runtime parameters")
+        .lists::<api::Parameter>(),
     Route::get(
         "/api/parameters/{component}",
         Needs::Policymaker,
         list_parameters,
         "The runtime parameters of a component",
-    ),
+    )
+    .lists::<api::Parameter>(),
     Route::get(
         "/api/parameters/{component}/{vhost}",
         Needs::Policymaker,
         list_parameters,
         "The runtime parameters of a component in a vhost",
-    ),
-    Route::get(PARAMETER, Needs::Policymaker, get_parameter, "A runtime parameter"),
-    Route::put(PARAMETER, Needs::Policymaker, put_parameter, "Sets a runtime parameter"),
+    )
+    .lists::<api::Parameter>(),
+    Route::get(PARAMETER, Needs::Policymaker, get_parameter, "A runtime parameter")
+        .answers::<api::Parameter>(),
+    Route::put(PARAMETER, Needs::Policymaker, put_parameter, "Sets a runtime parameter")
+        .takes::<api::Setting>(),
     Route::delete(PARAMETER, Needs::Policymaker, delete_parameter, "Deletes a runtime parameter"),
-    Route::get("/api/global-parameters", Needs::Policymaker, list_global, "All global parameters"),
-    Route::get(GLOBAL_PARAMETER, Needs::Policymaker, get_global, "A global parameter"),
-    Route::put(GLOBAL_PARAMETER, Needs::Policymaker, put_global, "Sets a global parameter"),
+    Route::get("/api/global-parameters", Needs::Policymaker, list_global, "All global parameters")
+        .lists::<api::GlobalParameter>(),
+    Route::get(GLOBAL_PARAMETER, Needs::Policymaker, get_global, "A global parameter")
+        .answers::<api::GlobalParameter>(),
+    Route::put(GLOBAL_PARAMETER, Needs::Policymaker, put_global, "Sets a global parameter")
+        .takes::<api::Setting>(),
     Route::delete(GLOBAL_PARAMETER, Needs::Policymaker, delete_global, "Deletes a global parameter"),
 ];
 

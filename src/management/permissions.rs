@@ -13,28 +13,34 @@ const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";
 const TOPIC_PERMISSION: &str = "/api/topic-permissions/{vhost}/{user}/{exchange}";
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/permissions", Needs::Administrator, permissions, "What users may do in vhosts"),
-    Route::get(PERMISSION, Needs::Administrator, get_permission, "What a user may do in a vhost"),
-    Route::put(PERMISSION, Needs::Administrator, put_permission, "Sets what a user may do in a vhost"),
+    Route::get("/api/permissions", Needs::Administrator, permissions, "What users may do in vhosts")
+        .lists::<api::Permission>(),
+    Route::get(PERMISSION, Needs::Administrator, get_permission, "What a user may do in a vhost")
+        .answers::<api::Permission>(),
+    Route::put(PERMISSION, Needs::Administrator, put_permission, "Sets what a user may do in a vhost")
+        .takes::<api::Permission>(),
     Route::delete(PERMISSION, Needs::Administrator, delete_permission, "Keeps a user out of a vhost"),
     Route::get(
         "/api/topic-permissions",
         Needs::Administrator,
         topic_permissions,
         "Which routing keys users may use, where that is restricted",
-    ),
+    )
+    .lists::<api::TopicPermission>(),
     Route::get(
         TOPIC_PERMISSIONS,
         Needs::Administrator,
         topic_permissions_of_user,
         "Which routing keys a user may use in a vhost, where that is restricted",
-    ),
+    )
+    .lists::<api::TopicPermission>(),
     Route::put(
         TOPIC_PERMISSIONS,
         Needs::Administrator,
         put_topic_permission,
         "Sets which routing keys a user may use with an exchange",
-    ),
+    )
+    .takes::<api::TopicPermission>(),
     Route::delete(
         TOPIC_PERMISSIONS,
         Needs::Administrator,
@@ -46,7 +52,8 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::Administrator,
         topic_permissions_of_user,
         "Which routing keys a user may use with an exchange",
-    ),
+    )
+    .lists::<api::TopicPermission>(),
     Route::delete(
         TOPIC_PERMISSION,
         Needs::Administrator,

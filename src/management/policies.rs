@@ -12,20 +12,27 @@ use crate::message::Name;
 use serde_json::Value;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/policies", Needs::Login, list_policies, "All policies"),
-    Route::get("/api/policies/{vhost}", Needs::SeeVhost, list_policies, "The policies of a vhost"),
-    Route::get("/api/policies/{vhost}/{name}", Needs::Policymaker, get_policy, "A policy"),
-    Route::put("/api/policies/{vhost}/{name}", Needs::Policymaker, put_policy, "Sets a policy"),
+    Route::get("/api/policies", Needs::Login, list_policies, "All policies").lists::<api::Policy>(),
+    Route::get("/api/policies/{vhost}", Needs::SeeVhost, list_policies, "The policies of a vhost")
+        .lists::<api::Policy>(),
+    Route::get("/api/policies/{vhost}/{name}", Needs::Policymaker, get_policy, "A policy")
+        .answers::<api::Policy>(),
+    Route::put("/api/policies/{vhost}/{name}", Needs::Policymaker, put_policy, "Sets a policy")
+        .takes::<api::Policy>(),
     Route::delete("/api/policies/{vhost}/{name}", Needs::Policymaker, delete_policy, "Deletes a policy"),
-    Route::get("/api/operator-policies", Needs::Login, list_operator_policies, "All operator policies"),
+    Route::get("/api/operator-policies", Needs::Login, list_operator_policies, "All operator policies")
+        .lists::<api::Policy>(),
     Route::get(
         "/api/operator-policies/{vhost}",
         Needs::SeeVhost,
         list_operator_policies,
         "The operator policies of a vhost",
-    ),
-    Route::get(OPERATOR_POLICY, Needs::Administrator, get_operator_policy, "An operator policy"),
-    Route::put(OPERATOR_POLICY, Needs::Administrator, put_operator_policy, "Sets an operator policy"),
+    )
+    .lists::<api::Policy>(),
+    Route::get(OPERATOR_POLICY, Needs::Administrator, get_operator_policy, "An operator policy")
+        .answers::<api::Policy>(),
+    Route::put(OPERATOR_POLICY, Needs::Administrator, put_operator_policy, "Sets an operator policy")
+        .takes::<api::Policy>(),
     Route::delete(
         OPERATOR_POLICY,
         Needs::Administrator,
@@ -85,9 +92,9 @@ fn get_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
 
 fn put_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost().map_err(|_| ApiError::NotThere("vhost_not_found".to_owned()))?;
-    let fields = request.fields()?;
-    fields.require(&["pattern", "definition"])?;
-    let fields = table_from_json(&fields.0, request.settings().field_table_depth_max)?;
+    // The broker itself judges the fields, whatever they are.
+    let fields = request.fields(&["pattern", "definition"])?;
+    let fields = table_from_json(&fields, request.settings().field_table_depth_max)?;
     let policy = Policy::parse(kind, request.parameter("name"), &fields)?;
     let without_effect = elsewhere::in_policy(&policy);
     let is_new = request.in_turn(|turn| vhost.set_policy(kind, policy, turn))?;

@@ -23,11 +23,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/queues", Needs::Login, queues, "All queues"),
-    Route::get("/api/queues/detailed", Needs::Login, queues, "All queues, with all that is known of them"),
-    Route::get("/api/queues/{vhost}", Needs::SeeVhost, queues, "The queues of a vhost"),
-    Route::get("/api/queues/{vhost}/{name}", Needs::SeeVhost, queue, "A queue, with its consumers"),
-    Route::put("/api/queues/{vhost}/{name}", Needs::UseVhost, declare, "Declares a queue"),
+    Route::get("/api/queues", Needs::Login, queues, "All queues").lists::<api::Queue>(),
+    Route::get("/api/queues/detailed", Needs::Login, queues, "All queues, with all that is known of them")
+        .lists::<api::Queue>(),
+    Route::get("/api/queues/{vhost}", Needs::SeeVhost, queues, "The queues of a vhost").lists::<api::Queue>(),
+    Route::get("/api/queues/{vhost}/{name}", Needs::SeeVhost, queue, "A queue, with its consumers")
+        .answers::<api::Queue>(),
+    Route::put("/api/queues/{vhost}/{name}", Needs::UseVhost, declare, "Declares a queue")
+        .takes::<api::QueueDefinition>(),
     Route::delete(
         "/api/queues/{vhost}/{name}",
         Needs::UseVhost,
@@ -39,7 +42,8 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::SeeVhost,
         queue_bindings,
         "The bindings that lead to a queue",
-    ),
+    )
+    .lists::<api::Binding>(),
     Route::delete(
         "/api/queues/{vhost}/{name}/contents",
         Needs::UseVhost,
@@ -51,7 +55,8 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::UseVhost,
         act,
         "Accepts sync and cancel_sync, which mean nothing on one node",
-    ),
+    )
+    .takes::<api::QueueAction>(),
 ];
 
 /// The state of every queue.
@@ -234,6 +239,18 @@ pub(super) fn definition(queue: &QueueDefinition) -> api::QueueDefinition {
         durable: Some(queue.durable),
         auto_delete: queue.auto_delete,
         arguments: json::table(&queue.arguments.decode()),
+        queue_type: None,
+    }
+}
+
+/// The same of one that is to be declared.
+pub(super) fn declared(vhost: &Name, queue: &QueueDeclaration) -> api::QueueDefinition {
+    api::QueueDefinition {
+        name: Some(queue.name.clone()),
+        vhost: Some(vhost.clone()),
+        durable: Some(queue.durable),
+        auto_delete: queue.auto_delete,
+        arguments: json::table(&queue.arguments),
         queue_type: None,
     }
 }

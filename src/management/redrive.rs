@@ -4,16 +4,15 @@ use super::answer::{Answer, ApiError};
 use super::browse::{HeadersFilter, SCANNED_AT_ONCE, SCANNED_BYTES, cursor, place};
 use super::messages::{Durable, durable};
 use super::queues;
-use super::request::{Fields, Request};
+use super::request::Request;
 use super::routes::{Needs, Route};
+use crate::api::{self, Move, MoveReport};
 use crate::broker::browse::{Cursor, Moved};
 use crate::broker::error::Resource;
 use crate::broker::permissions::Access;
 use crate::broker::queue::{QueueHandle, SeenMessage};
 use crate::broker::{Actor, VirtualHost};
 use crate::message::{FieldTable, Message, Value as Argument};
-use serde_json::json;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,13 +23,13 @@ pub(super) const ROUTES: &[Route] = &[
         redrive,
         "Sends dead letters back to the queues that dead-lettered them first, or to target; with headers, limit, rate (a \
          second), dry_run, after and scan",
-    ),
+    ).takes::<api::Move>().answers::<api::MoveReport>(),
     Route::post(
         "/api/queues/{vhost}/{name}/move",
         Needs::UseVhost,
         move_all,
         "Moves messages into the queue target; with headers, limit, rate (a second), dry_run, after and scan",
-    ),
+    ).takes::<api::Move>().answers::<api::MoveReport>(),
 ];
 
 /// The most that is moved between two looks at the clock, and how often that is.
@@ -38,13 +37,11 @@ const BATCH_MAX: u64 = 100;
 const BATCHES_A_SECOND: u64 = 10;
 
 fn redrive(request: &Request) -> Result<Answer, ApiError> {
-    Task::of(request, &request.fields()?)?.run()
+    Task::of(request, request.body()?)?.run()
 }
 
 fn move_all(request: &Request) -> Result<Answer, ApiError> {
-    let fields = request.fields()?;
-    fields.require(&["target"])?;
-    Task::of(request, &fields)?.run()
+    Task::of(request, request.body_with(&["target"])?)?.run()
 }
 
 /// What is to move, and where.
@@ -58,37 +55,24 @@ struct Task<'a> {
     limit: u64,
     /// How many messages a second are moved at most.
     rate: Option<u64>,
-    is_dry_run: bool,
     /// Only what is behind that place, as an earlier answer named it.
     after: Option<Cursor>,
     /// How many messages are looked at, at most.
     scan: u64,
-    report: Report,
-}
-
-#[derive(Default)]
-struct Report {
-    scanned: u64,
-    moved: u64,
-    targets: BTreeMap<String, u64>,
-    skipped: BTreeMap<&'static str, u64>,
-    /// The place of the last one that was looked at, to go on from; `None` at the end of the queue.
-    next: Option<String>,
+    report: MoveReport,
     /// When the last of them is durable.
     durable: Option<Durable>,
 }
 
 impl<'a> Task<'a> {
-    fn of(request: &'a Request, fields: &Fields) -> Result<Task<'a>, ApiError> {
+    fn of(request: &'a Request, wanted: Move) -> Result<Task<'a>, ApiError> {
         let (vhost, source) = queues::find_to_use(request, Access::Read)?;
-        let at_least_one = |name: &str| match fields.integer(name)? {
+        let at_least_one = |number: Option<i64>, name: &str| match number.map(u64::try_from) {
             None => Ok(None),
-            Some(number) => match u64::try_from(number) {
-                Ok(number) if number > 0 => Ok(Some(number)),
-                _ => Err(ApiError::bad_value("not_positive", name)),
-            },
+            Some(Ok(number @ 1..)) => Ok(Some(number)),
+            Some(_) => Err(ApiError::bad_value("not_positive", name)),
         };
-        let target = match fields.text("target")? {
+        let target = match &wanted.target {
             None => None,
             Some(name) => Some(vhost.accessible_queue(name, Actor::Operator)?),
         };
@@ -97,17 +81,17 @@ impl<'a> Task<'a> {
         }
         // As who publishes to a queue by its name.
         request.check_access(Access::Write, &Resource::exchange(vhost.name(), "amq.default"))?;
-        let headers = fields.object("headers")?;
-        let wanted = headers.into_iter().map(|(name, value)| (name, (!value.is_null()).then_some(value)));
+        let headers = wanted.headers.into_iter();
+        let headers = headers.map(|(name, value)| (name, (!value.is_null()).then_some(value)));
         Ok(Task {
             request,
-            filter: HeadersFilter(wanted.collect()),
-            limit: at_least_one("limit")?.unwrap_or(u64::MAX),
-            rate: at_least_one("rate")?,
-            is_dry_run: fields.flag("dry_run")?,
-            after: fields.text("after")?.map(cursor).transpose()?,
-            scan: at_least_one("scan")?.unwrap_or(u64::MAX),
-            report: Report::default(),
+            filter: HeadersFilter(headers.collect()),
+            limit: at_least_one(wanted.limit, "limit")?.unwrap_or(u64::MAX),
+            rate: at_least_one(wanted.rate, "rate")?,
+            after: wanted.after.as_deref().map(cursor).transpose()?,
+            scan: at_least_one(wanted.scan, "scan")?.unwrap_or(u64::MAX),
+            report: MoveReport { dry_run: wanted.dry_run, ..MoveReport::default() },
+            durable: None,
             vhost,
             source,
             target,
@@ -146,30 +130,23 @@ impl<'a> Task<'a> {
                 }
             }
         }
-        if let Some(durable) = self.report.durable.take() {
+        if let Some(durable) = self.durable.take() {
             durable.wait()?;
         }
-        let Report { scanned, moved, targets, skipped, next, .. } = &self.report;
         tracing::info!(
-            "user '{}' moved {moved} messages out of {}{}",
+            "user '{}' moved {} messages out of {}{}",
             self.request.user.name,
+            self.report.moved,
             self.source.definition().resource(),
-            if self.is_dry_run { ", for a trial" } else { "" }
+            if self.report.dry_run { ", for a trial" } else { "" }
         );
-        Ok(Answer::Json(json!({
-            "scanned": scanned,
-            "moved": moved,
-            "targets": targets,
-            "skipped": skipped,
-            "next": next,
-            "dry_run": self.is_dry_run,
-        })))
+        Answer::of(&self.report)
     }
 
     /// Waits as long as a batch may take. False when the broker stops.
     fn pause(&self, batch: u64) -> bool {
         let shutdown = &self.request.settings().shutdown;
-        if let (Some(rate), false) = (self.rate, self.is_dry_run) {
+        if let (Some(rate), false) = (self.rate, self.report.dry_run) {
             let pause = Duration::from_micros(batch * 1_000_000 / rate);
             let stopped = async { tokio::time::timeout(pause, shutdown.begun()).await.is_ok() };
             return !tokio::runtime::Handle::current().block_on(stopped);
@@ -182,11 +159,11 @@ impl<'a> Task<'a> {
             Some(target) => (target.clone(), seen.message.clone()),
             None => match self.way_back(seen) {
                 Ok(way) => way,
-                Err(why) => return self.report.skip(why),
+                Err(why) => return self.skip(why),
             },
         };
         let name = target.definition().name.to_string();
-        let moved = if self.is_dry_run {
+        let moved = if self.report.dry_run {
             if target.would_refuse(&message) { Moved::Refused } else { Moved::Done }
         } else {
             let (waiter, durable) = durable();
@@ -198,7 +175,7 @@ impl<'a> Task<'a> {
                 moved
             });
             if moved == Moved::Done && (seen_is_kept(source, seen) || seen_is_kept(&target, seen)) {
-                self.report.durable = Some(durable);
+                self.durable = Some(durable);
             }
             moved
         };
@@ -207,9 +184,13 @@ impl<'a> Task<'a> {
                 self.report.moved += 1;
                 *self.report.targets.entry(name).or_default() += 1;
             }
-            Moved::Gone => self.report.skip("gone"),
-            Moved::Refused => self.report.skip("target_full"),
+            Moved::Gone => self.skip("gone"),
+            Moved::Refused => self.skip("target_full"),
         }
+    }
+
+    fn skip(&mut self, why: &str) {
+        *self.report.skipped.entry(why.to_owned()).or_default() += 1;
     }
 
     /// The queue that a message died in first, and the message as it was published.
@@ -226,12 +207,6 @@ impl<'a> Task<'a> {
         }
         let message = as_published(&seen.message, &headers);
         Ok((target, message))
-    }
-}
-
-impl Report {
-    fn skip(&mut self, why: &'static str) {
-        *self.skipped.entry(why).or_default() += 1;
     }
 }
 

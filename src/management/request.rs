@@ -4,7 +4,7 @@ use super::answer::ApiError;
 use super::body::Received;
 use super::routes::Needs;
 use super::{Management, ManagementSettings, auth, json};
-use crate::api::{self, Form};
+use crate::api::{self, Form, Table};
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
@@ -14,7 +14,7 @@ use crate::message::{Millis, Name};
 use axum::http::HeaderMap;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// A request; see the module.
@@ -91,18 +91,6 @@ impl Request {
         Ok(vhosts)
     }
 
-    /// The body as an object; no body is an empty one.
-    pub(super) fn fields(&self) -> Result<Fields, ApiError> {
-        let body = &self.body.bytes;
-        if body.is_empty() {
-            return Ok(Fields(Map::new()));
-        }
-        match json::parse(body)? {
-            Some(Value::Object(fields)) => Ok(Fields(fields)),
-            _ => Err(ApiError::bad_request("not_json")),
-        }
-    }
-
     /// What the body says; no body says nothing, and fields that the thing does not have are passed over.
     pub(super) fn body<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         self.body_with(&[])
@@ -110,9 +98,19 @@ impl Request {
 
     /// The same of a body that has to have these fields.
     pub(super) fn body_with<T: DeserializeOwned>(&self, required: &[&str]) -> Result<T, ApiError> {
-        let fields = self.fields()?;
-        fields.require(required)?;
-        Ok(api::read(&Value::Object(fields.0), Form::Plain)?)
+        Ok(api::read(&Value::Object(self.fields(required)?), Form::Plain)?)
+    }
+
+    /// All fields of a body, which has to have these.
+    pub(super) fn fields(&self, required: &[&str]) -> Result<Table, ApiError> {
+        let body = &self.body.bytes;
+        let fields = match (body.is_empty(), json::parse(body)?) {
+            (true, _) => Table::new(),
+            (false, Some(Value::Object(fields))) => fields,
+            (false, _) => return Err(ApiError::bad_request("not_json")),
+        };
+        require(&fields, required)?;
+        Ok(fields)
     }
 
     /// This node's name.
@@ -156,66 +154,18 @@ fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
 /// Characters of a line of Erlang's terms.
 const LINE: usize = 79;
 
-/// The fields of a body.
-#[derive(Debug)]
-pub(super) struct Fields(pub(super) Map<String, Value>);
-
-impl Fields {
-    /// Checks that all of these are there.
-    pub(super) fn require(&self, names: &[&str]) -> Result<(), ApiError> {
-        let missing: Vec<String> = names
-            .iter()
-            .filter(|name| !self.0.contains_key(**name))
-            .map(|name| format!("{{key_missing,{name}}}"))
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        // Erlang puts as many into one line as fit there.
-        let in_a_line = format!("[{}]", missing.join(","));
-        let reason = if in_a_line.len() <= LINE { in_a_line } else { format!("[{}]", missing.join(",\n ")) };
-        Err(ApiError::bad_request(reason))
+/// Checks that all of these are among the fields of a body.
+fn require(fields: &Table, names: &[&str]) -> Result<(), ApiError> {
+    let missing: Vec<String> = names
+        .iter()
+        .filter(|name| !fields.contains_key(**name))
+        .map(|name| format!("{{key_missing,{name}}}"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
     }
-
-    /// The value of a field that is there and is not null.
-    pub(super) fn value(&self, name: &str) -> Option<&Value> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
-    /// The field of that name, which has to be a text.
-    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
-        match self.value(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(ApiError::bad_value("not_string", name)),
-        }
-    }
-
-    /// Yes or no, also as a word; no when it is not there.
-    pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
-        match self.value(name) {
-            None => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(Value::String(word)) if word == "true" || word == "false" => Ok(word == "true"),
-            Some(other) => Err(ApiError::bad_value("not_boolean", other.clone())),
-        }
-    }
-
-    /// A whole number, also in quotes.
-    pub(super) fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
-        let Some(value) = self.value(name) else { return Ok(None) };
-        let number = value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
-        number.map(Some).ok_or_else(|| ApiError::bad_value("not_integer", value.clone()))
-    }
-
-    /// An object; an empty one when it is not there.
-    pub(super) fn object(&self, name: &str) -> Result<Map<String, Value>, ApiError> {
-        match self.value(name) {
-            None => Ok(Map::new()),
-            Some(Value::Object(object)) => Ok(object.clone()),
-            // What the Python client sends for an empty one.
-            Some(Value::Array(array)) if array.is_empty() => Ok(Map::new()),
-            Some(_) => Err(ApiError::bad_value("not_object", name)),
-        }
-    }
+    // Erlang puts as many into one line as fit there.
+    let in_a_line = format!("[{}]", missing.join(","));
+    let reason = if in_a_line.len() <= LINE { in_a_line } else { format!("[{}]", missing.join(",\n ")) };
+    Err(ApiError::bad_request(reason))
 }

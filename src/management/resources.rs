@@ -4,7 +4,7 @@
 use super::answer::{Answer, ApiError};
 use super::request::Request;
 use super::routes::{Needs, Route};
-use crate::api::ResourceLimit;
+use crate::api::{self, ResourceLimit};
 use crate::net::{self, MemoryWatch};
 use serde_json::{Value, json};
 
@@ -14,25 +14,25 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::Monitoring,
         memory,
         "The bytes of memory above which publishers are blocked; null is none",
-    ),
+    ).answers::<api::ResourceLimit>(),
     Route::put(
         "/api/memory-limit",
         Needs::Administrator,
         set_memory,
         "Sets that limit, until the next start: the field bytes, or fraction of the memory that there is",
-    ),
+    ).takes::<api::ResourceLimit>(),
     Route::get(
         "/api/disk-limit",
         Needs::Monitoring,
         disk,
         "The bytes that have to stay free on the disk; null lets the size of the volume decide",
-    ),
+    ).answers::<api::ResourceLimit>(),
     Route::put(
         "/api/disk-limit",
         Needs::Administrator,
         set_disk,
         "Sets that limit, until the next start: the field bytes, or mem_relative, which is times the memory that there is",
-    ),
+    ).takes::<api::ResourceLimit>(),
 ];
 
 /// A limit in terms of the memory that there is.

@@ -2,6 +2,7 @@
 
 use super::answer::{Answer, ApiError};
 use super::request::Request;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 /// What is done to a thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,20 @@ pub(super) enum Needs {
 /// A handler: answers a request that may be made.
 pub(super) type Handler = fn(&Request) -> Result<Answer, ApiError>;
 
+/// The schema of a type.
+pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// What is answered with status 200.
+#[derive(Clone, Copy)]
+pub(super) enum Answers {
+    /// Nothing, or no JSON.
+    Nothing,
+    /// A thing.
+    One(SchemaOf),
+    /// Things, as a list or a page of one.
+    List(SchemaOf),
+}
+
 /// One thing that can be asked.
 pub(super) struct Route {
     pub(super) method: Method,
@@ -58,6 +73,10 @@ pub(super) struct Route {
     pub(super) handler: Handler,
     /// How large the body of a request may be.
     pub(super) body: BodySize,
+    /// What the body of a request says, for its description.
+    pub(super) takes: Option<SchemaOf>,
+    /// What is answered.
+    pub(super) answers: Answers,
     /// Whether it is answered where it is read: it takes no time, and must not wait for what does.
     pub(super) is_quick: bool,
 }
@@ -115,7 +134,32 @@ impl Route {
         handler: Handler,
         summary: &'static str,
     ) -> Route {
-        Route { method, path, needs, summary, handler, body: BodySize::Small, is_quick: false }
+        Route {
+            method,
+            path,
+            needs,
+            summary,
+            handler,
+            body: BodySize::Small,
+            takes: None,
+            answers: Answers::Nothing,
+            is_quick: false,
+        }
+    }
+
+    /// The same, with what its requests say.
+    pub(super) const fn takes<T: JsonSchema>(self) -> Route {
+        Route { takes: Some(SchemaGenerator::subschema_for::<T>), ..self }
+    }
+
+    /// The same, with what it answers.
+    pub(super) const fn answers<T: ?Sized + JsonSchema>(self) -> Route {
+        Route { answers: Answers::One(SchemaGenerator::subschema_for::<T>), ..self }
+    }
+
+    /// The same, with what the list that it answers has.
+    pub(super) const fn lists<T: JsonSchema>(self) -> Route {
+        Route { answers: Answers::List(SchemaGenerator::subschema_for::<T>), ..self }
     }
 
     /// The same, with bodies that may be large.

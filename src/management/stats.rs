@@ -3,6 +3,7 @@
 use crate::api::{Counts, Details, Lengths};
 use crate::broker::stats::{Churn, ExchangeStats, MessageStats, Samples, TotalSample};
 use crate::message::Millis;
+use jiff::Timestamp;
 
 /// What a `message_stats` is of, which says what there is to count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,24 +97,13 @@ pub(super) fn idle_since(used_at: Millis, now: Millis) -> Option<String> {
 
 /// A time as RabbitMQ writes `idle_since`: `2026-01-31T12:34:56.789+00:00`.
 pub(super) fn iso8601(at: Millis) -> String {
-    let (days, ms) = (at / 86_400_000, at % 86_400_000);
-    let (year, month, day) = civil_date(days);
-    let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}+00:00", ms % 1000)
+    written(at, "%Y-%m-%dT%H:%M:%S%.3f+00:00")
 }
 
-/// The date of a day counted from the Unix epoch. A year is counted from March, so that a leap day is its last.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    const DAYS_TO_EPOCH: u64 = 719_468; // From 1 March of the year 0.
-    const DAYS_IN_400_YEARS: u64 = 146_097;
-    let days = days + DAYS_TO_EPOCH;
-    let (era, day_of_era) = (days / DAYS_IN_400_YEARS, days % DAYS_IN_400_YEARS);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (400 * era + year_of_era + u64::from(month <= 2), month, day)
+/// A time in UTC, in the form that `strftime` has for it; the last one there is, if it is later.
+pub(super) fn written(at: Millis, form: &str) -> String {
+    let at = i64::try_from(at).ok().and_then(|at| Timestamp::from_millisecond(at).ok());
+    at.unwrap_or(Timestamp::MAX).strftime(form).to_string()
 }
 
 #[cfg(test)]

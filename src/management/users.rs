@@ -14,29 +14,33 @@ use serde_json::Value;
 const USER: &str = "/api/users/{user}";
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/users", Needs::Administrator, users, "All users"),
+    Route::get("/api/users", Needs::Administrator, users, "All users").lists::<api::User>(),
     Route::get(
         "/api/users/without-permissions",
         Needs::Administrator,
         users_without_permissions,
         "The users who may not open any vhost",
-    ),
-    Route::post("/api/users/bulk-delete", Needs::Administrator, delete_users, "Deletes several users"),
-    Route::get(USER, Needs::Administrator, user, "A user"),
-    Route::put(USER, Needs::Administrator, put_user, "Adds a user, or changes one"),
+    )
+    .lists::<api::User>(),
+    Route::post("/api/users/bulk-delete", Needs::Administrator, delete_users, "Deletes several users")
+        .takes::<api::BulkDelete>(),
+    Route::get(USER, Needs::Administrator, user, "A user").answers::<api::User>(),
+    Route::put(USER, Needs::Administrator, put_user, "Adds a user, or changes one").takes::<api::User>(),
     Route::delete(USER, Needs::Administrator, delete_user, "Deletes a user and closes its connections"),
     Route::get(
         "/api/users/{user}/permissions",
         Needs::Administrator,
         permissions,
         "What a user may do, in each vhost that it may open",
-    ),
+    )
+    .lists::<api::Permission>(),
     Route::get(
         "/api/users/{user}/topic-permissions",
         Needs::Administrator,
         topic_permissions,
         "Which routing keys a user may use, where that is restricted",
-    ),
+    )
+    .lists::<api::TopicPermission>(),
 ];
 
 /// A user as lists and definitions have it.

@@ -1,40 +1,46 @@
 //! Virtual hosts: listed, added, changed, deleted.
 
 use super::answer::{Answer, ApiError};
+use super::limits::of_vhost;
 use super::list::{Listed, list, one};
 use super::permissions::{permission, topic_permission};
 use super::ranges::{Range, put_samples};
 use super::request::Request;
 use super::routes::{Needs, Route};
 use super::stats::{self, total_stats};
-use crate::api::{self, Tags};
+use crate::api::{self, Table, Tags};
 use crate::broker::administration::Put;
 use crate::broker::permissions::Patterns;
 use crate::broker::queue::QueueType;
 use crate::broker::stats::MessageStats;
+use crate::broker::vhost_settings::VhostSettings;
 use crate::broker::{BrokerError, VirtualHost};
+use crate::message::Name;
 use std::borrow::Cow;
 use std::sync::Arc;
 
 const VHOST: &str = "/api/vhosts/{vhost}";
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::get("/api/vhosts", Needs::Login, vhosts, "The vhosts that the user sees"),
-    Route::get(VHOST, Needs::Administrator, vhost, "A vhost"),
-    Route::put(VHOST, Needs::Administrator, put_vhost, "Makes a vhost, or changes what is said of one"),
+    Route::get("/api/vhosts", Needs::Login, vhosts, "The vhosts that the user sees").lists::<api::Vhost>(),
+    Route::get(VHOST, Needs::Administrator, vhost, "A vhost").answers::<api::Vhost>(),
+    Route::put(VHOST, Needs::Administrator, put_vhost, "Makes a vhost, or changes what is said of one")
+        .takes::<api::VhostMetadata>(),
     Route::delete(VHOST, Needs::Administrator, delete_vhost, "Deletes a vhost with all that is in it"),
     Route::get(
         "/api/vhosts/{vhost}/permissions",
         Needs::Administrator,
         permissions,
         "What users may do in a vhost",
-    ),
+    )
+    .lists::<api::Permission>(),
     Route::get(
         "/api/vhosts/{vhost}/topic-permissions",
         Needs::Administrator,
         topic_permissions,
         "Which routing keys users may use in a vhost, where that is restricted",
-    ),
+    )
+    .lists::<api::TopicPermission>(),
     Route::post(
         "/api/vhosts/{vhost}/start/{node}",
         Needs::Administrator,
@@ -108,16 +114,24 @@ fn lengths(vhost: &VirtualHost, range: Option<Range>) -> Option<api::Lengths> {
 
 /// A vhost as definitions have it; what was never said of it is left out.
 pub(super) fn definition(vhost: &VirtualHost) -> api::VhostDefinition {
-    let settings = vhost.settings();
+    // RabbitMQ exports limits among the parameters.
+    api::VhostDefinition { limits: Table::new(), ..described(vhost.name(), &vhost.settings()) }
+}
+
+/// The same of one that is to be made, with its limits.
+pub(super) fn described(name: &Name, settings: &VhostSettings) -> api::VhostDefinition {
     let metadata = api::VhostMetadata {
         description: Some(settings.description.clone()).filter(|description| !description.is_empty()),
         tags: Some(Tags(settings.tags.clone())).filter(|tags| !tags.0.is_empty()),
         default_queue_type: settings.default_queue_type.map(|queue_type| queue_type.name().to_owned()),
         ..api::VhostMetadata::default()
     };
-    let tracing = settings.tracing.then_some(true);
-    let name = Some(vhost.name().clone());
-    api::VhostDefinition { name, metadata, tracing, ..api::VhostDefinition::default() }
+    api::VhostDefinition {
+        name: Some(name.clone()),
+        metadata,
+        tracing: settings.tracing.then_some(true),
+        limits: of_vhost(&settings.limits),
+    }
 }
 
 fn rows(request: &Request, vhosts: Vec<Arc<VirtualHost>>, range: Option<Range>) -> Vec<Row<'_>> {

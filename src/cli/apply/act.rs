@@ -6,7 +6,9 @@ use super::super::{About, Failure};
 use super::keep;
 use super::plan::{Act, Plan, Step};
 use super::thing::{Id, Kind, Things};
-use serde_json::{Map, Value, json};
+use leveret::api::Setting;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 
 /// Does one step after the other, but for those that can't be done.
 pub(super) fn perform(client: &mut Client, plan: &Plan, current: &Things) -> Result<(), Failure> {
@@ -43,21 +45,21 @@ fn put(
         Kind::User => {
             let mut body = wanted.clone();
             body.retain(|_, value| !value.is_null());
-            client.put(&path(&["users", name]), &body.into())?;
+            client.put(&path(&["users", name]), &body)?;
         }
         Kind::Permission => {
-            client.put(&path(&["permissions", vhost, name]), &wanted.clone().into())?;
+            client.put(&path(&["permissions", vhost, name]), wanted)?;
         }
         Kind::TopicPermission => {
             let mut body = wanted.clone();
             body.insert("exchange".to_owned(), id.names.get(1).cloned().into());
-            client.put(&path(&["topic-permissions", vhost, name]), &body.into())?;
+            client.put(&path(&["topic-permissions", vhost, name]), &body)?;
         }
         Kind::Policy | Kind::OperatorPolicy | Kind::Exchange | Kind::Queue => {
-            client.put(&path(&[list(id.kind), vhost, name]), &wanted.clone().into())?;
+            client.put(&path(&[list(id.kind), vhost, name]), wanted)?;
         }
         Kind::Binding => {
-            client.post(&ends(id), &wanted.clone().into())?;
+            client.post::<_, IgnoredAny>(&ends(id), wanted)?;
         }
     }
     Ok(())
@@ -93,7 +95,7 @@ fn put_vhost(
 ) -> Result<(), ClientError> {
     super::super::vhosts::put(client, vhost, wanted, known)?;
     for (name, value) in wanted.get("limits").and_then(Value::as_object).into_iter().flatten() {
-        client.put(&path(&["vhost-limits", vhost, name]), &json!({ "value": value }))?;
+        client.put(&path(&["vhost-limits", vhost, name]), &Setting { value: value.clone() })?;
     }
     Ok(())
 }
@@ -129,7 +131,7 @@ fn delete(client: &mut Client, id: &Id, current: &Things) -> Result<(), ClientEr
     };
     match client.delete(&place) {
         // It went along with something else.
-        Ok(_) | Err(ClientError::NotFound(_)) => Ok(()),
+        Ok(()) | Err(ClientError::NotFound(_)) => Ok(()),
         Err(error) => Err(error),
     }
 }

@@ -48,12 +48,7 @@ fn items(
     list: &str,
     query: &[(&str, &str)],
 ) -> Result<Vec<Map<String, Value>>, ClientError> {
-    let Value::Array(items) = client.get(&path_with(&[list], query))? else { return Ok(Vec::new()) };
-    let fields = items.into_iter().filter_map(|item| match item {
-        Value::Object(fields) => Some(fields),
-        _ => None,
-    });
-    Ok(fields.collect())
+    client.get(&path_with(&[list], query))
 }
 
 fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> &'a str {

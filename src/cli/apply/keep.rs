@@ -7,13 +7,16 @@ use super::super::path::{path, path_with};
 use super::super::{About, Failure};
 use super::act::ends;
 use super::thing::{Id, Kind, Things};
+use leveret::api::{Binding, Move, MoveReport, QueueDefinition, Setting};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// What the name of the queue beside another one ends with. It begins as that one's, so that the same users may use it.
 const BESIDE: &str = ".leveret-apply";
 
 /// Messages that one request moves.
-const MOVED_AT_ONCE: u64 = 10_000;
+const MOVED_AT_ONCE: i64 = 10_000;
 
 /// How often a queue is emptied again, since messages came before it could be deleted.
 const ATTEMPTS_MAX: u32 = 100;
@@ -53,11 +56,11 @@ pub(super) fn redeclare(
         note_bindings(client, queue, current).about(failed)?;
         empty_and_delete(client, queue, &beside).about(failed)?;
     }
-    client.put(&place(queue), &wanted.clone().into()).about(failed)?;
+    client.put(&place(queue), wanted).about(failed)?;
     restore_bindings(client, queue).about(failed)?;
     empty_and_delete(client, &beside, queue).about(failed)?;
     match client.delete(&note(queue)) {
-        Ok(_) | Err(ClientError::NotFound(_)) => Ok(()),
+        Ok(()) | Err(ClientError::NotFound(_)) => Ok(()),
         Err(error) => Err(error).about(failed),
     }
 }
@@ -66,11 +69,16 @@ fn place(queue: &Id) -> String {
     path(&["queues", &queue.vhost, queue.name()])
 }
 
-fn declaration_beside(known: &Map<String, Value>) -> Value {
+fn declaration_beside(known: &Map<String, Value>) -> QueueDefinition {
     let arguments = known.get("arguments").and_then(Value::as_object).cloned().unwrap_or_default();
-    let kept: Map<String, Value> =
-        arguments.into_iter().filter(|(name, _)| KEPT_ARGUMENTS.contains(&name.as_str())).collect();
-    json!({ "durable": known.get("durable"), "auto_delete": false, "arguments": kept })
+    QueueDefinition {
+        durable: known.get("durable").and_then(Value::as_bool),
+        arguments: arguments
+            .into_iter()
+            .filter(|(name, _)| KEPT_ARGUMENTS.contains(&name.as_str()))
+            .collect(),
+        ..QueueDefinition::default()
+    }
 }
 
 /// Moves all messages out of a queue, and deletes it as soon as none has come meanwhile.
@@ -80,7 +88,7 @@ fn empty_and_delete(client: &mut Client, from: &Id, to: &Id) -> Result<(), Clien
     let mut attempt = 0;
     loop {
         match empty(client, from, to).and_then(|()| client.delete(&delete)) {
-            Ok(_) | Err(ClientError::NotFound(_)) => return Ok(()),
+            Ok(()) | Err(ClientError::NotFound(_)) => return Ok(()),
             Err(ClientError::Refused { reason, .. })
                 if reason.contains("not empty") && attempt < ATTEMPTS_MAX =>
             {
@@ -93,14 +101,16 @@ fn empty_and_delete(client: &mut Client, from: &Id, to: &Id) -> Result<(), Clien
 
 /// Moves all messages out of a queue. What the other one has no room for stays, and is reported.
 fn empty(client: &mut Client, from: &Id, to: &Id) -> Result<(), ClientError> {
-    let request = json!({ "target": to.name(), "limit": MOVED_AT_ONCE });
+    let (target, limit) = (Some(to.name().to_owned()), Some(MOVED_AT_ONCE));
+    let request = Move { target, limit, ..Move::default() };
     loop {
-        let report = client.post(&path(&["queues", &from.vhost, from.name(), "move"]), &request)?;
-        if let Some(count) = report["skipped"]["target_full"].as_u64() {
+        let report: MoveReport =
+            client.post(&path(&["queues", &from.vhost, from.name(), "move"]), &request)?;
+        if let Some(count) = report.skipped.get("target_full") {
             let reason = format!("{to} is full and does not take {count} of the messages in {from}");
             return Err(ClientError::Refused { status: 400, reason });
         }
-        if report["moved"] == 0 {
+        if report.moved == 0 {
             return Ok(());
         }
     }
@@ -111,10 +121,18 @@ fn note(queue: &Id) -> String {
     path(&["global-parameters", &format!("leveret-apply {} {}", queue.vhost, queue.name())])
 }
 
-/// The bindings that are noted, each with its path and its body.
-fn noted(client: &mut Client, queue: &Id) -> Result<Vec<Value>, ClientError> {
-    match client.get(&note(queue)) {
-        Ok(note) => Ok(note["value"].as_array().cloned().unwrap_or_default()),
+/// A binding that is noted: where it is made, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Noted {
+    path: String,
+    body: Binding,
+}
+
+/// The bindings that are noted.
+fn noted(client: &mut Client, queue: &Id) -> Result<Vec<Noted>, ClientError> {
+    match client.get::<Setting>(&note(queue)) {
+        // A parameter of another form notes nothing.
+        Ok(note) => Ok(serde_json::from_value(note.value).unwrap_or_default()),
         Err(ClientError::NotFound(_)) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
@@ -124,10 +142,10 @@ fn noted(client: &mut Client, queue: &Id) -> Result<Vec<Value>, ClientError> {
 fn note_bindings(client: &mut Client, queue: &Id, current: &Things) -> Result<(), ClientError> {
     let mut bindings = noted(client, queue)?;
     for (id, fields) in current.iter().filter(|(id, _)| id.is_binding_of(queue)) {
-        let binding = json!({
-            "path": ends(id),
-            "body": { "routing_key": fields.get("routing_key"), "arguments": fields.get("arguments") },
-        });
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
+        let arguments = fields.get("arguments").and_then(Value::as_object).cloned().unwrap_or_default();
+        let body = Binding { routing_key: text("routing_key").to_owned(), arguments, ..Binding::default() };
+        let binding = Noted { path: ends(id), body };
         if !bindings.contains(&binding) {
             bindings.push(binding);
         }
@@ -136,8 +154,8 @@ fn note_bindings(client: &mut Client, queue: &Id, current: &Things) -> Result<()
 }
 
 fn restore_bindings(client: &mut Client, queue: &Id) -> Result<(), ClientError> {
-    for binding in noted(client, queue)? {
-        match client.post(binding["path"].as_str().unwrap_or_default(), &binding["body"]) {
+    for Noted { path, body } in noted(client, queue)? {
+        match client.post::<_, IgnoredAny>(&path, &body) {
             // The exchange is gone, and its bindings with it.
             Ok(_) | Err(ClientError::NotFound(_)) => {}
             Err(error) => return Err(error),

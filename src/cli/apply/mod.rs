@@ -13,6 +13,7 @@ use super::client::Client;
 use super::target::Connect;
 use super::{About, Failure};
 use clap::Args;
+use leveret::api::WhoAmI;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::config::Config;
 use plan::{Plan, Scope};
@@ -60,8 +61,8 @@ pub(super) fn run(apply: &Apply, out: &mut dyn Write) -> Result<(), Failure> {
     let mut client = Client::new(&apply.connect).about(what)?;
     let wanted = wanted::things(&config);
     let current = current::things(&mut client).about(what)?;
-    let me = client.get("/api/whoami").about(what)?["name"].as_str().unwrap_or_default().to_owned();
-    let scope = Scope::of(&config, apply.prune, me);
+    let me: WhoAmI = client.get("/api/whoami").about(what)?;
+    let scope = Scope::of(&config, apply.prune, me.name.to_string());
     let plan = Plan::new(&wanted, &current, &scope);
     if plan.steps.is_empty() {
         return Ok(writeln!(out, "the broker matches {}, there is nothing to do", apply.file.display())?);

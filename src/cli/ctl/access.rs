@@ -8,7 +8,7 @@ use super::super::{About, Failure};
 use super::Vhost;
 use super::settings::set_limit;
 use clap::Subcommand;
-use serde_json::{Value, json};
+use leveret::api::{self, Table, Tags};
 use std::io::Write;
 
 const PASSWORD_HELP: &str =
@@ -120,14 +120,15 @@ impl User {
         match self {
             User::Add { name, tags, new_password, password_hash } => {
                 let tags = match tags {
-                    Some(tags) => tags.join(",").into(),
+                    Some(tags) => Tags(tags.clone()),
                     None => tags_of(client, name)?,
                 };
-                let mut body = json!({ "tags": tags });
-                match password_hash {
-                    Some(hash) => body["password_hash"] = hash.as_str().into(),
-                    None => body["password"] = password(name, new_password.as_deref())?.into(),
-                }
+                let password = match password_hash {
+                    Some(_) => None,
+                    None => Some(password(name, new_password.as_deref())?),
+                };
+                let password_hash = password_hash.clone();
+                let body = api::User { tags: Some(tags), password, password_hash, ..api::User::default() };
                 let put = client
                     .put(&path(&["users", name]), &body)
                     .about(|| format!("user '{name}' was not added"))?;
@@ -146,15 +147,15 @@ impl User {
                 writeln!(out, "user '{name}' is deleted")?;
             }
             User::Password { name, new_password } => {
-                let mut user = get(client, name)?;
-                user["password"] = password(name, new_password.as_deref())?.into();
-                change(client, name, user)?;
+                let user = get(client, name)?;
+                let password = Some(password(name, new_password.as_deref())?);
+                let (password_hash, hashing_algorithm) = (None, None);
+                change(client, name, api::User { password, password_hash, hashing_algorithm, ..user })?;
                 writeln!(out, "user '{name}' has a new password")?;
             }
             User::Tags { name, tags } => {
-                let mut user = get(client, name)?;
-                user["tags"] = tags.join(",").into();
-                change(client, name, user)?;
+                let user = get(client, name)?;
+                change(client, name, api::User { tags: Some(Tags(tags.clone())), ..user })?;
                 writeln!(out, "user '{name}' has the tags [{}]", printable(&tags.join(", ")))?;
             }
             User::Limit { name, max_connections, max_channels } => {
@@ -167,27 +168,23 @@ impl User {
 }
 
 /// The tags that a user has, none if there is no such user: changing a password must not lose them.
-fn tags_of(client: &mut Client, name: &str) -> Result<Value, Failure> {
-    match client.get(&path(&["users", name])) {
-        Err(ClientError::NotFound(_)) => Ok("".into()),
-        got => got.map(|user| user["tags"].clone()).about(|| format!("user '{name}' can't be looked up")),
+fn tags_of(client: &mut Client, name: &str) -> Result<Tags, Failure> {
+    match client.get::<api::User>(&path(&["users", name])) {
+        Err(ClientError::NotFound(_)) => Ok(Tags::default()),
+        got => got
+            .map(|user| user.tags.unwrap_or_default())
+            .about(|| format!("user '{name}' can't be looked up")),
     }
 }
 
 /// What is known of a user.
-fn get(client: &mut Client, name: &str) -> Result<Value, Failure> {
+fn get(client: &mut Client, name: &str) -> Result<api::User, Failure> {
     client.get(&path(&["users", name])).about(|| format!("user '{name}' can't be changed"))
 }
 
-/// Puts back what was got, with a password instead of the hash if there is one.
-fn change(client: &mut Client, name: &str, user: Value) -> Result<(), Failure> {
-    let mut body = json!({ "tags": user["tags"] });
-    if user["password"].is_string() {
-        body["password"] = user["password"].clone();
-    } else {
-        body["password_hash"] = user["password_hash"].clone();
-        body["hashing_algorithm"] = user["hashing_algorithm"].clone();
-    }
+/// Puts back what was got, with what is other. Its limits stay, whatever is said of them.
+fn change(client: &mut Client, name: &str, user: api::User) -> Result<(), Failure> {
+    let body = api::User { name: None, limits: Table::new(), ..user };
     client.put(&path(&["users", name]), &body).about(|| format!("user '{name}' was not changed"))?;
     Ok(())
 }
@@ -209,7 +206,8 @@ impl Permission {
         match self {
             Permission::Set { user, configure, write, read, vhost } => {
                 let vhost = &vhost.name;
-                let body = json!({ "configure": configure, "write": write, "read": read });
+                let [configure, write, read] = [configure, write, read].map(|pattern| Some(pattern.clone()));
+                let body = api::Permission { configure, write, read, ..api::Permission::default() };
                 client
                     .put(&path(&["permissions", vhost, user]), &body)
                     .about(|| format!("the permissions of user '{user}' in vhost '{vhost}' were not set"))?;
@@ -232,7 +230,10 @@ impl TopicPermission {
         match self {
             TopicPermission::Set { user, exchange, write, read, vhost } => {
                 let vhost = &vhost.name;
-                let body = json!({ "exchange": exchange, "write": write, "read": read });
+                let [write, read] = [write, read].map(|pattern| Some(pattern.clone()));
+                let named = Some(exchange.as_str().into());
+                let body =
+                    api::TopicPermission { exchange: named, write, read, ..api::TopicPermission::default() };
                 client.put(&path(&["topic-permissions", vhost, user]), &body).about(|| {
                     format!("the topic permissions of user '{user}' in vhost '{vhost}' were not set")
                 })?;

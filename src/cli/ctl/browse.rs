@@ -7,6 +7,7 @@ use super::super::{About, Failure};
 use super::Vhost;
 use super::transfer::Header;
 use clap::{Args, ValueEnum};
+use serde::Deserialize;
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 
@@ -68,6 +69,14 @@ pub(super) struct Browse {
     vhost: Vhost,
 }
 
+/// A page of messages, each with the fields that the broker knows: columns are picked out of them by name.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    pub(super) items: Vec<Value>,
+    pub(super) next: Option<String>,
+    pub(super) scanned: u64,
+}
+
 impl Browse {
     pub(super) fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         let (mut left, mut after) = (self.count, self.after.clone());
@@ -82,7 +91,7 @@ impl Browse {
         }
         while left > 0 {
             let page = self.page(client, left, after.as_deref())?;
-            let items = page["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let items = page.items.as_slice();
             match self.json {
                 // One after the other: there may be more than memory has room for.
                 true => write_items(out, items, shown == 0)?,
@@ -93,8 +102,8 @@ impl Browse {
                 false => {}
             }
             (shown, left) = (shown + items.len(), left.saturating_sub(items.len()));
-            scanned += page["scanned"].as_u64().unwrap_or_default();
-            after = page["next"].as_str().map(str::to_owned);
+            scanned += page.scanned;
+            after = page.next;
             if after.is_none() {
                 break;
             }
@@ -114,7 +123,7 @@ impl Browse {
         Ok(())
     }
 
-    fn page(&self, client: &mut Client, count: usize, after: Option<&str>) -> Result<Value, Failure> {
+    fn page(&self, client: &mut Client, count: usize, after: Option<&str>) -> Result<Page, Failure> {
         let count = count.min(PAGE_MAX).to_string();
         let mut parameters = vec![("count", count.as_str())];
         parameters.push(("state", if self.state == State::Ready { "ready" } else { "unacked" }));

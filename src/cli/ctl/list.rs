@@ -234,7 +234,7 @@ impl List {
         }
         // With all their fields, some of them.
         let parameters = [("page", "1"), ("page_size", "100")];
-        let listed = client
+        let listed: Value = client
             .get(&path_with(&self.segments(source)?, &parameters))
             .about(|| format!("the {} can't be listed", self.kind.name()))?;
         let mut known: BTreeSet<String> = source.columns.iter().map(|&column| column.to_owned()).collect();
@@ -296,12 +296,8 @@ impl List {
         if self.reverse {
             parameters.push(("sort_reverse", "true"));
         }
-        let listed = client
+        client
             .get(&path_with(&segments, &parameters))
-            .about(|| format!("the {} can't be listed", self.kind.name()))?;
-        match listed {
-            Value::Array(items) => Ok(items),
-            _ => Err(Failure::State(format!("the list of {} is none", self.kind.name()))),
-        }
+            .about(|| format!("the {} can't be listed", self.kind.name()))
     }
 }

@@ -4,11 +4,13 @@ use super::super::client::Client;
 use super::super::output::{Look, printable, write_json, write_table};
 use super::super::path::{path, path_with};
 use super::super::{About, Failure};
+use super::browse::Page;
 use super::{Setting, Vhost, setting, table};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use serde_json::{Value, json};
+use leveret::api::{self, Published};
+use serde_json::Value;
 use std::io::{self, Read, Write};
 
 /// The default exchange in paths of the management API, whose name is empty.
@@ -56,21 +58,21 @@ impl Publish {
     pub(super) fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         let mut properties = table(&self.properties);
         let mode = if self.transient { 1 } else { 2 };
-        properties["delivery_mode"] = mode.into();
+        properties.insert("delivery_mode".to_owned(), mode.into());
         if !self.headers.is_empty() {
-            properties["headers"] = table(&self.headers);
+            properties.insert("headers".to_owned(), table(&self.headers).into());
         }
-        let body = json!({
-            "routing_key": self.routing_key,
-            "properties": properties,
-            "payload": STANDARD.encode(self.bytes()?),
-            "payload_encoding": "base64",
-        });
+        let body = api::Publish {
+            routing_key: self.routing_key.clone(),
+            properties,
+            payload: STANDARD.encode(self.bytes()?),
+            payload_encoding: "base64".to_owned(),
+        };
         let exchange = if self.exchange.is_empty() { DEFAULT_EXCHANGE } else { &self.exchange };
-        let answer = client
+        let answer: Published = client
             .post(&path(&["exchanges", &self.vhost.name, exchange, "publish"]), &body)
             .about(|| format!("the message was not published to {}", self.place()))?;
-        if answer["routed"] != true {
+        if !answer.routed {
             return Err(Failure::State(format!(
                 "the message reached no queue from {} (leveret ctl list bindings shows where messages go)",
                 self.place()
@@ -170,18 +172,18 @@ impl Get {
             parameters.push(("after", after));
         }
         let place = path_with(&["queues", &self.vhost.name, &self.queue, "browse"], &parameters);
-        let answer = client.get(&place).about(|| format!("{} can't be looked into", self.name()))?;
-        let items = answer["items"].as_array().cloned().unwrap_or_default();
-        Ok((items, answer["next"].as_str().map(str::to_owned)))
+        let page: Page = client.get(&place).about(|| format!("{} can't be looked into", self.name()))?;
+        Ok((page.items, page.next))
     }
 
     /// Messages that are out of the queue then. All at once: what was taken must be shown, whatever comes next.
     fn take(&self, client: &mut Client, count: usize) -> Result<(Vec<Value>, Option<String>), Failure> {
-        let body = json!({ "ackmode": "ack_requeue_false", "count": count, "encoding": "auto" });
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let (ackmode, encoding) = ("ack_requeue_false".to_owned(), "auto".to_owned());
+        let body = api::Get { ackmode, count, encoding, truncate: None };
         let place = path(&["queues", &self.vhost.name, &self.queue, "get"]);
-        let answer =
-            client.post(&place, &body).about(|| format!("nothing was taken from {}", self.name()))?;
-        Ok((answer.as_array().cloned().unwrap_or_default(), None))
+        let taken = client.post(&place, &body).about(|| format!("nothing was taken from {}", self.name()))?;
+        Ok((taken, None))
     }
 }
 

@@ -14,7 +14,8 @@ use super::client::Client;
 use super::target::Connect;
 use super::{About, Failure};
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value};
+use leveret::api::Table;
+use serde_json::Value;
 use std::io::Write;
 
 const EXAMPLES: &str = "\
@@ -164,9 +165,8 @@ fn setting(text: &str) -> Result<Setting, String> {
     Ok(Setting { key: key.to_owned(), value })
 }
 
-fn table(settings: &[Setting]) -> Value {
-    let fields = settings.iter().map(|setting| (setting.key.clone(), setting.value.clone()));
-    Value::Object(fields.collect::<Map<_, _>>())
+fn table(settings: &[Setting]) -> Table {
+    settings.iter().map(|setting| (setting.key.clone(), setting.value.clone())).collect()
 }
 
 #[cfg(test)]

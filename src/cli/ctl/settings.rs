@@ -6,7 +6,8 @@ use super::super::vhosts;
 use super::super::{About, Failure};
 use super::{Setting, Vhost, setting, table};
 use clap::{Args, Subcommand, ValueEnum};
-use serde_json::{Value, json};
+use leveret::api::{self, Tags, VhostMetadata};
+use serde_json::Value;
 use std::io::Write;
 
 #[derive(Subcommand, Debug)]
@@ -152,17 +153,12 @@ impl Vhosts {
     pub(super) fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         match self {
             Vhosts::Add { name, description, tags, default_queue_type } => {
-                let mut body = json!({});
-                let said = [
-                    ("description", description),
-                    ("tags", tags),
-                    ("default_queue_type", default_queue_type),
-                ];
-                for (field, text) in said {
-                    if let Some(text) = text {
-                        body[field] = text.as_str().into();
-                    }
-                }
+                let body = VhostMetadata {
+                    description: description.clone(),
+                    tags: tags.as_deref().map(Tags::from),
+                    default_queue_type: default_queue_type.clone(),
+                    ..VhostMetadata::default()
+                };
                 let put = client
                     .put(&path(&["vhosts", name]), &body)
                     .about(|| format!("vhost '{name}' was not added"))?;
@@ -210,7 +206,7 @@ pub(super) fn set_limit(
     }
     for (limit, value) in given {
         client
-            .put(&path(&[&format!("{kind}-limits"), name, limit]), &json!({ "value": value }))
+            .put(&path(&[&format!("{kind}-limits"), name, limit]), &api::Setting { value: value.into() })
             .about(|| format!("{limit} of {kind} '{name}' was not set"))?;
         writeln!(out, "{limit} of {kind} '{name}' is {value}")?;
     }
@@ -222,12 +218,13 @@ impl Policy {
         match self {
             Policy::Set { name, pattern, definition, priority, apply_to, of } => {
                 let apply_to = apply_to.to_possible_value();
-                let body = json!({
-                    "pattern": pattern,
-                    "definition": table(definition),
-                    "priority": priority,
-                    "apply-to": apply_to.map(|value| value.get_name().to_owned()),
-                });
+                let body = api::Policy {
+                    pattern: pattern.clone(),
+                    definition: table(definition),
+                    priority: (*priority).into(),
+                    apply_to: apply_to.map(|value| value.get_name().to_owned()).unwrap_or_default(),
+                    ..api::Policy::default()
+                };
                 client.put(&of.path(name), &body).about(|| format!("{} was not set", of.text(name)))?;
                 writeln!(out, "{} is set", of.text(name))?;
             }
@@ -266,7 +263,7 @@ impl Parameter {
                     ))
                 })?;
                 client
-                    .put(&of.path(name), &json!({ "value": value }))
+                    .put(&of.path(name), &api::Setting { value })
                     .about(|| format!("{} was not set", of.text(name)))?;
                 writeln!(out, "{} is set", of.text(name))?;
             }

@@ -52,7 +52,7 @@ impl Show {
             Kind::Policy => ("policies", true),
         };
         let place = if is_in_vhost { vec![list, &self.vhost, &self.name] } else { vec![list, &self.name] };
-        let thing = client.get(&path(&place)).about(|| {
+        let thing: Value = client.get(&path(&place)).about(|| {
             let kind = self.kind.to_possible_value();
             let kind = kind.as_ref().map(|value| value.get_name()).unwrap_or_default();
             let vhost = if is_in_vhost { format!(" in vhost '{}'", self.vhost) } else { String::new() };

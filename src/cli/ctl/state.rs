@@ -1,10 +1,11 @@
 //! The broker as a whole, and its connections.
 
 use super::super::client::{Client, ClientError};
-use super::super::output::{cell, printable};
+use super::super::output::printable;
 use super::super::path::path;
 use super::super::{About, Failure};
 use clap::Args;
+use leveret::api::{self, Connection, Form, Node, NodeMemory, Overview, WhoAmI};
 use serde_json::Value;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -15,93 +16,86 @@ const WAIT_PAUSE: Duration = Duration::from_millis(100);
 /// Says what the broker is and holds.
 pub(super) fn status(client: &mut Client, json: bool, out: &mut dyn Write) -> Result<(), Failure> {
     let failed = || "the status is not known".to_owned();
-    let overview = client.get(&path(&["overview"])).about(failed)?;
+    let asked: Value = client.get(&path(&["overview"])).about(failed)?;
     if json {
-        serde_json::to_writer_pretty(&mut *out, &overview).map_err(io::Error::from)?;
+        serde_json::to_writer_pretty(&mut *out, &asked).map_err(io::Error::from)?;
         return Ok(writeln!(out)?);
     }
+    let overview: Overview = api::read(&asked, Form::Plain)
+        .map_err(|fault| Failure::State(format!("{}: the overview can't be read: {fault}", failed())))?;
     // A user may see the overview and not the node.
-    let node = match client.get(&path(&["nodes"])) {
-        Ok(nodes) => nodes.get(0).cloned(),
+    let node = match client.get::<Vec<Node>>(&path(&["nodes"])) {
+        Ok(nodes) => nodes.into_iter().next(),
         Err(ClientError::Forbidden { .. }) => None,
         Err(error) => return Err(error).about(failed),
     };
-    let name = node.as_ref().and_then(|node| node["name"].as_str());
-    let kept = name.map(|name| client.get(&path(&["nodes", name, "memory"]))).transpose().about(failed)?;
+    let kept = node.as_ref().map(|node| client.get(&path(&["nodes", &node.name, "memory"])));
+    let kept: Option<NodeMemory> = kept.transpose().about(failed)?;
     write_status(out, &client.url(), &overview, node.as_ref(), kept.as_ref())?;
     Ok(())
 }
 
-/// The kinds of memory that are shown, as the management API names them and as people do.
-const KEPT: [(&str, &str); 5] = [
-    ("queue_procs", "of ready messages"),
-    ("connection_channels", "of unacknowledged ones and transactions"),
-    ("connection_writers", "that wait to be sent"),
-    ("mnesia", "of arguments"),
-    ("mgmt_db", "of HTTP requests"),
-];
-
 fn write_status(
     out: &mut dyn Write,
     url: &str,
-    overview: &Value,
-    node: Option<&Value>,
-    kept: Option<&Value>,
+    overview: &Overview,
+    node: Option<&Node>,
+    kept: Option<&NodeMemory>,
 ) -> io::Result<()> {
     let mut line = |name: &str, text: String| writeln!(out, "{name:<12}{text}");
-    let own_version = match &overview["leveret_version"] {
-        Value::String(version) => format!("Leveret {version}, as "),
-        _ => String::new(),
+    let own_version = match overview.leveret_version.as_str() {
+        "" => String::new(),
+        version => format!("Leveret {version}, as "),
     };
-    let product = (cell(&overview["product_name"]), cell(&overview["product_version"]));
+    let product = (printable(&overview.product_name), printable(&overview.product_version));
     line("broker", format!("{own_version}{} {}, at {url}", product.0, product.1))?;
-    line("node", format!("{} in cluster {}", cell(&overview["node"]), cell(&overview["cluster_name"])))?;
+    let (name, cluster) = (printable(&overview.node), printable(&overview.cluster_name));
+    line("node", format!("{name} in cluster {cluster}"))?;
     if let Some(node) = node {
-        line("up for", seconds(node["uptime"].as_u64().unwrap_or_default() / 1000))?;
-        let memory = (mebibytes(&node["mem_used"]), mebibytes(&node["mem_limit"]));
-        line("memory", format!("{} of {}", memory.0, memory.1))?;
-        if let Some(kept) = kept {
-            let kept = KEPT.map(|(field, what)| format!("{} {what}", mebibytes(&kept["memory"][field])));
-            line("kept", kept.join(", "))?;
+        line("up for", seconds(node.uptime / 1000))?;
+        line("memory", format!("{} of {}", mebibytes(node.mem_used), mebibytes(node.mem_limit)))?;
+        if let Some(NodeMemory { memory }) = kept {
+            let kept = [
+                (memory.queue_procs, "of ready messages"),
+                (memory.connection_channels, "of unacknowledged ones and transactions"),
+                (memory.connection_writers, "that wait to be sent"),
+                (memory.mnesia, "of arguments"),
+                (memory.mgmt_db, "of HTTP requests"),
+            ];
+            line("kept", kept.map(|(bytes, what)| format!("{} {what}", mebibytes(bytes))).join(", "))?;
         }
-        let disk = (mebibytes(&node["disk_free"]), mebibytes(&node["disk_free_limit"]));
+        let disk = (mebibytes(node.disk_free), mebibytes(node.disk_free_limit));
         line("disk", format!("{} free, at least {} needed", disk.0, disk.1))?;
-    }
-    if let Some(node) = node {
-        let count = |name: &str| node[name].as_u64().unwrap_or_default();
-        let (files, connections) = (count("fd_total"), count("sockets_total"));
-        line(
-            "descriptors",
-            format!("{} of {files} open, enough for {connections} connections", count("fd_used")),
-        )?;
+        let (open, files, connections) = (node.fd_used, node.fd_total, node.sockets_total);
+        line("descriptors", format!("{open} of {files} open, enough for {connections} connections"))?;
     }
     line("alarms", alarms(node))?;
-    let totals = &overview["object_totals"];
-    let counted = ["connections", "channels", "consumers", "queues", "exchanges"];
-    let counted = counted.map(|name| format!("{} {name}", totals[name].as_u64().unwrap_or_default()));
-    line("objects", counted.join(", "))?;
-    let messages = &overview["queue_totals"];
-    let count = |name: &str| messages[name].as_u64().unwrap_or_default();
-    let (ready, unacked) = (count("messages_ready"), count("messages_unacknowledged"));
+    let totals = &overview.object_totals;
+    line(
+        "objects",
+        format!(
+            "{} connections, {} channels, {} consumers, {} queues, {} exchanges",
+            totals.connections, totals.channels, totals.consumers, totals.queues, totals.exchanges
+        ),
+    )?;
+    let messages = &overview.queue_totals;
+    let (ready, unacked) = (messages.messages_ready, messages.messages_unacknowledged);
     line("messages", format!("{ready} ready, {unacked} unacknowledged"))?;
-    for listener in overview["listeners"].as_array().into_iter().flatten() {
-        let (address, port) = (cell(&listener["ip_address"]), cell(&listener["port"]));
-        line("listens", format!("{} on {address}:{port}", cell(&listener["protocol"])))?;
+    for listener in &overview.listeners {
+        let (protocol, address) = (printable(&listener.protocol), printable(&listener.ip_address));
+        line("listens", format!("{protocol} on {address}:{}", listener.port))?;
     }
     Ok(())
 }
 
-fn alarms(node: Option<&Value>) -> String {
+fn alarms(node: Option<&Node>) -> String {
     let Some(node) = node else { return "only a user with the tag monitoring sees them".to_owned() };
-    let raised = |field: &str, text: &'static str| (node[field] == true).then_some(text);
-    let raised: Vec<&str> = [
-        raised("mem_alarm", "memory is short, publishers are blocked"),
-        raised("disk_free_alarm", "the disk is nearly full, publishers are blocked"),
-        raised("store_alarm", "the store is out of room or file descriptors, publishers are blocked"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let raised = [
+        (node.mem_alarm, "memory is short, publishers are blocked"),
+        (node.disk_free_alarm, "the disk is nearly full, publishers are blocked"),
+        (node.store_alarm, "the store is out of room or file descriptors, publishers are blocked"),
+    ];
+    let raised: Vec<&str> = raised.into_iter().filter(|(is_up, _)| *is_up).map(|(_, text)| text).collect();
     if raised.is_empty() { "none".to_owned() } else { raised.join("; ") }
 }
 
@@ -115,20 +109,20 @@ fn seconds(seconds: u64) -> String {
     }
 }
 
-fn mebibytes(bytes: &Value) -> String {
-    format!("{} MiB", bytes.as_u64().unwrap_or_default() >> 20)
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes >> 20)
 }
 
 /// Asks who the user is.
 pub(super) fn ping(client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
-    let user = client.get(&path(&["whoami"])).about(|| "ping failed".to_owned())?;
-    writeln!(out, "{} answers user '{}'", client.url(), printable(&cell(&user["name"])))?;
+    let user: WhoAmI = client.get(&path(&["whoami"])).about(|| "ping failed".to_owned())?;
+    writeln!(out, "{} answers user '{}'", client.url(), printable(&user.name))?;
     Ok(())
 }
 
 /// Asks whether the broker is ready.
 pub(super) fn health(client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
-    client.get("/health/ready").about(|| "not ready".to_owned())?;
+    client.check("/health/ready").about(|| "not ready".to_owned())?;
     Ok(writeln!(out, "{} is ready", client.url())?)
 }
 
@@ -136,12 +130,12 @@ pub(super) fn health(client: &mut Client, out: &mut dyn Write) -> Result<(), Fai
 pub(super) fn wait(client: &mut Client, timeout_s: u64, out: &mut dyn Write) -> Result<(), Failure> {
     let began = Instant::now();
     loop {
-        match client.get(&path(&["whoami"])) {
-            Ok(_) => return Ok(writeln!(out, "{} answers", client.url())?),
+        match client.check(&path(&["whoami"])) {
+            Ok(()) => return Ok(writeln!(out, "{} answers", client.url())?),
             Err(ClientError::Unreachable { .. } | ClientError::Garbled { .. })
                 if began.elapsed() < Duration::from_secs(timeout_s) =>
             {
-                client.pause(WAIT_PAUSE);
+                std::thread::park_timeout(WAIT_PAUSE);
             }
             Err(error) => return Err(error).about(|| format!("waited {} s", began.elapsed().as_secs())),
         }
@@ -185,11 +179,9 @@ impl CloseConnection {
             Some(user) => client.get(&path(&["connections", "username", user])),
             None => client.get(&path(&["connections"])),
         };
-        let listed = listed.about(|| "the connections can't be listed".to_owned())?;
-        let names =
-            listed.as_array().into_iter().flatten().filter_map(|connection| connection["name"].as_str());
+        let listed: Vec<Connection> = listed.about(|| "the connections can't be listed".to_owned())?;
         let mut closed = 0;
-        for name in names {
+        for name in listed.iter().map(|connection| connection.name.as_str()) {
             match client.delete_because(&path(&["connections", name]), &self.reason) {
                 Ok(()) => closed += 1,
                 // It went by itself in the meantime.
@@ -207,6 +199,10 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn read<T: serde::de::DeserializeOwned>(said: &Value) -> T {
+        api::read(said, Form::Plain).unwrap()
+    }
+
     #[test]
     fn a_status_says_what_is_wrong() {
         let overview = json!({
@@ -221,6 +217,7 @@ mod tests {
         });
         let mut out = Vec::new();
         let kept = json!({ "memory": { "queue_procs": 3 << 20, "connection_channels": 1 << 20 } });
+        let (overview, node, kept) = (read(&overview), read(&node), read(&kept));
         write_status(&mut out, "http://h:15672", &overview, Some(&node), Some(&kept)).unwrap();
         let expected = "\
 broker      Leveret 0.1.0, as RabbitMQ 3.13.7, at http://h:15672

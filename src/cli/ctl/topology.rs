@@ -5,7 +5,9 @@ use super::super::path::{path, path_with};
 use super::super::{About, Failure};
 use super::{Setting, Vhost, setting, table};
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use leveret::api::{self, ExchangeDefinition, QueueDefinition};
+use serde::Serialize;
+use serde::de::IgnoredAny;
 use std::io::Write;
 
 #[derive(Subcommand, Debug)]
@@ -105,50 +107,49 @@ impl Declare {
     pub(super) fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         match self {
             Declare::Queue { name, queue_type, lasting } => {
-                let mut body = lasting.body();
+                let mut arguments = table(&lasting.arguments);
                 if let Some(queue_type) = queue_type {
-                    body["arguments"]["x-queue-type"] = queue_type.as_str().into();
+                    arguments.insert("x-queue-type".to_owned(), queue_type.as_str().into());
                 }
-                lasting.declare(client, out, "queue", name, &body)
+                let queue = QueueDefinition {
+                    durable: Some(!lasting.transient),
+                    auto_delete: lasting.auto_delete,
+                    arguments,
+                    ..QueueDefinition::default()
+                };
+                declare(client, out, "queue", (&lasting.vhost.name, name), &queue)
             }
             Declare::Exchange { name, exchange_type, internal, lasting } => {
-                let mut body = lasting.body();
-                body["type"] = exchange_type.as_str().into();
-                body["internal"] = (*internal).into();
-                lasting.declare(client, out, "exchange", name, &body)
+                let exchange = ExchangeDefinition {
+                    kind: Some(exchange_type.as_str().into()),
+                    durable: Some(!lasting.transient),
+                    auto_delete: lasting.auto_delete,
+                    internal: *internal,
+                    arguments: table(&lasting.arguments),
+                    ..ExchangeDefinition::default()
+                };
+                declare(client, out, "exchange", (&lasting.vhost.name, name), &exchange)
             }
             Declare::Binding(binding) => binding.declare(client, out),
         }
     }
 }
 
-impl Lasting {
-    fn body(&self) -> Value {
-        json!({
-            "durable": !self.transient,
-            "auto_delete": self.auto_delete,
-            "arguments": table(&self.arguments),
-        })
+fn declare<T: Serialize>(
+    client: &mut Client,
+    out: &mut dyn Write,
+    kind: &str,
+    (vhost, name): (&str, &str),
+    wanted: &T,
+) -> Result<(), Failure> {
+    let put = client
+        .put(&path(&[&format!("{kind}s"), vhost, name]), wanted)
+        .about(|| format!("{kind} '{name}' in vhost '{vhost}' was not declared"))?;
+    match put {
+        Put::Created => writeln!(out, "{kind} '{name}' in vhost '{vhost}' is declared")?,
+        Put::Updated => writeln!(out, "{kind} '{name}' in vhost '{vhost}' was there already, the same")?,
     }
-
-    fn declare(
-        &self,
-        client: &mut Client,
-        out: &mut dyn Write,
-        kind: &str,
-        name: &str,
-        body: &Value,
-    ) -> Result<(), Failure> {
-        let vhost = &self.vhost.name;
-        let put = client
-            .put(&path(&[&format!("{kind}s"), vhost, name]), body)
-            .about(|| format!("{kind} '{name}' in vhost '{vhost}' was not declared"))?;
-        match put {
-            Put::Created => writeln!(out, "{kind} '{name}' in vhost '{vhost}' is declared")?,
-            Put::Updated => writeln!(out, "{kind} '{name}' in vhost '{vhost}' was there already, the same")?,
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 impl Delete {
@@ -214,22 +215,25 @@ impl Binding {
     }
 
     fn declare(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
-        let body = json!({ "routing_key": self.routing_key, "arguments": table(&self.arguments) });
-        client.post(&path(&self.segments()), &body).about(|| format!("the {} was not made", self.text()))?;
+        let arguments = table(&self.arguments);
+        let body =
+            api::Binding { routing_key: self.routing_key.clone(), arguments, ..api::Binding::default() };
+        client
+            .post::<_, IgnoredAny>(&path(&self.segments()), &body)
+            .about(|| format!("the {} was not made", self.text()))?;
         writeln!(out, "the {} is made", self.text())?;
         Ok(())
     }
 
     fn delete(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         let was_not = || format!("the {} was not deleted", self.text());
-        let listed = client.get(&path(&self.segments())).about(was_not)?;
-        let bindings = listed.as_array().map(Vec::as_slice).unwrap_or_default();
+        let bindings: Vec<api::Binding> = client.get(&path(&self.segments())).about(was_not)?;
         let arguments = table(&self.arguments);
         let found = bindings
             .iter()
-            .find(|binding| binding["routing_key"] == *self.routing_key && binding["arguments"] == arguments);
+            .find(|binding| binding.routing_key == self.routing_key && binding.arguments == arguments);
         // The broker has a name of its own for each binding between two things.
-        let Some(key) = found.and_then(|binding| binding["properties_key"].as_str()) else {
+        let Some(key) = found.and_then(|binding| binding.properties_key.as_deref()) else {
             return Err(Failure::State(format!("{}: it is not there", was_not())));
         };
         client.delete(&path(&[&self.segments()[..], &[key]].concat())).about(was_not)?;

@@ -7,8 +7,7 @@ use super::super::path::path;
 use super::super::{About, Failure};
 use super::Vhost;
 use clap::Args;
-use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use leveret::api::{self, Lengths, MoveReport};
 use std::io::{IsTerminal, Write};
 use std::str::FromStr;
 
@@ -124,27 +123,14 @@ impl Move {
     }
 }
 
-/// What has been done so far.
-#[derive(Debug, Default)]
-struct Tally {
-    scanned: u64,
-    moved: u64,
-    targets: BTreeMap<String, u64>,
-    skipped: BTreeMap<String, u64>,
-}
-
-impl Tally {
-    fn add(&mut self, answer: &Value) {
-        let counts = |field: &str| answer[field].as_object().cloned().unwrap_or_default();
-        let add = |into: &mut BTreeMap<String, u64>, counts: Map<String, Value>| {
-            for (name, count) in counts {
-                *into.entry(name).or_default() += count.as_u64().unwrap_or_default();
-            }
-        };
-        self.scanned += answer["scanned"].as_u64().unwrap_or_default();
-        self.moved += answer["moved"].as_u64().unwrap_or_default();
-        add(&mut self.targets, counts("targets"));
-        add(&mut self.skipped, counts("skipped"));
+/// Adds what a piece came to.
+fn add(tally: &mut MoveReport, piece: MoveReport) {
+    tally.scanned += piece.scanned;
+    tally.moved += piece.moved;
+    for (into, counts) in [(&mut tally.targets, piece.targets), (&mut tally.skipped, piece.skipped)] {
+        for (name, count) in counts {
+            *into.entry(name).or_default() += count;
+        }
     }
 }
 
@@ -163,60 +149,52 @@ impl Which {
             let so_far = if done > 0 { format!(", {done} were before") } else { String::new() };
             format!("no messages were moved out of queue '{queue}' in vhost '{vhost}'{so_far}")
         };
-        let found = client.get(&path(&["queues", vhost, queue])).about(|| about(0))?;
+        let found: Lengths = client.get(&path(&["queues", vhost, queue])).about(|| about(0))?;
         // What comes in meanwhile stays, also what is dead-lettered again.
-        let there = found["messages_ready"].as_u64().unwrap_or_default();
-        let (mut tally, mut after) = (Tally::default(), None);
+        let there = found.messages_ready;
+        let mut tally = MoveReport { dry_run: self.dry_run, ..MoveReport::default() };
+        let mut after = None;
         let shows_progress = !self.json && std::io::stderr().is_terminal();
         while tally.scanned < there && self.limit.is_none_or(|limit| tally.moved < limit) {
             let body = self.body(target, &tally, there, after.take());
             let place = path(&["queues", vhost, queue, what]);
-            let answer = client.post(&place, &body).about(|| about(tally.moved))?;
-            tally.add(&answer);
-            after = answer["next"].as_str().map(str::to_owned);
+            let mut answer: MoveReport = client.post(&place, &body).about(|| about(tally.moved))?;
+            after = answer.next.take();
+            add(&mut tally, answer);
             if after.is_none() {
                 break;
             }
             if shows_progress {
-                let Tally { scanned, moved, .. } = tally;
+                let MoveReport { scanned, moved, .. } = tally;
                 crate::terminal::complain(format_args!("{scanned} of {there} looked at, {moved} moved"));
             }
         }
         if self.json {
-            let Tally { scanned, moved, targets, skipped } = &tally;
-            let told = json!({
-                "scanned": scanned, "moved": moved, "targets": targets, "skipped": skipped, "dry_run": self.dry_run,
-            });
-            return Ok(writeln!(out, "{told}")?);
+            let mut told = api::object(&tally);
+            told.shift_remove("next");
+            return Ok(writeln!(out, "{}", api::written(&told))?);
         }
         self.tell(out, &tally, queue)
     }
 
-    fn body(&self, target: Option<&str>, tally: &Tally, there: u64, after: Option<String>) -> Value {
+    fn body(&self, target: Option<&str>, tally: &MoveReport, there: u64, after: Option<String>) -> api::Move {
         let header = |header: &Header| (header.name.clone(), header.value.clone().into());
-        let mut body = json!({
-            "headers": Value::Object(self.headers.iter().map(header).collect()),
-            "dry_run": self.dry_run,
-            "scan": (there - tally.scanned).min(PIECE),
-        });
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let of_piece = self.rate.filter(|_| !self.dry_run).map(|rate| rate.saturating_mul(PIECE_S));
         let left = self.limit.map(|limit| limit - tally.moved);
-        if let Some(limit) = left.into_iter().chain(of_piece).min() {
-            body["limit"] = limit.into();
+        api::Move {
+            headers: self.headers.iter().map(header).collect(),
+            dry_run: self.dry_run,
+            scan: Some(number((there - tally.scanned).min(PIECE))),
+            limit: left.into_iter().chain(of_piece).min().map(number),
+            target: target.map(str::to_owned),
+            rate: self.rate.map(number),
+            after,
         }
-        let optional = [
-            ("target", target.map(Value::from)),
-            ("rate", self.rate.map(Value::from)),
-            ("after", after.map(Value::from)),
-        ];
-        for (name, value) in optional {
-            value.into_iter().for_each(|value| body[name] = value);
-        }
-        body
     }
 
-    fn tell(&self, out: &mut dyn Write, tally: &Tally, queue: &str) -> Result<(), Failure> {
-        let Tally { scanned, moved, targets, skipped } = tally;
+    fn tell(&self, out: &mut dyn Write, tally: &MoveReport, queue: &str) -> Result<(), Failure> {
+        let MoveReport { scanned, moved, targets, skipped, .. } = tally;
         let verb = if self.dry_run { "would be moved" } else { "moved" };
         writeln!(
             out,

@@ -2,14 +2,14 @@
 //! the file. What it does not take is left out with a note.
 
 use super::toml::{Entry, quoted, take_unwritable, write};
-use leveret::broker::exchange::{Destination, ExchangeTypes};
+use leveret::api::Table;
+use leveret::broker::exchange::{Binding, Destination, ExchangeTypes};
 use leveret::broker::parameters::CLUSTER_NAME;
 use leveret::broker::passwords::HashingAlgorithm;
-use leveret::broker::policy::{Policy, PolicyKind};
+use leveret::broker::policy::PolicyKind;
 use leveret::broker::users::User;
-use leveret::broker::vhost_settings::VhostSettings;
 use leveret::config::Config;
-use leveret::management::definitions::{Options, Step, in_a_line, read, table_json, value_json};
+use leveret::management::definitions::{Options, Step, in_a_line, read};
 use leveret::server;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -79,7 +79,7 @@ struct File {
 
 impl File {
     fn add(&mut self, step: &Step) {
-        let (list, title, fields) = match step {
+        let (list, title) = match step {
             Step::GlobalParameter(name, value) => {
                 if &**name == CLUSTER_NAME {
                     self.cluster_name = value.as_str().map(str::to_owned);
@@ -88,111 +88,46 @@ impl File {
             }
             // The reading has left these out already.
             Step::Parameter(..) => return,
-            Step::Vhost(name, settings) => ("vhosts", format!("vhost '{name}'"), vhost(name, settings)),
-            Step::User(user) => ("users", format!("user '{}'", user.name), self::user(user)),
+            Step::Vhost(name, _) => ("vhosts", format!("vhost '{name}'")),
+            Step::User(user) => ("users", format!("user '{}'", user.name)),
             Step::Permission(of) => {
-                let patterns = &of.patterns;
-                let fields = fields([
-                    ("user", text(&of.user)),
-                    ("vhost", of_vhost(&of.vhost)),
-                    ("configure", text(patterns.configure.as_str())),
-                    ("write", text(patterns.write.as_str())),
-                    ("read", text(patterns.read.as_str())),
-                ]);
-                ("permissions", format!("permissions of user '{}' in vhost '{}'", of.user, of.vhost), fields)
+                ("permissions", format!("permissions of user '{}' in vhost '{}'", of.user, of.vhost))
             }
-            Step::TopicPermission(of) => {
-                let fields = fields([
-                    ("user", text(&of.user)),
-                    ("vhost", of_vhost(&of.vhost)),
-                    ("exchange", text(&of.exchange)),
-                    ("write", text(of.patterns.write.as_str())),
-                    ("read", text(of.patterns.read.as_str())),
-                ]);
-                let title = format!(
+            Step::TopicPermission(of) => (
+                "topic_permissions",
+                format!(
                     "topic permissions of user '{}' with exchange '{}' in vhost '{}'",
                     of.user, of.exchange, of.vhost
-                );
-                ("topic_permissions", title, fields)
+                ),
+            ),
+            Step::Policy(vhost, PolicyKind::Policy, policy) => {
+                ("policies", format!("policy '{}' in vhost '{vhost}'", policy.name))
             }
-            Step::Policy(vhost, kind, policy) => {
-                let (list, kind) = match kind {
-                    PolicyKind::Policy => ("policies", "policy"),
-                    PolicyKind::Operator => ("operator_policies", "operator policy"),
-                };
-                let title = format!("{kind} '{}' in vhost '{vhost}'", policy.name);
-                let fields = self.policy(vhost, policy, &title);
-                (list, title, fields)
+            Step::Policy(vhost, PolicyKind::Operator, policy) => {
+                ("operator_policies", format!("operator policy '{}' in vhost '{vhost}'", policy.name))
             }
-            Step::Exchange(exchange) => {
-                let title = exchange.resource().to_string();
-                let fields = fields([
-                    ("vhost", of_vhost(&exchange.vhost)),
-                    ("name", text(&exchange.name)),
-                    ("type", text(&exchange.kind)),
-                    ("durable", unless(exchange.durable, true)),
-                    ("auto_delete", unless(exchange.auto_delete, false)),
-                    ("internal", unless(exchange.internal, false)),
-                    ("arguments", self.arguments(table_json(&exchange.arguments.decode()), &title)),
-                ]);
-                ("exchanges", title, fields)
-            }
-            Step::Queue(vhost, queue) => {
-                let title = format!("queue '{}' in vhost '{vhost}'", queue.name);
-                let fields = fields([
-                    ("vhost", of_vhost(vhost)),
-                    ("name", text(&queue.name)),
-                    ("durable", unless(queue.durable, true)),
-                    ("auto_delete", unless(queue.auto_delete, false)),
-                    ("arguments", self.arguments(table_json(&queue.arguments), &title)),
-                ]);
-                ("queues", title, fields)
-            }
-            Step::Binding(vhost, binding) => {
-                let (kind, name) = match &binding.destination {
-                    Destination::Queue(name) => (Value::Null, name),
-                    Destination::Exchange(name) => (text("exchange"), name),
-                };
-                let title = format!("binding from '{}' to '{name}' in vhost '{vhost}'", binding.source);
-                let key = String::from_utf8_lossy(binding.routing_key.as_bytes());
-                let fields = fields([
-                    ("vhost", of_vhost(vhost)),
-                    ("source", text(&binding.source)),
-                    ("destination", text(name)),
-                    ("destination_type", kind),
-                    ("routing_key", if key.is_empty() { Value::Null } else { text(&key) }),
-                    ("arguments", self.arguments(table_json(&binding.arguments.decode()), &title)),
-                ]);
-                ("bindings", title, fields)
+            Step::Exchange(exchange) => ("exchanges", exchange.resource().to_string()),
+            Step::Queue(vhost, queue) => ("queues", format!("queue '{}' in vhost '{vhost}'", queue.name)),
+            Step::Binding(vhost, Binding { source, destination, .. }) => {
+                let (Destination::Queue(name) | Destination::Exchange(name)) = destination;
+                ("bindings", format!("binding from '{source}' to '{name}' in vhost '{vhost}'"))
             }
         };
+        let mut fields = in_file(step.definition());
+        for name in ["arguments", "definition"] {
+            if let Some(Value::Object(arguments)) = fields.get_mut(name) {
+                let unwritable = take_unwritable(arguments);
+                for (name, value) in unwritable {
+                    self.note(&format!("{title} is without {name:?}: TOML has no value like {value}"));
+                }
+            }
+        }
+        fields.retain(|name, value| !is_default(name, value));
         self.entries.push(Entry { list, title, fields });
     }
 
     fn note(&mut self, note: &str) {
         self.notes.push(in_a_line(note));
-    }
-
-    fn policy(&mut self, vhost: &str, policy: &Policy, title: &str) -> Vec<(&'static str, Value)> {
-        let apply_to = policy.apply_to.name();
-        let priority = value_json(&policy.priority);
-        fields([
-            ("vhost", of_vhost(vhost)),
-            ("name", text(&policy.name)),
-            ("pattern", text(policy.pattern.as_str())),
-            ("apply_to", if apply_to == "all" { Value::Null } else { text(apply_to) }),
-            ("priority", if priority == 0 { Value::Null } else { priority }),
-            ("definition", self.arguments(table_json(&policy.definition), title)),
-        ])
-    }
-
-    /// A table of arguments without what TOML has no value for; nothing where it is empty.
-    fn arguments(&mut self, table: Value, title: &str) -> Value {
-        let Value::Object(mut arguments) = table else { return Value::Null };
-        for (name, value) in take_unwritable(&mut arguments) {
-            self.note(&format!("{title} is without {name:?}: TOML has no value like {value}"));
-        }
-        if arguments.is_empty() { Value::Null } else { arguments.into() }
     }
 
     /// The file without what it can't have, which is what checking it complains of.
@@ -267,55 +202,47 @@ fn complaints(text: &str) -> Result<Vec<(usize, String)>, String> {
     Ok(found)
 }
 
-fn vhost(name: &str, settings: &VhostSettings) -> Vec<(&'static str, Value)> {
-    // All that is below zero is no limit.
-    let limit = |limit: Option<i64>| limit.map_or(Value::Null, |limit| limit.max(-1).into());
-    let description = Some(&settings.description).filter(|description| !description.is_empty());
-    fields([
-        ("name", text(name)),
-        ("description", description.map_or(Value::Null, |description| text(description))),
-        ("tags", list(&settings.tags)),
-        ("default_queue_type", settings.default_queue_type.map_or(Value::Null, |kind| text(kind.name()))),
-        ("tracing", if settings.tracing { true.into() } else { Value::Null }),
-        ("max_connections", limit(settings.limits.max_connections)),
-        ("max_queues", limit(settings.limits.max_queues)),
-    ])
+/// What definitions have of a thing, under the keys that the file has for it.
+fn in_file(definition: Table) -> Table {
+    let mut fields = Table::new();
+    for (name, value) in definition {
+        match (name.as_str(), value) {
+            ("apply-to", value) => drop(fields.insert("apply_to".to_owned(), value)),
+            ("metadata", Value::Object(about)) => fields.extend(about),
+            // All that is below zero is no limit.
+            ("limits", Value::Object(limits)) => fields.extend(limits.into_iter().map(|(name, limit)| {
+                (name.replace('-', "_"), limit.as_i64().unwrap_or_default().max(-1).into())
+            })),
+            (_, value) => drop(fields.insert(name, value)),
+        }
+    }
+    // What tells a thing from others stands at its beginning.
+    if let Some(vhost) = fields.shift_remove("vhost") {
+        fields.shift_insert(usize::from(fields.contains_key("user")), "vhost".to_owned(), vhost);
+    }
+    if fields.get("password_hash").is_some_and(|hash| hash == "") {
+        // What no password fits was not hashed in any way.
+        fields.shift_remove("hashing_algorithm");
+    }
+    fields
 }
 
-fn user(user: &User) -> Vec<(&'static str, Value)> {
-    let limit = |limit: Option<i64>| limit.map_or(Value::Null, |limit| limit.max(-1).into());
-    let (hash, algorithm) = (user.password.as_str(), user.password.algorithm());
-    let is_said = !hash.is_empty() && algorithm != HashingAlgorithm::default();
-    fields([
-        ("name", text(&user.name)),
-        ("password_hash", text(hash)),
-        ("hashing_algorithm", if is_said { text(algorithm.name()) } else { Value::Null }),
-        ("tags", list(&user.tags)),
-        ("max_connections", limit(user.limits.max_connections)),
-        ("max_channels", limit(user.limits.max_channels)),
-    ])
-}
-
-/// What is not null.
-fn fields<const N: usize>(fields: [(&'static str, Value); N]) -> Vec<(&'static str, Value)> {
-    fields.into_iter().filter(|(_, value)| !value.is_null()).collect()
-}
-
-fn text(text: &str) -> Value {
-    text.into()
-}
-
-fn list(words: &[String]) -> Value {
-    if words.is_empty() { Value::Null } else { words.into() }
-}
-
-/// Nothing, if it is what is taken without it.
-fn unless(flag: bool, default: bool) -> Value {
-    if flag == default { Value::Null } else { flag.into() }
-}
-
-fn of_vhost(name: &str) -> Value {
-    if name == DEFAULT_VHOST { Value::Null } else { text(name) }
+/// Whether that is taken where the key is not said.
+fn is_default(key: &str, value: &Value) -> bool {
+    let default = match key {
+        "vhost" => DEFAULT_VHOST.into(),
+        "durable" => true.into(),
+        "auto_delete" | "internal" => false.into(),
+        "destination_type" => "queue".into(),
+        "apply_to" => "all".into(),
+        "priority" => 0.into(),
+        "routing_key" => "".into(),
+        "hashing_algorithm" => HashingAlgorithm::default().name().into(),
+        "tags" => Value::Array(Vec::new()),
+        "arguments" => Value::Object(Table::new()),
+        _ => Value::Null,
+    };
+    *value == default
 }
 
 #[cfg(test)]

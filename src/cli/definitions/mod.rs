@@ -8,6 +8,7 @@ use super::path::path;
 use super::target::Connect;
 use super::{About, Failure};
 use clap::{Args, Subcommand};
+use leveret::api::{ImportNote, Imported};
 use leveret::management::definitions::parse;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -78,7 +79,8 @@ fn place(vhost: Option<&str>) -> String {
 
 fn export(connect: &Connect, file: &Path, vhost: Option<&str>, out: &mut dyn Write) -> Result<(), Failure> {
     let what = || "the definitions were not exported".to_owned();
-    let document = Client::new(connect).and_then(|mut client| client.get(&place(vhost))).about(what)?;
+    let document: Value =
+        Client::new(connect).and_then(|mut client| client.get(&place(vhost))).about(what)?;
     let text = format!("{document:#}\n");
     if is_standard(file) {
         return Ok(out.write_all(text.as_bytes())?);
@@ -117,13 +119,14 @@ fn import(
     let document = read(file)?;
     let what = || format!("nothing of {} was imported", name(file));
     let place = if strict { format!("{}?strict=true", place(vhost)) } else { place(vhost) };
-    let answer = Client::new(connect).and_then(|mut client| client.post(&place, &document)).about(what)?;
-    let notes = answer["notes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    for message in notes.iter().filter_map(|note| note["message"].as_str()) {
-        crate::terminal::complain(format_args!("leveret: {message}"));
+    let answer: Option<Imported> =
+        Client::new(connect).and_then(|mut client| client.post(&place, &document)).about(what)?;
+    let Imported { notes } = answer.unwrap_or_default();
+    for note in &notes {
+        crate::terminal::complain(format_args!("leveret: {}", note.message));
     }
     let of_section = |section: &str| {
-        let left_out = |note: &&Value| note["section"] == *section && note["outcome"] == "left_out";
+        let left_out = |note: &&ImportNote| note.section == section && note.outcome == "left_out";
         notes.iter().filter(left_out).count()
     };
     let imported = counted(|section| section_len(&document, section).saturating_sub(of_section(section)));

@@ -1,29 +1,30 @@
-//! A list of tables as TOML writes it.
+//! A list of tables as TOML.
 
-use serde_json::{Map, Value};
-use std::fmt::Write;
+use leveret::api::Table;
+use serde_json::Value;
+use toml_edit::{Array, InlineTable, Key, Value as Toml};
 
 /// One table: what it is, for messages, and its keys and values in their order.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
     pub(super) list: &'static str,
     pub(super) title: String,
-    pub(super) fields: Vec<(&'static str, Value)>,
+    pub(super) fields: Table,
 }
 
 /// Appends a table of an array of tables, with its keys.
 pub(super) fn write(entry: &Entry, out: &mut String) {
-    let _ = write!(out, "\n[[{}]]\n", entry.list);
+    out.push_str(&format!("\n[[{}]]\n", entry.list));
     for (key, value) in &entry.fields {
         // What TOML has not was taken out before.
         if let Ok(value) = toml(value) {
-            let _ = writeln!(out, "{key} = {value}");
+            out.push_str(&format!("{} = {value}\n", Key::new(key)));
         }
     }
 }
 
 /// Takes out of a table of arguments what TOML has no value for, and says what that was.
-pub(super) fn take_unwritable(arguments: &mut Map<String, Value>) -> Vec<(String, Value)> {
+pub(super) fn take_unwritable(arguments: &mut Table) -> Vec<(String, Value)> {
     let mut taken = Vec::new();
     arguments.retain(|name, value| match toml(value) {
         Ok(_) => true,
@@ -35,32 +36,26 @@ pub(super) fn take_unwritable(arguments: &mut Map<String, Value>) -> Vec<(String
     taken
 }
 
-/// A value as TOML writes it in a line, or the one in it that TOML has not.
-fn toml(value: &Value) -> Result<String, &Value> {
+/// A value as TOML has it, or the one in it that TOML has not.
+fn toml(value: &Value) -> Result<Toml, &Value> {
     Ok(match value {
         Value::Null => return Err(value),
-        Value::Number(number) if number.is_u64() && !number.is_i64() => return Err(value),
-        Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::String(text) => quoted(text),
-        Value::Array(values) => {
-            let values: Vec<String> = values.iter().map(toml).collect::<Result<_, _>>()?;
-            format!("[{}]", values.join(", "))
+        Value::Bool(flag) => (*flag).into(),
+        Value::Number(number) => match (number.as_i64(), number.is_u64()) {
+            (Some(whole), _) => whole.into(),
+            (None, true) => return Err(value),
+            (None, false) => number.as_f64().ok_or(value)?.into(),
+        },
+        Value::String(text) => text.as_str().into(),
+        Value::Array(values) => values.iter().map(toml).collect::<Result<Array, _>>()?.into(),
+        Value::Object(fields) => {
+            let pairs = fields.iter().map(|(name, value)| Ok((name.as_str(), toml(value)?)));
+            pairs.collect::<Result<InlineTable, &Value>>()?.into()
         }
-        Value::Object(fields) => format!("{{ {} }}", inline(fields)?),
     })
 }
 
-fn inline(fields: &Map<String, Value>) -> Result<String, &Value> {
-    let pairs = fields.iter().map(|(name, value)| Ok(format!("{} = {}", key(name), toml(value)?)));
-    Ok(pairs.collect::<Result<Vec<_>, _>>()?.join(", "))
-}
-
-fn key(name: &str) -> String {
-    let is_bare = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
-    if !name.is_empty() && name.chars().all(is_bare) { name.to_owned() } else { quoted(name) }
-}
-
-/// A string in quotes. JSON's escapes are TOML's too, but for one control character that JSON leaves as it is.
+/// A string in quotes, in one line.
 pub(super) fn quoted(text: &str) -> String {
-    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+    Toml::from(text).to_string()
 }

@@ -5,7 +5,8 @@ use super::super::path::path;
 use super::super::secret;
 use super::lists::words_of;
 use super::{Call, Command, Done, MANY, Refusal, command, status};
-use serde_json::{Value, json};
+use leveret::api::{Permission, Tags, TopicPermission, User};
+use serde::Serialize;
 
 pub(super) const COMMANDS: &[Command] = &[
     command("add_user", (1, 2), add_user, "<username> <password>"),
@@ -39,7 +40,7 @@ fn no_user(name: &str) -> Refusal {
 }
 
 /// The user as the broker has it.
-fn user(call: &mut Call, name: &str) -> Result<Value, Refusal> {
+fn user(call: &mut Call, name: &str) -> Result<User, Refusal> {
     match call.client.get(&path(&["users", name])) {
         Err(ClientError::NotFound(_)) => Err(no_user(name)),
         got => Ok(got?),
@@ -63,15 +64,17 @@ fn add_user(call: &mut Call) -> Done {
     let name = call.argument(0).to_owned();
     call.banner(&format!("Adding user \"{name}\" ..."))?;
     let password = password(call)?;
-    match call.client.get(&path(&["users", &name])) {
+    match call.client.check(&path(&["users", &name])) {
         Err(ClientError::NotFound(_)) => {}
         Err(error) => return Err(error.into()),
-        Ok(_) => {
+        Ok(()) => {
             return Err(Refusal::Error(status::SOFTWARE, format!("User \"{name}\" already exists")));
         }
     }
-    let field = if call.typed.has("--pre-hashed-password") { "password_hash" } else { "password" };
-    call.client.put(&path(&["users", &name]), &json!({ "tags": "", field: password }))?;
+    let (password, password_hash) =
+        if call.typed.has("--pre-hashed-password") { (None, Some(password)) } else { (Some(password), None) };
+    let user = User { tags: Some(Tags::default()), password, password_hash, ..User::default() };
+    call.client.put(&path(&["users", &name]), &user)?;
     call.banner(
         "Done. Don't forget to grant the user permissions to some virtual hosts! \
          See 'rabbitmqctl help set_permissions' to learn more.",
@@ -84,7 +87,7 @@ fn delete_user(call: &mut Call) -> Done {
     call.banner(&format!("Deleting user \"{name}\" ..."))?;
     match call.client.delete(&path(&["users", &name])) {
         Err(ClientError::NotFound(_)) => Err(no_user(&name)),
-        deleted => Ok(deleted.map(drop)?),
+        deleted => Ok(deleted?),
     }
 }
 
@@ -92,16 +95,16 @@ fn change_password(call: &mut Call) -> Done {
     let name = call.argument(0).to_owned();
     call.banner(&format!("Changing password for user \"{name}\" ..."))?;
     let password = password(call)?;
-    let tags = user(call, &name)?["tags"].clone();
-    call.client.put(&path(&["users", &name]), &json!({ "tags": tags, "password": password }))?;
+    let tags = user(call, &name)?.tags;
+    call.client.put(&path(&["users", &name]), &User { tags, password: Some(password), ..User::default() })?;
     Ok(())
 }
 
 fn clear_password(call: &mut Call) -> Done {
     let name = call.argument(0).to_owned();
     call.banner(&format!("Clearing password for user \"{name}\" ..."))?;
-    let tags = user(call, &name)?["tags"].clone();
-    call.client.put(&path(&["users", &name]), &json!({ "tags": tags, "password_hash": "" }))?;
+    let (tags, nothing) = (user(call, &name)?.tags, Some(String::new()));
+    call.client.put(&path(&["users", &name]), &User { tags, password_hash: nothing, ..User::default() })?;
     Ok(())
 }
 
@@ -110,13 +113,9 @@ fn set_user_tags(call: &mut Call) -> Done {
     let tags: Vec<String> =
         call.typed.arguments[1..].iter().flat_map(|tag| words_of(&tag.as_str().into())).collect();
     call.banner(&format!("Setting tags for user \"{name}\" to [{}] ...", tags.join(", ")))?;
-    let user = user(call, &name)?;
-    let body = json!({
-        "tags": tags.join(","),
-        "password_hash": user["password_hash"],
-        "hashing_algorithm": user["hashing_algorithm"],
-    });
-    call.client.put(&path(&["users", &name]), &body)?;
+    let User { password_hash, hashing_algorithm, .. } = user(call, &name)?;
+    let changed = User { tags: Some(Tags(tags)), password_hash, hashing_algorithm, ..User::default() };
+    call.client.put(&path(&["users", &name]), &changed)?;
     Ok(())
 }
 
@@ -127,8 +126,8 @@ fn authenticate_user(call: &mut Call) -> Done {
     let password = password(call)?;
     let mut options = call.options.clone();
     (options.user, options.password) = (Some(name.clone()), Some(password));
-    match Client::new(&options)?.get(&path(&["whoami"])) {
-        Ok(_) | Err(ClientError::Forbidden { .. }) => Ok(call.say("Success")?),
+    match Client::new(&options)?.check(&path(&["whoami"])) {
+        Ok(()) | Err(ClientError::Forbidden { .. }) => Ok(call.say("Success")?),
         Err(ClientError::Login { .. }) => Err(Refusal::Error(
             status::DATA,
             format!("Error: failed to authenticate user \"{name}\"\nuser '{name}' - invalid credentials"),
@@ -139,24 +138,24 @@ fn authenticate_user(call: &mut Call) -> Done {
 
 /// Says which of the two is not there, when a permission's path leads nowhere; neither, when it is the permission.
 fn missing(call: &mut Call, name: &str, vhost: &str) -> Result<Option<Refusal>, Refusal> {
-    match call.client.get(&path(&["vhosts", vhost])) {
+    match call.client.check(&path(&["vhosts", vhost])) {
         Err(ClientError::NotFound(_)) => {
             let text = format!("Virtual host {vhost} does not exist");
             return Ok(Some(Refusal::Error(status::UNAVAILABLE, text)));
         }
-        got => got.map(drop)?,
+        got => got?,
     }
-    match call.client.get(&path(&["users", name])) {
+    match call.client.check(&path(&["users", name])) {
         Err(ClientError::NotFound(_)) => {
             let text = format!("User {name} does not exist");
             Ok(Some(Refusal::Error(status::NO_USER, text)))
         }
-        got => Ok(got.map(|_| None)?),
+        got => Ok(got.map(|()| None)?),
     }
 }
 
 /// Puts a permission for the user that was typed.
-fn put_permission(call: &mut Call, kind: &str, body: &Value) -> Done {
+fn put_permission<B: Serialize>(call: &mut Call, kind: &str, body: &B) -> Done {
     let (name, vhost) = (call.argument(0).to_owned(), call.typed.vhost().to_owned());
     match call.client.put(&path(&[kind, &vhost, &name]), body) {
         Ok(_) => Ok(()),
@@ -183,7 +182,8 @@ fn clear_permission(call: &mut Call, kind: &str, exchange: Option<&str>) -> Done
 
 fn set_permissions(call: &mut Call) -> Done {
     let (name, vhost) = (call.argument(0), call.typed.vhost());
-    let body = json!({ "configure": call.argument(1), "write": call.argument(2), "read": call.argument(3) });
+    let [configure, write, read] = [1, 2, 3].map(|index| Some(call.argument(index).to_owned()));
+    let body = Permission { configure, write, read, ..Permission::default() };
     call.banner(&format!("Setting permissions for user \"{name}\" in vhost \"{vhost}\" ..."))?;
     put_permission(call, "permissions", &body)
 }
@@ -196,7 +196,12 @@ fn clear_permissions(call: &mut Call) -> Done {
 
 fn set_topic_permissions(call: &mut Call) -> Done {
     let (name, vhost, exchange) = (call.argument(0), call.typed.vhost(), call.argument(1));
-    let body = json!({ "exchange": exchange, "write": call.argument(2), "read": call.argument(3) });
+    let body = TopicPermission {
+        exchange: Some(exchange.into()),
+        write: Some(call.argument(2).to_owned()),
+        read: Some(call.argument(3).to_owned()),
+        ..TopicPermission::default()
+    };
     call.banner(&format!(
         "Setting topic permissions on \"{exchange}\" for user \"{name}\" in vhost \"{vhost}\" ..."
     ))?;

@@ -1,10 +1,11 @@
 //! The commands about queues, connections and the broker as a whole.
 
 use super::super::client::ClientError;
-use super::super::output::cell;
+use super::super::output::printable;
 use super::super::path::{path, path_with};
 use super::arguments::Format;
 use super::{Call, Command, Done, Refusal, command, status};
+use leveret::api::{Connection, Lengths, Listener, Node, Overview};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -55,9 +56,9 @@ fn delete_queue(call: &mut Call) -> Done {
         if conditions.is_empty() { String::new() } else { format!(" {}", conditions.join(" and ")) };
     call.banner(&format!("Deleting queue '{queue}' on vhost '{vhost}'{conditions} ..."))?;
     let refused = |text: &str| Err(Refusal::Error(status::USAGE, text.to_owned()));
-    let ready = match call.client.get(&path(&["queues", &vhost, &queue])) {
+    let ready = match call.client.get::<Lengths>(&path(&["queues", &vhost, &queue])) {
         Err(ClientError::NotFound(_)) => return refused("Queue not found"),
-        got => got?["messages_ready"].as_u64().unwrap_or_default(),
+        got => got?.messages_ready,
     };
     match call.client.delete(&path_with(&["queues", &vhost, &queue], &parameters)) {
         Err(ClientError::Refused { reason, .. }) if reason.contains("in use") => refused("Queue is in use"),
@@ -115,8 +116,9 @@ fn close_all_connections(call: &mut Call) -> Done {
     } else {
         call.banner(&format!("Closing all connections in vhost {vhost}, reason: {reason}..."))?;
     }
-    let listed = call.client.get(&path(&["connections"]))?;
-    let names = names(&listed, |connection| everywhere || connection["vhost"] == *vhost);
+    let listed: Vec<Connection> = call.client.get(&path(&["connections"]))?;
+    let meant = listed.into_iter().filter(|connection| everywhere || *connection.vhost == *vhost);
+    let names: Vec<String> = meant.map(|connection| connection.name).collect();
     let most = if limit == 0 { names.len() } else { limit };
     close_each(call, names.into_iter().take(most).collect(), &reason)
 }
@@ -124,13 +126,8 @@ fn close_all_connections(call: &mut Call) -> Done {
 fn close_all_user_connections(call: &mut Call) -> Done {
     let (user, reason) = (call.argument(0).to_owned(), call.argument(1).to_owned());
     call.banner(&format!("Closing all connections of user {user}, reason: {reason}..."))?;
-    let listed = call.client.get(&path(&["connections", "username", &user]))?;
-    close_each(call, names(&listed, |_| true), &reason)
-}
-
-fn names(listed: &Value, is_meant: impl Fn(&Value) -> bool) -> Vec<String> {
-    let meant = listed.as_array().into_iter().flatten().filter(|connection| is_meant(connection));
-    meant.filter_map(|connection| connection["name"].as_str()).map(str::to_owned).collect()
+    let listed: Vec<Connection> = call.client.get(&path(&["connections", "username", &user]))?;
+    close_each(call, listed.into_iter().map(|connection| connection.name).collect(), &reason)
 }
 
 fn close_each(call: &mut Call, names: Vec<String>, reason: &str) -> Done {
@@ -145,13 +142,13 @@ fn await_startup(call: &mut Call) -> Done {
     let began = Instant::now();
     let patience = Duration::from_secs_f64(call.typed.timeout_s().unwrap_or(STARTUP_S).clamp(0.0, 1e9));
     loop {
-        match call.client.get(&path(&["whoami"])) {
+        match call.client.check(&path(&["whoami"])) {
             Err(ClientError::Unreachable { .. } | ClientError::Garbled { .. })
                 if began.elapsed() < patience =>
             {
-                call.client.pause(STARTUP_PAUSE);
+                std::thread::park_timeout(STARTUP_PAUSE);
             }
-            got => return Ok(got.map(drop)?),
+            got => return Ok(got?),
         }
     }
 }
@@ -159,13 +156,13 @@ fn await_startup(call: &mut Call) -> Done {
 fn ping(call: &mut Call) -> Done {
     let url = call.client.url();
     call.banner(&format!("Will ping {url}. This only checks if the broker answers there."))?;
-    call.client.get("/health/live")?;
+    call.client.check("/health/live")?;
     call.result("Ping succeeded")
 }
 
 fn version(call: &mut Call) -> Done {
-    let overview = call.client.get(&path(&["overview"]))?;
-    Ok(call.say(&cell(&overview["rabbitmq_version"]))?)
+    let overview: Overview = call.client.get(&path(&["overview"]))?;
+    Ok(call.say(&printable(&overview.rabbitmq_version))?)
 }
 
 fn status_of_broker(call: &mut Call) -> Done {
@@ -179,27 +176,22 @@ fn status_of_broker(call: &mut Call) -> Done {
 
 /// What a status is made of.
 pub(super) struct Facts {
-    pub(super) overview: Value,
-    node: Value,
+    pub(super) overview: Overview,
+    pub(super) node: Node,
     vhosts: usize,
 }
 
 impl Facts {
     pub(super) fn ask(call: &mut Call) -> Result<Facts, Refusal> {
         let overview = call.client.get(&path(&["overview"]))?;
-        let nodes = call.client.get(&path(&["nodes"]))?;
-        let vhosts = call.client.get(&path(&["vhosts"]))?.as_array().map_or(0, Vec::len);
-        Ok(Facts { overview, node: nodes.get(0).cloned().unwrap_or_default(), vhosts })
+        let nodes: Vec<Node> = call.client.get(&path(&["nodes"]))?;
+        let vhosts: Vec<Value> = call.client.get(&path(&["vhosts"]))?;
+        Ok(Facts { overview, node: nodes.into_iter().next().unwrap_or_default(), vhosts: vhosts.len() })
     }
 
     /// The node's name.
     pub(super) fn name(&self) -> String {
-        cell(&self.overview["node"])
-    }
-
-    /// What the management API reports of the node.
-    pub(super) fn node(&self) -> &Value {
-        &self.node
+        printable(&self.overview.node)
     }
 
     /// Whether an alarm is up.
@@ -207,22 +199,13 @@ impl Facts {
         self.alarms().next().is_some()
     }
 
-    /// Where the log is.
-    pub(super) fn log_files(&self) -> impl Iterator<Item = String> {
-        self.node["log_files"].as_array().into_iter().flatten().map(cell)
-    }
-
-    fn number(&self, field: &str) -> u64 {
-        self.node[field].as_u64().unwrap_or_default()
-    }
-
     /// The resources of the alarms that are up, and how RabbitMQ calls these alarms.
     fn alarms(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let alarms = [
-            ("disk_free_alarm", ("disk", "Free disk space alarm")),
-            ("mem_alarm", ("memory", "Memory alarm")),
+            (self.node.disk_free_alarm, ("disk", "Free disk space alarm")),
+            (self.node.mem_alarm, ("memory", "Memory alarm")),
         ];
-        alarms.into_iter().filter(|(field, _)| self.node[*field] == true).map(|(_, alarm)| alarm)
+        alarms.into_iter().filter(|(is_up, _)| *is_up).map(|(_, alarm)| alarm)
     }
 
     pub(super) fn alarms_json(&self) -> Value {
@@ -236,89 +219,78 @@ impl Facts {
         if lines.is_empty() { "(none)".to_owned() } else { lines.join("\n") }
     }
 
-    fn total(&self, name: &str) -> u64 {
-        self.overview["object_totals"][name].as_u64().unwrap_or_default()
-    }
-
-    pub(super) fn listeners(&self) -> impl Iterator<Item = &Value> {
-        self.overview["listeners"].as_array().into_iter().flatten()
-    }
-
     pub(super) fn listeners_json(&self) -> Value {
-        let listener = |listener: &Value| {
+        let listener = |listener: &Listener| {
             serde_json::json!({
-                "interface": listener["ip_address"], "node": listener["node"], "port": listener["port"],
-                "protocol": listener["protocol"], "purpose": purpose(&cell(&listener["protocol"])),
+                "interface": listener.ip_address, "node": listener.node, "port": listener.port,
+                "protocol": listener.protocol, "purpose": purpose(&listener.protocol),
             })
         };
-        self.listeners().map(listener).collect()
+        self.overview.listeners.iter().map(listener).collect()
     }
 
     fn json(&self) -> Value {
+        let (node, overview) = (&self.node, &self.overview);
         serde_json::json!({
             "alarms": self.alarms_json(),
-            "disk_free": self.number("disk_free"),
-            "disk_free_limit": self.number("disk_free_limit"),
+            "disk_free": node.disk_free,
+            "disk_free_limit": node.disk_free_limit,
             "file_descriptors": {
-                "total_limit": self.number("fd_total"), "total_used": self.number("fd_used"),
-                "sockets_limit": self.number("sockets_total"), "sockets_used": self.number("sockets_used"),
+                "total_limit": node.fd_total, "total_used": node.fd_used,
+                "sockets_limit": node.sockets_total, "sockets_used": node.sockets_used,
             },
             "is_under_maintenance": false,
             "listeners": self.listeners_json(),
-            "memory": { "strategy": "rss", "total": { "rss": self.number("mem_used") } },
+            "memory": { "strategy": "rss", "total": { "rss": node.mem_used } },
             "os": std::env::consts::OS,
-            "pid": self.node["os_pid"].as_str().and_then(|pid| pid.parse::<u64>().ok()),
-            "product_name": self.overview["product_name"],
-            "product_version": self.overview["product_version"],
-            "rabbitmq_version": self.overview["rabbitmq_version"],
-            "leveret_version": self.overview["leveret_version"],
-            "run_queue": self.number("run_queue"),
+            "pid": node.os_pid.parse::<u64>().ok(),
+            "product_name": overview.product_name,
+            "product_version": overview.product_version,
+            "rabbitmq_version": overview.rabbitmq_version,
+            "leveret_version": overview.leveret_version,
+            "run_queue": node.run_queue,
             "totals": {
-                "virtual_host_count": self.vhosts, "connection_count": self.total("connections"),
-                "queue_count": self.total("queues"),
+                "virtual_host_count": self.vhosts, "connection_count": overview.object_totals.connections,
+                "queue_count": overview.object_totals.queues,
             },
-            "uptime": self.number("uptime") / 1000,
-            "vm_memory_high_watermark_limit": self.number("mem_limit"),
+            "uptime": node.uptime / 1000,
+            "vm_memory_high_watermark_limit": node.mem_limit,
         })
     }
 
     fn text(&self) -> String {
-        let gigabytes = |field: &str| format!("{:.4} gb", self.number(field) as f64 / 1e9);
-        let listeners: Vec<String> = self.listeners().map(listener_line).collect();
+        let (node, overview) = (&self.node, &self.overview);
+        let gigabytes = |bytes: u64| format!("{:.4} gb", bytes as f64 / 1e9);
+        let listeners: Vec<String> = overview.listeners.iter().map(listener_line).collect();
         [
             ("Runtime", format!(
                 "OS PID: {}\nOS: {}\nUptime (seconds): {}\nIs under maintenance?: false\nRabbitMQ version: {}\n\
                  Leveret version: {}\nNode name: {}",
-                cell(&self.node["os_pid"]),
+                printable(&node.os_pid),
                 std::env::consts::OS,
-                self.number("uptime") / 1000,
-                cell(&self.overview["rabbitmq_version"]),
-                cell(&self.overview["leveret_version"]),
-                cell(&self.overview["node"]),
+                node.uptime / 1000,
+                printable(&overview.rabbitmq_version),
+                printable(&overview.leveret_version),
+                self.name(),
             )),
             ("Alarms", self.alarms_text()),
             ("Memory", format!(
                 "Total memory used: {}\nCalculation strategy: rss\nMemory high watermark setting: computed to: {}",
-                gigabytes("mem_used"),
-                gigabytes("mem_limit"),
+                gigabytes(node.mem_used),
+                gigabytes(node.mem_limit),
             )),
             ("File Descriptors", format!(
                 "Total: {}, limit: {}\nSockets: {}, limit: {}",
-                self.number("fd_used"),
-                self.number("fd_total"),
-                self.number("sockets_used"),
-                self.number("sockets_total"),
+                node.fd_used, node.fd_total, node.sockets_used, node.sockets_total,
             )),
             ("Free Disk Space", format!(
                 "Low free disk space watermark: {}\nFree disk space: {}",
-                gigabytes("disk_free_limit"),
-                gigabytes("disk_free"),
+                gigabytes(node.disk_free_limit),
+                gigabytes(node.disk_free),
             )),
             ("Totals", format!(
                 "Connection count: {}\nQueue count: {}\nVirtual host count: {}",
-                self.total("connections"),
-                self.total("queues"),
-                self.vhosts,
+                overview.object_totals.connections, overview.object_totals.queues, self.vhosts,
             )),
             ("Listeners", listeners.join("\n")),
         ]
@@ -328,14 +300,14 @@ impl Facts {
 }
 
 /// A listener in a line.
-pub(super) fn listener_line(listener: &Value) -> String {
-    let [address, port, protocol] = ["ip_address", "port", "protocol"].map(|field| cell(&listener[field]));
+pub(super) fn listener_line(listener: &Listener) -> String {
+    let (address, protocol) = (printable(&listener.ip_address), printable(&listener.protocol));
     let purpose = purpose(&protocol);
-    format!("Interface: {address}, port: {port}, protocol: {protocol}, purpose: {purpose}")
+    format!("Interface: {address}, port: {}, protocol: {protocol}, purpose: {purpose}", listener.port)
 }
 
 /// What a protocol is for, in RabbitMQ's words.
-pub(super) fn purpose(protocol: &str) -> &'static str {
+fn purpose(protocol: &str) -> &'static str {
     match protocol {
         "amqp" => "AMQP 0-9-1",
         "amqp/ssl" => "AMQP 0-9-1 over TLS",

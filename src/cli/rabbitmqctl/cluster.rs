@@ -1,10 +1,11 @@
 //! The commands about a cluster and its nodes, of which there is one.
 
-use super::super::output::cell;
+use super::super::output::printable;
 use super::super::path::path;
 use super::arguments::Format;
-use super::broker::{Facts, purpose};
+use super::broker::{Facts, listener_line};
 use super::{Call, Command, Done, Refusal, command};
+use leveret::api::{FeatureFlag, ResourceLimit};
 use serde_json::{Map, Value, json};
 
 pub(super) const COMMANDS: &[Command] =
@@ -15,7 +16,7 @@ pub(super) const LOOKS: &[Command] =
 
 fn cluster_status(call: &mut Call) -> Done {
     let facts = Facts::ask(call)?;
-    let flags = call.client.get(&path(&["feature-flags"]))?;
+    let flags: Vec<FeatureFlag> = call.client.get(&path(&["feature-flags"]))?;
     if call.typed.format() == Format::Json {
         return Ok(call.say(&as_json(&facts, &flags).to_string())?);
     }
@@ -28,11 +29,11 @@ fn of_node(name: &str, value: Value) -> Value {
     Value::Object(Map::from_iter([(name.to_owned(), value)]))
 }
 
-fn as_json(facts: &Facts, flags: &Value) -> Value {
+fn as_json(facts: &Facts, flags: &[FeatureFlag]) -> Value {
     let name = facts.name();
     json!({
         "alarms": facts.alarms_json(),
-        "cluster_name": facts.overview["cluster_name"],
+        "cluster_name": facts.overview.cluster_name,
         "disk_nodes": [name],
         "feature_flags": flags,
         "listeners": of_node(&name, facts.listeners_json()),
@@ -41,35 +42,30 @@ fn as_json(facts: &Facts, flags: &Value) -> Value {
         "ram_nodes": [],
         "running_nodes": [name],
         "versions": of_node(&name, json!({
-            "leveret_version": facts.overview["leveret_version"],
-            "rabbitmq_name": facts.overview["product_name"],
-            "rabbitmq_version": facts.overview["product_version"],
+            "leveret_version": facts.overview.leveret_version,
+            "rabbitmq_name": facts.overview.product_name,
+            "rabbitmq_version": facts.overview.product_version,
         })),
     })
 }
 
-fn as_text(facts: &Facts, flags: &Value) -> String {
+fn as_text(facts: &Facts, flags: &[FeatureFlag]) -> String {
     let name = facts.name();
-    let listeners = facts.listeners().map(|listener| {
-        let [address, port, protocol] =
-            ["ip_address", "port", "protocol"].map(|field| cell(&listener[field]));
-        let purpose = purpose(&protocol);
-        format!("Node: {name}, interface: {address}, port: {port}, protocol: {protocol}, purpose: {purpose}")
-    });
-    let flags = flags.as_array().into_iter().flatten();
-    let flags = flags.map(|flag| format!("Flag: {}, state: {}", cell(&flag["name"]), cell(&flag["state"])));
+    let listeners = facts.overview.listeners.iter();
+    let listeners = listeners.map(|listener| format!("Node: {name}, i{}", &listener_line(listener)[1..]));
+    let flags = flags.iter().map(|flag| format!("Flag: {}, state: {}", flag.name, flag.state));
     let overview = &facts.overview;
     [
-        ("Basics", format!("Cluster name: {}", cell(&overview["cluster_name"]))),
+        ("Basics", format!("Cluster name: {}", printable(&overview.cluster_name))),
         ("Disk Nodes", name.clone()),
         ("Running Nodes", name.clone()),
         (
             "Versions",
             format!(
                 "{name}: {} {} on Leveret {}",
-                cell(&overview["product_name"]),
-                cell(&overview["product_version"]),
-                cell(&overview["leveret_version"]),
+                printable(&overview.product_name),
+                printable(&overview.product_version),
+                printable(&overview.leveret_version),
             ),
         ),
         ("Maintenance status", format!("Node: {name}, status: not under maintenance")),
@@ -85,13 +81,17 @@ fn as_text(facts: &Facts, flags: &Value) -> String {
 fn set_memory_limit(call: &mut Call) -> Done {
     let (body, text) = match call.typed.arguments.as_slice() {
         [word] if word == "absolute" => return Err(Refusal::Usage("not enough arguments.".to_owned())),
-        [fraction] => (json!({ "fraction": parse_fraction(fraction)? }), fraction.clone()),
+        [fraction] => {
+            let limit = parse_fraction(fraction)?.into();
+            (ResourceLimit { fraction: limit, ..ResourceLimit::default() }, fraction.clone())
+        }
         [word, value] if word == "absolute" => {
-            (json!({ "bytes": parse_bytes(value)? }), format!("{value} bytes"))
+            let limit = parse_bytes(value)?.into();
+            (ResourceLimit { bytes: limit, ..ResourceLimit::default() }, format!("{value} bytes"))
         }
         _ => return Err(Refusal::Usage("too many arguments.".to_owned())),
     };
-    let name = cell(&call.client.get(&path(&["overview"]))?["node"]);
+    let name = call.node()?;
     call.banner(&format!("Setting memory threshold on {name} to {text} ..."))?;
     call.client.put(&path(&["memory-limit"]), &body)?;
     Ok(())

@@ -3,6 +3,7 @@
 use super::super::client::ClientError;
 use super::super::path::path;
 use super::{Call, Command, Done, Refusal, command, status};
+use leveret::api::Imported;
 use leveret::management::definitions::parse;
 use serde_json::Value;
 use std::io::Read;
@@ -40,7 +41,7 @@ fn export(call: &mut Call) -> Done {
     check_format(call)?;
     let file = call.argument(0).to_owned();
     if file == STANDARD {
-        let document = call.client.get(&path(&["definitions"]))?;
+        let document: Value = call.client.get(&path(&["definitions"]))?;
         return Ok(write!(call.out, "{document}")?);
     }
     let directory = Path::new(&file).parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -48,7 +49,7 @@ fn export(call: &mut Call) -> Done {
         return Err(Refusal::Argument(format!(": Directory {} does not exist", directory.display())));
     }
     call.banner(&format!("Exporting definitions in JSON to a file at \"{file}\" ..."))?;
-    let document = call.client.get(&path(&["definitions"]))?;
+    let document: Value = call.client.get(&path(&["definitions"]))?;
     crate::cli::definitions::write_export(Path::new(&file), &document.to_string())
         .map_err(|error| Refusal::Error(status::UNAVAILABLE, format!("{file} can't be written: {error}")))
 }
@@ -65,14 +66,12 @@ fn import(call: &mut Call) -> Done {
     };
     call.banner(&format!("Importing definitions in JSON from {place} ..."))?;
     let document = document(&read(file.as_deref(), &place)?)?;
-    match call.client.post(&path(&["definitions"]), &document) {
+    match call.client.post::<_, Option<Imported>>(&path(&["definitions"]), &document) {
         Err(ClientError::Refused { reason, .. }) => Err(Refusal::Error(status::UNAVAILABLE, reason)),
         // It is all there now, where RabbitMQ has only begun: its words promise less.
         imported => {
-            let imported = imported?;
-            for note in imported["notes"].as_array().into_iter().flatten() {
-                let message = note["message"].as_str().unwrap_or_default();
-                crate::terminal::complain(format_args!("Warning: {message}"));
+            for note in imported?.unwrap_or_default().notes {
+                crate::terminal::complain(format_args!("Warning: {}", note.message));
             }
             Ok(call.banner(
                 "Successfully started definition import. This process is asynchronous and can take some time.",

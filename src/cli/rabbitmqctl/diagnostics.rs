@@ -2,11 +2,11 @@
 //! served by can be asked without a login, so that a check needs no password and its failure counts as no attack.
 
 use super::super::client::ClientError;
-use super::super::output::cell;
+use super::super::output::printable;
 use super::super::path::path;
 use super::broker::{Facts, listener_line};
 use super::{Call, Command, Done, Refusal, command, status};
-use serde_json::Value;
+use leveret::api::{Listener, Overview};
 
 pub(super) const COMMANDS: &[Command] = &[
     command("check_running", (0, 0), check_running, "[--timeout <timeout>]"),
@@ -34,8 +34,8 @@ pub(super) const COMMANDS: &[Command] = &[
 
 /// Whether clients are served; the broker says no while it stops, and when its store has failed.
 fn is_ready(call: &mut Call) -> Result<bool, Refusal> {
-    match call.client.get("/health/ready") {
-        Ok(_) => Ok(true),
+    match call.client.check("/health/ready") {
+        Ok(()) => Ok(true),
         Err(ClientError::Refused { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -70,14 +70,9 @@ fn is_booting(call: &mut Call) -> Done {
     ))
 }
 
-/// A listener's port.
-fn port(listener: &Value) -> u16 {
-    listener["port"].as_u64().and_then(|port| u16::try_from(port).ok()).unwrap_or_default()
-}
-
 /// From where a listener is reached: its own address, unless that stands for all, or for this machine and the broker is another.
-fn host(listener: &Value, asked: &str) -> String {
-    let own = cell(&listener["ip_address"]);
+fn host(listener: &Listener, asked: &str) -> String {
+    let own = printable(&listener.ip_address);
     let is_local = |host: &str| host == "localhost" || host == "::1" || host.starts_with("127.");
     match own.as_str() {
         "0.0.0.0" | "::" | "" => asked.to_owned(),
@@ -87,9 +82,9 @@ fn host(listener: &Value, asked: &str) -> String {
 }
 
 /// All listeners, the lowest port first.
-fn sorted_listeners(facts: &Facts) -> Vec<Value> {
-    let mut listeners: Vec<Value> = facts.listeners().cloned().collect();
-    listeners.sort_by_key(port);
+fn sorted_listeners(facts: &Facts) -> Vec<Listener> {
+    let mut listeners = facts.overview.listeners.clone();
+    listeners.sort_by_key(|listener| listener.port);
     listeners
 }
 
@@ -107,7 +102,7 @@ fn check_port_connectivity(call: &mut Call) -> Done {
     let listeners = sorted_listeners(&facts);
     let mut unreachable = Vec::new();
     for listener in &listeners {
-        let (host, port) = (host(listener, &asked), port(listener));
+        let (host, port) = (host(listener, &asked), listener.port);
         call.result(&format!("Will connect to {host}:{port}"))?;
         if let Err(reason) = call.client.reach(&host, port) {
             call.result(&format!("Error connecting to {host}:{port}: {reason}"))?;
@@ -115,7 +110,7 @@ fn check_port_connectivity(call: &mut Call) -> Done {
         }
     }
     if unreachable.is_empty() {
-        let ports = joined(listeners.iter().map(|listener| port(listener).to_string()));
+        let ports = joined(listeners.iter().map(|listener| listener.port.to_string()));
         return call.result(&format!(
             "Successfully connected to ports {ports} on node {node} (using node hostname resolution)"
         ));
@@ -134,10 +129,10 @@ fn check_port_listener(call: &mut Call) -> Done {
     let node = facts.name();
     call.banner(&format!("Asking node {node} if there's an active listener on port {wanted} ..."))?;
     let listeners = sorted_listeners(&facts);
-    if listeners.iter().any(|listener| port(listener) == number) {
+    if listeners.iter().any(|listener| listener.port == number) {
         return call.result(&format!("A listener for port {wanted} is running on node {node}."));
     }
-    let ports = joined(listeners.iter().map(|listener| port(listener).to_string()));
+    let ports = joined(listeners.iter().map(|listener| listener.port.to_string()));
     let text = format!(
         "No listener for port {wanted} is active on node {node}. Found listeners that use the following ports: {ports}"
     );
@@ -156,7 +151,8 @@ fn check_protocol_listener(call: &mut Call) -> Done {
         "prometheus" => "http/prometheus".to_owned(),
         other => other.to_owned(),
     };
-    let mut protocols: Vec<String> = facts.listeners().map(|listener| cell(&listener["protocol"])).collect();
+    let listeners = facts.overview.listeners.iter();
+    let mut protocols: Vec<String> = listeners.map(|listener| printable(&listener.protocol)).collect();
     protocols.sort();
     protocols.dedup();
     if protocols.contains(&name) {
@@ -172,7 +168,7 @@ fn check_protocol_listener(call: &mut Call) -> Done {
 fn listeners(call: &mut Call) -> Done {
     let facts = Facts::ask(call)?;
     call.banner(&format!("Asking node {} to report its protocol listeners ...", facts.name()))?;
-    facts.listeners().try_for_each(|listener| call.result(&listener_line(listener)))
+    facts.overview.listeners.iter().try_for_each(|listener| call.result(&listener_line(listener)))
 }
 
 fn alarms(call: &mut Call) -> Done {
@@ -199,7 +195,7 @@ fn check_alarms(call: &mut Call) -> Done {
 fn check_virtual_hosts(call: &mut Call) -> Done {
     let node = call.node()?;
     call.banner(&format!("Checking if all vhosts are running on node {node} ..."))?;
-    call.client.get(&path(&["health", "checks", "virtual-hosts"]))?;
+    call.client.check(&path(&["health", "checks", "virtual-hosts"]))?;
     call.result(&format!("Node {node} reported all vhosts as running"))
 }
 
@@ -210,8 +206,8 @@ fn check_certificate_expiration(call: &mut Call) -> Done {
     };
     let node = call.node()?;
     call.banner(&format!("Checking certificate expiration for all certificates on node {node} ..."))?;
-    match call.client.get(&path(&["health", "checks", "certificate-expiration", &within, &unit])) {
-        Ok(_) => call.result(&format!("No certificates are expiring within {within} {unit}.")),
+    match call.client.check(&path(&["health", "checks", "certificate-expiration", &within, &unit])) {
+        Ok(()) => call.result(&format!("No certificates are expiring within {within} {unit}.")),
         Err(ClientError::Refused { reason, .. }) => Err(Refusal::Error(status::UNAVAILABLE, reason)),
         Err(error) => Err(error.into()),
     }
@@ -231,13 +227,13 @@ fn check_mirror_sync_critical(call: &mut Call) -> Done {
 }
 
 fn server_version(call: &mut Call) -> Done {
-    let overview = call.client.get(&path(&["overview"]))?;
-    call.banner(&format!("Asking node {} for its RabbitMQ version...", cell(&overview["node"])))?;
-    call.result(&cell(&overview["rabbitmq_version"]))
+    let overview: Overview = call.client.get(&path(&["overview"]))?;
+    call.banner(&format!("Asking node {} for its RabbitMQ version...", printable(&overview.node)))?;
+    call.result(&printable(&overview.rabbitmq_version))
 }
 
 fn log_location(call: &mut Call) -> Done {
     let facts = Facts::ask(call)?;
     call.banner(&format!("Log file location(s) on node {} ...", facts.name()))?;
-    facts.log_files().try_for_each(|file| call.result(&file))
+    facts.node.log_files.iter().try_for_each(|file| call.result(&printable(file)))
 }

@@ -1,10 +1,11 @@
 //! The commands about feature flags, and about what the broker is set to.
 
 use super::super::client::ClientError;
-use super::super::output::cell;
+use super::super::output::printable;
 use super::super::path::path;
 use super::broker::Facts;
 use super::{Call, Command, Done, MANY, Refusal, command, lists, status};
+use leveret::api::{LogLevel, ResourceLimit};
 use serde_json::{Value, json};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -44,13 +45,17 @@ fn enable_feature_flag(call: &mut Call) -> Done {
 fn set_disk_free_limit(call: &mut Call) -> Done {
     let (body, text) = match call.typed.arguments.as_slice() {
         [word] if word == "mem_relative" => return Err(Refusal::Usage("not enough arguments.".to_owned())),
-        [bytes] => (json!({ "bytes": super::cluster::parse_bytes(bytes)? }), format!("{bytes} bytes")),
+        [bytes] => {
+            let limit = super::cluster::parse_bytes(bytes)?.into();
+            (ResourceLimit { bytes: limit, ..ResourceLimit::default() }, format!("{bytes} bytes"))
+        }
         [word, times] if word == "mem_relative" => {
             let factor: f64 = times.parse().map_err(|_| Refusal::Argument(".".to_owned()))?;
             if factor < 0.0 {
                 return Err(Refusal::Argument(".".to_owned()));
             }
-            (json!({ "mem_relative": factor }), format!("{times} times the total RAM"))
+            let limit = ResourceLimit { mem_relative: factor.into(), ..ResourceLimit::default() };
+            (limit, format!("{times} times the total RAM"))
         }
         _ => return Err(Refusal::Usage("too many arguments.".to_owned())),
     };
@@ -78,7 +83,7 @@ fn set_log_level(call: &mut Call) -> Done {
         return Err(Refusal::Error(status::UNAVAILABLE, text));
     };
     call.banner(&format!("Setting log level to \"{level}\" ..."))?;
-    call.client.put(&path(&["log"]), &json!({ "level": own }))?;
+    call.client.put(&path(&["log"]), &LogLevel { level: (*own).to_owned() })?;
     Ok(())
 }
 
@@ -90,8 +95,8 @@ fn node_health_check(call: &mut Call) -> Done {
 }
 
 /// A text as Erlang writes a binary.
-fn binary(value: &Value) -> String {
-    format!("<<{}>>", Value::from(cell(value)))
+fn binary(text: &str) -> String {
+    format!("<<{}>>", Value::from(printable(text)))
 }
 
 /// The settings that the management API reports, as pairs like RabbitMQ's.
@@ -99,25 +104,24 @@ fn environment(call: &mut Call) -> Done {
     let facts = Facts::ask(call)?;
     call.banner(&format!("Application environment of node {} ...", facts.name()))?;
     let of = |protocol: &str| {
-        let listeners = facts.listeners().filter(|listener| listener["protocol"] == protocol);
-        let pairs = listeners.map(|listener| {
-            format!("{{{},{}}}", Value::from(cell(&listener["ip_address"])), cell(&listener["port"]))
-        });
+        let listeners = facts.overview.listeners.iter().filter(|listener| listener.protocol == protocol);
+        let pairs = listeners
+            .map(|listener| format!("{{{},{}}}", Value::from(listener.ip_address.as_str()), listener.port));
         format!("[{}]", pairs.collect::<Vec<_>>().join(","))
     };
-    let (node, overview) = (facts.node(), &facts.overview);
+    let (node, overview) = (&facts.node, &facts.overview);
     let pairs = [
-        ("cluster_name", binary(&overview["cluster_name"])),
-        ("data_dir", binary(&node["db_dir"])),
-        ("disk_free_limit", cell(&node["disk_free_limit"])),
-        ("product_name", binary(&overview["product_name"])),
-        ("product_version", binary(&overview["product_version"])),
+        ("cluster_name", binary(&overview.cluster_name)),
+        ("data_dir", binary(&node.db_dir)),
+        ("disk_free_limit", node.disk_free_limit.to_string()),
+        ("product_name", binary(&overview.product_name)),
+        ("product_version", binary(&overview.product_version)),
         ("ssl_listeners", of("amqp/ssl")),
         ("tcp_listeners", of("amqp")),
-        ("vm_memory_high_watermark", format!("{{absolute,{}}}", cell(&node["mem_limit"]))),
+        ("vm_memory_high_watermark", format!("{{absolute,{}}}", node.mem_limit)),
     ];
     let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{{{name},{value}}}")).collect();
-    let version = binary(&overview["leveret_version"]);
+    let version = binary(&overview.leveret_version);
     call.result(&format!(
         "[{{leveret,[{{version,{version}}}]}},\n {{rabbit,\n     [{}]}}]",
         pairs.join(",\n      ")

@@ -261,7 +261,7 @@ pub(super) fn columns(command: &str) -> Option<Vec<&'static str>> {
 
 /// Lists what `segments` leads to.
 pub(super) fn write(call: &mut Call, segments: &[&str], columns: &[Column]) -> Done {
-    let listed = call.client.get(&path(segments))?;
+    let listed: Value = call.client.get(&path(segments))?;
     write_items(call, &listed, columns)
 }
 
@@ -320,8 +320,8 @@ fn unresponsive_queues(call: &mut Call) -> Done {
     let columns = chosen(call, QUEUE, 1)?;
     let vhost = call.typed.vhost().to_owned();
     call.banner(&format!("Listing unresponsive queues for vhost {vhost} ..."))?;
-    match call.client.get(&path(&["queues", &vhost])) {
-        Ok(_) | Err(ClientError::NotFound(_)) => write_items(call, &Value::Array(Vec::new()), &columns),
+    match call.client.check(&path(&["queues", &vhost])) {
+        Ok(()) | Err(ClientError::NotFound(_)) => write_items(call, &Value::Array(Vec::new()), &columns),
         Err(error) => Err(error.into()),
     }
 }
@@ -436,11 +436,9 @@ fn operator_policies(call: &mut Call) -> Done {
 fn parameters(call: &mut Call) -> Done {
     let vhost = call.typed.vhost().to_owned();
     call.banner(&format!("Listing runtime parameters for vhost \"{vhost}\" ..."))?;
-    let mut listed = call.client.get(&path(&["parameters"]))?;
-    if let Value::Array(items) = &mut listed {
-        items.retain(|item| item["vhost"] == *vhost);
-    }
-    write_items(call, &listed, &[field("component"), field("name"), json("value")])
+    let mut listed: Vec<Value> = call.client.get(&path(&["parameters"]))?;
+    listed.retain(|item| item["vhost"] == *vhost);
+    write_items(call, &listed.into(), &[field("component"), field("name"), json("value")])
 }
 
 fn global_parameters(call: &mut Call) -> Done {

@@ -18,11 +18,12 @@ mod settings;
 mod wait;
 
 use super::client::{Client, ClientError};
-use super::output::cell;
+use super::output::printable;
 use super::path::path;
 use super::target::Connect;
 use arguments::Typed;
 use clap::{Args, FromArgMatches};
+use leveret::api::Overview;
 use std::io::{self, Write};
 
 /// The statuses of RabbitMQ's command, which are those of sysexits.h.
@@ -93,7 +94,7 @@ impl Call<'_> {
 
     /// The node's name, from the broker.
     fn node(&mut self) -> Result<String, Refusal> {
-        Ok(cell(&self.client.get(&path(&["overview"]))?["node"]))
+        Ok(printable(&self.client.get::<Overview>(&path(&["overview"]))?.node))
     }
 
     /// The node's name where there was no login: as it was typed, or its address.

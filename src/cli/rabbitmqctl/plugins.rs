@@ -2,10 +2,11 @@
 //! asks for one of those gets it, and a question for another one fails.
 
 use super::super::client::ClientError;
-use super::super::output::cell;
+use super::super::output::printable;
 use super::super::path::path;
 use super::arguments::Format;
 use super::{Call, Command, Done, MANY, Refusal, command, status};
+use leveret::api::{Node, Overview};
 use regex::Regex;
 use serde_json::{Value, json};
 
@@ -22,10 +23,10 @@ const IMPLICIT: &str = "rabbitmq_management_agent";
 
 /// The node's name, the version it speaks as, and the plugins whose work it does.
 fn ask(call: &mut Call) -> Result<(String, String, Vec<String>), Refusal> {
-    let overview = call.client.get(&path(&["overview"]))?;
-    let nodes = call.client.get(&path(&["nodes"]))?;
-    let names = nodes[0]["enabled_plugins"].as_array().into_iter().flatten().map(cell).collect();
-    Ok((cell(&overview["node"]), cell(&overview["rabbitmq_version"]), names))
+    let overview: Overview = call.client.get(&path(&["overview"]))?;
+    let nodes: Vec<Node> = call.client.get(&path(&["nodes"]))?;
+    let names = nodes.into_iter().next().unwrap_or_default().enabled_plugins;
+    Ok((printable(&overview.node), printable(&overview.rabbitmq_version), names))
 }
 
 fn list(call: &mut Call) -> Done {

@@ -6,6 +6,8 @@ use super::super::vhosts;
 use super::format::{Cell, write_list};
 use super::lists::no_vhost;
 use super::{Call, Command, Done, Refusal, command, status};
+use leveret::api::{ClusterName, Setting, Tags, VhostMetadata};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 pub(super) const COMMANDS: &[Command] = &[
@@ -43,19 +45,15 @@ pub(super) fn parse_json(text: &str) -> Result<Value, Refusal> {
 
 fn add_vhost(call: &mut Call) -> Done {
     let name = call.argument(0).to_owned();
-    let mut body = json!({});
-    let options = [
-        ("description", "--description"),
-        ("tags", "--tags"),
-        ("default_queue_type", "--default-queue-type"),
-    ];
-    for (field, option) in options {
-        if let Some(text) = call.typed.option(option) {
-            body[field] = text.into();
-        }
-    }
+    let option = |name| call.typed.option(name).map(str::to_owned);
+    let about = VhostMetadata {
+        description: option("--description"),
+        tags: option("--tags").as_deref().map(Tags::from),
+        default_queue_type: option("--default-queue-type"),
+        ..VhostMetadata::default()
+    };
     call.banner(&format!("Adding vhost \"{name}\" ..."))?;
-    call.client.put(&path(&["vhosts", &name]), &body)?;
+    call.client.put(&path(&["vhosts", &name]), &about)?;
     Ok(())
 }
 
@@ -64,7 +62,7 @@ fn delete_vhost(call: &mut Call) -> Done {
     call.banner(&format!("Deleting vhost \"{name}\" ..."))?;
     match call.client.delete(&path(&["vhosts", &name])) {
         Err(ClientError::NotFound(_)) => Err(no_vhost(&name)),
-        deleted => Ok(deleted.map(drop)?),
+        deleted => Ok(deleted?),
     }
 }
 
@@ -93,7 +91,7 @@ fn set_tracing(call: &mut Call, vhost: &str, tracing: bool) -> Done {
 /// Sets each limit of an object, of a user or vhost that is there.
 pub(super) fn put_limits(call: &mut Call, kind: &str, name: &str, limits: &Value) -> Done {
     for (limit, value) in limits.as_object().into_iter().flatten() {
-        call.client.put(&path(&[kind, name, limit]), &json!({ "value": value }))?;
+        call.client.put(&path(&[kind, name, limit]), &Setting { value: value.clone() })?;
     }
     Ok(())
 }
@@ -103,7 +101,7 @@ pub(super) fn clear_limits(call: &mut Call, kind: &str, name: &str, limits: &[&s
     for limit in limits {
         match call.client.delete(&path(&[kind, name, limit])) {
             Err(ClientError::NotFound(_)) => {}
-            deleted => deleted.map(drop)?,
+            deleted => deleted?,
         }
     }
     Ok(())
@@ -111,18 +109,16 @@ pub(super) fn clear_limits(call: &mut Call, kind: &str, name: &str, limits: &[&s
 
 /// Says the limits of one user or vhost, as an object.
 pub(super) fn say_limits(call: &mut Call, segments: &[&str]) -> Done {
-    let listed = call.client.get(&path(segments))?;
-    let limits = listed.get(0).map_or(json!({}), |item| item["value"].clone());
+    let listed: Vec<Setting> = call.client.get(&path(segments))?;
+    let limits = listed.into_iter().next().map_or(json!({}), |limited| limited.value);
     Ok(call.say(&limits.to_string())?)
 }
 
 /// Lists the limits of all users or vhosts.
 pub(super) fn list_limits(call: &mut Call, kind: &str, of: &str) -> Done {
-    let listed = call.client.get(&path(&[kind]))?;
+    let listed: Vec<Value> = call.client.get(&path(&[kind]))?;
     let rows: Vec<Vec<Cell>> = listed
-        .as_array()
-        .into_iter()
-        .flatten()
+        .iter()
         .map(|item| vec![Cell::Plain(item[of].clone()), Cell::Json(item["value"].clone())])
         .collect();
     let (format, headers) = (call.typed.format(), call.typed.has_headers());
@@ -132,9 +128,9 @@ pub(super) fn list_limits(call: &mut Call, kind: &str, of: &str) -> Done {
 /// Refuses when the vhost that was typed is not there.
 fn check_vhost(call: &mut Call) -> Result<String, Refusal> {
     let vhost = call.typed.vhost().to_owned();
-    match call.client.get(&path(&["vhosts", &vhost])) {
+    match call.client.check(&path(&["vhosts", &vhost])) {
         Err(ClientError::NotFound(_)) => Err(no_vhost(&vhost)),
-        got => Ok(got.map(|_| vhost)?),
+        got => Ok(got.map(|()| vhost)?),
     }
 }
 
@@ -179,6 +175,7 @@ fn put_policy(call: &mut Call, kind: &str, text: &str) -> Done {
         "Setting {text} \"{name}\" for pattern \"{pattern}\" to \"{definition}\" with priority \"{priority}\" \
          for vhost \"{vhost}\" ..."
     ))?;
+    // The broker judges what was typed, whatever it is.
     let body = json!({
         "pattern": pattern,
         "definition": parse_json(&definition)?,
@@ -189,7 +186,7 @@ fn put_policy(call: &mut Call, kind: &str, text: &str) -> Done {
 }
 
 /// Puts something into the vhost that was typed; the broker's refusal is all there is to say about it.
-fn put(call: &mut Call, segments: &[&str], body: &Value) -> Done {
+fn put<B: Serialize>(call: &mut Call, segments: &[&str], body: &B) -> Done {
     match call.client.put(&path(segments), body) {
         Err(ClientError::NotFound(_)) => Err(no_vhost(call.typed.vhost())),
         Err(ClientError::Refused { reason, .. }) => {
@@ -205,7 +202,7 @@ fn clear(call: &mut Call, segments: &[&str]) -> Done {
         Err(ClientError::NotFound(_)) => {
             Err(Refusal::Error(status::UNAVAILABLE, "Parameter does not exist".to_owned()))
         }
-        deleted => Ok(deleted.map(drop)?),
+        deleted => Ok(deleted?),
     }
 }
 
@@ -229,7 +226,7 @@ fn set_parameter(call: &mut Call) -> Done {
     call.banner(&format!(
         "Setting runtime parameter \"{name}\" for component \"{component}\" to \"{value}\" in vhost \"{vhost}\" ..."
     ))?;
-    let body = json!({ "value": parse_json(&value)? });
+    let body = Setting { value: parse_json(&value)? };
     put(call, &["parameters", &component, &vhost, &name], &body)
 }
 
@@ -245,7 +242,7 @@ fn clear_parameter(call: &mut Call) -> Done {
 fn set_global_parameter(call: &mut Call) -> Done {
     let [name, value] = [0, 1].map(|index| call.argument(index).to_owned());
     call.banner(&format!("Setting global runtime parameter \"{name}\" to \"{value}\" ..."))?;
-    let body = json!({ "value": parse_json(&value)? });
+    let body = Setting { value: parse_json(&value)? };
     put(call, &["global-parameters", &name], &body)
 }
 
@@ -258,6 +255,6 @@ fn clear_global_parameter(call: &mut Call) -> Done {
 fn set_cluster_name(call: &mut Call) -> Done {
     let name = call.argument(0).to_owned();
     call.banner(&format!("Setting cluster name to {name} ..."))?;
-    call.client.put(&path(&["cluster-name"]), &json!({ "name": name }))?;
+    call.client.put(&path(&["cluster-name"]), &ClusterName { name })?;
     Ok(())
 }

@@ -32,7 +32,7 @@ fn wait(call: &mut Call) -> Done {
                 match std::fs::read_to_string(&file) {
                     Ok(text) if !text.trim().is_empty() => break text.trim().to_owned(),
                     _ if Instant::now() >= deadline => return Err(late(&place)),
-                    _ => call.client.pause(PAUSE),
+                    _ => std::thread::park_timeout(PAUSE),
                 }
             }
         }
@@ -46,8 +46,8 @@ fn wait(call: &mut Call) -> Done {
     }
     call.banner(&format!("Waiting for the broker at {place} while OS process '{pid}' is running"))?;
     loop {
-        match call.client.get("/health/ready") {
-            Ok(_) => {
+        match call.client.check("/health/ready") {
+            Ok(()) => {
                 let text = format!("Applications 'rabbit_and_plugins' are running on node '{place}'");
                 return Ok(call.banner(&text)?);
             }
@@ -64,6 +64,6 @@ fn wait(call: &mut Call) -> Done {
         if Instant::now() >= deadline {
             return Err(late(&place));
         }
-        call.client.pause(PAUSE);
+        std::thread::park_timeout(PAUSE);
     }
 }

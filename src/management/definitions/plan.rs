@@ -1,6 +1,7 @@
 //! What an import does, step by step, known before the first of them is taken.
 
 use super::note::Note;
+use crate::api::{self, Table};
 use crate::broker::exchange::{Binding, ExchangeDefinition};
 use crate::broker::parameters::ParameterKey;
 use crate::broker::permissions::{Permission, TopicPermission};
@@ -9,6 +10,7 @@ use crate::broker::queue::QueueDeclaration;
 use crate::broker::users::User;
 use crate::broker::vhost_settings::VhostSettings;
 use crate::broker::{Actor, Broker, BrokerError, Turn};
+use crate::management::{bindings, exchanges, parameters, permissions, policies, queues, users, vhosts};
 use crate::message::{Name, Value};
 use std::collections::HashMap;
 
@@ -68,6 +70,22 @@ impl Step {
             // Of these the first one counts, and there is only one.
             Step::Exchange(_) | Step::Queue(..) | Step::Binding(..) => return None,
         })
+    }
+
+    /// What it makes, as definitions have it.
+    pub fn definition(&self) -> Table {
+        match self {
+            Step::User(user) => api::object(&users::definition(user)),
+            Step::Vhost(name, settings) => api::object(&vhosts::described(name, settings)),
+            Step::Permission(permission) => api::object(&permissions::permission(permission)),
+            Step::TopicPermission(permission) => api::object(&permissions::topic_permission(permission)),
+            Step::GlobalParameter(name, value) => api::object(&parameters::global(name, value)),
+            Step::Policy(vhost, _, policy) => api::object(&policies::definition(vhost, policy)),
+            Step::Parameter(key, value) => api::object(&parameters::parameter(key, value)),
+            Step::Exchange(exchange) => api::object(&exchanges::definition(exchange)),
+            Step::Queue(vhost, queue) => api::object(&queues::declared(vhost, queue)),
+            Step::Binding(vhost, binding) => api::object(&bindings::definition(vhost, binding)),
+        }
     }
 
     /// Does it. What is so already is not written to the store again.
