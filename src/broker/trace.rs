@@ -62,7 +62,7 @@ impl VirtualHost {
     }
 
     /// The exchange that a copy of a message goes to. Nothing is copied where nothing is bound, nor what came from there itself:
-    /// as it is, or as a dead letter, which would come round again for ever.
+    /// as it is, or as a dead letter, which would come round again and again.
     fn firehose_for(&self, message: &Message) -> Option<Arc<Exchange>> {
         let came_from_it = message.exchange() == EXCHANGE.as_bytes()
             || message.is_dead_lettered()
@@ -142,7 +142,7 @@ fn properties_table(properties: &[u8]) -> FieldTable {
         Properties::decode(properties).expect("properties were scanned when the message was made");
     let text = |text: Option<ShortStr>| text.map(|text| Value::LongStr(text.as_bytes().to_vec()));
     let number = |number: u8| Value::I32(number.into());
-    // RabbitMQ has all numbers as signed ones of four bytes, which time will not fit for ever.
+    // RabbitMQ has all numbers as signed ones of four bytes, which time will outgrow.
     let timestamp =
         |seconds: u64| i32::try_from(seconds).map_or(Value::I64(seconds.cast_signed()), Value::I32);
     let headers = properties.headers.map(|mut headers| {

@@ -122,7 +122,7 @@ const FLOORS: &[&[&str]] = &[
         "users",
         "vhost_settings",
     ],
-    &["capacity", "routing", "spread", "topology", "vhost"],
+    &["capacity", "routing", "spread", "topology", "trace", "vhost"],
     &["administration", "admission", "browse", "connections", "due", "logins", "rehearsal"],
 ];
 
