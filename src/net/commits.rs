@@ -2,7 +2,7 @@
 //! for a single message.
 
 use crate::message::Lsn;
-use crate::store::{DefinitionChanges, Scanned, Store, StoreError};
+use crate::store::{DefinitionChanges, Loss, Scanned, Store, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -264,6 +264,10 @@ impl Store for MeasuredStore {
 
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
         self.store.discard(lsns)
+    }
+
+    fn lost_definitions(&self) -> Vec<Loss> {
+        self.store.lost_definitions()
     }
 
     fn shortage(&self) -> Option<StoreError> {

@@ -3,7 +3,7 @@
 //! A backup is written by [`Journal::back_up`] into a new database, never by copying the files of one that is in use. Its file
 //! `format` comes last, without which nothing takes it for a data directory, so half a backup is never mistaken for a whole.
 
-use super::directory::{FORMAT_COPY, FORMAT_FILE, sync_folder};
+use super::directory::{FORMAT_COPY, FORMAT_FILE, IN_USE, sync_folder};
 use super::{BackupContents, Durability, Journal, JournalOptions, Recovered, SledStore, Store, StoreError};
 use crate::files;
 use std::fs::{self, File};
@@ -146,7 +146,8 @@ fn hold(directory: &Path) -> Result<Option<File>, BackupError> {
 fn copy_all(from: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<(), BackupError> {
     let mut files = Vec::new();
     list(from, Path::new(""), &mut files)?;
-    files.sort_by_key(|(path, _)| path == Path::new(FORMAT_FILE));
+    // What makes half of it pass for a whole comes last.
+    files.sort_by_key(|(path, _)| (path == Path::new(FORMAT_FILE), path == Path::new(IN_USE)));
     let total = files.iter().map(|(_, bytes)| bytes).sum();
     let mut done = 0;
     for (path, _) in &files {

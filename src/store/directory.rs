@@ -3,29 +3,40 @@
 //!
 //! ```text
 //! lock      held while a broker runs
-//! format    "leveret store 2", the name of the current database, and what its frames start with; format.copy says it too
+//! format    "leveret store 3", the name of the current database, and what its frames start with; format.copy says it too
 //! in-use    is there once a broker has served
-//! last      the last record that was durable, and what the database was then: neither may know less
+//! last      the last record that was durable, and what the database was then: neither may know less; what the definitions came to
 //! wal/      the write-ahead log
 //! db-1/     the database; a rewritten one is db-2, and so on
+//! definitions  what is defined, once more
 //! ```
 
 use super::StoreError;
+use super::definitions_file::{DEFINITIONS_FILE, entry_magic};
 use super::exhausted::{is_exhaustion, lasting};
+use super::magic;
 use super::salvage::Magic;
 use super::wal::EntryMagic;
 use crate::files;
-use crate::message::Lsn;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher};
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod notes;
+
+pub(super) use notes::Note;
+
 /// The newest format this version reads, and the one it writes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
+
+/// From this one on something in the directory says what all definitions come to.
+const STAMPED_FORMAT: u32 = 3;
+
+/// What a directory is in whose format is lost: one that claims the least.
+const GUESSED_FORMAT: u32 = 2;
 
 pub(super) const FORMAT_FILE: &str = "format";
 
@@ -33,7 +44,7 @@ pub(super) const FORMAT_FILE: &str = "format";
 pub(super) const FORMAT_COPY: &str = "format.copy";
 
 /// Is there once a broker has declared its configuration: from then on no default user is made.
-const IN_USE: &str = "in-use";
+pub(super) const IN_USE: &str = "in-use";
 
 /// Whether a broker has served from a data directory before.
 pub fn was_in_use(data_dir: &Path) -> bool {
@@ -52,25 +63,6 @@ pub fn note_in_use(data_dir: &Path) -> std::io::Result<()> {
     sync_folder(data_dir)
 }
 
-/// What is noted beside the database, to detect that it has lost something.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Note {
-    /// The last record that is durable.
-    pub(super) last: Lsn,
-    /// How long the database file was after the last checkpoint.
-    pub(super) file_bytes: u64,
-    /// How many changes the database had seen then.
-    pub(super) sequence: u64,
-}
-
-const NOTE_BYTES: usize = 32;
-
-impl Note {
-    fn check(self) -> u64 {
-        !(self.last.0 ^ self.file_bytes.rotate_left(21) ^ self.sequence.rotate_left(42))
-    }
-}
-
 /// A data directory that this process holds.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -81,6 +73,8 @@ pub(super) struct Directory {
     generation: AtomicU64,
     magic: Magic,
     last: File,
+    /// Whether it was there, in a format that says what all definitions come to.
+    is_stamped: bool,
 }
 
 impl Directory {
@@ -112,7 +106,8 @@ impl Directory {
         let last = last.map_err(|error| unusable("its file \"last\" can't be opened", &error))?;
         let magic = std::hash::RandomState::new().build_hasher().finish().to_le_bytes();
         let generation = AtomicU64::new(1);
-        let mut directory = Directory { path: path.to_owned(), _lock: lock, generation, magic, last };
+        let mut directory =
+            Directory { path: path.to_owned(), _lock: lock, generation, magic, last, is_stamped: false };
         match fs::read(path.join(FORMAT_FILE)) {
             Ok(text) => {
                 let known = match directory.parse_format(&String::from_utf8_lossy(&text)) {
@@ -120,6 +115,7 @@ impl Directory {
                     known => known?,
                 };
                 let format = directory.take_format(known);
+                directory.is_stamped = format >= STAMPED_FORMAT;
                 if format < FORMAT || text != directory.format_text().as_bytes() {
                     // An older version would take for damage what this one writes.
                     directory.write_format()?;
@@ -127,11 +123,9 @@ impl Directory {
                 directory.copy_format()?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                if path.join(FORMAT_COPY).exists() {
+                if path.join(FORMAT_COPY).exists() || directory.holds_something()? {
                     let known = directory.rebuild_format("its format file is missing")?;
-                    directory.take_format(known);
-                } else {
-                    directory.refuse_strangers()?;
+                    directory.is_stamped = directory.take_format(known) >= STAMPED_FORMAT;
                 }
                 directory.write_format()?;
             }
@@ -168,36 +162,17 @@ impl Directory {
 
     /// What the entries of its write-ahead log start with.
     pub(super) fn wal_magic(&self) -> EntryMagic {
-        let [.., a, b, c, d] = self.magic;
-        [a, b, c, d]
+        entry_magic(self.magic)
     }
 
-    /// Notes how far all is durable and how long the database file is. The note itself is only written: it must never be
-    /// ahead of the database.
-    pub(super) fn note(&self, note: Note) -> Result<(), StoreError> {
-        let mut bytes = [0; NOTE_BYTES];
-        bytes[..8].copy_from_slice(&note.last.0.to_le_bytes());
-        bytes[8..16].copy_from_slice(&note.file_bytes.to_le_bytes());
-        bytes[16..24].copy_from_slice(&note.sequence.to_le_bytes());
-        bytes[24..].copy_from_slice(&note.check().to_le_bytes());
-        match self.last.write_all_at(&bytes, 0) {
-            // It may always be behind, and is written again the next time.
-            Err(error) if is_exhaustion(&error) => Ok(()),
-            written => written.map_err(|error| self.failed("its file \"last\" can't be written", &error)),
-        }
+    /// Where it lies.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
-    /// What was noted; nothing if that is not legible.
-    pub(super) fn noted(&self) -> Note {
-        let mut bytes = [0; NOTE_BYTES];
-        if self.last.read_exact_at(&mut bytes, 0).is_err() {
-            return Note::default();
-        }
-        let number = |at: usize| {
-            bytes[at..at + 8].iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
-        };
-        let note = Note { last: Lsn(number(0)), file_bytes: number(8), sequence: number(16) };
-        if number(24) == note.check() { note } else { Note::default() }
+    /// Whether something in it says what all definitions come to, unless that is lost.
+    pub(super) fn is_stamped(&self) -> bool {
+        self.is_stamped
     }
 
     /// Keeps a copy of the database file, for when opening the database destroys what is in it.
@@ -293,11 +268,14 @@ impl Directory {
         format
     }
 
-    /// What the lost format file said, out of its copy and of the databases that are there; `why` it is lost is reported.
+    /// What the lost format file said, out of its copy, or out of what it is about; `why` it is lost is logged.
     fn rebuild_format(&self, why: &str) -> Result<(u32, u64, Magic), StoreError> {
         let copy = fs::read(self.path.join(FORMAT_COPY)).unwrap_or_default();
-        let known = self.parse_format(&String::from_utf8_lossy(&copy));
-        let (format, generation, magic) = known.map_err(|_| self.unusable(why.to_owned()))?;
+        let (from, (format, generation, magic)) = match self.parse_format(&String::from_utf8_lossy(&copy)) {
+            Ok(known) => ("its copy", known),
+            Err(newer @ StoreError::NewerFormat { .. }) => return Err(newer),
+            Err(_) => ("what else is there", self.guess_format(why)?),
+        };
         // The copy is written behind the file itself, and may name a database that has been left since.
         let is_there = |generation: &u64| self.database_at(*generation).is_dir();
         let generation = match is_there(&generation) {
@@ -305,10 +283,25 @@ impl Directory {
             false => self.generations().into_iter().max().unwrap_or(generation),
         };
         tracing::error!(
-            "in the data directory {}: {why}. It is made anew from its copy, with the database db-{generation}",
+            "in the data directory {}: {why}. It is made anew from {from}, with the database db-{generation}",
             self.path.display()
         );
         Ok((format, generation, magic))
+    }
+
+    /// What both the format file and its copy said, out of the files that a broker has served from. Without that mark it may be
+    /// half of a restored backup, of which nobody may think that it is all.
+    fn guess_format(&self, why: &str) -> Result<(u32, u64, Magic), StoreError> {
+        if !was_in_use(&self.path) {
+            return Err(self.unusable(why.to_owned()));
+        }
+        let generations = self.generations();
+        let databases: Vec<PathBuf> =
+            generations.iter().map(|generation| self.database_at(*generation)).collect();
+        let found = magic::find(&self.path, &databases).map_err(|error| self.refused(error.to_string()))?;
+        let magic =
+            found.ok_or_else(|| self.unusable(format!("{why}, and nothing else in it is legible")))?;
+        Ok((GUESSED_FORMAT, generations.into_iter().max().unwrap_or(1), magic))
     }
 
     /// The numbers of the databases that are there.
@@ -338,16 +331,14 @@ impl Directory {
         format!("leveret store {FORMAT}\ndb-{}\n{magic:016x}\n", self.generation())
     }
 
-    /// A directory without a format file may hold nothing but what a first start that was cut short left behind.
-    fn refuse_strangers(&self) -> Result<(), StoreError> {
+    /// Whether it holds more than a first start that was cut short leaves behind.
+    fn holds_something(&self) -> Result<bool, StoreError> {
         let entries = fs::read_dir(&self.path).map_err(|error| self.failed("it can't be listed", &error))?;
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            if name == "wal" || name.to_string_lossy().starts_with("db-") {
-                return Err(self.unusable("it holds messages but its format file is missing".into()));
-            }
-        }
-        Ok(())
+        let mut names = entries.flatten().map(|entry| entry.file_name());
+        let is_content = |name: &std::ffi::OsStr| {
+            name == "wal" || name == DEFINITIONS_FILE || name.to_string_lossy().starts_with("db-")
+        };
+        Ok(names.any(|name| is_content(&name)))
     }
 
     fn write_format(&self) -> Result<(), StoreError> {

@@ -6,13 +6,17 @@
 
 pub mod backup;
 mod definitions;
+mod definitions_file;
 mod directory;
 mod exhausted;
 mod faulty;
 mod journal;
+mod losses;
+mod magic;
 mod memory;
 mod salvage;
 mod sled;
+mod stamp;
 mod wal;
 
 pub use self::sled::{SledStore, takes_panics};
@@ -24,6 +28,7 @@ pub use journal::{
     BackupContents, Changes, DurableWaiter, Hold, Journal, JournalOptions, Loss, Recovered, RecoveredQueue,
     RecoveredRun, Redelivery, StoredMessage, Usage,
 };
+pub use losses::{LossNote, keep_losses, read_losses};
 pub use memory::MemoryStore;
 pub use wal::WalOptions;
 
@@ -161,6 +166,11 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the engine failed.
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError>;
+
+    /// Definitions that were there when the engine was last used and are not, or not as they were.
+    fn lost_definitions(&self) -> Vec<Loss> {
+        Vec::new()
+    }
 
     /// What it is out of, if there is anything, after trying to get it: then it should be given no more than it has to be. What
     /// it needs to go on for a while it has.

@@ -103,6 +103,14 @@ impl<'a> Frame<'a> {
         }
     }
 
+    /// What a frame starts with, when a whole one of at most `bytes_max` is at the start: its checksum does not depend on that.
+    pub(super) fn magic_at(bytes: &[u8], bytes_max: usize) -> Option<Magic> {
+        let is_one = matches!(bytes.get(8)?, &PART | &DEFINITION)
+            && usize::try_from(number(bytes.get(9..13)?)).is_ok_and(|length| length <= bytes_max);
+        let magic = *bytes.first_chunk()?;
+        (is_one && Frame::decode_checked(bytes).is_some()).then_some(magic)
+    }
+
     /// Reads a frame that has not been checked.
     fn decode_checked(frame: &'a [u8]) -> Option<Frame<'a>> {
         let length = usize::try_from(number(frame.get(9..13)?)).ok()?;

@@ -9,6 +9,8 @@ use leveret_test_support::amqp_client::tcp::Tcp;
 use leveret_test_support::broker_process::{BrokerProcess, folder_of};
 use leveret_test_support::durability::{Habits, Model, Random, Workload};
 use leveret_test_support::volume::{Volume, skipped};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,19 @@ fn variable(name: &str) -> Option<u64> {
 
 fn start(volume: &Volume, log: &Path) -> BrokerProcess {
     BrokerProcess::start_on(&volume.mount_point().join("data"), log, &[])
+}
+
+/// What is defined.
+fn definitions(broker: &BrokerProcess) -> String {
+    let address = broker.management();
+    let mut stream = TcpStream::connect(&address).unwrap();
+    let head = format!("GET /api/definitions HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    write!(stream, "{head}Authorization: Basic Z3Vlc3Q6Z3Vlc3Q=\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    body.to_owned()
 }
 
 /// One life of a broker, ended by a power cut after `life`.
@@ -64,6 +79,20 @@ fn cut_power_repeatedly(test: &str, seed: u64, rounds: u64, habits: Habits) {
     }
     let broker = start(&volume, &log);
     workload.check(&mut Tcp::to(&broker.address())).unwrap();
+    let defined = definitions(&broker);
+    drop(broker);
+    // The second copy of what is defined has come through the cuts as well.
+    let data = volume.mount_point().join("data");
+    std::fs::remove_dir_all(data.join("wal")).unwrap();
+    for entry in std::fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().unwrap().to_string_lossy().starts_with("db-") {
+            std::fs::remove_dir_all(path).unwrap();
+        }
+    }
+    let without = log.with_file_name("without.log");
+    let broker = BrokerProcess::start_on(&data, &without, &[]);
+    assert_eq!(definitions(&broker), defined);
     drop(broker);
     let said = std::fs::read_to_string(&log).unwrap();
     let is_complaint = |line: &&str| line.contains(" ERROR ") || line.contains("panicked");

@@ -94,6 +94,19 @@ pub enum Loss {
         /// The record that counted them.
         below: Lsn,
     },
+    /// Definitions of one kind are missing, or not as they were set last.
+    #[error("of {there_were} definitions of the kind '{}' {there_are} are left", char::from(*kind).escape_default())]
+    Definitions {
+        /// What kind: the first byte of their keys.
+        kind: u8,
+        /// How many there were.
+        there_were: u64,
+        /// How many there are. As many: then some are not as they were set last.
+        there_are: u64,
+    },
+    /// All definitions may be missing, and nothing says how many there were.
+    #[error("what was defined can't be read, and nothing is left that says how much it was")]
+    AllDefinitions,
 }
 
 impl Journal {
@@ -116,6 +129,7 @@ impl Journal {
         })?;
         recovery.index.end_waiting();
         recovery.count_missing();
+        recovery.losses.extend(store.lost_definitions());
         let recovered = recovery.recovered(&*store)?;
         let written = recovery.last;
         let journal = Journal {

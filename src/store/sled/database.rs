@@ -16,13 +16,15 @@
 //! **Space.** sled uses freed segments again but gives few back after a peak. When little is left alive in a large database,
 //! it is copied into a new one.
 
+use super::fault::{Fault, is_of_system};
 use super::guard::{guarded, unpanicked, wait_until_released};
 use super::room::Room;
 use crate::files;
 use crate::message::Lsn;
 use crate::store::directory::{self, Directory};
-use crate::store::exhausted::{is_exhaustion, lasting};
+use crate::store::exhausted::lasting;
 use crate::store::salvage::{Frame, Magic, Salvage};
+use crate::store::stamp::Stamp;
 use crate::store::{Durability, Scanned, StoreError};
 use ::sled::{Batch, Db, IVec, Tree};
 use bytes::{Bytes, BytesMut};
@@ -47,7 +49,8 @@ pub(super) const REMOVED_AT_ONCE: usize = 32;
 /// file, none would ever go on.
 const UNWRITTEN_BYTES_MAX: usize = 1 << 20;
 
-/// A key among the definitions that is none: its absence shows that sled lost everything. Its value counts changes.
+/// A key among the definitions that is none: its absence shows that sled lost everything. Its value counts changes (8), and says
+/// behind that what the definitions come to.
 const MARKER: &[u8] = b"\0leveret";
 
 /// An open sled database; see the module.
@@ -60,13 +63,6 @@ pub(super) struct Database {
     /// Bytes handed to sled since it was last flushed.
     unwritten: AtomicUsize,
     room: Room,
-}
-
-/// Why a database does not open.
-enum Fault {
-    /// The system refuses: there is nothing wrong with what is in it.
-    System(String),
-    Damage(String),
 }
 
 impl Database {
@@ -117,11 +113,12 @@ impl Database {
         Ok(())
     }
 
-    /// Opens the current database; when sled can't, or has lost what was there, a new one with what its file still holds.
+    /// Opens the current database; when sled can't, or has lost what was there, a new one with what its file still holds. And what
+    /// definitions it has.
     pub(super) fn open_or_salvage(
         directory: &Directory,
         durability: Durability,
-    ) -> Result<Database, StoreError> {
+    ) -> Result<(Database, BTreeMap<Bytes, Bytes>), StoreError> {
         let path = directory.database();
         let file = path.join("db");
         let is_new = !file.exists();
@@ -138,26 +135,30 @@ impl Database {
             Err(Fault::System(reason)) => return Err(directory.refused(reason)),
             Err(Fault::Damage(reason)) if is_new => return Err(directory.unusable(reason)),
             Err(Fault::Damage(reason)) => (reason, None),
-            Ok(database) => match database.what_is_lost(noted.sequence) {
-                Ok(()) => {
-                    copy.map(std::fs::remove_file);
-                    database.settle_in(directory, durability).map_err(|reason| directory.unusable(reason))?;
-                    return Ok(database);
+            Ok(database) => {
+                match database.what_is_lost(noted.sequence).and_then(|()| database.definitions()) {
+                    Ok(definitions) => {
+                        copy.map(std::fs::remove_file);
+                        let settled = database.settle_in(directory, durability);
+                        settled.map_err(|reason| directory.unusable(reason))?;
+                        return Ok((database, definitions));
+                    }
+                    Err(reason) => (reason, Some(database)),
                 }
-                Err(reason) => (reason, Some(database)),
-            },
+            }
         };
         drop(opened);
         tracing::error!("{}: {reason}. Looking for what the bare file holds", path.display());
-        Database::salvage(directory, durability, &copy.unwrap_or(file))
-            .map_err(|error| directory.unusable(format!("{reason}; and salvaging failed: {error}")))
+        let salvaged = Database::salvage(directory, durability, &copy.unwrap_or(file))
+            .and_then(|database| database.definitions().map(|definitions| (database, definitions)));
+        salvaged.map_err(|error| directory.unusable(format!("{reason}; and salvaging failed: {error}")))
     }
 
     /// Whether sled has what must be there; if not, what shows that.
     fn what_is_lost(&self, noted: u64) -> Result<(), String> {
         let sequence = match self.sequence()? {
             // No checkpoint was ever made.
-            None if noted == 0 => return self.mark(0),
+            None if noted == 0 => return self.mark(0, None),
             None => return Err("sled finds nothing in it".into()),
             Some(sequence) => sequence,
         };
@@ -189,7 +190,7 @@ impl Database {
         for (key, value) in &salvage.definitions {
             database.define(magic, sequence, key, Some(value))?;
         }
-        database.mark(sequence)?;
+        database.mark(sequence, None)?;
         database.flush()?;
         database.fsync().map_err(text)?;
         let aside = directory.advance_past_damage().map_err(|error| error.to_string())?;
@@ -309,19 +310,21 @@ impl Database {
         Ok(())
     }
 
-    /// Notes how many changes there were.
-    pub(super) fn mark(&self, sequence: u64) -> Result<(), String> {
-        guarded(|| self.definitions.insert(MARKER, &sequence.to_be_bytes())).map(|_| ())
+    /// Notes how many changes there were, and what the definitions come to, if that is known.
+    pub(super) fn mark(&self, sequence: u64, stamp: Option<&Stamp>) -> Result<(), String> {
+        let mut marker = sequence.to_be_bytes().to_vec();
+        if let Some(stamp) = stamp {
+            stamp.encode(&mut marker);
+        }
+        guarded(|| self.definitions.insert(MARKER, marker)).map(|_| ())
     }
 
-    /// All definitions, by their keys.
-    pub(super) fn definitions(&self) -> Result<BTreeMap<Bytes, Bytes>, StoreError> {
+    /// All definitions.
+    pub(super) fn definitions(&self) -> Result<BTreeMap<Bytes, Bytes>, String> {
         let mut definitions = BTreeMap::new();
-        for entry in self.definitions.iter() {
-            let (key, frame) = entry.map_err(|error| {
-                let path = self.path.display();
-                StoreError::Failed(format!("in {path}: the definitions can't be read: {error}"))
-            })?;
+        let mut entries = self.definitions.iter();
+        let unreadable = |error: String| format!("the definitions can't be read: {error}");
+        while let Some((key, frame)) = guarded(|| entries.next().transpose()).map_err(unreadable)? {
             if let Some(Frame::Definition { value: Some(value), .. }) = Frame::decode(&frame) {
                 definitions.insert(Bytes::copy_from_slice(&key), Bytes::copy_from_slice(value));
             }
@@ -426,6 +429,12 @@ impl Database {
         Ok(marker.and_then(|marker| Some(u64::from_be_bytes(*marker.first_chunk()?))))
     }
 
+    /// What the definitions came to when it was marked; `None` when the version that did it did not say.
+    pub(super) fn stamp(&self) -> Result<Option<Stamp>, String> {
+        let marker = guarded(|| self.definitions.get(MARKER))?;
+        Ok(marker.and_then(|marker| Some(Stamp::decode(marker.get(8..)?)?.0)))
+    }
+
     /// Walks the numbers rather than sled's iterator, which stays on a page that it can't read.
     pub(super) fn scan(&self, last: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) {
         let mut from = Lsn(1);
@@ -456,23 +465,6 @@ impl Drop for Database {
             std::mem::forget(self.db.clone());
         }
     }
-}
-
-impl Fault {
-    fn text(self) -> String {
-        match self {
-            Fault::System(text) | Fault::Damage(text) => text,
-        }
-    }
-}
-
-/// Whether an error is about the machine and not about the file: nothing is to be salvaged then.
-fn is_of_system(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    const EIO: i32 = 5;
-    is_exhaustion(error)
-        || matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
-        || error.raw_os_error() == Some(EIO)
 }
 
 fn part_key(lsn: Lsn, part: u32) -> [u8; 12] {

@@ -8,16 +8,24 @@
 //! **Opening** replays the log on top of the database. A checkpoint that was cut short does no harm: its segment is still there,
 //! and to do it again comes to the same.
 //!
+//! **Definitions** are in the database and the log as all else, and once more in a file of their own, see [`definitions`].
+//!
 //! Locks, in the order of taking: `moving`, `writing`, `known`. Reading takes `known` for a moment.
 
 mod checkpoint;
 mod database;
+mod definitions;
+mod fault;
 mod guard;
+mod opening;
 mod room;
+mod second_copy;
 
+use super::definitions_file::DefinitionsFile;
 use super::directory::{Directory, Note};
-use super::wal::{Entry, Place, Replayed, Wal, WalOptions};
-use super::{DefinitionChanges, Durability, Scanned, Store, StoreError};
+use super::stamp::Tally;
+use super::wal::{Entry, Place, Wal, WalOptions};
+use super::{DefinitionChanges, Durability, Loss, Scanned, Store, StoreError};
 use crate::message::Lsn;
 use bytes::Bytes;
 use checkpoint::{Alarm, Moving, Purpose};
@@ -49,6 +57,8 @@ struct Shared {
     syncs: AtomicU64,
     /// Why the last checkpoint has to be made again.
     held_up: Mutex<Option<StoreError>>,
+    /// Definitions that were not there when it was opened.
+    lost: Vec<Loss>,
 }
 
 /// What only one writer at a time may touch.
@@ -58,6 +68,11 @@ struct Writing {
     last: Lsn,
     /// What the directory knows.
     noted: Note,
+    /// What all definitions come to.
+    tally: Tally,
+    /// Up to which change of them the directory knows that.
+    noted_version: u64,
+    file: DefinitionsFile,
     /// Why nothing more may be written.
     failed: Option<StoreError>,
 }
@@ -107,37 +122,7 @@ impl SledStore {
         durability: Durability,
         options: WalOptions,
     ) -> Result<SledStore, StoreError> {
-        let directory = Directory::open(path)?;
-        let database = Database::open_or_salvage(&directory, durability)?;
-        let last = database.last().map_err(|reason| directory.unusable(reason))?;
-        let mut replay =
-            Replay { known: Known { overlap: last, ..Known::default() }, last, is_sure_of_last: false };
-        let mut take = |entry: Replayed<'_>, place: Option<Place>| replay.take(entry, place);
-        let wal = Wal::open(
-            directory.wal(),
-            directory.wal_magic(),
-            durability,
-            options.for_volume(path),
-            &mut take,
-        );
-        let wal = wal.map_err(|error| directory.refused(format!("{error}, reading the write-ahead log")))?;
-        directory.sync_entries(&[directory.wal()])?;
-        let sequence = database.sequence().map_err(|reason| directory.unusable(reason))?.unwrap_or(0);
-        let noted = directory.noted();
-        let shared = Arc::new(Shared {
-            moving: Mutex::new(Moving::new(sequence)),
-            writing: Mutex::new(Writing { wal, last: replay.last, noted, failed: None }),
-            known: Mutex::new(replay.known),
-            current: RwLock::new(Arc::new(database)),
-            alarm: Alarm::default(),
-            syncs: AtomicU64::new(0),
-            held_up: Mutex::default(),
-            directory,
-            durability,
-        });
-        let mover = options.in_background.then(|| checkpoint::start(shared.clone())).transpose();
-        let mover = mover.map_err(|error| shared.directory.refused(error.to_string()))?;
-        Ok(SledStore { shared, mover })
+        opening::open(path, durability, options)
     }
 
     /// How often files were synced.
@@ -167,8 +152,12 @@ impl Drop for SledStore {
         if self.mover.take().is_some_and(|mover| mover.join().is_err()) {
             tracing::error!("the thread that makes checkpoints failed, please report this");
         }
-        if let Err(error) = self.shared.writing.lock().wal.close() {
+        let mut writing = self.shared.writing.lock();
+        if let Err(error) = writing.wal.close() {
             tracing::error!("the last sync of the write-ahead log failed: {error}");
+        }
+        if let Err(error) = writing.file.sync() {
+            tracing::warn!("the last sync of the file of definitions failed: {error}");
         }
     }
 }
@@ -203,7 +192,9 @@ impl Shared {
                 self.syncs.fetch_add(1, Ordering::Release);
             }
         }
-        self.note(writing, Note { last: writing.last, ..writing.noted })
+        // What was noted before the records were scanned stays: that tells which of them are missing.
+        self.note(writing, Note { last: writing.last.max(writing.noted.last), ..writing.noted })?;
+        self.note_definitions(writing)
     }
 
     fn note(&self, writing: &mut Writing, note: Note) -> Result<(), StoreError> {
@@ -212,40 +203,6 @@ impl Shared {
             writing.noted = note;
         }
         Ok(())
-    }
-}
-
-/// Takes what the log says when it is opened.
-struct Replay {
-    known: Known,
-    last: Lsn,
-    /// Whether the log has said what the last record before its first one is.
-    is_sure_of_last: bool,
-}
-
-impl Replay {
-    fn take(&mut self, entry: Replayed<'_>, place: Option<Place>) {
-        match entry {
-            Replayed::Start(lsn) => {
-                self.last = lsn.max(self.last);
-                self.is_sure_of_last = true;
-            }
-            Replayed::Record(lsn) => {
-                if self.is_sure_of_last {
-                    self.known.damaged.extend((self.last.0 + 1..lsn.0).map(Lsn));
-                }
-                self.last = lsn.max(self.last);
-                self.is_sure_of_last = true;
-                self.known.in_wal.extend(place.map(|place| (lsn, place)));
-            }
-            Replayed::Discard(lsns) => lsns.into_iter().for_each(|lsn| self.known.discard(lsn)),
-            Replayed::Changes(changes) => {
-                changes.into_iter().for_each(|(key, value)| self.known.define(key, value));
-            }
-            Replayed::Damaged(entries) => {
-                tracing::error!("{entries} entries of the write-ahead log are damaged");
-            }
-        }
     }
 }
 
@@ -296,9 +253,7 @@ impl Store for SledStore {
     fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
         let shared = &self.shared;
         let mut writing = shared.writing()?;
-        let last = writing.last;
-        let appended = writing.wal.append(Entry::Changes(changes), last);
-        appended.map_err(|error| shared.fail(&mut writing, "definitions can't be written", &error))?;
+        shared.append_definitions(&mut writing, changes)?;
         let mut known = shared.known.lock();
         changes.iter().for_each(|(key, value)| known.define(key, value));
         Ok(())
@@ -307,7 +262,11 @@ impl Store for SledStore {
     fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         // No checkpoint may come in between.
         let _moving = self.shared.moving.lock();
-        let mut definitions = self.shared.current().definitions()?;
+        let read = self.shared.current().definitions();
+        let mut definitions = read.map_err(|reason| {
+            let what = self.shared.directory.database();
+            self.shared.directory.failed(&what.display().to_string(), &reason)
+        })?;
         for (key, change) in &self.shared.known.lock().definitions {
             match &change.value {
                 Some(value) => definitions.insert(key.clone(), value.clone()),
@@ -430,6 +389,10 @@ impl Store for SledStore {
         lsns.iter().for_each(|lsn| known.discard(*lsn));
         self.shared.alarm.ring_if(writing.wal.is_checkpoint_due() || !known.removed.is_empty());
         Ok(())
+    }
+
+    fn lost_definitions(&self) -> Vec<Loss> {
+        self.shared.lost.clone()
     }
 
     fn shortage(&self) -> Option<StoreError> {

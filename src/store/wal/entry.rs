@@ -4,7 +4,8 @@
 //!   start       the last record's number (8)
 //!   record      number (8) ‖ data
 //!   discard     numbers (8 each)
-//!   changes     of definitions, as in `crate::store::definitions`
+//!   stamped     a stamp as in `crate::store::stamp` ‖ changes of definitions as in `crate::store::definitions`
+//!   changes     the same without a stamp; of format 2, not written any more
 //!   definition  removed (1) ‖ bytes of the key (4) ‖ key ‖ value; of format 1, not written any more
 //! ```
 //! Entries are padded to eight bytes. The ordinal counts all entries there ever were, so that what an older use of the file left
@@ -13,6 +14,7 @@
 
 use crate::message::Lsn;
 use crate::store::definitions::{Change, DefinitionChanges, changes_in};
+use crate::store::stamp::Stamp;
 
 /// What every entry of a data directory starts with: chosen at random for each, so that no message can pass for an entry.
 pub(in crate::store) type EntryMagic = [u8; 4];
@@ -20,13 +22,14 @@ pub(in crate::store) type EntryMagic = [u8; 4];
 pub(super) const HEAD_BYTES: usize = 32;
 
 /// Entries start at multiples of this.
-pub(super) const ALIGNMENT: usize = 8;
+pub(in crate::store) const ALIGNMENT: usize = 8;
 
 const START: u32 = 1;
 const RECORD: u32 = 2;
 const DISCARD: u32 = 3;
 const DEFINITION: u32 = 4;
 const CHANGES: u32 = 5;
+const STAMPED: u32 = 6;
 
 /// What an entry says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +40,8 @@ pub(in crate::store) enum Entry<'a> {
     Record(Lsn, &'a [u8], &'a [u8]),
     /// Numbers of records that are not needed any more.
     Discard(&'a [Lsn]),
-    /// Definitions were set and removed: all of these, or none.
-    Changes(&'a DefinitionChanges),
+    /// Definitions were set and removed: all of these, or none; and what the table is then.
+    Changes(&'a DefinitionChanges, &'a Stamp),
 }
 
 /// The same, read back.
@@ -47,30 +50,31 @@ pub(in crate::store) enum Replayed<'a> {
     Start(Lsn),
     Record(Lsn),
     Discard(Vec<Lsn>),
-    Changes(Vec<Change<'a>>),
+    /// Without a stamp where an earlier version wrote it.
+    Changes(Vec<Change<'a>>, Option<Stamp>),
     /// A number of entries is damaged.
     Damaged(u64),
 }
 
 /// An entry's place among all others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ordinals {
-    pub(super) ordinal: u64,
-    pub(super) synced: u64,
+pub(in crate::store) struct Ordinals {
+    pub(in crate::store) ordinal: u64,
+    pub(in crate::store) synced: u64,
 }
 
 /// Bytes of the entry in front of a record's data.
 pub(super) const RECORD_HEAD_BYTES: usize = HEAD_BYTES + 8;
 
 /// Where an entry that takes `bytes` ends, with what it is padded by.
-pub(super) fn padded(bytes: u64) -> u64 {
+pub(in crate::store) fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(ALIGNMENT as u64)
 }
 
 impl Entry<'_> {
     /// Writes the head, and all of the body but what [`Entry::data`] has, into `head`; returns the bytes of the whole entry
     /// without its padding.
-    pub(super) fn encode(&self, magic: EntryMagic, ordinals: Ordinals, head: &mut Vec<u8>) -> u64 {
+    pub(in crate::store) fn encode(&self, magic: EntryMagic, ordinals: Ordinals, head: &mut Vec<u8>) -> u64 {
         head.clear();
         head.extend_from_slice(&magic);
         head.resize(HEAD_BYTES, 0);
@@ -87,7 +91,10 @@ impl Entry<'_> {
                 head.extend(lsns.iter().flat_map(|lsn| lsn.0.to_le_bytes()));
                 DISCARD
             }
-            Entry::Changes(_) => CHANGES,
+            Entry::Changes(_, stamp) => {
+                stamp.encode(head);
+                STAMPED
+            }
         };
         let data = self.data();
         let body_bytes = head.len() - HEAD_BYTES + data[0].len() + data[1].len();
@@ -103,27 +110,27 @@ impl Entry<'_> {
     }
 
     /// What follows the encoded head as it is.
-    pub(super) fn data(&self) -> [&[u8]; 2] {
+    pub(in crate::store) fn data(&self) -> [&[u8]; 2] {
         match *self {
             Entry::Record(_, head, body) => [head, body],
-            Entry::Changes(changes) => [changes.encoded(), b""],
+            Entry::Changes(changes, _) => [changes.encoded(), b""],
             _ => [b"", b""],
         }
     }
 }
 
 /// A whole entry that was found.
-pub(super) struct Found<'a> {
-    pub(super) ordinals: Ordinals,
+pub(in crate::store) struct Found<'a> {
+    pub(in crate::store) ordinals: Ordinals,
     /// Its bytes, without padding.
-    pub(super) bytes: usize,
+    pub(in crate::store) bytes: usize,
     kind: u32,
     body: &'a [u8],
 }
 
 impl<'a> Found<'a> {
     /// The entry that starts `bytes`, if there is one and it is whole.
-    pub(super) fn at_start_of(bytes: &'a [u8], magic: EntryMagic) -> Option<Found<'a>> {
+    pub(in crate::store) fn at_start_of(bytes: &'a [u8], magic: EntryMagic) -> Option<Found<'a>> {
         let head = bytes.get(..HEAD_BYTES).filter(|head| head[..4] == magic)?;
         let end = HEAD_BYTES.checked_add(number(&head[8..12]) as usize)?;
         let whole = bytes.get(..end)?;
@@ -136,7 +143,7 @@ impl<'a> Found<'a> {
     }
 
     /// What it says; `None` for what this version does not know.
-    pub(super) fn decode(&self) -> Option<Replayed<'a>> {
+    pub(in crate::store) fn decode(&self) -> Option<Replayed<'a>> {
         let body = self.body;
         Some(match self.kind {
             START => Replayed::Start(Lsn(number(body.get(..8)?))),
@@ -145,9 +152,13 @@ impl<'a> Found<'a> {
             DEFINITION => {
                 let (head, rest) = body.split_at_checked(5)?;
                 let (key, value) = rest.split_at_checked(number(&head[1..5]) as usize)?;
-                Replayed::Changes(vec![(key, (head[0] == 0).then_some(value))])
+                Replayed::Changes(vec![(key, (head[0] == 0).then_some(value))], None)
             }
-            CHANGES => Replayed::Changes(changes_in(body)?),
+            CHANGES => Replayed::Changes(changes_in(body)?, None),
+            STAMPED => {
+                let (stamp, changes) = Stamp::decode(body)?;
+                Replayed::Changes(changes_in(changes)?, Some(stamp))
+            }
             _ => return None,
         })
     }

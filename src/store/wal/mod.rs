@@ -12,14 +12,14 @@ mod entry;
 mod ready;
 mod replay;
 
-pub(super) use entry::{Entry, EntryMagic, Replayed};
+pub(super) use entry::{ALIGNMENT, Entry, EntryMagic, Found, Ordinals, Replayed, padded};
 
 use super::Durability;
 use super::exhausted::lasting;
 use crate::files;
 use crate::message::Lsn;
 use bytes::{Bytes, BytesMut};
-use entry::{Found, Ordinals, RECORD_HEAD_BYTES, padded};
+use entry::RECORD_HEAD_BYTES;
 use ready::Ready;
 use std::collections::VecDeque;
 use std::fs::File;
@@ -52,10 +52,10 @@ impl Default for WalOptions {
 const VOLUME_SHARE: u64 = 16;
 
 impl WalOptions {
-    /// Files that the log may have open at once: twice as many segments as it should have, the one that is written to, the next
-    /// one, one to be used again, and the folder.
+    /// Files that the store may have open at once for the log: twice as many segments as it should have, the one that is written
+    /// to, the next one, one to be used again, and the folder; and the definitions, and them anew.
     pub fn files_max(&self) -> usize {
-        self.segments_max.saturating_mul(2).saturating_add(4)
+        self.segments_max.saturating_mul(2).saturating_add(6)
     }
 
     /// The same, or less where the volume is small.
@@ -367,7 +367,7 @@ mod tests {
                     }
                     Replayed::Discard(lsns) => seen.discarded.extend(lsns.iter().map(|lsn| lsn.0)),
                     Replayed::Damaged(entries) => seen.damaged += entries,
-                    Replayed::Start(_) | Replayed::Changes(_) => {}
+                    Replayed::Start(_) | Replayed::Changes(..) => {}
                 },
             );
         (wal.unwrap(), seen)
