@@ -19,7 +19,9 @@ use crate::net::{
     self, Committer, Control, DiskLimit, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving,
     Shutdown, Tls, run_timer,
 };
-use crate::store::{self, Journal, JournalOptions, MemoryStore, Recovered, SledStore, Store, StoreError};
+use crate::store::{
+    self, Journal, JournalOptions, Loss, MemoryStore, Recovered, SledStore, Store, StoreError,
+};
 use listeners::Listeners;
 use std::io;
 use std::net::SocketAddr;
@@ -31,6 +33,7 @@ mod declare;
 mod descriptors;
 mod error;
 mod listeners;
+mod losses;
 
 pub use error::{DeclarationError, StartError};
 
@@ -67,6 +70,7 @@ impl Server {
         let broker =
             Broker::open(journal.clone(), recovered, exchange_types, broker_limits(config), clock.now());
         let broker = Arc::new(broker?);
+        losses::take_over(&broker, config)?;
         let limits = &config.limits;
         let elsewhere = net::start_hashing(limits.password_hashes_max, limits.failed_logins_waiting_max)?;
         broker.logins().work_elsewhere(elsewhere);
@@ -278,7 +282,9 @@ fn open_journal(
             tracing::info!("recovering: {records} records read");
         }
     })?;
-    for loss in &recovered.losses {
+    // Definitions are reported by their names, see `losses`.
+    let of_records = |loss: &&Loss| matches!(loss, Loss::Damaged { .. } | Loss::Missing { .. });
+    for loss in recovered.losses.iter().filter(of_records) {
         tracing::error!("recovering {}: {loss}", config.data_dir.display());
     }
     if recovered.records > 0 {

@@ -26,6 +26,8 @@ pub struct Overview {
     pub rabbitmq_version: String,
     /// Its own version
     pub leveret_version: String,
+    /// Losses of what the store kept that are not acknowledged
+    pub losses: u64,
     /// The cluster's name
     pub cluster_name: String,
     /// Always `supported`
@@ -137,6 +139,8 @@ pub struct Node {
     pub disk_free_alarm: bool,
     /// Whether publishers are blocked, since the store is out of room or file descriptors
     pub store_alarm: bool,
+    /// Losses of what the store kept that are not acknowledged
+    pub losses: u64,
     /// Threads that it may have
     pub proc_total: u64,
     /// Always `basic`
@@ -231,6 +235,8 @@ pub struct MemoryParts {
     pub queue_procs: u64,
     /// Unacknowledged messages, and transactions
     pub connection_channels: u64,
+    /// Messages of which a part has come
+    pub connection_readers: u64,
     /// What waits to be sent
     pub connection_writers: u64,
     /// Arguments

@@ -67,6 +67,24 @@ const KINDS: [u8; 11] = [
     TOPIC_PERMISSION,
 ];
 
+/// What definitions of a kind are called: the kind is the first byte of their keys.
+pub fn kind_name(kind: u8) -> &'static str {
+    match kind {
+        VHOST => "vhosts",
+        EXCHANGE => "exchanges",
+        QUEUE => "queues",
+        BINDING => "bindings",
+        POLICY => "policies",
+        OPERATOR_POLICY => "operator_policies",
+        PARAMETER => "parameters",
+        GLOBAL_PARAMETER => "global_parameters",
+        USER => "users",
+        PERMISSION => "permissions",
+        TOPIC_PERMISSION => "topic_permissions",
+        _ => "settings",
+    }
+}
+
 fn policy_kind(kind: PolicyKind) -> u8 {
     match kind {
         PolicyKind::Policy => POLICY,

@@ -20,8 +20,10 @@ pub mod error;
 pub mod exchange;
 pub mod lengths;
 pub mod logins;
+pub mod losses;
 pub mod memory;
 pub mod newcomers;
+mod opening;
 pub mod parameters;
 pub mod passwords;
 pub mod permissions;
@@ -47,23 +49,22 @@ pub use turn::Turn;
 pub use vhost::VirtualHost;
 
 use crate::message::{ConnectionId, ConsumerId, Millis, Name, QueueId, TableLimits};
-use crate::store::{DefinitionChanges, Journal, Recovered, RecoveredQueue};
+use crate::store::{DefinitionChanges, Journal};
 use alarms::Alarms;
 use chores::{Chore, Chores};
 use connections::Connections;
 use dashmap::DashMap;
-use definitions::Definition;
 use exchange::ExchangeTypes;
 use lengths::Lengths;
 use logins::Logins;
+use losses::Losses;
 use memory::MemoryAccount;
 use parameters::Parameters;
 use parking_lot::Mutex;
 use permissions::Permissions;
-use queue::{QueueHandle, QueueType, Window};
+use queue::{QueueType, Window};
 use routing::ReplyConsumer;
 use stats::{Churn, ChurnCounters, ExchangeStats, MessageStats, Retired, Samples, TotalSample};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use timer::Timer;
@@ -200,6 +201,7 @@ pub struct Broker {
     permissions: Permissions,
     logins: Arc<Logins>,
     alarms: Alarms,
+    losses: Losses,
     /// Held while users, permissions or vhosts change, so that the order in the store is the order of events.
     changing: Mutex<()>,
     parameters: Parameters,
@@ -209,143 +211,7 @@ pub struct Broker {
     sample_at: AtomicU64,
 }
 
-/// The entry in the table of definitions that counts the broker's starts.
-const STARTS_KEY: &[u8] = b"0starts";
-
 impl Broker {
-    /// A broker above a journal, with what the store remembers and the journal recovered.
-    ///
-    /// # Errors
-    /// When the store can't be read, or holds what can't be restored.
-    pub fn open(
-        journal: Arc<Journal>,
-        recovered: Recovered,
-        exchange_types: ExchangeTypes,
-        limits: BrokerLimits,
-        now: Millis,
-    ) -> Result<Broker, BrokerError> {
-        let stored = journal.definitions().definitions().map_err(store_error)?;
-        let starts = stored.iter().find(|(key, _)| key == STARTS_KEY);
-        let starts =
-            starts.and_then(|(_, value)| value[..].try_into().ok()).map_or(0, u64::from_be_bytes) + 1;
-        let mut started = DefinitionChanges::default();
-        started.put(STARTS_KEY, &starts.to_be_bytes());
-        let store = journal.definitions();
-        store.define(&started).and_then(|()| store.sync()).map_err(store_error)?;
-        let logins = Logins::new(limits.failed_logins_waiting_max, limits.failed_logins_free);
-        let shared = Arc::new(Shared {
-            memory: Arc::new(MemoryAccount::new(limits.memory_budget_bytes)),
-            limits,
-            exchange_types,
-            journal,
-            timer: Timer::default(),
-            reply_consumers: DashMap::new(),
-            default_queue_type: Mutex::new(QueueType::Classic),
-            node_name: OnceLock::new(),
-            queues: AtomicUsize::new(0),
-            exchanges: AtomicUsize::new(0),
-            // A queue's id is never used again, not even by a later start.
-            queue_ids: AtomicU64::new(starts << 32),
-            consumer_ids: AtomicU64::new(1),
-            connection_ids: AtomicU64::new(1),
-            churn: ChurnCounters::default(),
-            told: elsewhere::Told::default(),
-            retired: Mutex::default(),
-            chores: Chores::default(),
-        });
-        let broker = Broker {
-            shared,
-            vhosts: DashMap::new(),
-            users: Users::default(),
-            permissions: Permissions::default(),
-            logins: Arc::new(logins),
-            changing: Mutex::default(),
-            alarms: Alarms::default(),
-            parameters: Parameters::default(),
-            connections: Connections::default(),
-            samples: Mutex::default(),
-            lengths: Mutex::default(),
-            sample_at: AtomicU64::new(now),
-        };
-        let mut turn = Turn::at(now);
-        let mut messages: BTreeMap<QueueId, RecoveredQueue> =
-            recovered.queues.into_iter().map(|queue| (queue.queue, queue)).collect();
-        for (key, value) in &stored {
-            let damaged = |error| BrokerError::Store(format!("a stored definition can't be read: {error}"));
-            if let Some(definition) = Definition::decode(key, value).map_err(damaged)? {
-                broker.restore(definition, &mut messages, &mut turn)?;
-            }
-        }
-        for queue in messages.into_keys() {
-            // A queue that is not defined any more: it was deleted, and the journal did not hear of it in time.
-            turn.changes.drop_queue(queue);
-        }
-        broker.begin_queues(now);
-        turn.effects.clear();
-        broker.end_turn(&mut turn);
-        Ok(broker)
-    }
-
-    /// Lets restored queues look at their policies and at the time.
-    fn begin_queues(&self, now: Millis) {
-        for vhost in self.vhosts.iter() {
-            let mut of_vhost = Turn::at(now);
-            vhost.police_all(&mut of_vhost);
-            for queue in vhost.queues() {
-                queue.handle_timeout(&mut of_vhost);
-            }
-            vhost.apply_effects(&mut of_vhost);
-            self.end_turn(&mut of_vhost);
-        }
-    }
-
-    fn restore(
-        &self,
-        definition: Definition,
-        messages: &mut BTreeMap<QueueId, RecoveredQueue>,
-        turn: &mut Turn,
-    ) -> Result<(), BrokerError> {
-        let orphan = |vhost: &Name| {
-            BrokerError::Store(format!("the store has an object of the missing vhost '{vhost}'"))
-        };
-        match definition {
-            Definition::VirtualHost(name, settings) => {
-                let vhost = VirtualHost::new(name.clone(), settings, self.shared.clone());
-                self.vhosts.insert(name, Arc::new(vhost));
-            }
-            Definition::User(user) => drop(self.users.put(user)),
-            Definition::Permission(permission) => drop(self.permissions.set(permission)),
-            Definition::TopicPermission(permission) => drop(self.permissions.set_topic(permission)),
-            Definition::Exchange(exchange) => {
-                let vhost = self.vhost(&exchange.vhost).ok_or_else(|| orphan(&exchange.vhost))?;
-                let exchange = exchange::Exchange::new(exchange, &self.shared.exchange_types)?;
-                vhost.insert_exchange(Arc::new(exchange));
-            }
-            Definition::Queue(name, id, declaration) => {
-                let vhost = self.vhost(&name).ok_or_else(|| orphan(&name))?;
-                let queue = QueueHandle::new(&name, id, declaration, &self.shared, turn)?;
-                if let Some(recovered) = messages.remove(&id) {
-                    queue.restore(&recovered);
-                }
-                vhost.insert_queue(Arc::new(queue));
-            }
-            Definition::Binding(name, binding) => {
-                let vhost = self.vhost(&name).ok_or_else(|| orphan(&name))?;
-                vhost.restore_binding(binding)?;
-            }
-            Definition::Policy(name, kind, policy) => {
-                self.vhost(&name).ok_or_else(|| orphan(&name))?.restore_policy(kind, policy);
-            }
-            Definition::Parameter(key, value) if self.vhost(&key.vhost).is_none() => {
-                tracing::info!("parameter '{}' of the deleted vhost '{}' is forgotten", key.name, key.vhost);
-                self.shared.define(Definition::Parameter(key, value).as_removal())?;
-            }
-            Definition::Parameter(key, value) => self.parameters.restore(key, value),
-            Definition::GlobalParameter(name, value) => self.parameters.restore_global(name, value),
-        }
-        Ok(())
-    }
-
     /// All vhosts, in no order.
     pub fn vhosts(&self) -> Vec<Arc<VirtualHost>> {
         self.vhosts.iter().map(|vhost| vhost.clone()).collect()
@@ -404,6 +270,11 @@ impl Broker {
     /// The resource alarms, which block publishers.
     pub fn alarms(&self) -> &Alarms {
         &self.alarms
+    }
+
+    /// What was lost of what the store kept.
+    pub fn losses(&self) -> &Losses {
+        &self.losses
     }
 
     /// The open connections.

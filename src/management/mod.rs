@@ -24,6 +24,7 @@ mod limits;
 mod list;
 mod log;
 mod logins;
+mod losses;
 mod messages;
 mod nodes;
 mod openapi;
@@ -76,6 +77,7 @@ const ROUTES: &[&[Route]] = &[
     limits::ROUTES,
     logins::ROUTES,
     health::ROUTES,
+    losses::ROUTES,
     log::ROUTES,
     resources::ROUTES,
 ];

@@ -66,6 +66,7 @@ fn overview(request: &Request) -> Result<Answer, ApiError> {
         product_name: settings.product.clone(),
         rabbitmq_version: settings.version.clone(),
         leveret_version: env!("CARGO_PKG_VERSION").to_owned(),
+        losses: management.broker.losses().count() as u64,
         cluster_name: name_of_cluster(management),
         release_series_support_status: "supported".to_owned(),
         disable_stats: false,

@@ -93,7 +93,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 /// Files and functions that are longer, each with its lines. None is added, none grows, and one that no longer is goes.
 const LONGER: &[(&str, usize)] = &[
-    ("src/broker/connections.rs", 538),
+    ("src/broker/connections.rs", 530),
     ("src/broker/definitions.rs decode", 77),
     ("src/cli/ctl/list.rs source", 85),
     ("src/cli/rabbitmqctl/about.rs about", 102),
@@ -113,6 +113,7 @@ const FLOORS: &[&[&str]] = &[
         "elsewhere",
         "exchange",
         "lengths",
+        "losses",
         "parameters",
         "permissions",
         "policy",
@@ -123,7 +124,7 @@ const FLOORS: &[&[&str]] = &[
         "vhost_settings",
     ],
     &["capacity", "routing", "spread", "topology", "trace", "vhost"],
-    &["administration", "admission", "browse", "connections", "due", "logins", "rehearsal"],
+    &["administration", "admission", "browse", "connections", "due", "logins", "opening", "rehearsal"],
 ];
 
 /// Words that do not stand in comments: what the trade calls it does.

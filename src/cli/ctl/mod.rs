@@ -3,6 +3,7 @@
 mod access;
 mod browse;
 mod list;
+mod losses;
 mod messages;
 mod settings;
 mod show;
@@ -85,6 +86,7 @@ enum Command {
     Redrive(transfer::Redrive),
     Move(transfer::Move),
     CloseConnection(state::CloseConnection),
+    Losses(losses::Losses),
     /// Adds, changes and deletes users
     #[command(subcommand)]
     User(access::User),
@@ -133,6 +135,7 @@ pub(super) fn run(ctl: &Ctl, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Redrive(which) => which.run(client, out),
         Command::Move(which) => which.run(client, out),
         Command::CloseConnection(which) => which.run(client, out),
+        Command::Losses(what) => what.run(client, out),
         Command::User(what) => what.run(client, out),
         Command::Permission(what) => what.run(client, out),
         Command::TopicPermission(what) => what.run(client, out),

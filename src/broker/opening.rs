@@ -1,0 +1,190 @@
+//! A broker out of what its store has: definitions first, in the order in which they need one another, then their messages.
+
+use super::alarms::Alarms;
+use super::chores::Chores;
+use super::connections::Connections;
+use super::definitions::Definition;
+use super::exchange::{Exchange, ExchangeTypes};
+use super::logins::Logins;
+use super::losses::Losses;
+use super::memory::MemoryAccount;
+use super::parameters::Parameters;
+use super::permissions::Permissions;
+use super::queue::{QueueHandle, QueueType};
+use super::stats::ChurnCounters;
+use super::timer::Timer;
+use super::users::Users;
+use super::{Broker, BrokerError, BrokerLimits, Shared, Turn, VirtualHost, elsewhere, store_error};
+use crate::message::{Millis, Name, QueueId};
+use crate::store::{DefinitionChanges, Journal, Recovered, RecoveredQueue};
+use bytes::Bytes;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, OnceLock};
+
+/// The entry in the table of definitions that counts the broker's starts.
+const STARTS_KEY: &[u8] = b"0starts";
+
+/// Counts this start, durably. Where the count is lost it goes on behind the ids of the queues there are.
+fn count_start(
+    journal: &Journal,
+    stored: &[(Bytes, Bytes)],
+    recovered: &Recovered,
+) -> Result<u64, BrokerError> {
+    let counted = stored.iter().find(|(key, _)| key == STARTS_KEY);
+    let counted = counted.and_then(|(_, value)| value[..].try_into().ok()).map_or(0, u64::from_be_bytes);
+    let used = recovered.queues.iter().map(|queue| queue.queue.0 >> START_BITS).max().unwrap_or(0);
+    let starts = counted.max(used) + 1;
+    let mut started = DefinitionChanges::default();
+    started.put(STARTS_KEY, &starts.to_be_bytes());
+    let store = journal.definitions();
+    store.define(&started).and_then(|()| store.sync()).map_err(store_error)?;
+    Ok(starts)
+}
+
+/// A queue's id is the number of the start that it was declared after, and below these bits a count.
+const START_BITS: u32 = 32;
+
+impl Broker {
+    /// A broker above a journal, with what the store remembers and the journal recovered.
+    ///
+    /// # Errors
+    /// When the store can't be read, or holds what can't be restored.
+    pub fn open(
+        journal: Arc<Journal>,
+        recovered: Recovered,
+        exchange_types: ExchangeTypes,
+        limits: BrokerLimits,
+        now: Millis,
+    ) -> Result<Broker, BrokerError> {
+        let stored = journal.definitions().definitions().map_err(store_error)?;
+        let starts = count_start(&journal, &stored, &recovered)?;
+        let logins = Logins::new(limits.failed_logins_waiting_max, limits.failed_logins_free);
+        let shared = Arc::new(Shared {
+            memory: Arc::new(MemoryAccount::new(limits.memory_budget_bytes)),
+            limits,
+            exchange_types,
+            journal,
+            timer: Timer::default(),
+            reply_consumers: DashMap::new(),
+            default_queue_type: Mutex::new(QueueType::Classic),
+            node_name: OnceLock::new(),
+            queues: AtomicUsize::new(0),
+            exchanges: AtomicUsize::new(0),
+            // A queue's id is never used again, not even by a later start.
+            queue_ids: AtomicU64::new(starts << START_BITS),
+            consumer_ids: AtomicU64::new(1),
+            connection_ids: AtomicU64::new(1),
+            churn: ChurnCounters::default(),
+            told: elsewhere::Told::default(),
+            retired: Mutex::default(),
+            chores: Chores::default(),
+        });
+        let broker = Broker {
+            shared,
+            vhosts: DashMap::new(),
+            users: Users::default(),
+            permissions: Permissions::default(),
+            logins: Arc::new(logins),
+            changing: Mutex::default(),
+            alarms: Alarms::default(),
+            losses: Losses::of(&recovered.losses, now),
+            parameters: Parameters::default(),
+            connections: Connections::default(),
+            samples: Mutex::default(),
+            lengths: Mutex::default(),
+            sample_at: AtomicU64::new(now),
+        };
+        let mut turn = Turn::at(now);
+        let mut messages: BTreeMap<QueueId, RecoveredQueue> =
+            recovered.queues.into_iter().map(|queue| (queue.queue, queue)).collect();
+        for (key, value) in &stored {
+            let damaged = |error| BrokerError::Store(format!("a stored definition can't be read: {error}"));
+            if let Some(definition) = Definition::decode(key, value).map_err(damaged)? {
+                broker.restore(definition, &mut messages, &mut turn)?;
+            }
+        }
+        for queue in messages.into_keys() {
+            // A queue that is not defined any more: it was deleted, and the journal did not hear of it in time.
+            turn.changes.drop_queue(queue);
+        }
+        broker.begin_queues(now);
+        turn.effects.clear();
+        broker.end_turn(&mut turn);
+        Ok(broker)
+    }
+
+    /// Lets restored queues look at their policies and at the time.
+    fn begin_queues(&self, now: Millis) {
+        for vhost in self.vhosts.iter() {
+            let mut of_vhost = Turn::at(now);
+            vhost.police_all(&mut of_vhost);
+            for queue in vhost.queues() {
+                queue.handle_timeout(&mut of_vhost);
+            }
+            vhost.apply_effects(&mut of_vhost);
+            self.end_turn(&mut of_vhost);
+        }
+    }
+
+    fn restore(
+        &self,
+        definition: Definition,
+        messages: &mut BTreeMap<QueueId, RecoveredQueue>,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
+        match definition {
+            Definition::VirtualHost(name, settings) => {
+                let vhost = VirtualHost::new(name.clone(), settings, self.shared.clone());
+                self.vhosts.insert(name, Arc::new(vhost));
+            }
+            Definition::User(user) => drop(self.users.put(user)),
+            Definition::Permission(permission) => drop(self.permissions.set(permission)),
+            Definition::TopicPermission(permission) => drop(self.permissions.set_topic(permission)),
+            Definition::Exchange(exchange) => {
+                let vhost = self.vhost_of_stored(&exchange.vhost)?;
+                let exchange = Exchange::new(exchange, &self.shared.exchange_types)?;
+                vhost.insert_exchange(Arc::new(exchange));
+            }
+            Definition::Queue(name, id, declaration) => {
+                let vhost = self.vhost_of_stored(&name)?;
+                let queue = QueueHandle::new(&name, id, declaration, &self.shared, turn)?;
+                if let Some(recovered) = messages.remove(&id) {
+                    queue.restore(&recovered);
+                }
+                vhost.insert_queue(Arc::new(queue));
+            }
+            Definition::Binding(name, binding) => {
+                let vhost = self.vhost_of_stored(&name)?;
+                vhost.restore_binding(binding)?;
+            }
+            Definition::Policy(name, kind, policy) => {
+                self.vhost_of_stored(&name)?.restore_policy(kind, policy);
+            }
+            Definition::Parameter(key, value) if self.vhost(&key.vhost).is_none() => {
+                tracing::info!("parameter '{}' of the deleted vhost '{}' is forgotten", key.name, key.vhost);
+                self.shared.define(Definition::Parameter(key, value).as_removal())?;
+            }
+            Definition::Parameter(key, value) => self.parameters.restore(key, value),
+            Definition::GlobalParameter(name, value) => self.parameters.restore_global(name, value),
+        }
+        Ok(())
+    }
+
+    /// The vhost of something that the store has. Where definitions were lost it may be one of them: then it is made anew, since
+    /// what is left in it is worth more than it was.
+    fn vhost_of_stored(&self, name: &Name) -> Result<Arc<VirtualHost>, BrokerError> {
+        if let Some(vhost) = self.vhost(name) {
+            return Ok(vhost);
+        }
+        if self.losses.count() == 0 {
+            return Err(BrokerError::Store(format!("the store has an object of the missing vhost '{name}'")));
+        }
+        tracing::error!(
+            "vhost '{name}' is lost and made anew, without its limits, since there is something in it"
+        );
+        self.add_vhost(name)
+    }
+}
