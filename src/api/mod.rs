@@ -27,7 +27,7 @@ pub use exchange::{Binding, Exchange, ExchangeDefinition};
 pub use message::{Browsed, Fetched, Get, Holder, Move, MoveReport, Properties, Publish, Published, Seen};
 pub use node::{
     Application, Available, ClusterName, Context, DeprecatedFeature, ExpiringCertificate, FeatureFlag,
-    Health, Listener, LogLevel, LoginAttempts, MemoryParts, Node, NodeMemory, ObjectTotals, Overview,
+    Health, Listener, LogLevel, LoginAttempts, Loss, MemoryParts, Node, NodeMemory, ObjectTotals, Overview,
     QuorumMember, RaisedAlarm, ResourceLimit,
 };
 pub use picking::at_path;

@@ -282,6 +282,22 @@ pub struct LogLevel {
     pub level: String,
 }
 
+/// Something that was found to be lost of what the store kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Loss {
+    /// When it was found
+    pub found_at: String,
+    /// What it is: `users`, `queues` and so on, `records` of messages, or `definitions` of whatever kind
+    pub what: String,
+    /// How many; 0 where some are as they were before their last change
+    pub lost: u64,
+    /// Of how many, where that is known
+    pub of: Option<u64>,
+    /// The same in a sentence
+    pub text: String,
+}
+
 /// How often it was tried to log in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]

@@ -1,10 +1,12 @@
 //! What passes between queues and sessions: entries of a queue, and the outbox a session is given them through.
 
+use super::memory::{MemoryAccount, MemoryUse};
 use super::turn::{DurableWaiter, StoreError};
 use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, NEVER, Position};
 use crate::steps;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// One message in one queue. It is in exactly one place: ready in its queue, in an outbox, or unacked in a channel.
@@ -118,7 +120,9 @@ pub type Waker = Box<dyn Fn() + Send + Sync>;
 /// What waits for a session to fetch it. Queues put deliveries in under their own lock, so that order can't invert.
 pub struct Outbox {
     items: Mutex<Items>,
+    /// What replies take, which are counted here; deliveries are counted by their queues.
     reply_bytes: AtomicU64,
+    memory: Arc<MemoryAccount>,
     waker: Waker,
 }
 
@@ -181,9 +185,9 @@ impl OpenOutbox<'_> {
 }
 
 impl Outbox {
-    /// An empty outbox, whose session `waker` wakes.
-    pub fn new(waker: Waker) -> Outbox {
-        Outbox { items: Mutex::default(), reply_bytes: AtomicU64::new(0), waker }
+    /// An empty outbox, whose session `waker` wakes, and which counts replies in that account.
+    pub fn new(waker: Waker, memory: Arc<MemoryAccount>) -> Outbox {
+        Outbox { items: Mutex::default(), reply_bytes: AtomicU64::new(0), memory, waker }
     }
 
     /// Opens the outbox to put several things in at once for a channel.
@@ -196,7 +200,7 @@ impl Outbox {
     /// Takes what has come, until that takes `bytes_max`, and says whether more is waiting. Channels take turns.
     pub fn take(&self, into: &mut Vec<Outgoing>, bytes_max: usize) -> bool {
         let Items { lanes, ready } = &mut *self.items.lock();
-        let mut bytes = 0;
+        let (mut bytes, mut reply_bytes) = (0, 0);
         while bytes < bytes_max
             && let Some(channel) = ready.pop_front()
         {
@@ -209,14 +213,22 @@ impl Outbox {
                 && let Some(item) = items.pop_front()
             {
                 bytes += item.size_bytes();
-                self.reply_bytes.fetch_sub(item.reply_bytes(), Ordering::Relaxed);
+                reply_bytes += item.reply_bytes();
                 into.push(item);
             }
             if !items.is_empty() {
                 ready.push_back(channel);
             }
         }
+        self.replies_left(reply_bytes);
         !ready.is_empty()
+    }
+
+    fn replies_left(&self, bytes: u64) {
+        if bytes > 0 {
+            self.reply_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.memory.add(MemoryUse::Outboxes, -signed(bytes));
+        }
     }
 
     /// What it takes that waits, roughly.
@@ -234,8 +246,7 @@ impl Outbox {
             steps::count(items.ready.len() + taken.len());
             items.ready.retain(|other| *other != channel);
         }
-        let reply_bytes = taken.iter().map(Outgoing::reply_bytes).sum();
-        self.reply_bytes.fetch_sub(reply_bytes, Ordering::Relaxed);
+        self.replies_left(taken.iter().map(Outgoing::reply_bytes).sum());
         taken
     }
 
@@ -250,10 +261,12 @@ impl Outbox {
     ) -> bool {
         let reply = Outgoing::Reply { channel, consumer, message };
         let mut items = self.open(channel);
-        if self.reply_bytes.fetch_add(reply.reply_bytes(), Ordering::Relaxed) > limit_bytes {
-            self.reply_bytes.fetch_sub(reply.reply_bytes(), Ordering::Relaxed);
+        if self.reply_bytes.load(Ordering::Relaxed) > limit_bytes {
             return false;
         }
+        let bytes = reply.reply_bytes();
+        self.reply_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.memory.add(MemoryUse::Outboxes, signed(bytes));
         let was_empty = items.is_empty();
         items.push_back(reply);
         was_empty
@@ -263,6 +276,16 @@ impl Outbox {
     pub fn wake(&self) {
         (self.waker)();
     }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.replies_left(self.reply_bytes.load(Ordering::Relaxed));
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
 /// A session that waits for an answer looks when it is woken.
@@ -380,7 +403,7 @@ mod tests {
 
     #[test]
     fn channels_take_turns_and_each_keeps_its_order() {
-        let outbox = Outbox::new(Box::new(|| ()));
+        let outbox = Outbox::new(Box::new(|| ()), Arc::default());
         for (channel, count) in [(3, 4), (1, 3), (2, 1)] {
             (0..count).for_each(|_| outbox.open(channel).push_back(freed(channel)));
         }
@@ -393,7 +416,7 @@ mod tests {
 
     #[test]
     fn taking_what_is_one_channel_s_costs_the_same_whatever_waits_for_others() {
-        let outbox = Outbox::new(Box::new(|| ()));
+        let outbox = Outbox::new(Box::new(|| ()), Arc::default());
         (0..10_000).for_each(|_| outbox.open(1).push_back(freed(1)));
         let (_, steps) = steps::of(|| {
             for _ in 0..100 {
@@ -406,5 +429,30 @@ mod tests {
         let mut taken = Vec::new();
         outbox.take(&mut taken, usize::MAX);
         assert_eq!(channels(taken), [1; 10_000]);
+    }
+
+    #[test]
+    fn replies_count_until_they_are_taken_or_their_session_is_gone() {
+        let memory = Arc::new(MemoryAccount::default());
+        let outbox = Outbox::new(Box::new(|| ()), memory.clone());
+        let counted = || memory.used_bytes(MemoryUse::Outboxes);
+        let reply = |channel| {
+            let message = Message::new("", b"key", &[0, 0], &[b'x'; 1000]).expect("it is a message");
+            outbox.reply(channel, ConsumerId(1), message, 3000)
+        };
+        reply(1);
+        let each = counted();
+        assert!(each > 1000, "{each}");
+        reply(2);
+        reply(1);
+        assert!(!reply(1), "there is no room for more");
+        assert_eq!(counted(), 3 * each);
+        let mut taken = Vec::new();
+        assert!(outbox.take(&mut taken, 1));
+        assert_eq!((taken.len(), counted()), (1, 2 * each));
+        assert_eq!(outbox.take_channel(2).len(), 1);
+        assert_eq!(counted(), each);
+        drop(outbox);
+        assert_eq!(counted(), 0);
     }
 }

@@ -15,8 +15,12 @@ pub enum MemoryUse {
     Ready,
     /// Deliveries that wait for an acknowledgement.
     Unacked,
-    /// Deliveries and replies that wait for a session to send them.
+    /// Deliveries and direct replies that wait for a session to send them.
     Outboxes,
+    /// What sessions have put together and sockets have not taken yet.
+    TransmitBuffers,
+    /// Messages of which a part has come.
+    Arriving,
     /// Publishes that wait for a commit.
     Transactions,
     /// Argument tables of queues, exchanges, bindings and consumers.
@@ -27,10 +31,12 @@ pub enum MemoryUse {
 
 impl MemoryUse {
     /// All kinds, in the order in which they are shown.
-    pub const ALL: [MemoryUse; 6] = [
+    pub const ALL: [MemoryUse; 8] = [
         MemoryUse::Ready,
         MemoryUse::Unacked,
         MemoryUse::Outboxes,
+        MemoryUse::TransmitBuffers,
+        MemoryUse::Arriving,
         MemoryUse::Transactions,
         MemoryUse::Arguments,
         MemoryUse::HttpBodies,
@@ -42,6 +48,8 @@ impl MemoryUse {
             MemoryUse::Ready => "ready_messages",
             MemoryUse::Unacked => "unacked_messages",
             MemoryUse::Outboxes => "outboxes",
+            MemoryUse::TransmitBuffers => "transmit_buffers",
+            MemoryUse::Arriving => "arriving_messages",
             MemoryUse::Transactions => "transactions",
             MemoryUse::Arguments => "arguments",
             MemoryUse::HttpBodies => "http_bodies",
@@ -59,6 +67,13 @@ struct Counter(AtomicI64);
 pub struct MemoryAccount {
     budget_bytes: i64,
     used: [Counter; MemoryUse::ALL.len()],
+}
+
+/// One without a budget.
+impl Default for MemoryAccount {
+    fn default() -> MemoryAccount {
+        MemoryAccount::new(u64::MAX)
+    }
 }
 
 impl MemoryAccount {
@@ -123,6 +138,19 @@ impl Holdings {
     }
 }
 
+/// What one connection has of a kind in less than this is not counted: most connections have little, and that changes all the time.
+const LITTLE_BYTES: usize = 4 << 10;
+
+/// Counts what changes with every turn of a session: `held` is there while it is much.
+pub fn count_much(held: &mut Option<Held>, account: &Arc<MemoryAccount>, kind: MemoryUse, bytes: usize) {
+    match held {
+        None if bytes < LITTLE_BYTES => {}
+        None => *held = Some(account.hold(kind, bytes)),
+        Some(_) if bytes < LITTLE_BYTES => *held = None,
+        Some(held) => held.set(bytes),
+    }
+}
+
 /// Bytes that are counted for as long as this lives.
 #[derive(Debug)]
 pub struct Held {
@@ -155,6 +183,18 @@ impl Drop for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn little_is_not_counted() {
+        let account = Arc::new(MemoryAccount::default());
+        let mut held = None;
+        for (bytes, counted) in [(100, 0), (5000, 5000), (9000, 9000), (4095, 0), (0, 0), (4096, 4096)] {
+            count_much(&mut held, &account, MemoryUse::Arriving, bytes);
+            assert_eq!(account.used_bytes(MemoryUse::Arriving), counted);
+        }
+        drop(held);
+        assert_eq!(account.total_bytes(), 0);
+    }
 
     #[test]
     fn what_is_held_counts_until_it_goes() {

@@ -12,6 +12,7 @@ use super::stats::written;
 use crate::api::{self, ExpiringCertificate, Health, RaisedAlarm};
 use crate::broker::alarms::Alarm;
 use crate::broker::error::Resource;
+use crate::broker::losses::in_words;
 use crate::broker::permissions::Access;
 use crate::broker::queue::{Got, QueueDeclaration};
 use crate::message::{FieldTable, Message};
@@ -26,6 +27,13 @@ pub(super) const ROUTES: &[Route] = &[
         .at_once(),
     Route::get("/api/health/checks/alarms", Needs::Login, alarms, "No alarm is in effect")
         .answers::<api::Health>(),
+    Route::get(
+        "/api/health/checks/losses",
+        Needs::Login,
+        losses,
+        "Nothing was lost of what the store kept, or it is acknowledged",
+    )
+    .answers::<api::Health>(),
     Route::get(
         "/api/health/checks/local-alarms",
         Needs::Login,
@@ -99,6 +107,14 @@ fn fine(health: Health) -> Result<Answer, ApiError> {
 fn failed(reason: &str, health: Health) -> Result<Answer, ApiError> {
     let (status, reason) = ("failed".to_owned(), Some(reason.to_owned()));
     Ok(Answer::Unavailable(Box::new(Health { status, reason, ..health })))
+}
+
+fn losses(request: &Request) -> Result<Answer, ApiError> {
+    let notes = request.broker().losses().list();
+    match notes.is_empty() {
+        true => ok(),
+        false => failed(&notes.iter().map(in_words).collect::<Vec<_>>().join("; "), Health::default()),
+    }
 }
 
 fn live(_: &Request) -> Result<Answer, ApiError> {

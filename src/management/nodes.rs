@@ -59,6 +59,7 @@ fn describe(request: &Request) -> api::Node {
         disk_free_limit: disk_limit,
         disk_free_alarm: alarms.is_raised(Alarm::Disk),
         store_alarm: alarms.is_raised(Alarm::Store),
+        losses: request.broker().losses().count() as u64,
         proc_total: process.threads_max,
         rates_mode: "basic".to_owned(),
         uptime: request.now.saturating_sub(management.started_at),
@@ -119,7 +120,8 @@ fn used(request: &Request) -> (MemoryParts, u64) {
     let parts = MemoryParts {
         queue_procs: of(MemoryUse::Ready),
         connection_channels: of(MemoryUse::Unacked) + of(MemoryUse::Transactions),
-        connection_writers: of(MemoryUse::Outboxes),
+        connection_readers: of(MemoryUse::Arriving),
+        connection_writers: of(MemoryUse::Outboxes) + of(MemoryUse::TransmitBuffers),
         mnesia: of(MemoryUse::Arguments),
         mgmt_db: of(MemoryUse::HttpBodies),
         other_proc: total - counted,
@@ -141,6 +143,7 @@ fn relative_memory(request: &Request) -> Result<Answer, ApiError> {
     let memory = MemoryParts {
         queue_procs: percent(parts.queue_procs),
         connection_channels: percent(parts.connection_channels),
+        connection_readers: percent(parts.connection_readers),
         connection_writers: percent(parts.connection_writers),
         mnesia: percent(parts.mnesia),
         mgmt_db: percent(parts.mgmt_db),

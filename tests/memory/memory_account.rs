@@ -264,3 +264,30 @@ fn a_table_that_is_too_large_is_refused_with_what_allows_more() {
         assert!(text.contains("406 PRECONDITION_FAILED") && text.contains(refusal), "{name}: {text}");
     }
 }
+
+#[test]
+fn what_has_come_of_a_message_counts_until_it_is_whole_or_its_connection_ends() {
+    let mut broker = open(&FaultyStore::default(), &TestClock::at(1_700_000_000_000));
+    let arriving = |broker: &InMemory| broker.broker().memory().used_bytes(MemoryUse::Arriving);
+    for ends_whole in [true, false] {
+        let mut client = connect(&mut broker);
+        declare(&mut client, &mut broker, "q", table(&[]));
+        let mut bytes = Vec::new();
+        client.put_publish(&mut bytes, 1, ("", "q"), &[], &[b'x'; 300_000]);
+        for (piece, about) in
+            [(&bytes[..1000], 0), (&bytes[1000..50_000], 49_000), (&bytes[50_000..200_000], 199_000)]
+        {
+            client.send_bytes(&mut broker, piece);
+            let counted = arriving(&broker);
+            assert!(counted.abs_diff(about) < 2000, "{counted} bytes where about {about} have come");
+        }
+        if ends_whole {
+            client.send_bytes(&mut broker, &bytes[200_000..]);
+            assert_eq!(counts(&broker, "q").ready, 1);
+        } else {
+            client.hang_up(&mut broker);
+        }
+        assert_eq!(arriving(&broker), 0, "whole: {ends_whole}");
+    }
+    assert_eq!(broker.broker().memory().used_bytes(MemoryUse::TransmitBuffers), 0);
+}

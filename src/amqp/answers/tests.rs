@@ -36,9 +36,10 @@ impl Fixture {
     fn new() -> Fixture {
         let wakes = Arc::new(AtomicUsize::new(0));
         let counter = wakes.clone();
-        let outbox = Arc::new(Outbox::new(Box::new(move || {
+        let count = move || {
             counter.fetch_add(1, Ordering::Relaxed);
-        })));
+        };
+        let outbox = Arc::new(Outbox::new(Box::new(count), Arc::default()));
         let socket = Arc::new(Socket { takes: AtomicUsize::new(usize::MAX), ..Socket::default() });
         let answers = Arc::new(Answers::new(outbox, Some(socket.clone())));
         Fixture { answers, socket, wakes }

@@ -31,6 +31,7 @@ impl Channel {
 
     /// The turn is over. Returns whether something waits for what it did to be durable.
     pub(in crate::amqp) fn end_turn(&mut self, context: &mut Context<'_>) -> bool {
+        self.content.count(context.broker().memory());
         let commits = self.commits.drain(..).map(|(lsn, answer)| (answer, lsn));
         let publishes = match &mut self.mode {
             Mode::Confirm(confirms) => confirms.end_turn(),

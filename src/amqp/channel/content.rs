@@ -2,9 +2,11 @@
 
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::method;
+use crate::broker::memory::{Held, MemoryAccount, MemoryUse, count_much};
 use crate::message::{DecodeError, Message, MessageBuffer, PropertyScan, Reader};
 use bytes::BufMut;
 use bytes::buf::Limit;
+use std::sync::Arc;
 
 /// RabbitMQ's bound on a message's body whatever is configured: 512 MiB.
 const BODY_BYTES_MAX: u64 = 536_870_912;
@@ -46,6 +48,8 @@ pub(in crate::amqp) struct ContentAssembler {
     mandatory: bool,
     immediate: bool,
     needs_check: bool,
+    /// What has come of a message that is not whole, in the account of memory.
+    held: Option<Held>,
 }
 
 #[derive(Debug, Default)]
@@ -174,6 +178,12 @@ impl ContentAssembler {
             Expect::Body { buffer, .. } => buffer.arrived_bytes(),
             _ => 0,
         }
+    }
+
+    /// Counts what has come of a message that is not whole.
+    pub(in crate::amqp) fn count(&mut self, memory: &Arc<MemoryAccount>) {
+        let bytes = self.arrived_bytes();
+        count_much(&mut self.held, memory, MemoryUse::Arriving, bytes);
     }
 
     /// Whether a content body of that many bytes may come now, so that parts of it can be taken before all of it is there.

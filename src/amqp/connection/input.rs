@@ -173,6 +173,15 @@ impl Connection {
         if let Some(content) = self.content(channel) {
             content.room_was_filled(bytes);
         }
+        self.count_arriving();
+    }
+
+    /// Counts what has come of the message whose frame is arriving.
+    pub(super) fn count_arriving(&mut self) {
+        let Some(arriving) = self.arriving else { return };
+        if let Some(channel) = self.channels.get_mut(&arriving.channel) {
+            channel.content().count(self.amqp.broker.memory());
+        }
     }
 
     /// Handles a frame, and of `behind` the content that belongs to it; adds to `done` the bytes of that. Inlined, as what cuts it.

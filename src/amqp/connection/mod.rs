@@ -20,6 +20,7 @@ use super::waiting::Waiting;
 use crate::broker::connections::{Endpoint, LiveConnection, TlsFacts};
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
 use crate::broker::logins::WaitingLogin;
+use crate::broker::memory::Held;
 use crate::broker::newcomers::Newcomer;
 use crate::broker::permissions::Grants;
 use crate::broker::users::User;
@@ -143,6 +144,8 @@ pub struct Connection {
     is_spilling: bool,
     /// What is to be sent before anything that waits in the outbox.
     out: Transmit,
+    /// What waits for the socket, in the account of memory.
+    transmitted: Option<Held>,
     /// The change that it waits for before it goes on.
     waiting_for: Waiting,
     turn: Turn,
@@ -199,7 +202,7 @@ impl Connection {
         now: Millis,
     ) -> Connection {
         let id = amqp.broker.next_connection_id();
-        let outbox = Arc::new(Outbox::new(waker));
+        let outbox = Arc::new(Outbox::new(waker, amqp.broker.memory().clone()));
         tracing::debug!("connection {id} ({}): accepted", peer.name);
         Connection {
             frame_max: amqp.settings.initial_frame_max as usize,
@@ -228,6 +231,7 @@ impl Connection {
             ack_deadline: AckDeadline::default(),
             is_spilling: false,
             out: Transmit::default(),
+            transmitted: None,
             waiting_for: Waiting::default(),
             turn: Turn::at(now),
             heartbeat: Heartbeat::new(now),
@@ -295,6 +299,7 @@ impl Connection {
             }
         }
         self.touched = touched;
+        self.count_arriving();
         self.hold_back();
         self.amqp.broker.end_turn(&mut self.turn);
     }

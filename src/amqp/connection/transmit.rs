@@ -5,6 +5,7 @@ use super::{Connection, HOLD_BACK_MS, Stage, connection};
 use crate::amqp::channel::Wire;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::delivery::Outgoing;
+use crate::broker::memory::{MemoryUse, count_much};
 use crate::message::Millis;
 use crate::session::{Flow, Transmit};
 
@@ -31,6 +32,8 @@ impl Connection {
             self.heartbeat.sent(now);
         }
         self.traffic.sent(sent);
+        let memory = self.amqp.broker.memory();
+        count_much(&mut self.transmitted, memory, MemoryUse::TransmitBuffers, out.len());
         self.report(now);
         if self.is_answering {
             let is_any_left = !self.waiting_for.sendable(&mut self.out).is_empty();

@@ -1,10 +1,11 @@
 //! What was lost of what the store kept.
 
 use super::super::client::Client;
-use super::super::output::{cell, printable};
+use super::super::output::printable;
 use super::super::path::path;
 use super::super::{About, Failure};
 use clap::Args;
+use leveret::api::Loss;
 use std::io::Write;
 
 /// Says what was lost of what the broker kept on its disk, or acknowledges it
@@ -21,13 +22,12 @@ pub(super) struct Losses {
 impl Losses {
     pub(super) fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         let failed = || "the losses can't be told".to_owned();
-        let losses = client.get(&path(&["losses"])).about(failed)?;
-        let losses = losses.as_array().cloned().unwrap_or_default();
+        let losses: Vec<Loss> = client.get(&path(&["losses"])).about(failed)?;
         if losses.is_empty() {
             return Ok(writeln!(out, "nothing is lost that is not acknowledged")?);
         }
         for loss in &losses {
-            writeln!(out, "{}  {}", cell(&loss["found_at"]), printable(&cell(&loss["text"])))?;
+            writeln!(out, "{}  {}", printable(&loss.found_at), printable(&loss.text))?;
         }
         if self.acknowledge {
             client.delete(&path(&["losses"])).about(|| "the losses are not acknowledged".to_owned())?;

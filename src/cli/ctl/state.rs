@@ -59,6 +59,7 @@ fn write_status(
                 (memory.queue_procs, "of ready messages"),
                 (memory.connection_channels, "of unacknowledged ones and transactions"),
                 (memory.connection_writers, "that wait to be sent"),
+                (memory.connection_readers, "of messages that are not whole"),
                 (memory.mnesia, "of arguments"),
                 (memory.mgmt_db, "of HTTP requests"),
             ];
@@ -70,6 +71,9 @@ fn write_status(
         line("descriptors", format!("{open} of {files} open, enough for {connections} connections"))?;
     }
     line("alarms", alarms(node))?;
+    if overview.losses > 0 {
+        line("losses", format!("{} not acknowledged, leveret ctl losses shows them", overview.losses))?;
+    }
     let totals = &overview.object_totals;
     line(
         "objects",
@@ -208,7 +212,7 @@ mod tests {
         let overview = json!({
             "leveret_version": "0.1.0", "product_name": "RabbitMQ", "product_version": "3.13.7",
             "node": "leveret@h", "cluster_name": "c", "object_totals": { "queues": 2 },
-            "queue_totals": { "messages_ready": 5 },
+            "queue_totals": { "messages_ready": 5 }, "losses": 2,
             "listeners": [{ "protocol": "amqp", "ip_address": "127.0.0.1", "port": 5672 }],
         });
         let node = json!({
@@ -224,10 +228,11 @@ broker      Leveret 0.1.0, as RabbitMQ 3.13.7, at http://h:15672
 node        leveret@h in cluster c
 up for      1 h 2 min
 memory      20 MiB of 10 MiB
-kept        3 MiB of ready messages, 1 MiB of unacknowledged ones and transactions, 0 MiB that wait to be sent, 0 MiB of arguments, 0 MiB of HTTP requests
+kept        3 MiB of ready messages, 1 MiB of unacknowledged ones and transactions, 0 MiB that wait to be sent, 0 MiB of messages that are not whole, 0 MiB of arguments, 0 MiB of HTTP requests
 disk        1024 MiB free, at least 1 MiB needed
 descriptors 0 of 0 open, enough for 0 connections
 alarms      memory is short, publishers are blocked
+losses      2 not acknowledged, leveret ctl losses shows them
 objects     0 connections, 0 channels, 0 consumers, 2 queues, 0 exchanges
 messages    5 ready, 0 unacknowledged
 listens     amqp on 127.0.0.1:5672

@@ -10,7 +10,7 @@ fn consumer(id: u64, prefetch_count: u16) -> NewConsumer {
         channel: ChannelNumber::from(1u16),
         connection: ConnectionId(1),
         arguments: EncodedTable::default(),
-        outbox: Arc::new(Outbox::new(Box::new(|| ()))),
+        outbox: Arc::new(Outbox::new(Box::new(|| ()), Arc::default())),
         no_ack: false,
         exclusive: false,
         priority: 0,

@@ -190,13 +190,16 @@ impl Line {
         let mut out = Transmit::default();
         loop {
             let flow = self.session.poll_transmit(&mut out, now);
-            progress |= !out.is_empty();
+            let has_sent = !out.is_empty();
+            progress |= has_sent;
             while out.has_remaining() {
                 self.received.lock().unwrap().extend_from_slice(out.chunk());
                 out.advance(out.chunk().len());
             }
             match flow {
                 Flow::More => {}
+                // As a socket does, it looks again when all has been written.
+                Flow::Open if has_sent => {}
                 Flow::Closed | Flow::Reset => {
                     self.session.handle_disconnect(None, now);
                     self.closed = true;

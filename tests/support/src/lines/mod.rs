@@ -256,7 +256,9 @@ impl Line {
             let waiting = self.out.len();
             let flow = self.session.poll_transmit(&mut self.out, now);
             progress |= self.out.len() != waiting;
+            let mut has_written = false;
             while reading && self.out.has_remaining() {
+                has_written = true;
                 progress = true;
                 self.received.lock().unwrap().extend_from_slice(self.out.chunk());
                 self.out.advance(self.out.chunk().len());
@@ -268,6 +270,8 @@ impl Line {
                     return true;
                 }
                 Flow::More if reading => {}
+                // It looks again when all has been written.
+                Flow::Open if has_written => {}
                 Flow::More | Flow::Open | Flow::Slowed | Flow::Paused => {
                     // What was blocked goes on.
                     let has_room = matches!(flow, Flow::More | Flow::Open) && self.out.len() < transmit_bytes;
