@@ -70,6 +70,8 @@ pub struct Queue {
     pub message_bytes_ready: u64,
     /// Bytes of the bodies that wait for their acknowledgement
     pub message_bytes_unacknowledged: u64,
+    /// Bytes of the bodies that are in memory
+    pub message_bytes_ram: u64,
     /// Ready messages that are not in memory
     pub messages_paged_out: u64,
     /// Messages in memory

@@ -3,10 +3,12 @@
 //! A connection's own task enters it here when the vhost is opened and takes it out when it ends. What changes meanwhile the
 //! task writes at most once a turn, under a lock that only readers share with it.
 
+mod totals;
+
 use super::browse::{Inquiries, Inquiry};
 use super::delivery::Outbox;
 use super::memory::Holdings;
-use super::stats::{MessageStats, Samples, Traffic, count};
+use super::stats::{MessageSizes, MessageStats, Samples, Traffic, count};
 use crate::message::{ChannelNumber, ConnectionId, EncodedTable, Millis, Name};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
@@ -176,6 +178,8 @@ pub struct Progress {
     pub channels: BTreeMap<ChannelNumber, Box<LiveChannel>>,
     /// What was done with messages on all its channels, also on those that are closed.
     pub stats: MessageStats,
+    /// How large the messages were that it published.
+    pub sizes: MessageSizes,
     /// How fast its bytes move.
     pub samples: Samples<Octets>,
 }
@@ -326,6 +330,8 @@ struct Live {
     ended: BTreeMap<Name, MessageStats>,
     /// What moved over them.
     ended_traffic: Traffic,
+    /// How large the messages were that came over them.
+    ended_sizes: MessageSizes,
 }
 
 impl Connections {
@@ -368,36 +374,21 @@ impl Connections {
         count(&self.closed);
         count_down(&mut live.of_user, &connection.facts.user);
         count_down(&mut live.of_vhost, &connection.facts.vhost);
-        let (stats, traffic) = {
+        let (stats, traffic, sizes) = {
             let progress = connection.progress.lock();
-            (progress.stats, progress.traffic())
+            (progress.stats, progress.traffic(), progress.sizes)
         };
         live.ended.entry(connection.facts.vhost.clone()).or_default().add(&stats);
         live.ended_traffic.add(&traffic);
+        live.ended_sizes.add(&sizes);
     }
 
-    /// What has moved over all connections since the start.
-    pub fn traffic(&self) -> Traffic {
+    /// How large all messages were that clients have published since the start.
+    pub fn sizes(&self) -> MessageSizes {
         let live = self.live.lock();
-        let mut total = live.ended_traffic;
-        live.by_id.values().for_each(|connection| total.add(&connection.progress.lock().traffic()));
+        let mut total = live.ended_sizes;
+        live.by_id.values().for_each(|connection| total.add(&connection.progress.lock().sizes));
         total
-    }
-
-    /// Counts what was done with messages of a vhost on no connection.
-    pub fn count_elsewhere(&self, vhost: &Name, stats: &MessageStats) {
-        self.live.lock().ended.entry(vhost.clone()).or_default().add(stats);
-    }
-
-    /// What clients have done with messages since the start, by vhost.
-    pub fn stats_by_vhost(&self) -> BTreeMap<Name, MessageStats> {
-        let live = self.live.lock();
-        let mut by_vhost = live.ended.clone();
-        for connection in live.by_id.values() {
-            let stats = connection.progress.lock().stats;
-            by_vhost.entry(connection.facts.vhost.clone()).or_default().add(&stats);
-        }
-        by_vhost
     }
 
     pub(super) fn sample(&self, now: Millis) {
@@ -506,7 +497,7 @@ mod tests {
     #[test]
     fn connections_are_counted_by_user_and_vhost() {
         let connections = Connections::default();
-        let outbox = Arc::new(Outbox::new(Box::new(|| ())));
+        let outbox = Arc::new(Outbox::new(Box::new(|| ()), Arc::default()));
         for (id, user, vhost) in [(1, "u", "/"), (2, "u", "v"), (3, "w", "v")] {
             connections.open(facts(id, user, vhost), &outbox, admit_all).unwrap().set_channels(2);
         }
@@ -523,9 +514,10 @@ mod tests {
     fn who_is_asked_to_close_is_woken_and_hears_the_first_reason_once() {
         let woken = Arc::new(AtomicUsize::new(0));
         let counter = woken.clone();
-        let outbox = Arc::new(Outbox::new(Box::new(move || {
+        let count = move || {
             counter.fetch_add(1, Ordering::Relaxed);
-        })));
+        };
+        let outbox = Arc::new(Outbox::new(Box::new(count), Arc::default()));
         let connections = Connections::default();
         let connection = connections.open(facts(1, "u", "/"), &outbox, admit_all).unwrap();
         assert_eq!(connection.take_close_reason(), None);

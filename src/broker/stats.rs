@@ -237,6 +237,44 @@ impl Traffic {
     }
 }
 
+/// Upper bounds of the buckets of body sizes, in bytes: RabbitMQ's.
+pub const SIZE_BOUNDS: [u64; 8] =
+    [100, 1000, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000, 100_000_000];
+
+/// How large the bodies of published messages were.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageSizes {
+    /// How many were up to each of [`SIZE_BOUNDS`] and above the one before; the last ones were above all of them.
+    pub counts: [u64; SIZE_BOUNDS.len() + 1],
+    /// Bytes of all of them.
+    pub bytes: u64,
+}
+
+impl MessageSizes {
+    /// Counts one. Each message is, and most are small.
+    #[inline]
+    pub fn count(&mut self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.bytes += bytes;
+        match bytes <= SIZE_BOUNDS[0] {
+            true => self.counts[0] += 1,
+            false => self.counts[SIZE_BOUNDS.partition_point(|bound| *bound < bytes)] += 1,
+        }
+    }
+
+    /// Whether none was counted.
+    pub fn is_empty(&self) -> bool {
+        // One that is not in the first count has bytes.
+        self.counts[0] == 0 && self.bytes == 0
+    }
+
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, other: &MessageSizes) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.bytes += other.bytes;
+    }
+}
+
 /// What was counted of things that are gone, so that no sum over all of them ever falls.
 #[derive(Debug, Default)]
 pub(super) struct Retired {
@@ -325,6 +363,21 @@ impl Churn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_counted_up_to_their_bounds() {
+        let mut sizes = MessageSizes::default();
+        assert!(sizes.is_empty());
+        sizes.count(0);
+        assert!(!sizes.is_empty());
+        for bytes in [100, 101, 1000, 1001, 100_000_000, 100_000_001] {
+            sizes.count(bytes);
+        }
+        assert_eq!(sizes.counts, [2, 2, 1, 0, 0, 0, 0, 1, 1]);
+        let mut twice = sizes;
+        twice.add(&sizes);
+        assert_eq!((twice.counts[1], twice.bytes), (4, 2 * sizes.bytes));
+    }
 
     #[test]
     fn a_rate_is_what_two_samples_differ_by() {

@@ -3,6 +3,7 @@
 
 use super::delivery::Outbox;
 use super::queue::{DeadLetter, Discard, PageRequest, QueueDefinition};
+use super::stats::MessageSizes;
 use crate::message::{Lsn, Millis, Name, Position, QueueId};
 use crate::steps;
 use crate::store::{Changes, Journal};
@@ -73,6 +74,8 @@ pub struct Turn {
     pub hold_back_ns: u64,
     /// What is called when the turn's changes are durable.
     pub waiter: Option<Arc<dyn DurableWaiter>>,
+    /// How large the messages were that were published.
+    pub sizes: MessageSizes,
     /// See [`Turn::spend`].
     spent: usize,
     wakes: Vec<Arc<Outbox>>,

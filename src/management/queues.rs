@@ -207,6 +207,7 @@ fn describe(queue: &QueueHandle, request: &Request, range: Option<Range>) -> api
         message_bytes: state.ready_bytes + state.unacked_bytes,
         message_bytes_ready: state.ready_bytes,
         message_bytes_unacknowledged: state.unacked_bytes,
+        message_bytes_ram: state.resident_body_bytes,
         messages_paged_out: state.ready - state.resident.min(state.ready),
         messages_ram: state.resident + state.unacked,
         messages_ready_ram: state.resident,

@@ -174,15 +174,27 @@ impl Exposition {
         }
     }
 
-    pub(super) fn histogram(&mut self, name: &str, help: &str, distribution: &Distribution) {
+    /// With at most one label.
+    pub(super) fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: Option<(&str, &str)>,
+        distribution: &Distribution,
+    ) {
         self.head(name, &"histogram", help);
         let prefix = self.prefix;
+        let label = label.map(|(name, value)| format!("{name}=\"{value}\"")).unwrap_or_default();
+        let (first, alone) = match label.is_empty() {
+            true => (String::new(), String::new()),
+            false => (format!("{label},"), format!("{{{label}}}")),
+        };
         for (bound, count) in &distribution.buckets {
-            self.put(format_args!("{prefix}{name}_bucket{{le=\"{bound}\"}} {count}\n"));
+            self.put(format_args!("{prefix}{name}_bucket{{{first}le=\"{bound}\"}} {count}\n"));
         }
         let Distribution { sum, count, .. } = distribution;
         self.put(format_args!(
-            "{prefix}{name}_bucket{{le=\"+Inf\"}} {count}\n{prefix}{name}_sum {sum}\n{prefix}{name}_count {count}\n"
+            "{prefix}{name}_bucket{{{first}le=\"+Inf\"}} {count}\n{prefix}{name}_sum{alone} {sum}\n{prefix}{name}_count{alone} {count}\n"
         ));
     }
 }
@@ -205,6 +217,7 @@ mod tests {
         out.histogram(
             "size_bytes",
             "Size.",
+            None,
             &Distribution { buckets: vec![(0.5, 1), (1.0, 2)], sum: 7.25, count: 3 },
         );
         let expected = r#"# HELP p_things_total Things.

@@ -201,6 +201,7 @@ impl Metrics {
         self.put_logins(&mut out);
         self.put_counts(&mut out, &objects);
         self.put_global(&mut out);
+        self.put_sizes(&mut out);
         put(&mut out, view, objects::QUEUE_COARSE, &objects.queues);
         put(&mut out, view, objects::QUEUE_CONSUMERS, &objects.queues);
         put(&mut out, view, objects::QUEUES, &objects.queues);
@@ -236,6 +237,7 @@ impl Metrics {
         put(&mut out, view, objects::QUEUE_AGES, &objects.queues);
         out.each(objects::EXCHANGES, &exchanged);
         self.put_commits(&mut out);
+        self.put_losses(&mut out);
         self.put_patterns(&mut out);
         self.put_certificate(&mut out);
         out.into_text()

@@ -35,7 +35,7 @@ impl Queue {
 /// All objects that have metrics of their own.
 pub(super) struct Objects {
     pub(super) queues: Vec<(Labels, Queue)>,
-    /// What was done with the messages of each queue, under the labels that RabbitMQ has where exchanges are labels too.
+    /// What came into each queue through each exchange.
     pub(super) published: Vec<(Labels, MessageStats)>,
     pub(super) channels: Vec<(Labels, ChannelFacts)>,
     pub(super) connections: Vec<(Labels, Connection)>,
@@ -81,9 +81,12 @@ impl Objects {
             for queue in queues {
                 let (vhost, name) = (vhost.name(), &queue.definition().name);
                 let state = queue.state();
-                objects
-                    .published
-                    .push((Labels::new(&[("queue_vhost", vhost), ("queue", name)]), state.stats));
+                for (exchange, publish) in queue.published() {
+                    let of_queue = [("queue_vhost", &**vhost), ("queue", name)];
+                    let through = [("exchange_vhost", &**vhost), ("exchange", &exchange)];
+                    let labels = Labels::new(&[of_queue, through].concat());
+                    objects.published.push((labels, MessageStats { publish, ..MessageStats::default() }));
+                }
                 objects
                     .queues
                     .push((Labels::new(&[("vhost", vhost), ("queue", name)]), Queue { state, now }));

@@ -7,7 +7,8 @@ use crate::broker::alarms::Alarm;
 use crate::broker::logins::Attempts;
 use crate::broker::memory::MemoryUse;
 use crate::broker::queue::QueueType;
-use crate::broker::stats::MessageStats;
+use crate::broker::stats::{MessageStats, SIZE_BOUNDS};
+use crate::net::commits::Distribution;
 use crate::net::{Process, Volume};
 use crate::pattern::given_up;
 use Kind::{Counter, Gauge, Untyped};
@@ -323,6 +324,26 @@ impl Metrics {
         }
     }
 
+    pub(super) fn put_sizes(&self, out: &mut Exposition) {
+        let sizes = self.broker.connections().sizes();
+        let mut count = 0;
+        let mut buckets = Vec::with_capacity(SIZE_BOUNDS.len());
+        for (bound, counted) in SIZE_BOUNDS.iter().zip(sizes.counts) {
+            count += counted;
+            buckets.push((*bound as f64, count));
+        }
+        let count = sizes.counts.iter().sum();
+        let distribution = Distribution { buckets, sum: sizes.bytes as f64, count };
+        let help = "Size of messages received from publishers";
+        out.histogram("message_size_bytes", help, Some(PROTOCOL), &distribution);
+    }
+
+    /// Leveret's own: what was lost of what the store kept.
+    pub(super) fn put_losses(&self, out: &mut Exposition) {
+        let help = "Losses found when the broker was started that are not acknowledged";
+        out.one("losses", Gauge, help, self.broker.losses().count() as f64);
+    }
+
     /// Leveret's own: how long it takes until something is durable.
     pub(super) fn put_commits(&self, out: &mut Exposition) {
         let commits = &self.commits;
@@ -336,7 +357,7 @@ impl Metrics {
             ("fsync_duration_seconds", "What it takes to make what was written durable", &commits.sync_s),
             ("commit_size_bytes", "Bytes of records that went into a commit", &commits.bytes),
         ] {
-            out.histogram(name, help, &histogram.distribution());
+            out.histogram(name, help, None, &histogram.distribution());
         }
         let usage = self.broker.journal().usage();
         out.several_whole(
@@ -386,8 +407,18 @@ impl Metrics {
             ),
             (
                 "memory_outboxes_bytes",
-                "Deliveries without acknowledgement that wait to be sent",
+                "Deliveries without acknowledgement and direct replies that wait to be sent",
                 of(MemoryUse::Outboxes),
+            ),
+            (
+                "memory_transmit_buffers_bytes",
+                "What sockets have not taken yet, but for connections with less than 4 KiB",
+                of(MemoryUse::TransmitBuffers),
+            ),
+            (
+                "memory_arriving_messages_bytes",
+                "Messages of which a part has come, but for those of which less than 4 KiB have",
+                of(MemoryUse::Arriving),
             ),
             ("memory_transactions_bytes", "Publishes that are not committed", of(MemoryUse::Transactions)),
             (

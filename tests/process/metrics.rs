@@ -91,6 +91,10 @@ fn everything_together() {
         ("rabbitmq_queue_messages", 2.0),
         ("rabbitmq_queue_messages_ready_bytes", 5.0),
         ("rabbitmq_channel_messages_published_total", 3.0),
+        ("rabbitmq_message_size_bytes_bucket{protocol=\"amqp091\",le=\"100\"}", 3.0),
+        ("rabbitmq_message_size_bytes_bucket{protocol=\"amqp091\",le=\"+Inf\"}", 3.0),
+        ("rabbitmq_message_size_bytes_count{protocol=\"amqp091\"}", 3.0),
+        ("rabbitmq_message_size_bytes_sum{protocol=\"amqp091\"}", 15.0),
         ("rabbitmq_channel_get_ack_total", 2.0),
         ("rabbitmq_global_messages_received_total{protocol=\"amqp091\"}", 3.0),
         ("rabbitmq_global_messages_received_confirm_total{protocol=\"amqp091\"}", 3.0),
@@ -172,6 +176,14 @@ fn one_by_one_and_only_some() {
 
     let memory = samples(&get(&address, "/metrics/memory-breakdown"));
     assert!(memory["rabbitmq_process_resident_memory_bytes"] > memory["leveret_memory_messages_bytes"]);
+}
+
+#[test]
+fn what_comes_into_a_queue_is_told_by_exchange() {
+    let (_broker, _transport, _client, address) = worked("metrics-by-exchange");
+    let page = get(&address, "/metrics/per-object");
+    let line = "rabbitmq_queue_messages_published_total{queue_vhost=\"/\",queue=\"a \\\"b\\\"\\\\\",exchange_vhost=\"/\",exchange=\"\"} 3";
+    assert!(page.lines().any(|other| other == line), "{line} is not in {page}");
 }
 
 #[test]

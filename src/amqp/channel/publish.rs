@@ -152,6 +152,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<(), AmqpError> {
         self.stats.publish += 1;
+        context.turn.sizes.count(message.body().len());
         if let Mode::Tx(transaction) = &mut self.mode {
             let route = (self.publishes.route.clone(), version);
             return transaction.publish(route, message, mandatory, context.amqp);

@@ -127,6 +127,9 @@ impl Connection {
         progress.received_count = self.traffic.received_count;
         progress.sent_bytes = self.traffic.sent_bytes;
         progress.sent_count = self.traffic.sent_count;
+        if !self.turn.sizes.is_empty() {
+            progress.sizes.add(&std::mem::take(&mut self.turn.sizes));
+        }
         for number in self.traffic.changed.drain(..) {
             if let Some(channel) = self.channels.get(&number) {
                 progress.report(number, channel.facts(now));

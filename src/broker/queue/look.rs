@@ -23,6 +23,8 @@ pub struct QueueState {
     pub ready_bytes: u64,
     /// Bytes of the bodies that wait for an acknowledgement.
     pub unacked_bytes: u64,
+    /// Bytes of the bodies, ready or not acknowledged, that are in memory.
+    pub resident_body_bytes: u64,
     /// Ready messages that are in memory.
     pub resident: u64,
     /// What they take there, roughly.
@@ -138,6 +140,8 @@ impl Queue {
             unacked_resident: self.unacked.saturating_sub(self.away.messages) as u64,
             ready_bytes: self.ready.bytes(),
             unacked_bytes: self.unacked_bytes,
+            resident_body_bytes: (self.ready.bytes() + self.unacked_bytes)
+                .saturating_sub(self.ready.paged_bytes() + self.away.body_bytes),
             resident: self.ready.resident() as u64,
             resident_bytes: self.ready.resident_bytes() as u64,
             consumers: self.consumers.len() as u64,
@@ -150,6 +154,11 @@ impl Queue {
             stats: self.stats,
             samples: self.samples,
         }
+    }
+
+    /// How many messages came through which exchanges.
+    pub(super) fn published(&self) -> Vec<(String, u64)> {
+        self.published.list()
     }
 
     /// How it stood when samples were taken.

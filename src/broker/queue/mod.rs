@@ -16,6 +16,7 @@ mod look;
 mod pace;
 mod paging;
 mod policed;
+mod published;
 mod ready;
 mod settle;
 mod verbs;
@@ -47,6 +48,7 @@ use consumers::{Consumer, Consumers};
 use dead_letter::bury;
 use pace::Pace;
 use paging::Pager;
+use published::Published;
 use ready::Ready;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -86,6 +88,7 @@ pub(in crate::broker::queue) struct Queue {
     is_behind: bool,
     closed: bool,
     stats: MessageStats,
+    published: Published,
     samples: Samples<QueueSample>,
     lengths: Lengths,
 }
@@ -148,6 +151,7 @@ impl Queue {
             is_behind: false,
             closed: false,
             stats: MessageStats::default(),
+            published: Published::default(),
             samples: Samples::default(),
             lengths: Lengths::default(),
         };
@@ -170,7 +174,11 @@ impl Queue {
         refused: &mut Vec<usize>,
     ) {
         let (mut count, mut bytes) = (0, 0);
+        let before = self.stats.publish;
         for (index, message) in messages.enumerate() {
+            if index == 0 {
+                self.published.turn_to(message.exchange());
+            }
             count += 1;
             bytes += message.body_bytes() as u64;
             let entry = self.entry(Position(first.0 + index as u64), message, turn.now);
@@ -184,6 +192,7 @@ impl Queue {
                 self.enqueue(entry, turn);
             }
         }
+        self.published.add(self.stats.publish - before);
         self.dispatch(turn);
         turn.hold_back_ns += self.hold_back_ns(count, bytes, turn.now);
     }
@@ -193,6 +202,8 @@ impl Queue {
         if self.closed {
             return false;
         }
+        self.published.turn_to(message.exchange());
+        self.published.add(1);
         let entry = self.entry(position, message, turn.now);
         self.stats.publish += 1;
         self.enqueue(entry, turn);

@@ -68,6 +68,11 @@ impl Ready {
         self.bytes
     }
 
+    /// Bytes of the bodies that are not in memory.
+    pub(super) fn paged_bytes(&self) -> u64 {
+        self.lanes.iter().flat_map(|lane| &lane.paged).map(|run| run.body_bytes).sum()
+    }
+
     /// What those in memory take there, roughly.
     pub(super) fn resident_bytes(&self) -> usize {
         self.resident_bytes

@@ -205,6 +205,11 @@ impl QueueHandle {
         self.lock().state()
     }
 
+    /// How many messages came through which exchanges; only the first 64 exchanges are counted apart.
+    pub fn published(&self) -> Vec<(String, u64)> {
+        self.lock().published()
+    }
+
     /// What is in force of arguments and policies.
     pub fn settings(&self) -> Arc<QueueSettings> {
         self.lock().settings().clone()

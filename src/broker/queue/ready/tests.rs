@@ -109,6 +109,7 @@ fn what_is_let_go_comes_back_in_order() {
     // What comes now is behind those that are not in memory.
     assert!(ready.insert(entry(3001, 0, None)).is_none());
     assert_eq!((ready.len(), ready.bytes()), (3001, 3001 * 4));
+    assert_eq!(ready.paged_bytes(), (3001 - ready.resident() as u64) * 4);
     let mut seen: Vec<u64> = drain(&mut ready);
     while let Some(request) = ready.page_request(false) {
         assert_eq!(request.from, Position(seen.len() as u64 + 1));
