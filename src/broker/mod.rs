@@ -48,7 +48,7 @@ pub use error::BrokerError;
 pub use turn::Turn;
 pub use vhost::VirtualHost;
 
-use crate::message::{ConnectionId, ConsumerId, Millis, Name, QueueId, TableLimits};
+use crate::message::{ConnectionId, ConsumerId, Name, QueueId, TableLimits};
 use crate::store::{DefinitionChanges, Journal};
 use alarms::Alarms;
 use chores::{Chore, Chores};

@@ -15,7 +15,7 @@ pub(super) const ROUTES: &[Route] = &[
         losses,
         "What was found to be lost of what the store kept, until it is acknowledged",
     )
-    .answers::<[api::Loss]>(),
+    .answers::<Vec<api::Loss>>(),
     Route::delete(
         "/api/losses",
         Needs::Administrator,
