@@ -46,6 +46,9 @@ pub struct VirtualHost {
 /// How often basic.get looks for a message that has to be read back.
 const PAGED_GET_ATTEMPTS: usize = 8;
 
+/// What it takes to delete a queue, in steps.
+const DELETE_STEPS: usize = 500;
+
 /// Messages that have their places in the queues of a route and are not in them yet.
 #[derive(Debug)]
 pub struct Staged {
@@ -347,11 +350,21 @@ impl VirtualHost {
 
     /// Does what queues asked for during a turn, until nothing is left: dead letters travel, queues go, timers are set.
     pub fn apply_effects(&self, turn: &mut Turn) {
+        let mut deleted = 0;
         while !turn.effects.is_empty() {
             for effect in std::mem::take(&mut turn.effects) {
                 match effect {
                     Effect::DeadLetter(dead) => self.dead_letter(dead, turn),
-                    Effect::Delete { name, id } => self.delete_finished_queue(&name, id, turn),
+                    Effect::Delete { name, .. } if deleted > 0 && turn.is_spent() => {
+                        // Its time has come when the timer looks at it, too.
+                        let at = turn.now;
+                        self.shared.timer.push(Deadline { at, vhost: self.name.clone(), queue: name });
+                    }
+                    Effect::Delete { name, id } => {
+                        turn.spend(DELETE_STEPS);
+                        deleted += 1;
+                        self.delete_finished_queue(&name, id, turn);
+                    }
                     Effect::PageIn { queue, wanted } => self.page_in(&queue, wanted, turn),
                     Effect::ReadDying { queue, priority, from, bytes_max } => {
                         self.read_dying(&queue, (priority, from), bytes_max, turn);

@@ -360,6 +360,23 @@ fn exclusive_queues_go_with_their_connection_in_several_turns() {
 }
 
 #[test]
+fn auto_delete_queues_go_with_their_consumers_in_several_turns() {
+    let (mut broker, connection) = opened();
+    let declare = |n: u32| {
+        let queue: String = format!("q{n}");
+        let (queue, auto_delete) = (queue.as_str().into(), true);
+        let declare = Declare { queue, auto_delete, nowait: true, ..Declare::default() };
+        let consume = Consume { queue: declare.queue.clone(), nowait: true, ..Consume::default() };
+        let consume = method(1, AMQPClass::Basic(Basic::Consume(consume)));
+        [method(1, AMQPClass::Queue(Queue::Declare(declare))), consume].concat()
+    };
+    broker.send(connection, &(0..1000).flat_map(declare).collect::<Vec<u8>>());
+    assert_eq!(broker.broker().vhost("/").unwrap().queue_count(), 1000);
+    in_several_turns(&mut broker, |broker| broker.close(connection));
+    assert_eq!(broker.broker().vhost("/").unwrap().queue_count(), 0);
+}
+
+#[test]
 fn glob_patterns_are_compiled_in_several_turns() {
     let (mut broker, connection) = opened();
     let mut setup = [declare_queue("q"), declare_queue("last"), declare_exchange("g", "x-glob")].concat();

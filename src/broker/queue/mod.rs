@@ -261,7 +261,7 @@ impl Queue {
         }
         if self.consumers.is_empty() {
             self.last_used = turn.now;
-            if self.definition.auto_delete && self.had_consumer {
+            if self.has_lost_its_consumers() {
                 turn.effects
                     .push(Effect::Delete { name: self.definition.name.clone(), id: self.definition.id });
             }
@@ -324,7 +324,7 @@ impl Queue {
         self.wake_at = None;
         self.is_behind = false;
         let unused_until = self.unused_until();
-        if unused_until.is_some_and(|at| at <= turn.now) {
+        if unused_until.is_some_and(|at| at <= turn.now) || self.has_lost_its_consumers() {
             turn.effects.push(Effect::Delete { name: self.definition.name.clone(), id: self.definition.id });
             return;
         }
@@ -332,6 +332,11 @@ impl Queue {
         self.retry_held(turn);
         self.drop_head(turn);
         self.dispatch(turn);
+    }
+
+    /// Whether it is an auto-delete queue whose last consumer has left.
+    fn has_lost_its_consumers(&self) -> bool {
+        self.definition.auto_delete && self.had_consumer && self.consumers.is_empty()
     }
 
     /// Takes a dead letter back that has nowhere to go now, to try again later.
