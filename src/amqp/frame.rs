@@ -46,6 +46,7 @@ pub(super) struct Frame<'a> {
 
 impl Frame<'_> {
     /// Whether it is a content header that is long enough to be one, or a content body, on that channel.
+    #[inline]
     pub(super) fn is_content_of(&self, channel: ChannelNumber) -> bool {
         let is_content = self.kind == BODY || (self.kind == HEADER && self.payload.len() >= HEADER_BYTES_MIN);
         is_content && self.channel == channel

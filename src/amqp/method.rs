@@ -47,6 +47,7 @@ impl MethodFault {
 }
 
 /// Class and method id at the front of a payload; zeros where it is too short for them.
+#[inline]
 pub(super) fn ids(payload: &[u8]) -> (u16, u16) {
     let mut reader = Reader::new(payload);
     (reader.u16().unwrap_or(0), reader.u16().unwrap_or(0))

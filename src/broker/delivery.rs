@@ -155,7 +155,7 @@ impl Items {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, at: usize, item: Outgoing) {
         let lane = &mut self.lanes[at];
         if lane.items.is_empty() {
@@ -173,12 +173,13 @@ pub struct OpenOutbox<'a> {
 
 impl OpenOutbox<'_> {
     /// Whether nothing waits for the channel.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.items.lanes[self.at].items.is_empty()
     }
 
     /// Puts something in, for the channel that it was opened for.
-    #[inline]
+    #[inline(always)]
     pub fn push_back(&mut self, item: Outgoing) {
         self.items.push(self.at, item);
     }

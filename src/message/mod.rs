@@ -109,6 +109,7 @@ impl Message {
     }
 
     /// The routing key that the message was published with.
+    #[inline]
     pub fn routing_key(&self) -> &[u8] {
         &self.content[usize::from(self.head.exchange_bytes)..self.head.properties_start()]
     }
@@ -130,6 +131,7 @@ impl Message {
     }
 
     /// Bytes of the body.
+    #[inline]
     pub fn body_bytes(&self) -> usize {
         self.content.len() - self.head.body_start()
     }

@@ -63,6 +63,7 @@ impl Channel {
         }
     }
 
+    #[inline]
     pub(super) fn progress(&self) -> Handled {
         if self.underway.is_some() { Handled::Busy } else { Handled::Open }
     }

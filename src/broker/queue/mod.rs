@@ -211,6 +211,7 @@ impl Queue {
         true
     }
 
+    #[inline]
     fn enqueue(&mut self, entry: Entry, turn: &mut Turn) {
         self.put(entry);
         if self.has_limits() {
@@ -221,6 +222,7 @@ impl Queue {
         }
     }
 
+    #[inline]
     fn entry(&self, position: Position, message: Message, now: Millis) -> Entry {
         Entry {
             position,

@@ -154,6 +154,7 @@ impl Ready {
     }
 
     /// Takes the next to be delivered. `None` while it is not in memory.
+    #[inline]
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
         let lane = self.lanes.iter_mut().find(|lane| !lane.is_empty())?;
         let entry = lane.pop_front()?;
@@ -315,6 +316,7 @@ impl Ready {
         }
     }
 
+    #[inline]
     fn left(&mut self, entry: &Entry) {
         let body_bytes = entry.message.body_bytes();
         self.messages -= 1;

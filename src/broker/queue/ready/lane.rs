@@ -76,6 +76,7 @@ impl Lane {
     }
 
     /// Takes the first of those in memory.
+    #[inline]
     pub(super) fn pop_front(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
         if !self.returned.is_empty()
