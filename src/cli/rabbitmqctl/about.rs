@@ -19,17 +19,13 @@ pub(super) fn about(command: &str) -> &'static str {
         "list_operator_policies" => "Lists the operator policies of a vhost",
         "list_parameters" => "Lists the runtime parameters of a vhost",
         "list_global_parameters" => "Lists the global runtime parameters",
-        "add_user" => {
-            "Adds a user, who has no permissions at first; without a password it is read from standard input"
-        }
+        "add_user" => "Adds a user, without permissions at first; reads the password if none is given",
         "delete_user" => "Deletes a user and its permissions",
         "change_password" => "Gives a user another password",
         "clear_password" => "Takes a user's password away: no password logs in then",
         "set_user_tags" => "Gives a user these tags and no others",
         "authenticate_user" => "Says whether a user can log in with a password",
-        "set_permissions" => {
-            "Says what a user may configure, write and read in a vhost, as three regular expressions"
-        }
+        "set_permissions" => "Says what a user may configure, write and read in a vhost, by patterns",
         "clear_permissions" => "Takes a user's permissions in a vhost away",
         "set_topic_permissions" => "Says which routing keys a user may publish and bind with at an exchange",
         "clear_topic_permissions" => "Takes these rules away, of one exchange or all",
@@ -37,6 +33,8 @@ pub(super) fn about(command: &str) -> &'static str {
         "clear_user_limits" => "Takes such a limit away, or all of them",
         "list_user_limits" => "Lists the limits of users",
         "add_vhost" => "Adds a vhost",
+        "trace_on" => "Has copies of all messages of a vhost sent to its exchange amq.rabbitmq.trace",
+        "trace_off" => "Ends that",
         "delete_vhost" => "Deletes a vhost and all that is in it",
         "set_vhost_limits" => "Sets how many connections and queues a vhost may have, as JSON",
         "clear_vhost_limits" => "Takes the limits of a vhost away",
