@@ -26,6 +26,12 @@ pub(super) trait Listed {
 
     /// Says all that. Lists are sorted by it, so it should cost little; what does may be done when it is written.
     fn shown(&self) -> Self::Shown<'_>;
+
+    /// The same with these fields alone, which are paths such as `message_stats.publish`; others may be missing. A list is sorted
+    /// by one of each item, so what takes time and is not wanted should be left out.
+    fn shown_in_part(&self, _paths: &[&str]) -> Self::Shown<'_> {
+        self.shown()
+    }
 }
 
 /// A thing that says all of itself.
@@ -58,7 +64,7 @@ pub(super) fn list<T: Listed>(mut items: Vec<T>, request: &Request) -> Result<An
     let columns = columns(request);
     let written = |item| match columns.as_slice() {
         [] => Written::Whole(T::shown(item)),
-        columns => Written::Columns(pick(&T::shown(item), columns)),
+        columns => Written::Columns(pick(&T::shown_in_part(item, columns), columns)),
     };
     let Some(Page { number, size, .. }) = page else {
         return Answer::of(&items.iter().map(written).collect::<Vec<_>>());
@@ -154,7 +160,7 @@ fn invalid() -> ApiError {
 
 fn sort<T: Listed>(items: &mut Vec<T>, request: &Request) {
     if let Some(path) = request.query("sort").filter(|path| !path.is_empty()) {
-        let key = |item: &T| at_path(&item.shown(), path).unwrap_or_default();
+        let key = |item: &T| at_path(&item.shown_in_part(&[path]), path).unwrap_or_default();
         let mut keyed: Vec<(Value, T)> = items.drain(..).map(|item| (key(&item), item)).collect();
         keyed.sort_by(|(a, _), (b, _)| compare(a, b));
         items.extend(keyed.into_iter().map(|(_, item)| item));

@@ -17,7 +17,7 @@ use crate::broker::policy::Policy;
 use crate::broker::queue::{QueueDeclaration, QueueDefinition, QueueHandle, QueueType};
 use crate::broker::topology::without_line_ends;
 use crate::broker::{Actor, VirtualHost};
-use crate::message::{Name, Value as Argument};
+use crate::message::{FieldTable, Name, Value as Argument};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -106,7 +106,12 @@ impl Listed for Row<'_> {
     }
 
     fn shown(&self) -> Shown {
-        shown(describe(&self.queue, self.request, self.range), self.request)
+        shown(describe(&self.queue, self.request, self.range, &|_| true), self.request)
+    }
+
+    fn shown_in_part(&self, paths: &[&str]) -> Shown {
+        let wants = |field: &str| paths.iter().any(|path| path.split('.').next() == Some(field));
+        shown(describe(&self.queue, self.request, self.range, &wants), self.request)
     }
 }
 
@@ -168,13 +173,22 @@ fn queue(request: &Request) -> Result<Answer, ApiError> {
         consumer_details: Some(consumers_of(request, &queue)),
         deliveries: Some(Vec::new()),
         incoming: Some(Vec::new()),
-        ..describe(&queue, request, Range::of(request)?)
+        ..describe(&queue, request, Range::of(request)?, &|_| true)
     };
     one(&shown(described, request), request)
 }
 
-/// All that is said of a queue.
-fn describe(queue: &QueueHandle, request: &Request, range: Option<Range>) -> api::Queue {
+/// All that is said of a queue, but for what takes time and is not wanted.
+fn describe(
+    queue: &QueueHandle,
+    request: &Request,
+    range: Option<Range>,
+    wants: &dyn Fn(&str) -> bool,
+) -> api::Queue {
+    let table = |field: &str, table: &dyn Fn() -> FieldTable| match wants(field) {
+        true => json::table(&table()),
+        false => Table::new(),
+    };
     let definition = queue.definition();
     let (state, applied) = (queue.state(), queue.applied());
     let node = request.node();
@@ -189,20 +203,20 @@ fn describe(queue: &QueueHandle, request: &Request, range: Option<Range>) -> api
     }
     let rate = |count: &dyn Fn(&_) -> u64| state.samples.rate(|sample| count(&sample.stats));
     api::Queue {
-        arguments: json::table(&definition.arguments.decode()),
+        arguments: table("arguments", &|| definition.arguments.decode()),
         auto_delete: definition.auto_delete,
         consumer_capacity: capacity,
         consumer_utilisation: capacity,
         consumers: state.consumers,
         durable: definition.durable,
-        effective_policy_definition: json::table(&applied.definition()),
+        effective_policy_definition: table("effective_policy_definition", &|| applied.definition()),
         exclusive: definition.exclusive_owner.is_some(),
         owner_pid_details: owner.map(|owner| details(owner.facts())),
         exclusive_consumer_tag: state.exclusive_consumer_tag,
         single_active_consumer_tag: state.single_active_consumer_tag,
         head_message_timestamp: state.head_timestamp,
         oldest_message_age_ms: state.oldest_at.map(|at| request.now.saturating_sub(at)),
-        idle_since: idle_since(state.used_at, request.now),
+        idle_since: wants("idle_since").then(|| idle_since(state.used_at, request.now)).flatten(),
         memory: state.resident_bytes,
         message_bytes: state.ready_bytes + state.unacked_bytes,
         message_bytes_ready: state.ready_bytes,
@@ -223,7 +237,9 @@ fn describe(queue: &QueueHandle, request: &Request, range: Option<Range>) -> api
         queue_type: definition.queue_type.name().into(),
         vhost: definition.vhost.clone(),
         lengths,
-        message_stats: message_stats(StatsOf::Queue, &state.stats, rate),
+        message_stats: wants("message_stats")
+            .then(|| message_stats(StatsOf::Queue, &state.stats, rate))
+            .flatten(),
         ..api::Queue::default()
     }
 }
