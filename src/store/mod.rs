@@ -35,6 +35,10 @@ pub use wal::WalOptions;
 use crate::message::Lsn;
 use bytes::Bytes;
 
+/// Records and entries of the log are never this many, nor positions of a queue: at a thousand million a second it takes eighteen
+/// years. Bytes that say more are damaged, whatever their checksum, and sums of what is below can't overflow.
+const NUMBER_MAX: u64 = 1 << 59;
+
 /// Why the store could not do what it was asked. Its text is for the operator: what happened, where, what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {

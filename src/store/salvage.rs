@@ -11,6 +11,7 @@
 //! A file also holds frames that were removed and not yet overwritten. Records below the oldest one that the newest speaks of
 //! are such; one that is not recognised brings acknowledged messages back, which a restart may.
 
+use super::NUMBER_MAX;
 use crate::message::Lsn;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -179,10 +180,24 @@ const CHUNK_BYTES: u64 = 32 << 20;
 struct Found {
     magic: Magic,
     /// Where the parts of each record lie; a part may lie in several places, all the same.
-    parts: BTreeMap<Lsn, Vec<Option<(u64, usize)>>>,
+    parts: BTreeMap<Lsn, Parts>,
     /// The oldest number kept, as the newest record says.
     oldest: (Lsn, Lsn),
     definitions: BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>,
+}
+
+/// The parts of a record that were found, and how many there are to be.
+#[derive(Debug, Default, PartialEq)]
+struct Parts {
+    places: BTreeMap<u32, (u64, usize)>,
+    count: u32,
+}
+
+impl Parts {
+    /// Where they lie, if all of them were found.
+    fn whole(self) -> Option<Vec<(u64, usize)>> {
+        (self.places.len() == self.count as usize).then(|| self.places.into_values().collect())
+    }
 }
 
 impl Found {
@@ -213,12 +228,13 @@ impl Found {
     fn note(&mut self, frame: &Frame<'_>, at: u64, bytes: usize) {
         match *frame {
             Frame::Part { lsn, oldest, part, parts, .. } => {
-                self.oldest = self.oldest.max((lsn, oldest));
-                let places = self.parts.entry(lsn).or_default();
-                places.resize(places.len().max(parts as usize), None);
-                if let Some(place) = places.get_mut(part as usize) {
-                    *place = Some((at, bytes));
+                if lsn.0 > NUMBER_MAX || part >= parts {
+                    return;
                 }
+                self.oldest = self.oldest.max((lsn, oldest));
+                let known = self.parts.entry(lsn).or_default();
+                known.count = known.count.max(parts);
+                known.places.insert(part, (at, bytes));
             }
             Frame::Definition { sequence, key, value } => {
                 let known = self.definitions.entry(key.to_vec()).or_default();
@@ -231,8 +247,8 @@ impl Found {
 
     fn salvage(self) -> Salvage {
         let mut salvage = Salvage::default();
-        for (lsn, places) in self.parts.into_iter().filter(|(lsn, _)| *lsn >= self.oldest.1) {
-            match places.into_iter().collect::<Option<Vec<_>>>() {
+        for (lsn, parts) in self.parts.into_iter().filter(|(lsn, _)| *lsn >= self.oldest.1) {
+            match parts.whole() {
                 Some(places) => {
                     salvage.records.insert(lsn, places);
                 }
@@ -302,7 +318,8 @@ mod tests {
             let used = found.take(0, &frame[..cut], false);
             assert!(used <= cut && found.parts.is_empty(), "cut at {cut}");
             found.take(used as u64, &frame[used..], true);
-            assert_eq!(found.parts[&Lsn(7)], [Some((0, frame.len()))], "cut at {cut}");
+            let expected = Parts { places: BTreeMap::from([(0, (0, frame.len()))]), count: 1 };
+            assert_eq!(found.parts[&Lsn(7)], expected, "cut at {cut}");
         }
     }
 }

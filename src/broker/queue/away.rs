@@ -151,7 +151,7 @@ impl Queue {
         self.no_longer_away(consumer, &runs);
         let mut back = Vec::with_capacity(runs.len());
         for mut run in runs {
-            run.delivery_count += u32::from(failed);
+            run.delivery_count = run.delivery_count.saturating_add(failed.into());
             if self.closed {
                 self.drop_run(&run, turn);
             } else if self.settings.delivery_limit.is_some_and(|limit| run.delivery_count > limit) {

@@ -34,7 +34,7 @@ impl Queue {
         let mut back = Vec::with_capacity(entries.len());
         for mut entry in entries {
             entry.redelivered = true;
-            entry.delivery_count += u32::from(failed);
+            entry.delivery_count = entry.delivery_count.saturating_add(failed.into());
             // It may have been out while a policy changed.
             entry.expires_at = self.settings.expires_at(&entry.message, entry.enqueued_at);
             if self.closed {

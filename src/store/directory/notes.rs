@@ -3,9 +3,9 @@
 
 use super::Directory;
 use crate::message::Lsn;
-use crate::store::StoreError;
 use crate::store::exhausted::is_exhaustion;
 use crate::store::stamp::Stamp;
+use crate::store::{NUMBER_MAX, StoreError};
 use std::os::unix::fs::FileExt;
 
 /// What is noted beside the database, to tell when it has lost something.
@@ -52,7 +52,7 @@ impl Directory {
             bytes[at..at + 8].iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
         };
         let note = Note { last: Lsn(number(0)), file_bytes: number(8), sequence: number(16) };
-        if number(24) == note.check() { note } else { Note::default() }
+        if number(24) == note.check() && note.last.0 <= NUMBER_MAX { note } else { Note::default() }
     }
 
     /// Notes what all definitions come to, as far as they are durable; only written, as [`Directory::note`].

@@ -17,6 +17,8 @@
 
 use super::numbers::{self, Numbers};
 use crate::message::{Lsn, Millis, Position, QueueId, StoredShape};
+use crate::steps;
+use crate::store::NUMBER_MAX;
 
 const VERSION: u8 = 1;
 
@@ -96,6 +98,27 @@ pub(super) enum Operation<'a> {
     },
 }
 
+impl Operation<'_> {
+    /// Whether it speaks of positions that a queue may have; a range may reach to the end of numbers.
+    fn is_sound(&self) -> bool {
+        let is_position = |position: Position| position.0 <= NUMBER_MAX;
+        match self {
+            Operation::Enqueue(enqueue) => {
+                let mut targets = enqueue.targets();
+                let sound = targets.by_ref().take_while(|target| is_position(target.position)).count();
+                sound as u64 == enqueue.target_count
+            }
+            Operation::Settle { first, last, .. } => {
+                is_position(*first) && (is_position(*last) || last.0 == u64::MAX)
+            }
+            Operation::Requeue { position, .. } | Operation::Delivered { position, .. } => {
+                is_position(*position)
+            }
+            Operation::DropQueue { .. } => true,
+        }
+    }
+}
+
 /// A message and the queues that it went into.
 #[derive(Debug)]
 pub(super) struct Enqueue<'a> {
@@ -158,9 +181,7 @@ impl<'a> OperationReader<'a> {
     pub(super) fn is_sound(body: &[u8]) -> bool {
         let mut reader = OperationReader::new(body);
         while let Some(operation) = reader.operation() {
-            if let Operation::Enqueue(enqueue) = &operation
-                && enqueue.targets().count() as u64 != enqueue.target_count
-            {
+            if !operation.is_sound() {
                 return false;
             }
         }
@@ -168,6 +189,7 @@ impl<'a> OperationReader<'a> {
     }
 
     fn operation(&mut self) -> Option<Operation<'a>> {
+        steps::count(1);
         let start = self.at;
         let operation = self.parse();
         if operation.is_none() {
@@ -236,6 +258,7 @@ impl<'a> OperationReader<'a> {
     }
 
     fn target(&mut self, returned: bool) -> Option<Target> {
+        steps::count(1);
         let (queue, position) = (QueueId(self.number()?), Position(self.number()?));
         let priority = self.byte()?;
         let returned = match returned {

@@ -361,6 +361,8 @@ impl Store for SledStore {
             visit(lsn, scanned);
         });
         scan_wal(Lsn(u64::MAX), visit);
+        let highest = [in_wal.keys().next_back(), in_database.keys().next_back(), damaged.last()];
+        let highest = highest.into_iter().flatten().max().copied().unwrap_or_default();
         if !damaged.is_empty() {
             let readable: Vec<Lsn> = in_database.keys().copied().collect();
             if !shared.leave_damaged_database(&readable, &moving)? {
@@ -376,6 +378,9 @@ impl Store for SledStore {
         if noted > last {
             visit(noted, Scanned::Damaged(format!("it was durable, and the log ends at record {last}")));
             shared.writing.lock().last = noted;
+        } else if highest < last {
+            // The last one is never discarded, since numbers are counted on from it.
+            visit(last, Scanned::Damaged("it was the last one, and neither log nor database has it".into()));
         }
         Ok(())
     }

@@ -82,6 +82,9 @@ pub(super) fn open(
     Ok(store)
 }
 
+/// The most missing records that are reported one by one.
+const LISTED_MAX: u64 = 4096;
+
 /// Takes what the log says.
 struct Replay {
     known: Known,
@@ -100,7 +103,9 @@ impl Replay {
             }
             Replayed::Record(lsn) => {
                 if self.is_sure_of_last {
-                    self.known.damaged.extend((self.last.0 + 1..lsn.0).map(Lsn));
+                    // Of more than those the next record says how many there were.
+                    let first = (self.last.0 + 1).max(lsn.0.saturating_sub(LISTED_MAX));
+                    self.known.damaged.extend((first..lsn.0).map(Lsn));
                 }
                 self.last = lsn.max(self.last);
                 self.is_sure_of_last = true;

@@ -13,6 +13,8 @@
 //! damaged entry is distinguished from one that never was whole.
 
 use crate::message::Lsn;
+use crate::steps;
+use crate::store::NUMBER_MAX;
 use crate::store::definitions::{Change, DefinitionChanges, changes_in};
 use crate::store::stamp::Stamp;
 
@@ -23,6 +25,9 @@ pub(super) const HEAD_BYTES: usize = 32;
 
 /// Entries start at multiples of this.
 pub(in crate::store) const ALIGNMENT: usize = 8;
+
+/// Bytes that are checked in about one step.
+const BYTES_A_STEP: usize = 64;
 
 const START: u32 = 1;
 const RECORD: u32 = 2;
@@ -134,20 +139,30 @@ impl<'a> Found<'a> {
         let head = bytes.get(..HEAD_BYTES).filter(|head| head[..4] == magic)?;
         let end = HEAD_BYTES.checked_add(number(&head[8..12]) as usize)?;
         let whole = bytes.get(..end)?;
+        steps::count(1 + end / BYTES_A_STEP);
         if u64::from(crc32fast::hash(&whole[8..])) != number(&head[4..8]) {
             return None;
         }
         let ordinals = Ordinals { ordinal: number(&head[16..24]), synced: number(&head[24..32]) };
+        if ordinals.ordinal > NUMBER_MAX || ordinals.synced > NUMBER_MAX {
+            return None;
+        }
         let kind = u32::try_from(number(&head[12..16])).ok()?;
         Some(Found { ordinals, bytes: end, kind, body: &whole[HEAD_BYTES..] })
+    }
+
+    /// The bytes that the entry which starts `bytes` says it has, if there are as many.
+    pub(super) fn length(bytes: &[u8]) -> Option<usize> {
+        let end = HEAD_BYTES.checked_add(number(bytes.get(8..12)?) as usize)?;
+        (end <= bytes.len()).then_some(end)
     }
 
     /// What it says; `None` for what this version does not know.
     pub(in crate::store) fn decode(&self) -> Option<Replayed<'a>> {
         let body = self.body;
         Some(match self.kind {
-            START => Replayed::Start(Lsn(number(body.get(..8)?))),
-            RECORD => Replayed::Record(Lsn(number(body.get(..8)?))),
+            START => Replayed::Start(lsn(body)?),
+            RECORD => Replayed::Record(lsn(body)?),
             DISCARD => Replayed::Discard(body.chunks_exact(8).map(|lsn| Lsn(number(lsn))).collect()),
             DEFINITION => {
                 let (head, rest) = body.split_at_checked(5)?;
@@ -171,6 +186,12 @@ impl<'a> Found<'a> {
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// The number of a record that a body begins with.
+fn lsn(body: &[u8]) -> Option<Lsn> {
+    let lsn = Lsn(number(body.get(..8)?));
+    (lsn.0 <= NUMBER_MAX).then_some(lsn)
 }
 
 fn length(bytes: usize) -> u32 {

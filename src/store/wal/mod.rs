@@ -14,8 +14,8 @@ mod replay;
 
 pub(super) use entry::{ALIGNMENT, Entry, EntryMagic, Found, Ordinals, Replayed, padded};
 
-use super::Durability;
 use super::exhausted::lasting;
+use super::{Durability, NUMBER_MAX};
 use crate::files;
 use crate::message::Lsn;
 use bytes::{Bytes, BytesMut};
@@ -312,7 +312,7 @@ fn segment_name(first: u64) -> String {
 
 fn first_ordinal(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?.strip_suffix(".wal")?;
-    u64::from_str_radix(name, 16).ok()
+    u64::from_str_radix(name, 16).ok().filter(|first| (1..=NUMBER_MAX).contains(first))
 }
 
 fn write_all_at(file: &File, mut pieces: [&[u8]; 3], mut at: u64) -> io::Result<()> {

@@ -3,11 +3,16 @@
 use super::entry::{ALIGNMENT, EntryMagic, Found, HEAD_BYTES, RECORD_HEAD_BYTES, Replayed, padded};
 use super::{Full, Place, Segment, first_ordinal};
 use crate::files;
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+
+/// How many times a segment's length may be checked while an entry is looked for behind damage. What has the beginnings of more
+/// entries in it than that was written by no broker.
+const SEARCHES_MAX: usize = 8;
 
 /// Hands over every entry; returns the segments, and the ordinal of the last entry.
 pub(super) fn replay(
@@ -23,7 +28,7 @@ pub(super) fn replay(
         .collect::<io::Result<_>>()?;
     paths.sort();
     let expected = paths.first().map_or(1, |(first, _)| *first);
-    let mut replay = Replay { magic, expected, visit };
+    let mut replay = Replay { magic, expected, search_left: Cell::new(0), visit };
     let mut segments = Vec::new();
     for (index, (_, path)) in paths.iter().enumerate() {
         let mut file = files::options().read(true).write(true).open(path)?;
@@ -49,6 +54,8 @@ struct Replay<'a> {
     magic: EntryMagic,
     /// The ordinal of the next entry.
     expected: u64,
+    /// Bytes that may yet be checked to find one behind damage, in this segment.
+    search_left: Cell<usize>,
     visit: &'a mut dyn FnMut(Replayed<'_>, Option<Place>),
 }
 
@@ -62,6 +69,7 @@ impl Replay<'_> {
         following: &[(u64, PathBuf)],
     ) -> io::Result<u64> {
         let mut at = 0;
+        self.search_left.set(bytes.len().saturating_mul(SEARCHES_MAX));
         loop {
             if let Some(found) = self.found(bytes, at).filter(|found| found.ordinals.ordinal == self.expected)
             {
@@ -76,10 +84,11 @@ impl Replay<'_> {
             let later = |found: &Found<'_>| found.ordinals.ordinal > self.expected;
             let next = (at..bytes.len())
                 .step_by(ALIGNMENT)
-                .find(|at| self.found(bytes, *at).is_some_and(|f| later(&f)));
+                .find(|at| self.search(bytes, *at).is_some_and(|f| later(&f)));
             let goes_on = match next {
                 Some(next) => self.found(bytes, next).map_or(self.expected, |found| found.ordinals.ordinal),
-                None => next_first.unwrap_or(self.expected),
+                // One that is named as if it were before this is damaged as well.
+                None => next_first.unwrap_or(self.expected).max(self.expected),
             };
             (self.visit)(Replayed::Damaged(goes_on - self.expected), None);
             self.expected = goes_on;
@@ -92,6 +101,16 @@ impl Replay<'_> {
 
     fn found<'b>(&self, bytes: &'b [u8], at: usize) -> Option<Found<'b>> {
         Found::at_start_of(bytes.get(at..)?, self.magic)
+    }
+
+    /// The same, while there is something left of what may be checked.
+    fn search<'b>(&self, bytes: &'b [u8], at: usize) -> Option<Found<'b>> {
+        if !bytes.get(at..)?.starts_with(&self.magic) {
+            return None;
+        }
+        let left = self.search_left.get().checked_sub(Found::length(&bytes[at..])?)?;
+        self.search_left.set(left);
+        self.found(bytes, at)
     }
 
     fn take(&mut self, segment: &Arc<Segment>, at: usize, found: &Found<'_>) {
@@ -121,9 +140,6 @@ impl Replay<'_> {
 
     fn is_synced_in(&self, bytes: &[u8]) -> bool {
         let mut places = (0..bytes.len().saturating_sub(HEAD_BYTES)).step_by(ALIGNMENT);
-        places.any(|at| {
-            bytes[at..at + 4] == self.magic
-                && self.found(bytes, at).is_some_and(|found| found.ordinals.synced >= self.expected)
-        })
+        places.any(|at| self.search(bytes, at).is_some_and(|found| found.ordinals.synced >= self.expected))
     }
 }
