@@ -79,7 +79,12 @@ fn compile(pattern: &ShortStr) -> Result<globset::Glob, Refusal> {
         builder.build().map_err(|error| refusal(&error.kind().to_string()))
     };
     parse(text)?;
-    parse(&translated_pattern(text).map_err(refusal)?)
+    let mut translated = translated_pattern(text).map_err(refusal)?;
+    if translated.ends_with("**/") && translated.trim_end_matches("**/").is_empty() {
+        // The crate takes the separator for a part of the asterisks, and nothing but these for anything at all.
+        translated.push_str("{,}");
+    }
+    parse(&translated)
 }
 
 /// The crate's separator is `/`, and its shortcuts go wrong with a last word of `..`. So dots become slashes, slashes become
@@ -252,6 +257,8 @@ mod tests {
             ("**.failed", &["failed", "a.failed", "a.b.failed"], &["a.failed.b", "afailed"]),
             ("a.**.b", &["a.b", "a.x.b", "a.x.y.b"], &["ab", "a.x"]),
             ("**", &["", "a", "a.b", "a/b"], &[]),
+            ("**.", &["", ".", "a.", "a.b."], &["a", "a.b", ".a"]),
+            ("**.**.", &["", ".", "a.b."], &["a", "a.b"]),
             ("*", &["", "a", "a/b"], &["a.b"]),
             ("a**", &["a", "ab"], &["a.b"]),
             ("log.?", &["log.a", "log./"], &["log.", "log..", "log.ab"]),
