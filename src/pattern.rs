@@ -144,14 +144,19 @@ impl Eq for Pattern {}
 
 /// What is wrong, in a line.
 fn reason(error: &fancy_regex::Error) -> String {
-    match error {
+    let reason = match error {
         fancy_regex::Error::ParseError(position, error) => format!("{error}, at position {position}"),
         other => {
             // Of some patterns a picture is drawn, with what is wrong in its last line.
             let text = other.to_string();
             text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
         }
-    }
+    };
+    // Some quote the pattern.
+    let escaped = |letter: char| {
+        if letter.is_control() { letter.escape_debug().to_string() } else { letter.to_string() }
+    };
+    reason.chars().map(escaped).collect()
 }
 
 /// A brace that begins no repetition is itself, as in Perl: `{client_id}` without a value, for instance.
@@ -159,6 +164,7 @@ fn with_literal_braces(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(['{', '\\']) {
+        steps::count(1 + at / 16);
         let (before, from) = rest.split_at(at);
         out.push_str(before);
         // What a backslash takes away its meaning, or gives one, stays with it.
@@ -186,10 +192,13 @@ fn escape_length(text: &str) -> usize {
 
 /// Whether `text` begins with `{3}`, `{3,}` or `{3,5}`.
 fn is_repetition(text: &str) -> bool {
-    let Some((inside, _)) = text[1..].split_once('}') else { return false };
-    let (low, high) = inside.split_once(',').unwrap_or((inside, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    !low.is_empty() && digits(low) && digits(high)
+    let digits =
+        |text: &str| text.len() - text.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
+    let low = digits(&text[1..]);
+    let behind = &text[1 + low..];
+    let high = behind.strip_prefix(',').map_or(0, |high| 1 + digits(high));
+    steps::count(1 + (low + high) / 16);
+    low > 0 && behind[high..].starts_with('}')
 }
 
 #[cfg(test)]
@@ -224,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_or_too_large_is_refused_in_one_line() {
-        for pattern in ["(", "[a", "*", "(?<a", "(?:a{1000}){1000}", &"a".repeat(5000)] {
+        for pattern in ["(", "[a", "*", "(?<a", "(?:a{1000}){1000}", "(?\n", &"a".repeat(5000)] {
             let error = Pattern::new(pattern).map(|_| pattern).expect_err(pattern).to_string();
             assert!(!error.is_empty() && !error.contains('\n'), "{pattern:.20}: {error}");
         }
