@@ -15,11 +15,14 @@ pub use plan::{Plan, Step};
 pub use reading::Options;
 
 use super::answer::{Answer, ApiError};
+use super::json::TOO_MANY_VALUES;
 use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api::{self, Imported};
+use crate::broker::memory::MemoryUse;
 use crate::broker::{Broker, BrokerError, Turn};
 use crate::message::Millis;
+use document::parse_counted;
 use reading::Reading;
 use serde_json::Value;
 use std::fs;
@@ -81,8 +84,14 @@ fn import_vhost(request: &Request) -> Result<Answer, ApiError> {
 fn run(request: &Request, options: Options) -> Result<Answer, ApiError> {
     let strict = request.query_flag("strict");
     let options = Options { importer: Some(request.user.name.clone()), strict, ..options };
-    let document = parse(request.form_bytes("file").unwrap_or(&request.body.bytes))
-        .map_err(|_| ApiError::bad_request("failed_to_parse_json"))?;
+    let said = request.form_bytes("file").unwrap_or(&request.body.bytes);
+    let (document, taken) = parse_counted(said).map_err(|error| {
+        ApiError::bad_request(match error {
+            DocumentError::TooManyValues { .. } => TOO_MANY_VALUES,
+            _ => "failed_to_parse_json",
+        })
+    })?;
+    let _held = request.broker().memory().hold(MemoryUse::HttpBodies, taken);
     tracing::info!("user '{}' imports definitions", request.user.name);
     let plan = read(request.broker(), &document, &options).map_err(ApiError::bad_request)?;
     let notes = request.in_turn(|turn| carry_out(plan, request.broker(), turn))?;

@@ -11,6 +11,7 @@ use crate::broker::users::User;
 use crate::broker::{Broker, Ticket};
 use crate::message::Lsn;
 use crate::net::{PeerAddress, Slot};
+use crate::steps;
 use axum::Router;
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::rejection::RawPathParamsRejection;
@@ -150,8 +151,13 @@ async fn act(
 ) -> Result<Answer, ApiError> {
     let (broker, bodies) = (request.management.broker.clone(), request.management.bodies.clone());
     let turn = bodies.turn().await?;
-    let answered = tokio::task::spawn_blocking(move || handle(&request)).await;
+    let answered = tokio::task::spawn_blocking(move || steps::of(|| handle(&request))).await;
     drop(turn);
+    // They count as if there were one thread.
+    let answered = answered.map(|(answer, taken)| {
+        steps::count(usize::try_from(taken).unwrap_or(usize::MAX));
+        answer
+    });
     let answer = answered
         .unwrap_or_else(|error: JoinError| Err(ApiError::Internal(format!("the handler failed: {error}"))))?;
     let change = broker.last_change();

@@ -2,6 +2,7 @@
 
 use super::answer::ApiError;
 use crate::message::{FieldTable, Value};
+use crate::steps;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -89,6 +90,9 @@ pub(super) fn value_from_json(value: &Json, depth_max: usize) -> Result<Value, A
 const VALUES_BYTES: usize = 1 << 20;
 const VALUES_BYTES_EACH: usize = 4;
 
+/// The same for a document of definitions: an export without spaces takes eight to thirteen times its length.
+pub(super) const DEFINITIONS_BYTES_EACH: usize = 16;
+
 /// What a value takes beside its text, and what a field of an object does beside its name and value.
 const VALUE_BYTES: usize = size_of::<Json>();
 const FIELD_BYTES: usize = size_of::<String>() + 2 * size_of::<usize>();
@@ -98,14 +102,40 @@ const FIELD_BYTES: usize = size_of::<String>() + 2 * size_of::<usize>();
 /// # Errors
 /// When its values would take far more memory than they have bytes.
 pub(super) fn parse(body: &[u8]) -> Result<Option<Json>, ApiError> {
-    let left = Cell::new(VALUES_BYTES.saturating_add(body.len().saturating_mul(VALUES_BYTES_EACH)));
+    match parse_bounded(body, VALUES_BYTES_EACH) {
+        Ok((value, _)) => Ok(Some(value)),
+        Err(Unparsed::TooMuch) => Err(ApiError::bad_request(TOO_MANY_VALUES)),
+        Err(Unparsed::NoJson(_)) => Ok(None),
+    }
+}
+
+/// What is said of a body that takes too much.
+pub(super) const TOO_MANY_VALUES: &str = "the body has too many values";
+
+/// Why bytes did not become a value.
+pub(super) enum Unparsed {
+    /// It would take too much memory.
+    TooMuch,
+    /// They are no JSON.
+    NoJson(serde_json::Error),
+}
+
+/// Reads bytes as JSON whose values may take about `each` bytes of memory for each of them, and says what they take.
+///
+/// # Errors
+/// When they are none, or take more.
+pub(super) fn parse_bounded(bytes: &[u8], each: usize) -> Result<(Json, usize), Unparsed> {
+    let allowed = VALUES_BYTES.saturating_add(bytes.len().saturating_mul(each));
+    let left = Cell::new(allowed);
     let is_spent = Cell::new(false);
-    let mut reader = serde_json::Deserializer::from_slice(body);
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
     let parsed = Bounded { left: &left, is_spent: &is_spent }.deserialize(&mut reader);
     if is_spent.get() {
-        return Err(ApiError::bad_request("the body has too many values"));
+        return Err(Unparsed::TooMuch);
     }
-    Ok(parsed.ok().filter(|_| reader.end().is_ok()))
+    let value = parsed.map_err(Unparsed::NoJson)?;
+    reader.end().map_err(Unparsed::NoJson)?;
+    Ok((value, allowed - left.get()))
 }
 
 /// Reads one value, and counts what it takes.
@@ -117,6 +147,7 @@ struct Bounded<'a> {
 
 impl Bounded<'_> {
     fn spend<E: Error>(self, bytes: usize) -> Result<(), E> {
+        steps::count(1);
         let left = self.left.get().checked_sub(bytes);
         self.is_spent.set(left.is_none());
         self.left.set(left.unwrap_or_default());

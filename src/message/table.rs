@@ -3,6 +3,7 @@
 //! Type tags are RabbitMQ's, which differ from the specification's: `s` is a signed 16-bit integer, `L` a signed 64-bit one.
 
 use super::reader::{DecodeError, Reader, put_short_str};
+use crate::steps;
 use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
@@ -164,6 +165,7 @@ impl Value {
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>, depth_max: usize) -> Result<Value, DecodeError> {
+        steps::count(1);
         Ok(match reader.u8()? {
             b't' => Value::Bool(reader.u8()? != 0),
             b'b' => Value::I8(reader.i8()?),
@@ -337,6 +339,7 @@ impl FieldTable {
 }
 
 fn check_value(reader: &mut Reader<'_>, depth_max: usize) -> Result<(), DecodeError> {
+    steps::count(1);
     let fixed = match reader.u8()? {
         b't' | b'b' | b'B' => 1,
         b's' | b'u' => 2,

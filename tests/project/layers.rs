@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// A layer is a folder or a file of `src/`; behind it stand the layers that it may know besides itself. The first entry
 /// whose path begins a file's path counts.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("message", &[]),
+    ("message", &["steps"]),
     ("vocabulary", &[]),
     ("api", &["message"]),
     ("clock", &["message"]),
@@ -23,8 +23,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("amqp", &["broker", "message", "session", "steps"]),
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
-    ("net", &["amqp", "broker", "clock", "config", "message", "session", "store"]),
-    ("management", &["amqp", "api", "broker", "clock", "log", "message", "net", "store"]),
+    ("net", &["amqp", "broker", "clock", "config", "message", "session", "steps", "store"]),
+    ("management", &["amqp", "api", "broker", "clock", "log", "message", "net", "steps", "store"]),
     ("log", &["config"]),
     ("metrics", &["broker", "clock", "message", "net", "pattern"]),
     ("server", EVERYTHING),

@@ -1,5 +1,6 @@
 //! A document of definitions out of bytes, as programs of all kinds leave them: with a byte order mark, and in UTF-16.
 
+use crate::management::json::{DEFINITIONS_BYTES_EACH, Unparsed, parse_bounded};
 use serde_json::{Map, Value};
 
 /// Why bytes are no document.
@@ -14,6 +15,12 @@ pub enum DocumentError {
     /// They are text, and not JSON.
     #[error("it is no JSON: {0}")]
     NoJson(String),
+    /// They are JSON that takes far more memory than it has bytes.
+    #[error("it has too many values for {bytes} bytes; leave out what is no definition")]
+    TooManyValues {
+        /// The document's length.
+        bytes: usize,
+    },
     /// They are JSON, and not an object.
     #[error("it has no definitions: it is no object of JSON, {{...}}")]
     NoObject,
@@ -26,8 +33,13 @@ const UTF_8_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 /// # Errors
 /// When they are none.
 pub fn parse(bytes: &[u8]) -> Result<Value, DocumentError> {
+    parse_counted(bytes).map(|(document, _)| document)
+}
+
+/// The same, and what it takes in memory, about.
+pub(super) fn parse_counted(bytes: &[u8]) -> Result<(Value, usize), DocumentError> {
     if bytes.is_empty() {
-        return Ok(Value::Object(Map::new()));
+        return Ok((Value::Object(Map::new()), 0));
     }
     let decoded;
     let bytes = match bytes {
@@ -45,10 +57,11 @@ pub fn parse(bytes: &[u8]) -> Result<Value, DocumentError> {
     if let Err(error) = std::str::from_utf8(bytes) {
         return Err(DocumentError::NoText { at: error.valid_up_to() + 1 });
     }
-    match serde_json::from_slice(bytes) {
-        Ok(document @ Value::Object(_)) => Ok(document),
+    match parse_bounded(bytes, DEFINITIONS_BYTES_EACH) {
+        Ok((document @ Value::Object(_), taken)) => Ok((document, taken)),
         Ok(_) => Err(DocumentError::NoObject),
-        Err(error) => Err(DocumentError::NoJson(error.to_string())),
+        Err(Unparsed::TooMuch) => Err(DocumentError::TooManyValues { bytes: bytes.len() }),
+        Err(Unparsed::NoJson(error)) => Err(DocumentError::NoJson(error.to_string())),
     }
 }
 
@@ -88,5 +101,14 @@ mod tests {
             parse(b"{,}").unwrap_err().to_string(),
             "it is no JSON: key must be a string at line 1 column 2"
         );
+    }
+    #[test]
+    fn a_document_takes_memory_in_proportion_to_its_bytes() {
+        let binding = r#"{"source":"x","vhost":"/","destination":"q","destination_type":"queue","arguments":{"a":[]}},"#;
+        let export = format!("{{\"bindings\":[{}null]}}", binding.repeat(50_000));
+        let (document, taken) = parse_counted(export.as_bytes()).unwrap();
+        assert!(taken > export.len() && document["bindings"].as_array().unwrap().len() == 50_001);
+        let zeros = format!("{{\"queues\":[0{}]}}", ",0".repeat(1 << 17));
+        assert_eq!(parse(zeros.as_bytes()), Err(DocumentError::TooManyValues { bytes: zeros.len() }));
     }
 }

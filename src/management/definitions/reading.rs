@@ -14,6 +14,7 @@ use crate::broker::rehearsal::Rehearsal;
 use crate::broker::{Broker, BrokerError};
 use crate::management::answer::ApiError;
 use crate::message::Name;
+use crate::steps;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -49,10 +50,44 @@ impl Options {
 /// The most faults that are reported, of those for different reasons; the rest is counted.
 const TOLD_MAX: usize = 10;
 
+/// What is wrong, a line for each reason with the first entry that has it. A document may have more faults than there is memory for.
+#[derive(Default)]
+struct Faults {
+    lines: Vec<Told>,
+    untold: usize,
+}
+
 /// A fault as it is reported: what is wrong, and where.
 struct Told {
     at: Option<String>,
     reason: String,
+    /// How many other entries have it.
+    others: usize,
+}
+
+impl Faults {
+    fn add(&mut self, at: Option<String>, reason: String) {
+        if let Some(known) = self.lines.iter_mut().find(|known| known.reason == reason) {
+            known.others += 1;
+        } else if self.lines.len() < TOLD_MAX {
+            self.lines.push(Told { at, reason, others: 0 });
+        } else {
+            self.untold += 1;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    fn text(&self) -> String {
+        let line = |Told { at, reason, others }: &Told| {
+            let others = if *others > 0 { format!(" (and {others} more like it)") } else { String::new() };
+            at.as_ref().map_or_else(|| format!("{reason}{others}"), |at| format!("{at}: {reason}{others}"))
+        };
+        let rest = (self.untold > 0).then(|| format!("and {} more", self.untold));
+        self.lines.iter().map(line).chain(rest).collect::<Vec<_>>().join("\n")
+    }
 }
 
 /// Why an entry does not become a step.
@@ -117,7 +152,7 @@ pub(super) struct Reading<'a> {
     plan: Plan,
     /// The entry that is being read.
     at: Option<Entry>,
-    faults: Vec<Told>,
+    faults: Faults,
 }
 
 impl<'a> Reading<'a> {
@@ -129,7 +164,7 @@ impl<'a> Reading<'a> {
             lost_vhosts: BTreeSet::new(),
             plan: Plan::default(),
             at: None,
-            faults: Vec::new(),
+            faults: Faults::default(),
         }
     }
 
@@ -152,10 +187,9 @@ impl<'a> Reading<'a> {
         self.each(document, "queues", "queue", Reading::queue);
         self.each(document, "bindings", "binding", Reading::binding);
         if self.options.strict {
-            let notes = self.plan.notes.iter().map(|note| Told { at: None, reason: note.to_string() });
-            self.faults.extend(notes);
+            self.plan.notes.iter().for_each(|note| self.faults.add(None, note.to_string()));
         }
-        if self.faults.is_empty() { Ok(self.plan) } else { Err(told(self.faults)) }
+        if self.faults.is_empty() { Ok(self.plan) } else { Err(self.faults.text()) }
     }
 
     fn each<T: DeserializeOwned>(
@@ -170,13 +204,14 @@ impl<'a> Reading<'a> {
             Some(Value::Array(items)) => items,
             // How some versions of Erlang's libraries write an empty list.
             Some(Value::Object(fields)) if fields.is_empty() => return,
-            Some(_) => return self.faults.push(Told { at: None, reason: format!("{section} is no list") }),
+            Some(_) => return self.faults.add(None, format!("{section} is no list")),
         };
         for (index, item) in items.iter().enumerate() {
+            steps::count(1);
             let Some(fields) = api::fields(item, Form::Pairs) else {
                 let at = Some(format!("{section}[{index}]"));
                 let reason = format!("it is no object: {}", shortened(&item.to_string()));
-                self.faults.push(Told { at, reason });
+                self.faults.add(at, reason);
                 continue;
             };
             self.at = Some(Entry::new(section, index, kind, &fields));
@@ -189,7 +224,7 @@ impl<'a> Reading<'a> {
                 }
                 Err(Fault::Wrong(reason)) => {
                     let at = self.at.as_ref().map(Entry::to_string);
-                    self.faults.push(Told { at, reason: in_a_line(&reason) });
+                    self.faults.add(at, in_a_line(&reason));
                 }
             }
         }
@@ -223,25 +258,6 @@ impl<'a> Reading<'a> {
     fn add(&mut self, step: Step) {
         self.plan.add(step);
     }
-}
-
-/// Faults as one text, a line for each reason with the first entry that has it.
-fn told(faults: Vec<Told>) -> String {
-    let mut lines: Vec<(Told, usize)> = Vec::new();
-    let mut untold = 0;
-    for fault in faults {
-        match lines.iter().position(|(known, _)| known.reason == fault.reason) {
-            Some(at) => lines[at].1 += 1,
-            None if lines.len() < TOLD_MAX => lines.push((fault, 0)),
-            None => untold += 1,
-        }
-    }
-    let line = |(Told { at, reason }, others): (Told, usize)| {
-        let others = if others > 0 { format!(" (and {others} more like it)") } else { String::new() };
-        at.map_or_else(|| format!("{reason}{others}"), |at| format!("{at}: {reason}{others}"))
-    };
-    let rest = (untold > 0).then(|| format!("and {untold} more"));
-    lines.into_iter().map(line).chain(rest).collect::<Vec<_>>().join("\n")
 }
 
 /// The beginning of a text that may be long.
