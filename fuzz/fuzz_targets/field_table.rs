@@ -1,6 +1,4 @@
 //! Runs `fuzz_bodies::field_table` on libFuzzer's bytes.
 #![no_main]
 
-use leveret_test_support::fuzz_bodies;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz_bodies::field_table(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| leveret_test_support::fuzz_bodies::run("field_table", data));

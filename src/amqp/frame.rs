@@ -11,6 +11,7 @@ use super::error::{AmqpError, ReplyCode};
 use crate::broker::term::binary;
 use crate::message::{ChannelNumber, Message};
 use crate::session::{Pieces, SHARE_BYTES_MIN, Transmit};
+use crate::steps;
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame};
 use amq_protocol::protocol::AMQPClass;
 
@@ -66,6 +67,7 @@ pub(super) enum FrameFault {
 /// Inlined: a frame that comes back through memory is read in other pieces than it was written in, and the processor waits.
 #[inline(always)]
 pub(super) fn cut(input: &[u8], frame_max: usize) -> Result<Option<Frame<'_>>, FrameFault> {
+    steps::count(1);
     let Some((head, rest)) = input.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
     let [kind, channel @ .., s0, s1, s2, s3] = *head;
     let channel = ChannelNumber::from_be_bytes(channel);

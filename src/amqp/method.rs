@@ -6,6 +6,7 @@
 use super::error::{AmqpError, ReplyCode};
 use crate::broker::term;
 use crate::message::{DecodeError, FieldTable, Reader};
+use crate::steps;
 use amq_protocol::protocol::{AMQPClass, parse_class};
 
 /// A decoded method, with its field table, if it has one, decoded apart.
@@ -59,6 +60,7 @@ pub(super) const ACK: (u16, u16) = (60, 80);
 
 /// Decodes a method. Tables may be nested `depth_max` levels deep.
 pub(super) fn decode(payload: &[u8], depth_max: usize) -> Result<Method, MethodFault> {
+    steps::count(10 + payload.len() / 8);
     let ids = ids(payload);
     let Some(before_table) = before_table(ids) else {
         return Ok(Method { class: parse(payload)?, table: FieldTable::default() });

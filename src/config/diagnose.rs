@@ -127,6 +127,7 @@ impl Problems {
     }
 
     pub(super) fn set_line(&mut self, path: &str, line: usize) {
+        steps::count(1 + path.len() / 16);
         self.lines.insert(path.to_owned(), line);
     }
 

@@ -12,7 +12,7 @@ mod http;
 mod listen;
 mod memory;
 mod process;
-mod proxy;
+pub mod proxy;
 mod pump;
 mod socket;
 pub mod tls;

@@ -3,6 +3,7 @@
 //! The header is read to its last byte and no further, since what follows belongs to AMQP or TLS.
 
 use super::canonical;
+use crate::steps;
 use ppp::{HeaderResult, PartialResult, v1, v2};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,13 +18,13 @@ const V1_BYTES_MAX: usize = 107;
 /// Longest header of version 2 that is taken. Addresses take 36 bytes, and what balancers add to them some hundred.
 const V2_BYTES_MAX: usize = 4096;
 
-/// The two ends of a connection.
+/// The two ends of a connection, as the header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Addresses {
+pub struct Addresses {
     /// The client's address.
-    pub(super) peer: SocketAddr,
+    pub peer: SocketAddr,
     /// Where it connected to.
-    pub(super) local: SocketAddr,
+    pub local: SocketAddr,
 }
 
 /// Reads the header, and says what it does: nothing when the balancer speaks for itself, as in a health check of its own, or
@@ -31,7 +32,7 @@ pub(super) struct Addresses {
 ///
 /// # Errors
 /// When there is no header, or one that is wrong or too long.
-pub(super) async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Addresses>> {
+pub async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Addresses>> {
     let mut header = vec![0; v2::PROTOCOL_PREFIX.len()];
     stream.read_exact(&mut header).await?;
     if header == v2::PROTOCOL_PREFIX {
@@ -62,12 +63,14 @@ async fn read_rest_of_v1(stream: &mut (impl AsyncRead + Unpin), header: &mut Vec
         if header.len() == V1_BYTES_MAX {
             return Err(refused("its PROXY header is too long"));
         }
+        steps::count(1);
         header.push(stream.read_u8().await?);
     }
     Ok(())
 }
 
 fn addresses(header: &[u8]) -> io::Result<Option<Addresses>> {
+    steps::count(1 + header.len() / 8);
     let parsed = HeaderResult::parse(header);
     if parsed.is_incomplete() {
         return Err(refused("its PROXY header is cut short"));

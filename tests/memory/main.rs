@@ -11,6 +11,7 @@ mod crash_simulation;
 mod damage;
 mod differ;
 mod fuzz_replay;
+mod fuzz_seeds;
 mod golden;
 mod journal;
 mod large_bodies;

@@ -2,6 +2,7 @@
 
 use crate::broker::connections::CertificateFacts;
 use crate::config::{LoginFrom, SanType};
+use crate::steps;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use x509_parser::certificate::X509Certificate;
@@ -35,7 +36,7 @@ const ATTRIBUTES: [(&str, &str); 17] = [
 const COMMON_NAME: &str = "2.5.4.3";
 
 /// What a client's certificate says; `None` when it can't be read.
-pub(super) fn read(der: &[u8], login_from: LoginFrom) -> Option<CertificateFacts> {
+pub fn read(der: &[u8], login_from: LoginFrom) -> Option<CertificateFacts> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     let validity = certificate.validity();
     Some(CertificateFacts {
@@ -47,13 +48,13 @@ pub(super) fn read(der: &[u8], login_from: LoginFrom) -> Option<CertificateFacts
 }
 
 /// When a certificate ends, in seconds since the epoch; `None` when it can't be read.
-pub(super) fn expires_at_s(der: &[u8]) -> Option<i64> {
+pub fn expires_at_s(der: &[u8]) -> Option<i64> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     Some(certificate.validity().not_after.timestamp())
 }
 
 /// When the list after this one is due, in seconds since the epoch; `None` when it does not say.
-pub(super) fn list_expires_at_s(der: &[u8]) -> Option<i64> {
+pub fn list_expires_at_s(der: &[u8]) -> Option<i64> {
     let (_, list) = CertificateRevocationList::from_der(der).ok()?;
     Some(list.next_update()?.timestamp())
 }
@@ -105,6 +106,7 @@ fn distinguished_name(name: &X509Name<'_>) -> String {
 }
 
 fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
+    steps::count(ATTRIBUTES.len() + attribute.attr_value().data.len() / 8);
     let id = attribute.attr_type().to_id_string();
     let name = ATTRIBUTES.iter().find(|(known, _)| *known == id).map_or(id.as_str(), |(_, name)| name);
     format!("{name}={}", escape(&value(attribute)))

@@ -1,6 +1,6 @@
 //! TLS: the certificate files in a form that connections can be accepted with, and read again when they change.
 
-mod certificate;
+pub mod certificate;
 mod reason;
 mod stream;
 

@@ -14,7 +14,7 @@ use tower::ServiceExt;
 
 impl InMemory {
     /// Calls the API as the user guest, and returns status and body.
-    pub fn call(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+    pub fn call(&self, method: &str, path: &str, body: &(impl AsRef<[u8]> + ?Sized)) -> (u16, String) {
         let journal = self.amqp.broker.journal();
         let mut answer = pin!(self.ask(method, path, body));
         runtime().block_on(poll_fn(|context| {
@@ -29,7 +29,12 @@ impl InMemory {
     }
 
     /// The same for who commits, and polls.
-    pub fn ask(&self, method: &str, path: &str, body: &str) -> impl Future<Output = (u16, String)> + use<> {
+    pub fn ask<B: AsRef<[u8]> + ?Sized>(
+        &self,
+        method: &str,
+        path: &str,
+        body: &B,
+    ) -> impl Future<Output = (u16, String)> + use<B> {
         let broker = self.amqp.broker.clone();
         let management = Management::new(broker, Arc::new(self.clock.clone()), settings());
         let here = PeerAddress(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
@@ -38,7 +43,7 @@ impl InMemory {
             .uri(path)
             .header("authorization", "Basic Z3Vlc3Q6Z3Vlc3Q=")
             .extension(ConnectInfo(here))
-            .body(Body::from(body.to_owned()))
+            .body(Body::from(body.as_ref().to_owned()))
             .unwrap();
         async move {
             let (head, body) = management.router().oneshot(request).await.unwrap().into_parts();

@@ -62,7 +62,15 @@ impl InMemory {
         let (journal, recovered) = Journal::open(store, JournalOptions::default(), |_| ()).unwrap();
         let types = ExchangeTypes::standard();
         let broker = Broker::open(Arc::new(journal), recovered, types, limits, clock.now()).unwrap();
-        broker.add_vhost("/").unwrap();
+        InMemory::of(broker, settings)
+    }
+
+    /// The same around a broker that may know something; the vhost / and its user guest are made.
+    pub(crate) fn of(broker: Broker, settings: AmqpSettings) -> InMemory {
+        let clock = TestClock::at(1_700_000_000_000);
+        if broker.vhost("/").is_none() {
+            broker.add_vhost("/").unwrap();
+        }
         let tags = vec!["administrator".to_owned()];
         broker.put_user(User::with_password("guest", "guest", [1, 2, 3, 4], tags)).unwrap();
         broker.set_permissions("guest", "/", Patterns::new(".*", ".*", ".*").unwrap()).unwrap();
