@@ -33,7 +33,7 @@ pub use diagnose::{ConfigErrors, Location, Problem};
 pub use limits::{Limits, MemoryLimit};
 pub use network::Network;
 pub use policies::Policy;
-pub use settings::{AmqpListener, Engine, Listener, Listeners, Log, LogFormat, Server, Store};
+pub use settings::{AmqpListener, Engine, Events, Listener, Listeners, Log, LogFormat, Server, Store};
 pub use table::{Setting, page as settings_page};
 pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsVersion};
 pub use topology::{Binding, DestinationType, Exchange, Queue, Vhost};
@@ -73,6 +73,8 @@ pub struct Config {
     pub store: Store,
     /// `[log]`: what is logged and how it looks.
     pub log: Log,
+    /// `[events]`: where events are published.
+    pub events: Events,
     /// `[[vhosts]]`: virtual hosts that exist from the start. Without the list: `/`.
     pub vhosts: Vec<Vhost>,
     /// `[[users]]`: who may log in. Without the list: guest, password guest, tag administrator.
@@ -153,6 +155,7 @@ impl Config {
         let access = root.section("access", AccessSettings::read);
         let store = root.section("store", Store::read);
         let log = root.section("log", Log::read);
+        let events = root.section("events", Events::read);
         let vhosts = root.list("vhosts", Vhost::read).unwrap_or_else(|| vec![Vhost::built_in()]);
         let users = root.list("users", User::read);
         let mut permissions = root.list("permissions", Permission::read).unwrap_or_default();
@@ -171,6 +174,7 @@ impl Config {
             access,
             store,
             log,
+            events,
             vhosts,
             users: users.unwrap_or_else(|| vec![User::built_in_guest()]),
             permissions,

@@ -4,6 +4,7 @@
 use crate::amqp::{Amqp, AmqpSettings, ContentLimits};
 use crate::broker::alarms::Alarm;
 use crate::broker::error::BrokerError;
+use crate::broker::events::EventSettings;
 use crate::broker::exchange::ExchangeTypes;
 use crate::broker::newcomers::{NewcomerLimits, Newcomers};
 use crate::broker::queue::Window;
@@ -11,7 +12,7 @@ use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, MemoryLimit, Problem};
 use crate::management::{ListenerFacts, Management, ManagementSettings};
-use crate::message::TableLimits;
+use crate::message::{Name, TableLimits};
 use crate::metrics::{Metrics, MetricsSettings};
 use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::descriptors::Descriptors;
@@ -247,11 +248,11 @@ fn on_failure(failed: Arc<AtomicBool>, shutdown: Shutdown) -> impl FnOnce(StoreE
 fn on_shortage(broker: Arc<Broker>) -> impl FnMut(Option<StoreError>) + Send + 'static {
     move |shortage| match shortage {
         Some(error) => {
-            broker.alarms().raise(Alarm::Store);
+            broker.raise_alarm(Alarm::Store);
             tracing::error!("{error}. Publishers are blocked and nothing is confirmed until that has passed");
         }
         None => {
-            broker.alarms().clear(Alarm::Store);
+            broker.clear_alarm(Alarm::Store);
             tracing::info!("the store can write again, publishers go on");
         }
     }
@@ -406,6 +407,10 @@ fn broker_limits(config: &Config) -> BrokerLimits {
             bytes_max: config.limits.field_table_bytes_max,
         },
         memory_budget_bytes: config.store.memory_budget_bytes as u64,
+        events: EventSettings {
+            vhost: config.events.vhost.as_deref().map(Name::from),
+            waiting_max: config.events.waiting_max,
+        },
         ..BrokerLimits::default()
     }
 }

@@ -3,6 +3,7 @@
 //! all that goes with it happens as one.
 
 use super::Broker;
+use super::actor::Actor;
 use super::definitions::Definition;
 use super::error::BrokerError;
 use super::passwords::PasswordHash;
@@ -283,7 +284,7 @@ impl Broker {
     ///
     /// # Errors
     /// When there is no such vhost, or the store failed.
-    pub fn delete_vhost(&self, name: &str, turn: &mut Turn) -> Result<(), BrokerError> {
+    pub fn delete_vhost(&self, name: &str, actor: Actor<'_>, turn: &mut Turn) -> Result<(), BrokerError> {
         let _changing = self.changing.lock();
         let vhost = self.existing_vhost(name)?;
         self.vhosts.remove(name);
@@ -291,7 +292,7 @@ impl Broker {
         let reason = format!("vhost '{name}' is deleted");
         self.connections.ask_to_close(|facts| facts.vhost == *vhost.name(), &reason);
         let mut removals = DefinitionChanges::default();
-        vhost.delete_everything(&mut removals, turn)?;
+        vhost.delete_everything(&mut removals, actor, turn)?;
         self.forget_permissions(|_, of_vhost| of_vhost == vhost.name(), &mut removals);
         self.forget_parameters(vhost.name(), &mut removals);
         Definition::VirtualHost(vhost.name().clone(), (*vhost.settings()).clone()).remove(&mut removals);

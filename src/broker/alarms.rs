@@ -1,6 +1,8 @@
 //! Resource alarms: while one is raised, connections that publish are blocked and consumers go on.
 
+use super::Broker;
 use super::delivery::Outbox;
+use super::events::{By, text};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
@@ -23,14 +25,45 @@ pub struct Alarms {
     blocked: Mutex<Vec<Weak<Outbox>>>,
 }
 
-impl Alarms {
-    /// Raises an alarm: from now on publishers are blocked.
-    pub fn raise(&self, alarm: Alarm) {
-        self.raised.fetch_or(alarm as u8, Ordering::AcqRel);
+impl Alarm {
+    /// Its name in events.
+    fn name(self) -> &'static str {
+        match self {
+            Alarm::Memory => "memory",
+            Alarm::Disk => "disk",
+            Alarm::Store => "store",
+        }
+    }
+}
+
+impl Broker {
+    /// Raises an alarm, and tells of it.
+    pub fn raise_alarm(&self, alarm: Alarm) {
+        if self.alarms.raise(alarm) {
+            self.tell_alarm("alarm.set", alarm);
+        }
     }
 
-    /// Clears an alarm; when it was the last one, all blocked sessions are woken.
-    pub fn clear(&self, alarm: Alarm) {
+    /// Clears an alarm, and tells of it.
+    pub fn clear_alarm(&self, alarm: Alarm) {
+        if self.alarms.clear(alarm) {
+            self.tell_alarm("alarm.cleared", alarm);
+        }
+    }
+
+    fn tell_alarm(&self, key: &'static str, alarm: Alarm) {
+        self.tell(key, By::Unsaid, || vec![("node", text(self.node_name())), ("source", text(alarm.name()))]);
+    }
+}
+
+impl Alarms {
+    /// Raises an alarm: from now on publishers are blocked. True when it was not up.
+    pub fn raise(&self, alarm: Alarm) -> bool {
+        self.raised.fetch_or(alarm as u8, Ordering::AcqRel) & alarm as u8 == 0
+    }
+
+    /// Clears an alarm; when it was the last one, all blocked sessions are woken. True when it was up.
+    pub fn clear(&self, alarm: Alarm) -> bool {
         let before = self.raised.fetch_and(!(alarm as u8), Ordering::AcqRel);
         if before == alarm as u8 {
             for outbox in std::mem::take(&mut *self.blocked.lock()) {
@@ -39,6 +72,7 @@ impl Alarms {
                 }
             }
         }
+        before & alarm as u8 != 0
     }
 
     /// Whether an alarm is up.

@@ -17,7 +17,9 @@ pub mod done;
 mod due;
 pub mod elsewhere;
 pub mod error;
+pub mod events;
 pub mod exchange;
+mod existing;
 pub mod lengths;
 pub mod logins;
 pub mod losses;
@@ -54,6 +56,7 @@ use alarms::Alarms;
 use chores::{Chore, Chores};
 use connections::Connections;
 use dashmap::DashMap;
+use events::{EventSettings, Events};
 use exchange::ExchangeTypes;
 use lengths::Lengths;
 use logins::Logins;
@@ -103,6 +106,8 @@ pub struct BrokerLimits {
     pub memory_budget_bytes: u64,
     /// Bytes of messages that are read back at a time.
     pub page_bytes: usize,
+    /// Where events are published, and how many at once.
+    pub events: EventSettings,
 }
 
 impl Default for BrokerLimits {
@@ -123,6 +128,7 @@ impl Default for BrokerLimits {
             arguments: TableLimits::default(),
             memory_budget_bytes: 256 << 20,
             page_bytes: 512 << 10,
+            events: EventSettings::default(),
         }
     }
 }
@@ -151,19 +157,12 @@ pub struct Shared {
     told: elsewhere::Told,
     retired: Mutex<Retired>,
     chores: Chores,
+    events: Events,
 }
-
-/// The node's name where none was set.
-const DEFAULT_NODE_NAME: &str = "leveret@localhost";
 
 impl Shared {
     fn next_queue_id(&self) -> QueueId {
         QueueId(self.queue_ids.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// The node's name, as messages of the broker's own have it.
-    fn node_name(&self) -> &str {
-        self.node_name.get().map_or(DEFAULT_NODE_NAME, |name| name)
     }
 
     fn reply_consumer(&self, token: &str) -> Option<ReplyConsumer> {
@@ -220,11 +219,6 @@ impl Broker {
     /// Sets the type of queues that are declared without one in a vhost that says nothing of it.
     pub fn set_default_queue_type(&self, queue_type: QueueType) {
         *self.shared.default_queue_type.lock() = queue_type;
-    }
-
-    /// Sets the node's name, which messages of the broker's own have. It is set once: others say nothing.
-    pub fn set_node_name(&self, name: &str) {
-        self.shared.node_name.get_or_init(|| name.into());
     }
 
     /// A vhost, by name.
@@ -320,6 +314,7 @@ impl Broker {
     /// Ends a turn: hands what has changed to the journal, wakes the sessions that it gave something to, and then the committer.
     pub fn end_turn(&self, turn: &mut Turn) {
         debug_assert!(turn.effects.is_empty(), "a vhost applies the effects before the turn ends");
+        self.publish_events(turn);
         turn.append_to(&self.shared.journal);
         turn.wake_all();
         self.shared.journal.wake_committer();

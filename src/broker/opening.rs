@@ -4,6 +4,7 @@ use super::alarms::Alarms;
 use super::chores::Chores;
 use super::connections::Connections;
 use super::definitions::Definition;
+use super::events::Events;
 use super::exchange::{Exchange, ExchangeTypes};
 use super::logins::Logins;
 use super::losses::Losses;
@@ -64,6 +65,7 @@ impl Broker {
         let logins = Logins::new(limits.failed_logins_waiting_max, limits.failed_logins_free);
         let shared = Arc::new(Shared {
             memory: Arc::new(MemoryAccount::new(limits.memory_budget_bytes)),
+            events: Events::new(limits.events.clone()),
             limits,
             exchange_types,
             journal,

@@ -4,10 +4,10 @@
 use super::Broker;
 use super::capacity::{self, Counts, check_length};
 use super::error::{BrokerError, Resource, ResourceKind};
-use super::exchange::{Binding, Destination, Exchange, ExchangeDefinition, ExchangeTypes};
+use super::exchange::{Binding, Destination, Exchange, ExchangeDefinition, ExchangeTypes, predeclared};
 use super::queue::{self, QueueDeclaration, QueueType};
 use super::topology::RESERVED_PREFIX;
-use super::vhost::{self, VirtualHost};
+use super::vhost::VirtualHost;
 use super::vhost_settings::VhostSettings;
 use crate::message::Name;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,7 +52,7 @@ impl Vhost {
         self.exchanges.contains_key(name)
             || match &self.known {
                 Some(known) => known.exchange(name).is_some(),
-                None => vhost::PREDECLARED.iter().any(|(known, ..)| *known == name),
+                None => predeclared::PREDECLARED.iter().any(|(known, ..)| *known == name),
             }
     }
 }
@@ -64,7 +64,7 @@ impl Vhost {
             let known = self.known.as_ref().and_then(|known| known.exchange(name));
             let definition = match &known {
                 Some(known) => Some(known.definition().clone()),
-                None if self.known.is_none() => vhost::predeclared(of, name),
+                None if self.known.is_none() => predeclared::find(of, name),
                 None => None,
             };
             let missing = || BrokerError::NotFound(Resource::exchange(of, name));
@@ -117,7 +117,7 @@ impl<'a> Rehearsal<'a> {
                 return Err(BrokerError::VhostLimitReached { name: name.clone(), max });
             }
             self.new_vhosts += 1;
-            self.new_exchanges += vhost::PREDECLARED.len();
+            self.new_exchanges += predeclared::PREDECLARED.len();
             self.vhosts.insert(name.clone(), Vhost::default());
         }
         let vhost = self.vhost(name)?;
@@ -169,7 +169,8 @@ impl<'a> Rehearsal<'a> {
         if definition.name.starts_with(RESERVED_PREFIX) {
             return Err(BrokerError::ReservedName { kind: ResourceKind::Exchange, name: definition.name });
         }
-        let known = vhost.known.as_ref().map_or(vhost::PREDECLARED.len(), |known| known.exchange_count());
+        let known =
+            vhost.known.as_ref().map_or(predeclared::PREDECLARED.len(), |known| known.exchange_count());
         let counts = Counts { in_vhost: known + vhost.new_exchanges, in_all };
         capacity::check_exchange(&shared.limits, (&definition.vhost, &definition.name), counts)?;
         capacity::check_exchange_arguments(&shared.limits, &definition)?;
@@ -347,12 +348,12 @@ mod tests {
                 Step::Vhost(name) => broker.put_vhost(name, |_| ()).map(drop),
                 Step::Exchange(definition) => broker
                     .existing_vhost(&definition.vhost)
-                    .and_then(|vhost| vhost.declare_exchange(definition.clone()))
+                    .and_then(|vhost| vhost.declare_exchange(definition.clone(), Actor::Broker))
                     .map(drop),
                 Step::Queue(vhost, queue) => {
                     let vhost = broker.existing_vhost(vhost);
                     vhost.and_then(|vhost| {
-                        let declared = vhost.declare_queue(queue.clone(), &mut turn).map(drop);
+                        let declared = vhost.declare_queue(queue.clone(), Actor::Broker, &mut turn).map(drop);
                         vhost.apply_effects(&mut turn);
                         declared
                     })

@@ -1,6 +1,6 @@
 //! Values as Erlang prints them. RabbitMQ's reply texts quote what a client sent in that form, and clients compare the texts.
 
-use crate::message::Value;
+use crate::message::{FieldTable, Value};
 
 /// A value: `5`, `true`, `<<"text">>`, `[{<<"name">>,longstr,<<"text">>}]`.
 pub(crate) fn term(value: &Value) -> String {
@@ -13,9 +13,7 @@ pub(crate) fn term(value: &Value) -> String {
         Value::Array(values) => {
             list(values.iter().map(|value| format!("{{{},{}}}", value.type_name(), term(value))))
         }
-        Value::Table(table) => list(table.iter().map(|(name, value)| {
-            format!("{{{},{},{}}}", binary(name.as_bytes()), value.type_name(), term(value))
-        })),
+        Value::Table(table) => list(term_fields(table)),
         Value::Timestamp(seconds) => seconds.to_string(),
         Value::Void => "undefined".to_owned(),
         Value::I8(_) | Value::U8(_) | Value::I16(_) | Value::U16(_) | Value::I32(_) | Value::U32(_) => {
@@ -23,6 +21,13 @@ pub(crate) fn term(value: &Value) -> String {
         }
         Value::I64(number) => number.to_string(),
     }
+}
+
+/// The fields of a table: `{<<"name">>,longstr,<<"text">>}`.
+pub(crate) fn term_fields(table: &FieldTable) -> impl Iterator<Item = String> {
+    table
+        .iter()
+        .map(|(name, value)| format!("{{{},{},{}}}", binary(name.as_bytes()), value.type_name(), term(value)))
 }
 
 /// A value that came as JSON: objects are maps, and null is a word. Reading JSON makes whole numbers of 64 bits, long

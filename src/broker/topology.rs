@@ -8,7 +8,7 @@ use super::actor::Actor;
 use super::capacity::{self, Counts, check_length};
 use super::definitions::Definition;
 use super::done::{Done, Ticket};
-use super::error::{BrokerError, Resource, ResourceKind};
+use super::error::{BrokerError, ResourceKind};
 use super::exchange::{Binding, Destination, Exchange, ExchangeDefinition};
 use super::queue::{QueueDeclaration, QueueHandle};
 use super::stats::count;
@@ -47,7 +47,11 @@ impl VirtualHost {
     ///
     /// # Errors
     /// When it exists and differs, can't be made, or its name is reserved.
-    pub fn declare_exchange(&self, definition: ExchangeDefinition) -> Result<Done<()>, BrokerError> {
+    pub fn declare_exchange(
+        &self,
+        definition: ExchangeDefinition,
+        actor: Actor<'_>,
+    ) -> Result<Done<()>, BrokerError> {
         let topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
         self.check_declarable(&definition.name, &definition.kind)?;
@@ -72,7 +76,9 @@ impl VirtualHost {
         self.police_exchange(&exchange);
         let declared = exchange.definition();
         self.shared().told.tell(&declared.arguments.decode(), || declared.resource().to_string());
-        self.insert_exchange(Arc::new(exchange));
+        let exchange = Arc::new(exchange);
+        self.insert_exchange(exchange.clone());
+        self.tell_exchange_created(exchange.definition(), actor);
         Ok(Done::with((), ticket))
     }
 
@@ -92,61 +98,43 @@ impl VirtualHost {
         Ok(Done::with(value, ticket))
     }
 
-    /// Refuses what no exchange may be declared as, even by an administrator.
-    ///
-    /// # Errors
-    /// When there is no such type, or the default exchange is meant.
-    pub fn check_declarable(&self, name: &str, kind: &str) -> Result<(), BrokerError> {
-        if !self.shared().exchange_types.contains(kind) {
-            return Err(BrokerError::UnknownExchangeType(kind.to_owned()));
-        }
-        if name.is_empty() { Err(BrokerError::DefaultExchange) } else { Ok(()) }
-    }
-
-    /// Refuses to delete what every vhost has, even for an administrator.
-    ///
-    /// # Errors
-    /// When it is such an exchange.
-    pub fn check_deletable(&self, name: &str) -> Result<(), BrokerError> {
-        if name.is_empty() {
-            return Err(BrokerError::DefaultExchange);
-        }
-        if name.starts_with(RESERVED_PREFIX) {
-            return Err(BrokerError::SystemExchange(Resource::exchange(self.name(), name)));
-        }
-        Ok(())
-    }
-
-    /// An exchange that has to be there.
-    ///
-    /// # Errors
-    /// When it is not.
-    pub fn existing_exchange(&self, name: &str) -> Result<Arc<Exchange>, BrokerError> {
-        self.exchange(name).ok_or_else(|| BrokerError::NotFound(Resource::exchange(self.name(), name)))
-    }
-
     /// Deletes an exchange and all bindings from and to it. One that is not there is fine.
     ///
     /// # Errors
     /// When every vhost has it, or it is in use and `if_unused` is set.
-    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<Done<()>, BrokerError> {
+    pub fn delete_exchange(
+        &self,
+        name: &str,
+        if_unused: bool,
+        actor: Actor<'_>,
+    ) -> Result<Done<()>, BrokerError> {
         let mut topology = self.topology.lock();
         self.check_deletable(name)?;
         let Some(exchange) = self.exchange(name) else { return Ok(self.gone(())) };
         if if_unused && !exchange.bindings().is_empty() {
             return Err(BrokerError::InUse(exchange.definition().resource()));
         }
-        self.remove_exchange_and_bindings(&mut topology, &exchange);
+        self.remove_exchange_and_bindings(&mut topology, &exchange, actor);
         self.settle(&mut topology, ())
     }
 
-    fn remove_exchange_and_bindings(&self, topology: &mut Topology, exchange: &Arc<Exchange>) {
-        self.remove_exchange_and_bindings_from(topology, exchange);
+    fn remove_exchange_and_bindings(
+        &self,
+        topology: &mut Topology,
+        exchange: &Arc<Exchange>,
+        actor: Actor<'_>,
+    ) {
+        self.remove_exchange_and_bindings_from(topology, exchange, actor);
         let ExchangeDefinition { name, durable, .. } = exchange.definition();
         self.remove_bindings_to(topology, Destination::Exchange(name.clone()), *durable);
     }
 
-    fn remove_exchange_and_bindings_from(&self, topology: &mut Topology, exchange: &Arc<Exchange>) {
+    fn remove_exchange_and_bindings_from(
+        &self,
+        topology: &mut Topology,
+        exchange: &Arc<Exchange>,
+        actor: Actor<'_>,
+    ) {
         let is_kept = exchange.definition().durable;
         if is_kept {
             Definition::Exchange(exchange.definition().clone()).remove(&mut topology.removals);
@@ -159,7 +147,9 @@ impl VirtualHost {
             }
         }
         self.remove_exchange(&exchange.definition().name);
+        self.tell_exchange_deleted(exchange.definition(), actor);
         for binding in &from_here {
+            self.tell_binding("binding.deleted", binding, actor);
             self.forget_source(topology, exchange, binding);
         }
     }
@@ -168,7 +158,7 @@ impl VirtualHost {
     ///
     /// # Errors
     /// When either end is missing or is the default exchange, or the type refuses the binding.
-    pub fn bind(&self, binding: Binding, actor: Actor) -> Result<Done<()>, BrokerError> {
+    pub fn bind(&self, binding: Binding, actor: Actor<'_>) -> Result<Done<()>, BrokerError> {
         let mut topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
         let source = self.check_ends(&binding.source, &binding.destination, actor)?;
@@ -181,7 +171,9 @@ impl VirtualHost {
             let name = &source.definition().name;
             capacity::check_binding(&self.shared().limits, (self.name(), name), source.bindings().len())?;
         }
-        if !self.attach(&mut topology, &source, binding)? {
+        let is_new = self.attach(&mut topology, &source, binding.clone())?;
+        self.tell_binding("binding.created", &binding, actor);
+        if !is_new {
             return Ok(self.found((), source.bindings_since()));
         }
         // A message that comes through it meanwhile is in its queue, whether the binding is kept or not.
@@ -231,7 +223,7 @@ impl VirtualHost {
         destination: &Destination,
         routing_key: &ShortStr,
         arguments: &FieldTable,
-        actor: Actor,
+        actor: Actor<'_>,
     ) -> Result<Done<()>, BrokerError> {
         let mut topology = self.topology.lock();
         let bound =
@@ -251,9 +243,10 @@ impl VirtualHost {
         if is_kept {
             Definition::Binding(self.name().clone(), (*binding).clone()).remove(&mut topology.removals);
         }
+        self.tell_binding("binding.deleted", &binding, actor);
         self.forget_source(&mut topology, &source, &binding);
         if is_finished(&source) {
-            self.remove_exchange_and_bindings(&mut topology, &source);
+            self.remove_exchange_and_bindings(&mut topology, &source, Actor::Broker);
         }
         self.settle(&mut topology, ())
     }
@@ -262,7 +255,7 @@ impl VirtualHost {
         &self,
         source: &str,
         destination: &Destination,
-        actor: Actor,
+        actor: Actor<'_>,
     ) -> Result<Arc<Exchange>, BrokerError> {
         if source.is_empty() || matches!(destination, Destination::Exchange(name) if name.is_empty()) {
             return Err(BrokerError::DefaultExchange);
@@ -307,6 +300,9 @@ impl VirtualHost {
             for source in topology.sources.remove(&destination).unwrap_or_default() {
                 let Some(exchange) = self.exchange(&source) else { continue };
                 let removed = exchange.unbind_all(&destination);
+                removed
+                    .iter()
+                    .for_each(|binding| self.tell_binding("binding.deleted", binding, Actor::Broker));
                 if is_durable && exchange.definition().durable {
                     for binding in removed {
                         let binding = Definition::Binding(self.name().clone(), (*binding).clone());
@@ -315,7 +311,7 @@ impl VirtualHost {
                 }
                 self.topology_changed();
                 if is_finished(&exchange) {
-                    self.remove_exchange_and_bindings_from(topology, &exchange);
+                    self.remove_exchange_and_bindings_from(topology, &exchange, Actor::Broker);
                     all_going.push((Destination::Exchange(source), exchange.definition().durable));
                 }
             }
@@ -329,6 +325,7 @@ impl VirtualHost {
     pub fn declare_queue(
         &self,
         mut declaration: QueueDeclaration,
+        actor: Actor<'_>,
         turn: &mut Turn,
     ) -> Result<Done<Arc<QueueHandle>>, BrokerError> {
         let topology = self.topology.lock();
@@ -356,6 +353,7 @@ impl VirtualHost {
         self.shared().told.tell(&declared.arguments.decode(), || declared.resource().to_string());
         let queue = Arc::new(queue);
         self.insert_queue(queue.clone());
+        self.tell_queue_created(queue.definition(), actor);
         count(&self.shared().churn.queue_created);
         Ok(Done::with(queue, ticket))
     }
@@ -370,20 +368,6 @@ impl VirtualHost {
         capacity::check_queue(&self.shared().limits, &self.settings(), (self.name(), name), counts)
     }
 
-    /// A queue that has to be there and that `actor` may use.
-    ///
-    /// # Errors
-    /// When it is not there, or is exclusive to another connection.
-    pub fn accessible_queue(&self, name: &str, actor: Actor) -> Result<Arc<QueueHandle>, BrokerError> {
-        let queue =
-            self.queue(name).ok_or_else(|| BrokerError::NotFound(Resource::queue(self.name(), name)))?;
-        if actor.may_use(queue.definition().exclusive_owner) {
-            Ok(queue)
-        } else {
-            Err(BrokerError::Locked(queue.definition().resource()))
-        }
-    }
-
     /// Deletes a queue, and says how many ready messages were in it. One that is not there is fine.
     ///
     /// # Errors
@@ -393,7 +377,7 @@ impl VirtualHost {
         name: &str,
         if_unused: bool,
         if_empty: bool,
-        actor: Actor,
+        actor: Actor<'_>,
         turn: &mut Turn,
     ) -> Result<Done<usize>, BrokerError> {
         let mut topology = self.topology.lock();
@@ -403,7 +387,7 @@ impl VirtualHost {
             Err(error) => return Err(error),
         };
         let count = queue.close(if_unused, if_empty, turn)?;
-        self.remove_queue_and_bindings(&mut topology, &queue);
+        self.remove_queue_and_bindings(&mut topology, &queue, actor);
         self.settle(&mut topology, count)
     }
 
@@ -415,6 +399,7 @@ impl VirtualHost {
     pub(super) fn delete_everything(
         &self,
         removals: &mut DefinitionChanges,
+        actor: Actor<'_>,
         turn: &mut Turn,
     ) -> Result<(), BrokerError> {
         self.topology.lock().is_deleted = true;
@@ -425,14 +410,14 @@ impl VirtualHost {
                 // Some may have gone with their connections.
                 if self.queue_by_id(&queue.definition().name, queue.definition().id).is_some() {
                     queue.close(false, false, turn)?;
-                    self.remove_queue_and_bindings(&mut topology, queue);
+                    self.remove_queue_and_bindings(&mut topology, queue, actor);
                 }
             }
             removals.append(std::mem::take(&mut topology.removals));
         }
         let mut topology = self.topology.lock();
         for exchange in self.exchanges() {
-            self.remove_exchange_and_bindings(&mut topology, &exchange);
+            self.remove_exchange_and_bindings(&mut topology, &exchange, actor);
         }
         self.forget_policies(&mut topology.removals);
         removals.append(std::mem::take(&mut topology.removals));
@@ -456,7 +441,7 @@ impl VirtualHost {
         let queue = self.queue(name).filter(|queue| queue.definition().exclusive_owner == Some(owner));
         if let Some(queue) = queue {
             queue.close(false, false, turn)?;
-            self.remove_queue_and_bindings(&mut topology, &queue);
+            self.remove_queue_and_bindings(&mut topology, &queue, Actor::Broker);
         }
         self.settle(&mut topology, ())
     }
@@ -468,7 +453,7 @@ impl VirtualHost {
         if queue.close(true, false, turn).is_err() {
             return;
         }
-        self.remove_queue_and_bindings(&mut topology, &queue);
+        self.remove_queue_and_bindings(&mut topology, &queue, Actor::Broker);
         // No client asked for it, so no answer waits until it is durable.
         if let Err(error) = self.settle(&mut topology, ()) {
             tracing::error!("could not delete {}: {error}", queue.definition().resource());
@@ -476,7 +461,7 @@ impl VirtualHost {
     }
 
     /// Removes a queue that has been closed.
-    fn remove_queue_and_bindings(&self, topology: &mut Topology, queue: &Arc<QueueHandle>) {
+    fn remove_queue_and_bindings(&self, topology: &mut Topology, queue: &Arc<QueueHandle>, actor: Actor<'_>) {
         let is_kept = queue.definition().survives_restart();
         if is_kept {
             Definition::queue(queue.definition()).remove(&mut topology.removals);
@@ -484,6 +469,7 @@ impl VirtualHost {
         self.remove_queue(&queue.definition().name);
         self.shared().timer.forget(self.name(), &queue.definition().name);
         self.remove_bindings_to(topology, Destination::Queue(queue.definition().name.clone()), is_kept);
+        self.tell_queue_deleted(queue.definition(), actor);
     }
 }
 

@@ -5,7 +5,9 @@
 
 use super::Shared;
 use super::delivery::Entry;
-use super::exchange::{Binding, Exchange, ExchangeDefinition};
+use super::events;
+use super::exchange::predeclared::{self, PREDECLARED};
+use super::exchange::{Binding, Exchange};
 use super::lengths::Lengths;
 use super::policy::Policies;
 use super::queue::{
@@ -18,7 +20,7 @@ use super::timer::Deadline;
 use super::topology::Topology;
 use super::turn::{Effect, Turn};
 use super::vhost_settings::VhostSettings;
-use crate::message::{EncodedTable, Lsn, Message, Millis, Name, Position, QueueId};
+use crate::message::{Lsn, Message, Millis, Name, Position, QueueId};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -66,31 +68,6 @@ pub struct StagedLetter {
     pub staged: Staged,
 }
 
-/// The exchanges that every vhost has, with their types (0-9-1 section 3.1.3.1, and RabbitMQ's own).
-pub(super) const PREDECLARED: [(&str, &str, bool); 7] = [
-    ("", "direct", false),
-    ("amq.direct", "direct", false),
-    ("amq.fanout", "fanout", false),
-    ("amq.topic", "topic", false),
-    ("amq.headers", "headers", false),
-    ("amq.match", "headers", false),
-    ("amq.rabbitmq.trace", "topic", true),
-];
-
-/// The exchange of that name, if every vhost has it.
-pub(super) fn predeclared(vhost: &Name, name: &str) -> Option<ExchangeDefinition> {
-    let (name, kind, internal) = PREDECLARED.into_iter().find(|(known, ..)| *known == name)?;
-    Some(ExchangeDefinition {
-        vhost: vhost.clone(),
-        name: name.into(),
-        kind: kind.into(),
-        durable: true,
-        auto_delete: false,
-        internal,
-        arguments: EncodedTable::default(),
-    })
-}
-
 impl VirtualHost {
     pub(super) fn new(name: Name, settings: VhostSettings, shared: Arc<Shared>) -> VirtualHost {
         let vhost = VirtualHost {
@@ -107,9 +84,9 @@ impl VirtualHost {
             samples: Mutex::default(),
             lengths: Mutex::default(),
         };
-        for (exchange, ..) in PREDECLARED {
-            let definition = predeclared(&name, exchange).expect("it is one of them");
-            let exchange = Exchange::new(definition, &vhost.shared.exchange_types);
+        let of_events = vhost.shared.events.are_told_in(&name).then_some((events::EXCHANGE, "topic", true));
+        for known in PREDECLARED.into_iter().chain(of_events) {
+            let exchange = Exchange::new(predeclared::definition(&name, known), &vhost.shared.exchange_types);
             vhost.insert_exchange(Arc::new(exchange.expect("the standard types are registered")));
         }
         vhost
@@ -224,6 +201,7 @@ impl VirtualHost {
 
     pub(super) fn topology_changed(&self) {
         self.version.fetch_add(1, Ordering::AcqRel);
+        events::look(self, &self.shared.events);
     }
 
     pub(super) fn insert_exchange(&self, exchange: Arc<Exchange>) {

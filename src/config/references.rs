@@ -188,6 +188,8 @@ fn check_bindings(config: &Config, problems: &Problems) {
         exchanges.insert(&vhost.name, PREDECLARED_EXCHANGES.into());
         queues.insert(&vhost.name, HashSet::new());
     }
+    let has_events = config.events.vhost.as_deref().and_then(|vhost| exchanges.get_mut(vhost));
+    has_events.map(|exchanges| exchanges.insert("amq.rabbitmq.event"));
     for Exchange { vhost, name, .. } in &config.exchanges {
         if let Some(names) = exchanges.get_mut(vhost.as_str()) {
             names.insert(name);

@@ -209,6 +209,21 @@ fn word<T: PartialEq>(choices: &[(&'static str, T)], chosen: &T) -> String {
     format!("{word:?}")
 }
 
+/// The table `[events]`: RabbitMQ's event exchange.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Events {
+    /// The vhost that has the exchange `amq.rabbitmq.event`. Default none: then there are no events.
+    pub vhost: Option<String>,
+    /// Events that may wait at a time; those of one change beyond that are dropped. Default 10000.
+    pub waiting_max: usize,
+}
+
+impl Events {
+    pub(super) fn read(section: &mut Section<'_>) -> Events {
+        Events { vhost: section.name("vhost"), waiting_max: section.whole("waiting_max", 1.., 10_000) }
+    }
+}
+
 /// The table `[log]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {

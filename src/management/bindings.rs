@@ -8,12 +8,12 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use super::{json, queues};
 use crate::api;
+use crate::broker::VirtualHost;
 use crate::broker::error::Resource;
 use crate::broker::exchange::{Binding, Destination, Exchange};
 use crate::broker::permissions::Access;
 use crate::broker::queue::QueueHandle;
 use crate::broker::topology::without_line_ends;
-use crate::broker::{Actor, VirtualHost};
 use crate::message::{FieldTable, Name};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -251,7 +251,7 @@ fn bind(request: &Request) -> Result<Answer, ApiError> {
         arguments: arguments.into(),
     };
     let key = properties_key(&binding);
-    ends.vhost.bind(binding, Actor::Operator)?.untold();
+    ends.vhost.bind(binding, request.actor())?.untold();
     let (_, name) = destination(&ends.destination);
     Ok(Answer::CreatedAt(format!("{}/{}", in_path(name.as_bytes()), in_path(key.as_bytes()))))
 }
@@ -261,7 +261,7 @@ fn unbind(request: &Request) -> Result<Answer, ApiError> {
     let found = ends.find(request.parameter("key"))?;
     ends.check_access(request, found.binding.routing_key.as_bytes())?;
     let Binding { source, destination, routing_key, arguments } = &*found.binding;
-    ends.vhost.unbind(source, destination, routing_key, &arguments.decode(), Actor::Operator)?.untold();
+    ends.vhost.unbind(source, destination, routing_key, &arguments.decode(), request.actor())?.untold();
     Ok(Answer::NoContent)
 }
 

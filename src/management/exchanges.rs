@@ -136,17 +136,16 @@ fn declare(request: &Request) -> Result<Answer, ApiError> {
         request.check_access(Access::Write, &Resource::exchange(vhost.name(), alternate))?;
     }
     let is_new = vhost.exchange(name).is_none();
-    vhost
-        .declare_exchange(ExchangeDefinition {
-            vhost: vhost.name().clone(),
-            name: name.into(),
-            kind: wanted.kind.unwrap_or_else(|| "direct".into()),
-            durable: wanted.durable.unwrap_or(false),
-            auto_delete: wanted.auto_delete,
-            internal: wanted.internal,
-            arguments: arguments.into(),
-        })?
-        .untold();
+    let definition = ExchangeDefinition {
+        vhost: vhost.name().clone(),
+        name: name.into(),
+        kind: wanted.kind.unwrap_or_else(|| "direct".into()),
+        durable: wanted.durable.unwrap_or(false),
+        auto_delete: wanted.auto_delete,
+        internal: wanted.internal,
+        arguments: arguments.into(),
+    };
+    vhost.declare_exchange(definition, request.actor())?.untold();
     Ok(if is_new { Answer::Created } else { Answer::NoContent })
 }
 
@@ -155,7 +154,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
     let resource = exchange.definition().resource();
     request.check_access(Access::Configure, &resource)?;
     let if_unused = request.query_flag("if-unused");
-    vhost.delete_exchange(&resource.name, if_unused)?.untold();
+    vhost.delete_exchange(&resource.name, if_unused, request.actor())?.untold();
     Ok(Answer::NoContent)
 }
 

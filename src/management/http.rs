@@ -135,6 +135,10 @@ async fn answer(
     let request = Request { management, user, now, parameters, query, headers: head.headers, body, form };
     let handle = move |request: &Request| {
         let answered = (route.handler)(request);
+        if route.method != Method::Get {
+            // What has no turn of its own.
+            request.broker().tell_now(request.now);
+        }
         // A client that hangs up meanwhile leaves the change, and the line about it.
         audited.inspect(|audited| audited.tell(&answered));
         answered

@@ -11,6 +11,7 @@ use super::routes::{Needs, Route};
 use crate::api;
 use crate::broker::VirtualHost;
 use crate::broker::elsewhere;
+use crate::broker::events::{Headers, text};
 use crate::broker::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::policy::PolicyKind;
 use crate::broker::vhost_settings::VhostLimits;
@@ -128,7 +129,13 @@ fn put_parameter(request: &Request) -> Result<Answer, ApiError> {
         return Err(ApiError::bad_request("policies may not be set using this method"));
     }
     let why = request.broker().check_parameter(&key, &value).map_err(|error| escaped(error.into()))?;
+    let told = (key.clone(), value.clone());
     let is_new = request.broker().set_parameter(key, value).map_err(|error| escaped(error.into()))?;
+    request.tell("parameter.set", || {
+        let mut fields = named(&told.0);
+        fields.push(("value", told.1));
+        fields
+    });
     let warning = format!("the parameter is kept, and nothing acts on it: {why}");
     Ok(if is_new { Answer::Created } else { Answer::NoContent }.warned(vec![warning]))
 }
@@ -139,6 +146,7 @@ fn put_limits(request: &Request) -> Result<Answer, ApiError> {
     let limits = vhost_limits_from_json(&limits::value(request)?).map_err(escaped)?;
     let is_new = vhost_limits(&vhost).is_none();
     request.broker().put_vhost(vhost.name(), |settings| settings.limits = limits)?;
+    limits::tell_vhost_limits(request, &vhost);
     Ok(if is_new { Answer::Created } else { Answer::NoContent })
 }
 
@@ -146,6 +154,7 @@ fn delete_limits(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
     vhost_limits(&vhost).ok_or(ApiError::NotFound)?;
     request.broker().put_vhost(vhost.name(), |settings| settings.limits = VhostLimits::default())?;
+    request.tell("vhost.limits.cleared", || vec![("name", text(LIMITS_NAME)), ("vhost", text(vhost.name()))]);
     Ok(Answer::NoContent)
 }
 
@@ -154,11 +163,17 @@ fn delete_parameter(request: &Request) -> Result<Answer, ApiError> {
         request.check_administrator()?;
         return delete_limits(request);
     }
-    if request.broker().remove_parameter(&key(request))? {
-        Ok(Answer::NoContent)
-    } else {
-        Err(ApiError::NotFound)
+    let key = key(request);
+    if !request.broker().remove_parameter(&key)? {
+        return Err(ApiError::NotFound);
     }
+    request.tell("parameter.cleared", || named(&key));
+    Ok(Answer::NoContent)
+}
+
+/// What events say first of a parameter.
+fn named(key: &ParameterKey) -> Headers {
+    vec![("component", text(&key.component)), ("name", text(&key.name)), ("vhost", text(&key.vhost))]
 }
 
 fn key(request: &Request) -> ParameterKey {
@@ -204,7 +219,10 @@ fn put_global(request: &Request) -> Result<Answer, ApiError> {
     check_global(request)?;
     let value = value(request)?;
     let name = request.parameter("name");
+    let told = value.clone();
     let is_new = request.broker().set_global_parameter(name, value)?;
+    request
+        .tell("parameter.set", || vec![("component", text("global")), ("name", text(name)), ("value", told)]);
     let warning = |why| format!("the parameter is kept, and nothing acts on it: {why}");
     let warnings = elsewhere::global_parameter(name).map(warning).into_iter().collect();
     Ok(if is_new { Answer::Created } else { Answer::NoContent }.warned(warnings))
@@ -212,8 +230,12 @@ fn put_global(request: &Request) -> Result<Answer, ApiError> {
 
 fn delete_global(request: &Request) -> Result<Answer, ApiError> {
     check_global(request)?;
-    let was_there = request.broker().remove_global_parameter(request.parameter("name"))?;
-    if was_there { Ok(Answer::NoContent) } else { Err(ApiError::NotFound) }
+    let name = request.parameter("name");
+    if !request.broker().remove_global_parameter(name)? {
+        return Err(ApiError::NotFound);
+    }
+    request.tell("parameter.cleared", || vec![("component", text("global")), ("name", text(name))]);
+    Ok(Answer::NoContent)
 }
 
 /// A global parameter as lists and definitions have it.

@@ -6,6 +6,7 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api;
 use crate::broker::BrokerError;
+use crate::broker::events::{Headers, text};
 use crate::broker::permissions::{Patterns, Permission, TopicPermission};
 
 const PERMISSION: &str = "/api/permissions/{vhost}/{user}";
@@ -110,10 +111,20 @@ fn put_permission(request: &Request) -> Result<Answer, ApiError> {
         said(&wanted.read, "read")?,
     )
     .map_err(BrokerError::from)?;
-    Ok(request
-        .broker()
-        .set_permissions(request.parameter("user"), request.parameter("vhost"), patterns)?
-        .into())
+    let (user, vhost) = (request.parameter("user"), request.parameter("vhost"));
+    let put = request.broker().set_permissions(user, vhost, patterns)?;
+    request.tell("permission.created", || {
+        let mut fields = whose(user, vhost);
+        let said = [("configure", &wanted.configure), ("write", &wanted.write), ("read", &wanted.read)];
+        fields.extend(said.map(|(name, pattern)| (name, text(pattern.as_deref().unwrap_or_default()))));
+        fields
+    });
+    Ok(put.into())
+}
+
+/// What events say first of what a user may do in a vhost.
+fn whose(user: &str, vhost: &str) -> Headers {
+    vec![("user", text(user)), ("vhost", text(vhost))]
 }
 
 /// A field that is there, and may be null.
@@ -132,6 +143,7 @@ fn check_both_there(request: &Request) -> Result<(), ApiError> {
 fn delete_permission(request: &Request) -> Result<Answer, ApiError> {
     let Permission { user, vhost, .. } = found(request)?;
     request.broker().clear_permissions(&user, &vhost)?;
+    request.tell("permission.deleted", || whose(&user, &vhost));
     Ok(Answer::NoContent)
 }
 
@@ -171,6 +183,13 @@ fn put_topic_permission(request: &Request) -> Result<Answer, ApiError> {
         said(&wanted.exchange, "exchange")?,
         (said(&wanted.write, "write")?, said(&wanted.read, "read")?),
     )?;
+    request.tell("topic.permission.created", || {
+        let mut fields = whose(user, vhost);
+        fields.extend(wanted.exchange.as_deref().map(|exchange| ("exchange", text(exchange))));
+        let said = [("write", &wanted.write), ("read", &wanted.read)];
+        fields.extend(said.map(|(name, pattern)| (name, text(pattern.as_deref().unwrap_or_default()))));
+        fields
+    });
     // As RabbitMQ has it: the second exchange of a user is a change of the first.
     Ok(if is_first { Answer::Created } else { Answer::NoContent })
 }
@@ -179,5 +198,6 @@ fn delete_topic_permissions(request: &Request) -> Result<Answer, ApiError> {
     let (vhost, user) = (request.vhost()?, request.user_in_path()?);
     found_topics(request)?;
     request.broker().clear_topic_permissions(&user.name, vhost.name(), exchange(request))?;
+    request.tell("topic.permission.deleted", || whose(&user.name, vhost.name()));
     Ok(Answer::NoContent)
 }

@@ -7,6 +7,7 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api;
 use crate::broker::elsewhere;
+use crate::broker::events::{Headers, text};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::message::Name;
 use serde_json::Value;
@@ -98,6 +99,15 @@ fn put_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
     let policy = Policy::parse(kind, request.parameter("name"), &fields)?;
     let without_effect = elsewhere::in_policy(&policy);
     let is_new = request.in_turn(|turn| vhost.set_policy(kind, policy, turn))?;
+    request.tell("policy.set", || {
+        let mut told = named(request, vhost.name());
+        let set = vhost.policy(kind, request.parameter("name"));
+        let said = set.map(|policy| policy.fields()).unwrap_or_default();
+        for name in ["apply-to", "definition", "pattern", "priority"] {
+            told.extend(said.field(name).map(|value| (name, value.clone())));
+        }
+        told
+    });
     for warning in &without_effect {
         tracing::warn!("in policy '{}' of vhost '{}' {warning}", request.parameter("name"), vhost.name());
     }
@@ -107,7 +117,20 @@ fn put_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
 fn delete_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
     let was_there = request.in_turn(|turn| vhost.remove_policy(kind, request.parameter("name"), turn))?;
-    if was_there { Ok(Answer::NoContent) } else { Err(ApiError::NotFound) }
+    if !was_there {
+        return Err(ApiError::NotFound);
+    }
+    let key = match kind {
+        PolicyKind::Policy => "policy.cleared",
+        PolicyKind::Operator => "operator.policy.cleared",
+    };
+    request.tell(key, || named(request, vhost.name()));
+    Ok(Answer::NoContent)
+}
+
+/// What events say first of a policy.
+fn named(request: &Request, vhost: &str) -> Headers {
+    vec![("name", text(request.parameter("name"))), ("vhost", text(vhost))]
 }
 
 /// A policy as lists and definitions have it.

@@ -10,13 +10,13 @@ use super::routes::{Needs, Route};
 use super::stats::{self, StatsOf, idle_since, message_stats};
 use super::{bindings, json};
 use crate::api::{self, QueueAction, Table};
+use crate::broker::VirtualHost;
 use crate::broker::error::Resource;
 use crate::broker::exchange::Destination;
 use crate::broker::permissions::Access;
 use crate::broker::policy::Policy;
 use crate::broker::queue::{QueueDeclaration, QueueDefinition, QueueHandle, QueueType};
 use crate::broker::topology::without_line_ends;
-use crate::broker::{Actor, VirtualHost};
 use crate::message::{FieldTable, Name, Value as Argument};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -77,7 +77,7 @@ pub(super) fn find_to_use(
     let (vhost, queue) = find(request)?;
     request.check_access(access, &queue.definition().resource())?;
     let name = &queue.definition().name;
-    let queue = vhost.accessible_queue(name, Actor::Operator).map_err(ApiError::of_method)?;
+    let queue = vhost.accessible_queue(name, request.actor()).map_err(ApiError::of_method)?;
     Ok((vhost, queue))
 }
 
@@ -296,7 +296,7 @@ fn declare(request: &Request) -> Result<Answer, ApiError> {
     let is_new = vhost.queue(name).is_none();
     request
         .in_turn(|turn| {
-            let declared = vhost.declare_queue(declaration, turn);
+            let declared = vhost.declare_queue(declaration, request.actor(), turn);
             vhost.apply_effects(turn);
             declared
         })?
@@ -310,7 +310,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
     let name = &queue.definition().name;
     request
         .in_turn(|turn| {
-            let deleted = vhost.delete_queue(name, if_unused, if_empty, Actor::Operator, turn);
+            let deleted = vhost.delete_queue(name, if_unused, if_empty, request.actor(), turn);
             vhost.apply_effects(turn);
             deleted
         })?

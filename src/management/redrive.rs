@@ -7,11 +7,11 @@ use super::queues;
 use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api::{self, Move, MoveReport};
+use crate::broker::VirtualHost;
 use crate::broker::browse::{Cursor, Moved};
 use crate::broker::error::Resource;
 use crate::broker::permissions::Access;
 use crate::broker::queue::{QueueHandle, SeenMessage};
-use crate::broker::{Actor, VirtualHost};
 use crate::message::{FieldTable, Message, Value as Argument};
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl<'a> Task<'a> {
         };
         let target = match &wanted.target {
             None => None,
-            Some(name) => Some(vhost.accessible_queue(name, Actor::Operator)?),
+            Some(name) => Some(vhost.accessible_queue(name, request.actor())?),
         };
         if target.as_ref().is_some_and(|target| Arc::ptr_eq(target, &source)) {
             return Err(ApiError::bad_request("a queue can't be moved into itself"));

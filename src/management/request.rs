@@ -6,10 +6,11 @@ use super::routes::Needs;
 use super::{Management, ManagementSettings, auth, json};
 use crate::api::{self, Form, Table};
 use crate::broker::error::{BrokerError, Resource};
+use crate::broker::events::Headers;
 use crate::broker::exchange::Exchange;
 use crate::broker::permissions::Access;
 use crate::broker::users::User;
-use crate::broker::{Broker, Turn, VirtualHost};
+use crate::broker::{Actor, Broker, Turn, VirtualHost};
 use crate::message::{Millis, Name};
 use axum::http::HeaderMap;
 use bytes::Bytes;
@@ -136,6 +137,16 @@ impl Request {
         routing_key: &[u8],
     ) -> Result<(), BrokerError> {
         self.broker().permissions().check_topic(&self.user.name, access, exchange, routing_key)
+    }
+
+    /// Who asks.
+    pub(super) fn actor(&self) -> Actor<'_> {
+        Actor::Operator(&self.user.name)
+    }
+
+    /// Tells an event of what the request has done, if anybody hears it.
+    pub(super) fn tell(&self, key: &'static str, fields: impl FnOnce() -> Headers) {
+        self.broker().tell(key, self.actor().into(), fields);
     }
 
     /// Does something to the broker, and lets its turn end whatever came of it.

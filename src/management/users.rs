@@ -7,8 +7,11 @@ use super::permissions::{permission, topic_permission};
 use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api::{self, BulkDelete, Table, Tags};
+use crate::broker::administration::Put;
+use crate::broker::events::text;
 use crate::broker::passwords::{HashingAlgorithm, PasswordHash};
 use crate::broker::users::{User, UserLimits, Users};
+use crate::message::Value as Argument;
 use serde_json::Value;
 
 const USER: &str = "/api/users/{user}";
@@ -110,6 +113,7 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
     let tags = tags(&wanted)?;
     let known = request.broker().users().get(name);
     let password = password(&wanted, known.as_deref(), request.broker().users())?;
+    let has_password = password != PasswordHash::none();
     // Faults are reported before anything is changed.
     for (limit, value) in &wanted.limits {
         set_user_limit(&mut UserLimits::default(), limit, value)?;
@@ -123,8 +127,22 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
             }
         }
     })?;
+    let tags = request.broker().existing_user(name)?.tags.clone();
+    tell_put(request, name, put, has_password, tags);
     tracing::info!("user '{name}' is changed by user '{}'", request.user.name);
     Ok(put.into())
+}
+
+/// Tells of what was put of a user.
+fn tell_put(request: &Request, name: &str, put: Put, has_password: bool, tags: Vec<String>) {
+    let named = || vec![("name", text(name))];
+    match put {
+        Put::Created => request.tell("user.created", named),
+        Put::Updated if has_password => request.tell("user.password.changed", named),
+        Put::Updated => request.tell("user.password.cleared", named),
+    }
+    let tags = || Argument::Array(tags.iter().map(|tag| text(tag)).collect());
+    request.tell("user.tags.set", || vec![("name", text(name)), ("tags", tags())]);
 }
 
 /// A user's tags, also as RabbitMQ's oldest clients write them.
@@ -171,6 +189,7 @@ pub(super) fn password(
 fn delete_user(request: &Request) -> Result<Answer, ApiError> {
     let user = request.user_in_path()?;
     request.broker().delete_user(&user.name)?;
+    request.tell("user.deleted", || vec![("name", text(&user.name))]);
     Ok(Answer::NoContent)
 }
 
@@ -179,6 +198,7 @@ fn delete_users(request: &Request) -> Result<Answer, ApiError> {
     let BulkDelete { users } = request.body_with(&["users"])?;
     for user in users {
         request.broker().delete_user(&user)?;
+        request.tell("user.deleted", || vec![("name", text(&user))]);
     }
     Ok(Answer::NoContent)
 }

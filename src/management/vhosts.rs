@@ -10,12 +10,13 @@ use super::routes::{Needs, Route};
 use super::stats::{self, total_stats};
 use crate::api::{self, Table, Tags};
 use crate::broker::administration::Put;
+use crate::broker::events::text;
 use crate::broker::permissions::Patterns;
 use crate::broker::queue::QueueType;
 use crate::broker::stats::MessageStats;
 use crate::broker::vhost_settings::VhostSettings;
 use crate::broker::{BrokerError, VirtualHost};
-use crate::message::Name;
+use crate::message::{Name, Value as Argument};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -181,7 +182,35 @@ fn put_vhost(request: &Request) -> Result<Answer, ApiError> {
         let all = Patterns::new(".*", ".*", ".*").map_err(BrokerError::from)?;
         request.broker().set_permissions(&request.user.name, vhost.name(), all)?;
     }
+    tell_put(request, &vhost, put);
     Ok(put.into())
+}
+
+/// Tells of a vhost that was put.
+fn tell_put(request: &Request, vhost: &VirtualHost, put: Put) {
+    let key = if put == Put::Created { "vhost.created" } else { "vhost.updated" };
+    request.tell(key, || {
+        let settings = vhost.settings();
+        let queue_type = settings.default_queue_type.map_or("undefined", QueueType::name);
+        let tags = settings.tags.iter().map(|tag| text(tag)).collect();
+        let node = (request.settings().node_name.as_str(), text("running"));
+        vec![
+            ("cluster_state", Argument::Table([node].into_iter().collect())),
+            ("default_queue_type", text(queue_type)),
+            ("description", text(&settings.description)),
+            ("name", text(vhost.name())),
+            ("tags", Argument::Array(tags)),
+            ("tracing", Argument::Bool(settings.tracing)),
+        ]
+    });
+    if put == Put::Created {
+        let granted = |name| (name, text(".*"));
+        request.tell("permission.created", || {
+            let mut fields = vec![("user", text(&request.user.name)), ("vhost", text(vhost.name()))];
+            fields.extend(["configure", "write", "read"].map(granted));
+            fields
+        });
+    }
 }
 
 fn queue_type_named(name: &str) -> Result<QueueType, ApiError> {
@@ -190,7 +219,8 @@ fn queue_type_named(name: &str) -> Result<QueueType, ApiError> {
 
 fn delete_vhost(request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
-    request.in_turn(|turn| request.broker().delete_vhost(vhost.name(), turn))?;
+    request.in_turn(|turn| request.broker().delete_vhost(vhost.name(), request.actor(), turn))?;
+    request.tell("vhost.deleted", || vec![("name", text(vhost.name()))]);
     Ok(Answer::NoContent)
 }
 

@@ -131,7 +131,7 @@ impl DiskWatch {
     }
 
     fn raise(&self, volume: Volume, limit_bytes: u64) {
-        self.broker.alarms().raise(Alarm::Disk);
+        self.broker.raise_alarm(Alarm::Disk);
         let Volume { total_bytes, free_bytes } = volume;
         let way_out = if limit_bytes > total_bytes {
             "They stay blocked until the limit is set below the size of the volume"
@@ -150,7 +150,7 @@ impl DiskWatch {
     }
 
     fn clear(&self, volume: Volume) {
-        self.broker.alarms().clear(Alarm::Disk);
+        self.broker.clear_alarm(Alarm::Disk);
         tracing::info!(
             "no longer low on disk: {} are free on the volume of {}, publishers go on",
             Size(volume.free_bytes),

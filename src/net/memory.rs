@@ -226,7 +226,7 @@ impl State {
         let cleared_below = limit_bytes - limit_bytes / MARGIN;
         if !self.is_low && used_bytes > limit_bytes {
             self.is_low = true;
-            self.broker.alarms().raise(Alarm::Memory);
+            self.broker.raise_alarm(Alarm::Memory);
             tracing::error!(
                 "low on memory: the broker takes {}, and limits.memory_high_watermark allows {}. Publishers are blocked, \
                  consumers are not. They go on when it takes less than {}: let consumers or a purge empty queues, set \
@@ -237,7 +237,7 @@ impl State {
             );
         } else if self.is_low && used_bytes < cleared_below {
             self.is_low = false;
-            self.broker.alarms().clear(Alarm::Memory);
+            self.broker.clear_alarm(Alarm::Memory);
             tracing::info!(
                 "no longer low on memory: the broker takes {}, publishers go on",
                 Size(used_bytes)

@@ -127,7 +127,7 @@ fn in_arguments(arguments: &Arguments) -> Vec<String> {
 
 fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), BrokerError> {
     let vhost = broker.existing_vhost(&exchange.vhost)?;
-    let declared = vhost.declare_exchange(ExchangeDefinition {
+    let definition = ExchangeDefinition {
         vhost: vhost.name().clone(),
         name: exchange.name.as_str().into(),
         kind: exchange.exchange_type.as_str().into(),
@@ -135,7 +135,8 @@ fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), 
         auto_delete: exchange.auto_delete,
         internal: exchange.internal,
         arguments: table(&exchange.arguments).into(),
-    });
+    };
+    let declared = vhost.declare_exchange(definition, Actor::Broker);
     declared.map(Done::untold).map_err(|error| match error {
         // Clients get RabbitMQ's words alone; the author of the file gets more.
         BrokerError::UnknownExchangeType(kind) => {
@@ -158,7 +159,7 @@ fn declare_queue(broker: &Broker, queue: &config::Queue, turn: &mut Turn) -> Res
         exclusive_owner: None,
         arguments: table(&queue.arguments),
     };
-    vhost.declare_queue(declaration, turn)?.untold();
+    vhost.declare_queue(declaration, Actor::Broker, turn)?.untold();
     vhost.apply_effects(turn);
     Ok(())
 }

@@ -10,6 +10,7 @@ mod config;
 mod crash_simulation;
 mod damage;
 mod differ;
+mod events;
 mod fuzz_replay;
 mod fuzz_seeds;
 mod golden;

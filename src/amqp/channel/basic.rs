@@ -8,7 +8,6 @@ use super::underway::Underway;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::ContentMethod;
-use crate::broker::Actor;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::{Got, NewConsumer};
@@ -85,7 +84,7 @@ impl Channel {
         }
         let queue_name = self.queue_name(consume.queue.as_str())?;
         context.may_use_queue(Access::Read, &queue_name)?;
-        let queue = context.vhost.accessible_queue(&queue_name, Actor::Connection(context.connection))?;
+        let queue = context.vhost.accessible_queue(&queue_name, context.actor())?;
         self.check_consumer_tag(consume, context)?;
         queue.check_consumer_arguments(arguments)?;
         context.vhost.check_consumer_arguments(&queue, arguments)?;
@@ -109,6 +108,7 @@ impl Channel {
         };
         queue.consume(new, context.turn)?;
         let consumer = Consumer { tag: tag.as_str().into(), queue, no_ack: consume.no_ack, timeout_ms };
+        self.tell_consumer_created(&consumer, consume.exclusive, arguments, context);
         self.add_consumer(id, consumer);
         self.reply_consume_ok(consume, &tag, context);
         context.vhost.apply_effects(context.turn);
@@ -178,7 +178,9 @@ impl Channel {
             context.vhost.apply_effects(context.turn);
             // What it was given before goes out before the answer.
             self.send_waiting(context);
-            self.remove_consumer(id);
+            if let Some(consumer) = self.remove_consumer(id) {
+                self.tell_consumer_deleted(&consumer, context);
+            }
         } else if let Some(reply_to) = self.reply_to.take_if(|reply_to| &*reply_to.consumer_tag == tag) {
             context.broker().remove_reply_consumer(&reply_to.token);
         }
@@ -191,7 +193,7 @@ impl Channel {
     pub(super) fn basic_get(&mut self, get: &basic::Get, context: &mut Context<'_>) -> Result<(), AmqpError> {
         let name = self.queue_name(get.queue.as_str())?;
         context.may_use_queue(Access::Read, &name)?;
-        let queue = context.vhost.accessible_queue(&name, Actor::Connection(context.connection))?;
+        let queue = context.vhost.accessible_queue(&name, context.actor())?;
         queue.check_get()?;
         let (entry, left) = match context.vhost.get(&queue, get.no_ack, context.turn) {
             Got::Message { entry, left } => (*entry, left),

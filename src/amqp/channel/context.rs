@@ -11,7 +11,7 @@ use crate::broker::error::{BrokerError, ResourceKind};
 use crate::broker::exchange::{Destination, Exchange};
 use crate::broker::permissions::{Access, Grants};
 use crate::broker::users::User;
-use crate::broker::{Broker, Done, Turn, VirtualHost};
+use crate::broker::{Actor, Broker, Done, Turn, VirtualHost};
 use crate::message::ConnectionId;
 use crate::session::Transmit;
 use std::sync::Arc;
@@ -40,6 +40,11 @@ pub(in crate::amqp) struct Context<'a> {
 impl Context<'_> {
     pub(super) fn broker(&self) -> &Broker {
         &self.amqp.broker
+    }
+
+    /// Who acts here.
+    pub(super) fn actor(&self) -> Actor<'static> {
+        Actor::Connection(self.connection)
     }
 
     pub(super) fn settings(&self) -> &AmqpSettings {

@@ -2,7 +2,6 @@
 
 use super::{Channel, Context, unimplemented};
 use crate::amqp::error::AmqpError;
-use crate::broker::Actor;
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::permissions::Access;
@@ -29,7 +28,7 @@ impl Channel {
                 let name = without_line_ends(delete.exchange.as_str());
                 context.vhost.check_deletable(&name)?;
                 context.may_use_exchange(Access::Configure, &name)?;
-                let deleted = context.vhost.delete_exchange(&name, delete.if_unused)?;
+                let deleted = context.vhost.delete_exchange(&name, delete.if_unused, context.actor())?;
                 context.done(deleted);
                 (DeleteOk(exchange::DeleteOk {}), delete.nowait)
             }
@@ -44,7 +43,7 @@ impl Channel {
                     routing_key: bind.routing_key.as_str().into(),
                     arguments: arguments.into(),
                 };
-                let bound = context.vhost.bind(binding, Actor::Connection(context.connection))?;
+                let bound = context.vhost.bind(binding, context.actor())?;
                 context.done(bound);
                 (BindOk(exchange::BindOk {}), bind.nowait)
             }
@@ -54,13 +53,8 @@ impl Channel {
                     Destination::Exchange(without_line_ends(unbind.destination.as_str()).as_str().into());
                 context.may_bind(&destination, &source, unbind.routing_key.as_str().as_bytes())?;
                 let routing_key = unbind.routing_key.as_str().into();
-                let unbound = context.vhost.unbind(
-                    &source,
-                    &destination,
-                    &routing_key,
-                    &arguments,
-                    Actor::Connection(context.connection),
-                )?;
+                let unbound =
+                    context.vhost.unbind(&source, &destination, &routing_key, &arguments, context.actor())?;
                 context.done(unbound);
                 (UnbindOk(exchange::UnbindOk {}), unbind.nowait)
             }
@@ -92,7 +86,7 @@ impl Channel {
             context.may_use_exchange(Access::Read, &name)?;
             context.may_use_exchange(Access::Write, alternate)?;
         }
-        let declared = context.vhost.declare_exchange(ExchangeDefinition {
+        let definition = ExchangeDefinition {
             vhost: context.vhost.name().clone(),
             name: name.as_str().into(),
             kind: declare.kind.as_str().into(),
@@ -100,7 +94,8 @@ impl Channel {
             auto_delete: declare.auto_delete,
             internal: declare.internal,
             arguments: arguments.into(),
-        })?;
+        };
+        let declared = context.vhost.declare_exchange(definition, context.actor())?;
         context.done(declared);
         Ok(())
     }

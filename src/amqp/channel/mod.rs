@@ -9,6 +9,7 @@ mod confirms;
 mod content;
 mod context;
 mod deliver;
+mod events;
 mod exchange;
 mod names;
 mod publish;
@@ -344,6 +345,7 @@ impl Channel {
         self.flush(context);
         for (id, consumer) in &self.consumers {
             consumer.queue.cancel(*id, context.turn);
+            self.tell_consumer_deleted(consumer, context);
         }
     }
 

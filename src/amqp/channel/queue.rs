@@ -2,7 +2,6 @@
 
 use super::{Channel, Context, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::broker::Actor;
 use crate::broker::error::{BrokerError, Resource, ResourceKind};
 use crate::broker::exchange::{Binding, Destination};
 use crate::broker::permissions::Access;
@@ -67,7 +66,7 @@ impl Channel {
         }
         let (name, counts) = if declare.passive {
             let name: Name = asked.as_str().into();
-            let queue = context.vhost.accessible_queue(&name, Actor::Connection(context.connection))?;
+            let queue = context.vhost.accessible_queue(&name, context.actor())?;
             (name, queue.touch(context.turn))
         } else {
             self.create_queue(declare, &asked, arguments, context)?
@@ -110,7 +109,7 @@ impl Channel {
             exclusive_owner: declare.exclusive.then_some(context.connection),
             arguments,
         };
-        let declared = context.vhost.declare_queue(declaration, context.turn)?;
+        let declared = context.vhost.declare_queue(declaration, context.actor(), context.turn)?;
         let queue = context.done(declared);
         if declare.exclusive {
             context.exclusive_queues.insert(&name, context.vhost);
@@ -149,7 +148,7 @@ impl Channel {
             routing_key: (*routing_key).into(),
             arguments: arguments.into(),
         };
-        let bound = context.vhost.bind(binding, Actor::Connection(context.connection))?;
+        let bound = context.vhost.bind(binding, context.actor())?;
         context.done(bound);
         Ok(BindOk(queue::BindOk {}))
     }
@@ -169,7 +168,7 @@ impl Channel {
             &destination,
             &(*routing_key).into(),
             arguments,
-            Actor::Connection(context.connection),
+            context.actor(),
         )?;
         context.done(unbound);
         Ok(UnbindOk(queue::UnbindOk {}))
@@ -189,7 +188,7 @@ impl Channel {
     ) -> Result<queue::AMQPMethod, AmqpError> {
         let name = self.queue_name(purge.queue.as_str())?;
         context.may_use_queue(Access::Read, &name)?;
-        let queue = context.vhost.accessible_queue(&name, Actor::Connection(context.connection))?;
+        let queue = context.vhost.accessible_queue(&name, context.actor())?;
         let count = queue.purge(context.turn);
         context.vhost.apply_effects(context.turn);
         Ok(PurgeOk(queue::PurgeOk { message_count: saturating(count) }))
@@ -206,7 +205,7 @@ impl Channel {
             &name,
             delete.if_unused,
             delete.if_empty,
-            Actor::Connection(context.connection),
+            context.actor(),
             context.turn,
         )?;
         let count = context.done(deleted);

@@ -124,7 +124,9 @@ impl Channel {
         }
         self.send_all(of_others, context);
         self.carry_out(back, Verdict::Requeue { failed: false }, context);
-        self.remove_consumer(id);
+        if let Some(consumer) = self.remove_consumer(id) {
+            self.tell_consumer_deleted(&consumer, context);
+        }
         let cancel = basic::Cancel { consumer_tag: (*tag).into(), nowait: true };
         put_method(context.out, self.number, AMQPClass::Basic(basic::AMQPMethod::Cancel(cancel)));
         context.vhost.apply_effects(context.turn);

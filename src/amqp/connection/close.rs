@@ -68,6 +68,7 @@ impl Connection {
         self.amqp.broker.leave(open.vhost.name(), Box::new(deleting), &mut self.turn);
         open.vhost.apply_effects(&mut self.turn);
         self.amqp.broker.connections().remove(self.id);
+        self.tell_closed(open.live.facts());
     }
 
     /// Ends the connection with an error, and waits for the client's answer.

@@ -199,6 +199,7 @@ impl Connection {
     }
 
     pub(super) fn tune(&mut self, user: Arc<User>, mechanism: &str) {
+        self.tell_login(&user.name, mechanism, None);
         self.user = Some(user);
         self.newcomer = None;
         self.auth_mechanism = mechanism.to_owned();
@@ -226,6 +227,7 @@ impl Connection {
             None => "; not answered, since too many logins wait already",
         };
         self.log_login_refused(name, mechanism, &format!("{reason}{unanswered}"));
+        self.tell_login(name, mechanism, Some(&reason));
         if self.waiting.is_none() {
             self.stage = Stage::Closed;
             return;
@@ -291,6 +293,7 @@ impl Connection {
         let grants = Grants::new(self.amqp.broker.permissions(), &user.name, vhost.name());
         self.log_opened(&user.name, name);
         self.open = Some(Open { vhost, user, grants, live });
+        self.tell_opened();
         self.put(OpenOk(connection::OpenOk {}));
         self.stage = Stage::Running;
         Ok(())

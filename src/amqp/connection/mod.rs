@@ -4,6 +4,7 @@
 //! then the journal.
 
 mod close;
+mod events;
 mod handshake;
 mod heartbeat;
 mod input;

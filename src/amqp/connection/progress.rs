@@ -98,6 +98,7 @@ impl Connection {
             open.live.set_channels(self.channels.len());
         }
         self.amqp.broker.churn().channel_created();
+        self.tell_channel_opened(number);
         self.traffic.touch(number);
     }
 
@@ -109,6 +110,8 @@ impl Connection {
         let mut progress = open.live.progress();
         progress.report(number, channel.facts(self.turn.now));
         progress.channels.remove(&number);
+        drop(progress);
+        self.tell_channel_closed(number);
     }
 
     /// Brings up to date what others see, if anything has changed since the last time.

@@ -135,6 +135,7 @@ impl Connection {
                 return false;
             }
             self.trace(&taken);
+            self.tell_cancelled(&taken);
             let mut wire = Wire {
                 now: self.turn.now,
                 cancel_notify,
@@ -160,6 +161,17 @@ impl Connection {
         for outgoing in taken {
             if let Some(channel) = self.channels.get(&outgoing.channel()) {
                 channel.trace_outgoing(outgoing, &open.live, &open.vhost, &mut self.turn);
+            }
+        }
+    }
+
+    /// Tells of the consumers whose queues are gone, if anybody hears it.
+    fn tell_cancelled(&self, taken: &[Outgoing]) {
+        let broker = &self.amqp.broker;
+        let Some(open) = self.open.as_ref().filter(|_| broker.events().are_heard()) else { return };
+        for outgoing in taken {
+            if let Some(channel) = self.channels.get(&outgoing.channel()) {
+                channel.tell_cancelled(outgoing, broker, &open.live);
             }
         }
     }

@@ -11,6 +11,7 @@ mod glob;
 mod headers;
 mod key_hash;
 mod modulus_hash;
+pub(in crate::broker) mod predeclared;
 mod random;
 mod topic;
 mod types;

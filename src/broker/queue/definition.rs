@@ -8,7 +8,7 @@ pub use crate::vocabulary::QueueType;
 
 impl QueueType {
     /// RabbitMQ's module for the type, which its error texts name.
-    pub(super) fn module(self) -> &'static str {
+    pub(in crate::broker) fn module(self) -> &'static str {
         match self {
             QueueType::Classic => "rabbit_classic_queue",
             QueueType::Quorum => "rabbit_quorum_queue",

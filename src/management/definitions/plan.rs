@@ -132,13 +132,13 @@ impl Step {
             Step::Exchange(definition) => {
                 let vhost = broker.existing_vhost(&definition.vhost)?;
                 if vhost.exchange(&definition.name).is_none() {
-                    vhost.declare_exchange(definition)?.untold();
+                    vhost.declare_exchange(definition, Actor::Broker)?.untold();
                 }
             }
             Step::Queue(vhost, declaration) => {
                 let vhost = broker.existing_vhost(&vhost)?;
                 if vhost.queue(&declaration.name).is_none() {
-                    vhost.declare_queue(declaration, turn)?.untold();
+                    vhost.declare_queue(declaration, Actor::Broker, turn)?.untold();
                     vhost.apply_effects(turn);
                 }
             }

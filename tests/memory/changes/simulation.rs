@@ -5,7 +5,7 @@
 
 use super::{bind, broker_with, client, commit, declare, declare_transient, delete};
 use leveret::broker::policy::{Policy, PolicyKind};
-use leveret::broker::{Broker, Turn};
+use leveret::broker::{Actor, Broker, Turn};
 use leveret::message::{FieldTable, Value};
 use leveret::store::{Faults, FaultyStore, JournalOptions};
 use leveret_conformance::method::{Method, Wire};
@@ -230,7 +230,7 @@ fn change_otherwise(random: &mut Random, broker: &Broker) {
             let all = leveret::broker::permissions::Patterns::new(".*", ".*", ".*").unwrap();
             broker.set_permissions("guest", "v", all).unwrap();
         }
-        2 if broker.vhost("v").is_some() => broker.delete_vhost("v", &mut turn).unwrap(),
+        2 if broker.vhost("v").is_some() => broker.delete_vhost("v", Actor::Broker, &mut turn).unwrap(),
         3 => {
             let definition: FieldTable = [("max-length", Value::I64(100))].into_iter().collect();
             let fields: FieldTable =

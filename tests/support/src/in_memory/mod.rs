@@ -55,10 +55,14 @@ struct Line {
 impl InMemory {
     /// A broker that keeps nothing.
     pub fn new() -> InMemory {
+        InMemory::with(BrokerLimits::default())
+    }
+
+    /// The same with other limits.
+    pub fn with(limits: BrokerLimits) -> InMemory {
         let clock = TestClock::at(1_700_000_000_000);
         let store = Box::new(MemoryStore::default());
-        let (broker, losses) =
-            InMemory::open(store, JournalOptions::default(), BrokerLimits::default(), clock).unwrap();
+        let (broker, losses) = InMemory::open(store, JournalOptions::default(), limits, clock).unwrap();
         assert_eq!(losses, []);
         InMemory { commits: Commits::ByItself, ..broker }
     }
