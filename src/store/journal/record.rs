@@ -374,7 +374,7 @@ mod tests {
             priority: 7,
             returned,
         };
-        let targets = [target(1, 128, None), target(u64::MAX, u64::MAX, Some(u32::MAX - 1))];
+        let targets = [target(1, 128, None), target(u64::MAX, NUMBER_MAX, Some(u32::MAX - 1))];
         let content = vec![9; 310];
         let mut body = Vec::new();
         let mut writer = OperationWriter(&mut body);
@@ -393,6 +393,15 @@ mod tests {
         let rest: Vec<_> = reader.map(|operation| format!("{operation:?}")).collect();
         assert_eq!(rest.len(), 4);
         assert!(rest[0].contains("last: Position(18446744073709551615)"), "{rest:?}");
+    }
+
+    #[test]
+    fn positions_beyond_the_largest_are_damage() {
+        for (position, is_sound) in [(NUMBER_MAX, true), (NUMBER_MAX + 1, false)] {
+            let mut body = Vec::new();
+            OperationWriter(&mut body).requeue(QueueId(1), Position(position), 1);
+            assert_eq!(OperationReader::is_sound(&body), is_sound, "{position}");
+        }
     }
 
     #[test]
