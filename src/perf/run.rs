@@ -13,12 +13,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval_at, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// How often queues are asked whether they are empty yet, when all is published.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// After so many of them without a delivery, and with the queues empty, nothing is on its way to a consumer any more.
+const QUIET_LOOKS: u32 = 3;
 
 /// A shorter rest at the end of a run is no sample: its rates would be chance.
 const REST_S: f64 = 0.2;
@@ -241,9 +244,11 @@ async fn watch_over(
 ) -> Result<End, Failure> {
     let mut ticks = interval_at(series.started + SECOND, SECOND);
     let mut looks = interval_at(series.started + LOOK, LOOK);
+    // Those that were due while messages were published would all come at once.
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let deadline = plan.time.map(|time| series.started + time);
     let mut publishing = plan.producers;
-    let mut received_before = None;
+    let (mut received_before, mut quiet) = (None, 0);
     loop {
         tokio::select! {
             _ = ticks.tick() => {
@@ -262,11 +267,12 @@ async fn watch_over(
                 }
             }
             _ = looks.tick(), if publishing == 0 && plan.count.is_some() => {
-                let received = received(workers, series);
-                if received_before == Some(received) && are_empty(setup, plan).await? {
+                let received = Some(received(workers, series));
+                quiet = if received_before == received { quiet + 1 } else { 0 };
+                if quiet >= QUIET_LOOKS && are_empty(setup, plan).await? {
                     return Ok(End::Done);
                 }
-                received_before = Some(received);
+                received_before = received;
             }
         }
     }
