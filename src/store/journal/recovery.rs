@@ -165,17 +165,26 @@ impl Journal {
     /// Writes an empty record that counts without those lost, so that a loss is reported once. Where there is no room for it, it
     /// waits for some like any other record.
     fn write_off(&self) -> Result<(), StoreError> {
-        {
+        let lsn = {
             let mut gathering = self.gathering.lock();
             let lsn = gathering.lsn;
             gathering.seal_even_if_empty(lsn);
+            lsn
+        };
+        // What is copied forward meanwhile has commits of its own, and an empty record asks for no sync.
+        for _ in 0..WRITE_OFF_COMMITS_MAX {
+            match self.commit() {
+                Ok(durable) if durable < lsn => {}
+                Err(error) if !error.may_pass() => return Err(error),
+                _ => break,
+            }
         }
-        match self.commit().and_then(|_| self.commit()) {
-            Err(error) if !error.may_pass() => Err(error),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
+
+/// After this many commits nothing is left to be copied forward.
+const WRITE_OFF_COMMITS_MAX: usize = 64;
 
 const PROGRESS_EVERY_RECORDS: u64 = 64;
 
