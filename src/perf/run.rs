@@ -20,7 +20,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How often queues are asked whether they are empty yet, when all is published.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// After so many of them without a delivery, and with the queues empty, nothing is on its way to a consumer any more.
+/// After this many of them without a delivery, and with the queues empty, nothing is on its way to a consumer any more.
 const QUIET_LOOKS: u32 = 3;
 
 /// A shorter rest at the end of a run is no sample: its rates would be chance.
