@@ -13,13 +13,14 @@
 #![allow(clippy::print_stdout, reason = "printing figures is what it does")]
 
 use bytes::{Buf, BytesMut};
-use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
+use leveret::amqp::{Amqp, AmqpSettings, Connection};
 use leveret::broker::connections::Endpoint;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::broker::permissions::Patterns;
 use leveret::broker::users::User;
 use leveret::broker::{Broker, BrokerLimits};
 use leveret::message::Millis;
+use leveret::protocol::Peer;
 use leveret::session::{Session, Transmit};
 use leveret::store::{Journal, JournalOptions, MemoryStore};
 use leveret_conformance::frame::{self, encode, encode_header};

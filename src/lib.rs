@@ -39,7 +39,7 @@
 //! | [`config`] | the file and the variables as one checked `Config` |
 //! | [`management`], [`metrics`], [`log`] | the HTTP API, the pages for Prometheus, the log |
 //! | [`net`] | sockets, TLS, event loops, the committer's thread, the timer's task, watches on disk and memory |
-//! | [`session`] | the contract between a socket and a protocol: bytes in, bytes out, deadlines |
+//! | [`protocol`], [`session`] | the contracts between a listener and a protocol, and between a socket and a session of it |
 //! | [`amqp`] | AMQP 0-9-1: frames, methods, connections, channels, confirms |
 //! | [`broker`] | the core: virtual hosts, exchanges, queues, users, policies; synchronous, without I/O, time is an argument |
 //! | [`store`] | what durable means: the journal, and the engines below it |
@@ -69,6 +69,7 @@ pub mod message;
 pub mod metrics;
 pub mod net;
 pub mod pattern;
+pub mod protocol;
 pub mod server;
 pub mod session;
 pub mod steps;

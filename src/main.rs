@@ -267,7 +267,9 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
             "https" => say(format_args!("the management API is at https://{address}/api")),
             "http/prometheus" => say(format_args!("metrics are at http://{address}/metrics")),
             "https/prometheus" => say(format_args!("metrics are at https://{address}/metrics")),
-            _ => {}
+            // Said before.
+            "amqp" => {}
+            other => say(format_args!("leveret is listening for {other} on {address}")),
         }
     }
     match config.store.engine {

@@ -23,7 +23,7 @@ use crate::net::{
 use crate::store::{
     self, Journal, JournalOptions, Loss, MemoryStore, Recovered, SledStore, Store, StoreError,
 };
-use listeners::Listeners;
+use listeners::{Listeners, Protocols};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -84,8 +84,9 @@ impl Server {
         let control = control(config);
         let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let shares = descriptors::share_out(config, limit, tls.is_some());
-        let serving = serving(config, &broker, &clock, shares);
-        let listeners = Listeners::bind(config, tls.as_ref(), &serving, shares).await?;
+        let serving = serving(config, &clock, shares);
+        let protocols = protocols(config, &broker);
+        let listeners = Listeners::bind(config, &protocols, tls.as_ref(), &serving, shares).await?;
         let shutdown = Shutdown::default();
         let management = Management::new(
             broker.clone(),
@@ -139,7 +140,7 @@ impl Server {
     /// # Errors
     /// When the system does not say.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listeners.amqp.address()
+        self.listeners.address("amqp")
     }
 
     /// Where the management API is.
@@ -147,8 +148,7 @@ impl Server {
     /// # Errors
     /// When the system does not say, or it is off.
     pub fn http_address(&self) -> io::Result<SocketAddr> {
-        let off = || io::Error::new(io::ErrorKind::NotConnected, "listeners.http.bind is \"off\"");
-        self.listeners.http.as_ref().ok_or_else(off)?.address()
+        self.listeners.address("http")
     }
 
     /// The sockets that listen, each with its protocol.
@@ -299,7 +299,12 @@ fn open_journal(
     Ok((Arc::new(journal), recovered))
 }
 
-fn serving(config: &Config, broker: &Arc<Broker>, clock: &Arc<dyn Clock>, shares: Descriptors) -> Serving {
+/// What clients may speak to the broker.
+fn protocols(config: &Config, broker: &Arc<Broker>) -> Protocols {
+    Protocols { amqp: Arc::new(Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) }) }
+}
+
+fn serving(config: &Config, clock: &Arc<dyn Clock>, shares: Descriptors) -> Serving {
     let limits = ListenerLimits {
         connections_max: shares.connections,
         handshake_timeout_ms: config.limits.handshake_timeout_ms,
@@ -308,13 +313,11 @@ fn serving(config: &Config, broker: &Arc<Broker>, clock: &Arc<dyn Clock>, shares
             write_stall_timeout_ms: config.limits.write_stall_timeout_ms,
         },
     };
-    let amqp = Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) };
     let newcomers = NewcomerLimits {
         max: shares.before_login as usize,
         per_address_max: config.limits.connections_before_login_per_address_max as usize,
     };
     Serving {
-        amqp,
         clock: clock.clone(),
         limits,
         open: Arc::default(),

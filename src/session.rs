@@ -68,6 +68,41 @@ pub trait Session: Send {
     fn poll_timeout(&self) -> Option<Millis>;
 }
 
+/// A session of any protocol, as a listener has it.
+impl<S: Session + ?Sized> Session for Box<S> {
+    fn handle_input(&mut self, input: &mut BytesMut, now: Millis) -> bool {
+        (**self).handle_input(input, now)
+    }
+
+    fn room(&mut self) -> Room<'_> {
+        (**self).room()
+    }
+
+    fn handle_own_room(&mut self, bytes: usize, now: Millis) {
+        (**self).handle_own_room(bytes, now);
+    }
+
+    fn handle_timeout(&mut self, now: Millis) {
+        (**self).handle_timeout(now);
+    }
+
+    fn handle_disconnect(&mut self, fault: Option<&str>, now: Millis) {
+        (**self).handle_disconnect(fault, now);
+    }
+
+    fn handle_shutdown(&mut self, now: Millis) {
+        (**self).handle_shutdown(now);
+    }
+
+    fn poll_transmit(&mut self, out: &mut Transmit, now: Millis) -> Flow {
+        (**self).poll_transmit(out, now)
+    }
+
+    fn poll_timeout(&self) -> Option<Millis> {
+        (**self).poll_timeout()
+    }
+}
+
 /// The way past a session to its socket, for the committer's confirms while the session has nothing to send.
 pub trait DirectWrite: Send + Sync {
     /// Writes what the socket takes of `bytes` at once, and returns how many those are: none after an error, which the session

@@ -4,13 +4,14 @@
 use bytes::{Buf, BytesMut};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
+use leveret::amqp::{Amqp, AmqpSettings, Connection};
 use leveret::broker::connections::Endpoint;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::broker::permissions::Patterns;
 use leveret::broker::users::User;
 use leveret::broker::{Broker, BrokerLimits};
 use leveret::message::Millis;
+use leveret::protocol::Peer;
 use leveret::session::{Flow, Session, Transmit};
 use leveret::store::{Journal, JournalOptions, MemoryStore};
 use std::sync::Arc;

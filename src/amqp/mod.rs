@@ -10,10 +10,12 @@ mod method;
 mod waiting;
 
 pub use channel::ContentLimits;
-pub use connection::{Connection, Peer, log_refused};
+pub use connection::Connection;
 pub use error::{AmqpError, ReplyCode};
 
 use crate::broker::Broker;
+use crate::protocol::{Accepted, Protocol};
+use crate::session::Session;
 use std::sync::Arc;
 
 /// What all connections share.
@@ -80,4 +82,25 @@ pub struct Amqp {
     pub broker: Arc<Broker>,
     /// The settings of all connections.
     pub settings: Arc<AmqpSettings>,
+}
+
+impl Protocol for Amqp {
+    fn name(&self) -> &'static str {
+        "amqp"
+    }
+
+    fn name_over_tls(&self) -> &'static str {
+        "amqp/ssl"
+    }
+
+    fn title(&self) -> &'static str {
+        "AMQP"
+    }
+
+    fn open(&self, accepted: Accepted) -> Box<dyn Session> {
+        let Accepted { peer, waker, socket, newcomer, at } = accepted;
+        let mut session = Connection::new(self.clone(), peer, waker, socket, at);
+        session.counts_as(newcomer);
+        Box::new(session)
+    }
 }

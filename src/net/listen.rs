@@ -7,12 +7,12 @@ use super::proxy::{self, Addresses};
 use super::socket::SharedWriteHalf;
 use super::tls::{self, SplitTcp, Tls};
 use super::{Shutdown, canonical};
-use crate::amqp::{Amqp, Connection, Peer, log_refused};
 use crate::broker::connections::{Endpoint, TlsFacts};
 use crate::broker::newcomers::{Newcomer, Newcomers, Origin, TooMany};
 use crate::clock::Clock;
 use crate::config::Network;
 use crate::message::Millis;
+use crate::protocol::{Accepted, Peer, Protocol, log_refused};
 use crate::session::DirectWrite;
 use parking_lot::Mutex;
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -48,14 +48,14 @@ const LOCAL_SEND_BUFFER_BYTES: usize = 128 * 1024;
 pub struct ListenerLimits {
     /// Counts the open connections.
     pub connections_max: u32,
-    /// How long a client may take until its connection is open. Before the first byte of AMQP, that is for a header of the
-    /// PROXY protocol and a handshake of TLS.
+    /// How long a client may take until its connection is open. Before the first byte of its protocol, that is for a header of
+    /// the PROXY protocol and a handshake of TLS.
     pub handshake_timeout_ms: u64,
     /// Limits of each of them.
     pub drive: DriveLimits,
 }
 
-/// What comes before AMQP on each connection of a listener.
+/// What comes before the protocol on each connection of a listener.
 #[derive(Clone, Default)]
 pub struct Transport {
     /// A header of the PROXY protocol.
@@ -75,11 +75,18 @@ impl Transport {
     }
 }
 
+/// What is spoken on the connections of a listener.
+#[derive(Clone)]
+pub struct Spoken {
+    /// The protocol of the sessions.
+    pub protocol: Arc<dyn Protocol>,
+    /// What is below it.
+    pub transport: Transport,
+}
+
 /// What the listeners of one broker share.
 #[derive(Clone)]
 pub struct Serving {
-    /// The name of the protocol: `amqp` or `amqp/ssl`.
-    pub amqp: Amqp,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Limits of all listeners together.
@@ -123,10 +130,10 @@ impl Refusals {
     }
 }
 
-/// A socket that listens for AMQP 0-9-1.
+/// A socket that listens for one protocol.
 pub struct Listener {
     socket: TcpListener,
-    transport: Transport,
+    spoken: Spoken,
     serving: Serving,
     loops: Arc<EventLoops>,
 }
@@ -138,12 +145,21 @@ impl Listener {
     /// When the address can't be had.
     pub async fn bind(
         address: SocketAddr,
-        transport: Transport,
+        spoken: Spoken,
         serving: Serving,
         loops: Arc<EventLoops>,
     ) -> io::Result<Listener> {
         let socket = TcpListener::bind(address).await?;
-        Ok(Listener { socket, transport, serving, loops })
+        Ok(Listener { socket, spoken, serving, loops })
+    }
+
+    /// What RabbitMQ calls such a listener, as `amqp` or `amqp/ssl`.
+    pub fn name(&self) -> &'static str {
+        let Spoken { protocol, transport } = &self.spoken;
+        match transport.tls {
+            None => protocol.name(),
+            Some(_) => protocol.name_over_tls(),
+        }
     }
 
     /// The address that it is bound to.
@@ -222,7 +238,7 @@ impl Listener {
         }
         let (leave, left) = oneshot::channel();
         // Behind a balancer the header says where the client is.
-        let origin = (!self.transport.proxy_protocol).then(|| origin(peer));
+        let origin = (!self.spoken.transport.proxy_protocol).then(|| origin(peer));
         let leave = move || {
             // A client that is gone meanwhile needs no answer.
             let _ = leave.send(());
@@ -232,7 +248,7 @@ impl Listener {
             Err(refused) => return self.serving.refusals.tell(&peer, &too_many(refused), now),
         };
         let guard = CountGuard::new(&self.serving.open);
-        let (serving, transport, shutdown) = (self.serving.clone(), self.transport.clone(), shutdown.clone());
+        let (serving, spoken, shutdown) = (self.serving.clone(), self.spoken.clone(), shutdown.clone());
         let seat = self.loops.seat();
         let handle = seat.handle().clone();
         // Its socket has to be known to the loop that it will run on.
@@ -243,7 +259,7 @@ impl Listener {
             let (refusals, clock) = (serving.refusals.clone(), serving.clock.clone());
             let served = async {
                 let stream = TcpStream::from_std(stream?)?;
-                serve_connection(stream, peer, &transport, serving, newcomer, bell, &shutdown).await
+                serve_connection(stream, peer, &spoken, serving, newcomer, bell, &shutdown).await
             };
             tokio::select! {
                 biased;
@@ -271,7 +287,7 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
 async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
-    transport: &Transport,
+    Spoken { protocol, transport }: &Spoken,
     serving: Serving,
     newcomer: Newcomer,
     bell: Arc<Bell>,
@@ -282,7 +298,7 @@ async fn serve_connection(
         set_socket_send_buffer_size(&stream, LOCAL_SEND_BUFFER_BYTES)?;
     }
     let socket = Addresses { peer, local: canonical(stream.local_addr()?) };
-    let Serving { amqp, clock, limits, refusals, .. } = serving;
+    let Serving { clock, limits, refusals, .. } = serving;
     let accepted_at = clock.now();
     let patience = Duration::from_millis(limits.handshake_timeout_ms);
     let prepared = tokio::time::timeout(patience, prepare(stream, socket, transport)).await;
@@ -293,7 +309,8 @@ async fn serve_connection(
             return Ok(());
         }
         Err(_) => {
-            log_refused(&peer, &format_args!("no AMQP after {} ms", limits.handshake_timeout_ms));
+            let (title, ms) = (protocol.title(), limits.handshake_timeout_ms);
+            log_refused(&peer, &format_args!("no {title} after {ms} ms"));
             return Ok(());
         }
     };
@@ -312,8 +329,13 @@ async fn serve_connection(
             let (reader, writer) = stream.into_split();
             let writer = SharedWriteHalf::new(writer);
             let socket: Arc<dyn DirectWrite> = Arc::new(writer.clone());
-            let mut session = Connection::new(amqp, peer, waker, Some(socket.clone()), accepted_at);
-            session.counts_as(newcomer);
+            let session = protocol.open(Accepted {
+                peer,
+                waker,
+                socket: Some(socket.clone()),
+                newcomer,
+                at: accepted_at,
+            });
             let driven = Arc::new(Driven::new(session, bell.clone(), Some(socket), accepted_at));
             let others = Arc::downgrade(&driven);
             bell.admit(others);
@@ -321,8 +343,7 @@ async fn serve_connection(
         }
         Prepared::Tls(stream, facts) => {
             peer.tls = Some(*facts);
-            let mut session = Connection::new(amqp, peer, waker, None, accepted_at);
-            session.counts_as(newcomer);
+            let session = protocol.open(Accepted { peer, waker, socket: None, newcomer, at: accepted_at });
             let (reader, writer) = tls::split(*stream);
             // On its own, as above: the task of any connection has room for what either way keeps.
             let driven = Arc::new(Driven::new(session, bell, None, accepted_at));
@@ -345,13 +366,13 @@ fn too_many(TooMany(max): TooMany) -> String {
     )
 }
 
-/// A socket on which AMQP comes next.
+/// A socket on which the protocol comes next.
 enum Prepared {
     Plain(TcpStream),
     Tls(Box<TlsStream<SplitTcp>>, Box<TlsFacts>),
 }
 
-/// Does what comes before AMQP, the PROXY header and the TLS handshake, and returns the two ends of the connection.
+/// Does what comes before the protocol, the PROXY header and the TLS handshake, and returns the two ends of the connection.
 async fn prepare(
     mut stream: TcpStream,
     socket: Addresses,

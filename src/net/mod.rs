@@ -1,4 +1,4 @@
-//! The asynchronous I/O of AMQP: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
+//! The asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
 //! watches on the disk and the memory, shutdown.
 
 pub mod commits;
@@ -24,7 +24,7 @@ pub use drive::DriveLimits;
 pub use event_loops::EventLoops;
 pub use hashing::start_hashing;
 pub use http::{AtWork, HttpListener, PeerAddress, Slot};
-pub use listen::{Listener, ListenerLimits, Serving, Transport};
+pub use listen::{Listener, ListenerLimits, Serving, Spoken, Transport};
 pub use memory::{MemorySource, MemoryWatch, resident_bytes, total_bytes};
 pub use process::Process;
 pub use pump::{Committer, run_timer};

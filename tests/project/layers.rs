@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("api", &["message"]),
     ("clock", &["message"]),
     ("session", &["message"]),
+    ("protocol", &["broker", "message", "session"]),
     // Counting steps, for tests.
     ("steps", &[]),
     ("pattern", &["steps"]),
@@ -20,10 +21,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["pattern", "steps", "vocabulary"]),
     ("store", &["files", "message", "steps", "vocabulary"]),
     ("broker", &["clock", "message", "pattern", "steps", "store", "vocabulary"]),
-    ("amqp", &["broker", "message", "session", "steps"]),
+    ("amqp", &["broker", "message", "protocol", "session", "steps"]),
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
-    ("net", &["amqp", "broker", "clock", "config", "message", "session", "steps", "store"]),
+    // Which protocols there are is said by the server alone.
+    ("net", &["broker", "clock", "config", "message", "protocol", "session", "steps", "store"]),
     ("management", &["amqp", "api", "broker", "clock", "log", "message", "net", "steps", "store"]),
     ("log", &["config"]),
     ("metrics", &["broker", "clock", "message", "net", "pattern"]),
@@ -55,6 +57,7 @@ const EVERYTHING: &[&str] = &[
     "notify",
     "pattern",
     "perf",
+    "protocol",
     "server",
     "session",
     "steps",

@@ -1,17 +1,7 @@
-//! What the log says of a connection: a line when it opens and one when it is closed, or one when it is refused. They have a
-//! target of their own, so that they can be left out, or kept alone.
+//! What the log says of a connection: a line when it opens and one when it is closed, or one when it is refused.
 
 use super::{Connection, Stage};
-use std::fmt::Display;
-
-/// The target of these lines.
-const TARGET: &str = "leveret::connection";
-
-/// Logs that a connection was refused.
-pub fn log_refused(peer: &dyn Display, reason: &dyn Display) {
-    let (peer, reason) = (peer.to_string(), reason.to_string());
-    tracing::warn!(target: TARGET, peer, reason, "connection refused");
-}
+use crate::protocol::CONNECTION_LOG;
 
 /// How bad an end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +18,14 @@ impl Connection {
         let (id, name, peer) = (self.id.0, &*self.peer.name, self.peer.address.to_string());
         let tls = self.peer.tls.as_ref().map(|tls| tls.protocol.as_str());
         let mechanism = self.auth_mechanism.as_str();
-        tracing::info!(target: TARGET, id, name, user, vhost, peer, tls, mechanism, "connection opened");
+        tracing::info!(target: CONNECTION_LOG, id, name, user, vhost, peer, tls, mechanism, "connection opened");
     }
 
     /// A login has failed; `user` is who it claimed to be.
     pub(super) fn log_login_refused(&mut self, user: &str, mechanism: &str, reason: &str) {
         self.end_is_told = true;
         let (id, name, peer) = (self.id.0, &*self.peer.name, self.peer.address.to_string());
-        tracing::warn!(target: TARGET, id, name, user, peer, mechanism, reason, "connection refused");
+        tracing::warn!(target: CONNECTION_LOG, id, name, user, peer, mechanism, reason, "connection refused");
     }
 
     /// The connection ends, or is about to. Only the first reason is logged. Called before anything is given back.
@@ -49,17 +39,17 @@ impl Connection {
         let vhost = self.open.as_ref().map(|open| &**open.vhost.name());
         match (vhost, end) {
             (Some(vhost), End::Orderly) => {
-                tracing::info!(target: TARGET, id, name, user, vhost, peer, reason, "connection closed");
+                tracing::info!(target: CONNECTION_LOG, id, name, user, vhost, peer, reason, "connection closed");
             }
             (Some(vhost), End::Faulty) => {
-                tracing::warn!(target: TARGET, id, name, user, vhost, peer, reason, "connection closed");
+                tracing::warn!(target: CONNECTION_LOG, id, name, user, vhost, peer, reason, "connection closed");
             }
             // Port checks of load balancers come again and again.
             (None, End::Orderly) if self.stage == Stage::ProtocolHeader => {
-                tracing::debug!(target: TARGET, id, name, peer, state, reason, "connection not used");
+                tracing::debug!(target: CONNECTION_LOG, id, name, peer, state, reason, "connection not used");
             }
             (None, _) => {
-                tracing::warn!(target: TARGET, id, name, user, peer, state, reason, "connection refused");
+                tracing::warn!(target: CONNECTION_LOG, id, name, user, peer, state, reason, "connection refused");
             }
         }
     }

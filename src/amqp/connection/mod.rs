@@ -18,7 +18,7 @@ use super::answers::{Answers, Told};
 use super::channel::{AckDeadline, Channel, Context, ExclusiveQueues, NameGenerator, Sent};
 use super::error::{AmqpError, ReplyCode};
 use super::waiting::Waiting;
-use crate::broker::connections::{Endpoint, LiveConnection, TlsFacts};
+use crate::broker::connections::LiveConnection;
 use crate::broker::delivery::{Outbox, Outgoing, Waker};
 use crate::broker::logins::WaitingLogin;
 use crate::broker::memory::Held;
@@ -27,39 +27,17 @@ use crate::broker::permissions::Grants;
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
 use crate::message::{ChannelNumber, ConnectionId, EncodedTable, Millis};
+use crate::protocol::Peer;
 use crate::session::{DirectWrite, Flow, Room, Session, Transmit};
 use amq_protocol::protocol::connection;
 use bytes::BytesMut;
 use heartbeat::Heartbeat;
 use input::ArrivingBody;
 use log::End;
-pub use log::log_refused;
 use login::LoggingIn;
 use progress::Traffic;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// The client's end, and what is known of it.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// The connection's name: `peer_ip:port -> local_ip:port`.
-    pub name: String,
-    /// The client's address.
-    pub address: Endpoint,
-    /// The broker's address.
-    pub local_address: Endpoint,
-    /// Whether the peer is on this machine.
-    pub is_loopback: bool,
-    /// What was agreed on, if it speaks TLS.
-    pub tls: Option<TlsFacts>,
-}
-
-impl Peer {
-    /// A peer that speaks without TLS.
-    pub fn new(address: Endpoint, local_address: Endpoint, is_loopback: bool) -> Peer {
-        Peer { name: format!("{address} -> {local_address}"), address, local_address, is_loopback, tls: None }
-    }
-}
 
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

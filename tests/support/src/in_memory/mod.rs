@@ -4,13 +4,14 @@ pub mod manage;
 
 use crate::direct_socket::{DirectSocket, Received};
 use bytes::{Buf, BytesMut};
-use leveret::amqp::{Amqp, AmqpSettings, Connection, Peer};
+use leveret::amqp::{Amqp, AmqpSettings, Connection};
 use leveret::broker::connections::Endpoint;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::broker::permissions::Patterns;
 use leveret::broker::users::User;
 use leveret::broker::{Broker, BrokerError, BrokerLimits};
 use leveret::clock::{Clock, TestClock};
+use leveret::protocol::Peer;
 use leveret::session::{Flow, Session, Transmit};
 use leveret::store::{Journal, JournalOptions, Loss, MemoryStore, Store};
 use leveret_conformance::{Arrived, ConnectionId, Transport};
