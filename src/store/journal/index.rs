@@ -10,7 +10,7 @@ use super::positions::{Known, Positions};
 use super::record::{Enqueue, Operation, OperationReader, Target};
 use crate::message::{Lsn, Position, QueueId};
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many records a settle or a return waits for the enqueue that it speaks of.
 const WAIT_RECORDS: u64 = 16_384;
@@ -28,6 +28,8 @@ pub(super) struct Index {
     pub(super) queues: HashMap<QueueId, QueueIndex, foldhash::fast::RandomState>,
     /// Records that were copied, and the record that holds the copies.
     copied: Vec<(Lsn, Vec<Slot>)>,
+    /// Records that have a message of one place twice, which none that a broker wrote has: the first one counts.
+    pub(super) doubled: BTreeSet<Slot>,
 }
 
 #[derive(Debug, Default)]
@@ -122,7 +124,10 @@ impl Index {
 
     fn enqueue(&mut self, slot: Slot, enqueue: &Enqueue<'_>) {
         for target in enqueue.targets() {
-            self.queues.entry(target.queue).or_default().enqueue(&mut self.ledger, &target, slot);
+            let queue = self.queues.entry(target.queue).or_default();
+            if !queue.enqueue(&mut self.ledger, &target, slot) {
+                self.doubled.insert(slot);
+            }
         }
     }
 
@@ -171,7 +176,8 @@ impl Index {
 }
 
 impl QueueIndex {
-    fn enqueue(&mut self, ledger: &mut Ledger, target: &Target, slot: Slot) {
+    /// A message is in record `slot`. False when the same record has another one of that place.
+    fn enqueue(&mut self, ledger: &mut Ledger, target: &Target, slot: Slot) -> bool {
         let position = target.position;
         // Nothing has been said of what is beyond all that was spoken of.
         let known = match position > self.highest {
@@ -181,7 +187,7 @@ impl QueueIndex {
         self.highest = self.highest.max(position);
         let mut alive = true;
         match known {
-            Known::Alive(other) if other == slot => return,
+            Known::Alive(other) if other == slot => return false,
             Known::Alive(other) => {
                 self.positions.unlive(position, other);
                 ledger.unlive(other, 1);
@@ -193,7 +199,7 @@ impl QueueIndex {
                     ledger.settled(slot, by, 1);
                     ledger.release(by);
                     self.positions.insert(position, target.priority, slot, false);
-                    return;
+                    return true;
                 }
             }
         }
@@ -202,6 +208,7 @@ impl QueueIndex {
         if let Some(delivery_count) = target.returned.filter(|_| alive) {
             self.set_returned(ledger, position, delivery_count, slot);
         }
+        true
     }
 
     fn settle(&mut self, ledger: &mut Ledger, first: Position, last: Position, by: Slot) {

@@ -12,7 +12,7 @@ use super::{Committing, Gathering, Journal, JournalOptions, Store, StoreError};
 use crate::message::{Lsn, Position, QueueId};
 use crate::store::Scanned;
 use parking_lot::{Condvar, Mutex};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// What a journal found when it was opened.
@@ -253,6 +253,7 @@ impl Recovery {
     }
 
     fn recovered(&mut self, store: &dyn Store) -> Result<Recovered, StoreError> {
+        let doubled = std::mem::take(&mut self.index.doubled);
         let index = &self.index;
         let mut queues: BTreeMap<QueueId, RecoveredQueue> = BTreeMap::new();
         let mut add = |run: RecordRun| {
@@ -260,7 +261,8 @@ impl Recovery {
         };
         for of_record in std::mem::take(&mut self.runs).chunk_by(|one, other| one.slot == other.slot) {
             let slot = of_record[0].slot;
-            if index.ledger.is_whole(slot) {
+            let is_doubled = doubled.contains(&slot);
+            if index.ledger.is_whole(slot) && !is_doubled {
                 of_record.iter().copied().for_each(&mut add);
                 continue;
             }
@@ -268,7 +270,10 @@ impl Recovery {
                 continue;
             }
             let Some(record) = store.get(index.ledger.lsn(slot))? else { continue };
-            let is_alive = |target: &Target| index.is_alive(slot, target);
+            let mut known = HashSet::new();
+            let is_alive = |target: &Target| {
+                index.is_alive(slot, target) && (!is_doubled || known.insert((target.queue, target.position)))
+            };
             each_run(slot, &record[HEADER_BYTES..], is_alive, &mut add);
         }
         for (id, known) in &index.queues {
@@ -318,7 +323,12 @@ impl Index {
 }
 
 /// Calls `add` for every run of those messages of a record that `is_wanted`.
-fn each_run(slot: Slot, body: &[u8], is_wanted: impl Fn(&Target) -> bool, mut add: impl FnMut(RecordRun)) {
+fn each_run(
+    slot: Slot,
+    body: &[u8],
+    mut is_wanted: impl FnMut(&Target) -> bool,
+    mut add: impl FnMut(RecordRun),
+) {
     // The runs being continued, one for each queue and priority; few are, and the one continued last comes first.
     let mut open: Vec<RecordRun> = Vec::new();
     for operation in OperationReader::new(body) {

@@ -4,6 +4,7 @@ use super::entry::{ALIGNMENT, EntryMagic, Found, HEAD_BYTES, RECORD_HEAD_BYTES, 
 use super::{Full, Place, Segment, first_ordinal};
 use crate::files;
 use std::cell::Cell;
+use std::cmp::Ordering;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -47,7 +48,9 @@ pub(super) fn replay(
             end => segments.push(Full { segment, bytes: end }),
         }
     }
-    Ok((segments, replay.expected - 1))
+    // The next segment is named after no other, even where a file bears a name that its entries have not come to yet.
+    let last_name = segments.iter().filter_map(|full| first_ordinal(&full.segment.path)).max();
+    Ok((segments, last_name.unwrap_or_default().max(replay.expected - 1)))
 }
 
 struct Replay<'a> {
@@ -77,20 +80,32 @@ impl Replay<'_> {
                 at = padded((at + found.bytes) as u64) as usize;
                 continue;
             }
-            // The regular end of a segment, and that of one which was written to when the broker ended.
-            if next_first == Some(self.expected) || !self.was_synced(bytes, at, following)? {
+            // The regular end of a segment.
+            if next_first == Some(self.expected) {
                 return Ok(at as u64);
             }
-            let later = |found: &Found<'_>| found.ordinals.ordinal > self.expected;
+            let is_damaged = self.was_synced(bytes, at, following)?;
+            // The one that is expected is never behind others, but in a file whose name or whose beginning is damaged.
+            let goes_on = |found: &Found<'_>| match found.ordinals.ordinal.cmp(&self.expected) {
+                Ordering::Less => false,
+                Ordering::Equal => true,
+                Ordering::Greater => is_damaged,
+            };
             let next = (at..bytes.len())
                 .step_by(ALIGNMENT)
-                .find(|at| self.search(bytes, *at).is_some_and(|f| later(&f)));
+                .find(|at| self.search(bytes, *at).is_some_and(|found| goes_on(&found)));
+            // The end of the segment that was written to when the broker ended.
+            if next.is_none() && !is_damaged {
+                return Ok(at as u64);
+            }
             let goes_on = match next {
                 Some(next) => self.found(bytes, next).map_or(self.expected, |found| found.ordinals.ordinal),
                 // One that is named as if it were before this is damaged as well.
                 None => next_first.unwrap_or(self.expected).max(self.expected),
             };
-            (self.visit)(Replayed::Damaged(goes_on - self.expected), None);
+            if goes_on > self.expected {
+                (self.visit)(Replayed::Damaged(goes_on - self.expected), None);
+            }
             self.expected = goes_on;
             match next {
                 Some(next) => at = next,
