@@ -60,6 +60,7 @@
 pub mod amqp;
 pub mod api;
 pub mod broker;
+mod client;
 pub mod clock;
 pub mod config;
 pub mod files;

@@ -14,6 +14,7 @@ pub use connection::Connection;
 pub use error::{AmqpError, ReplyCode};
 
 use crate::broker::Broker;
+use crate::client::TransactionLimits;
 use crate::protocol::{Accepted, Protocol};
 use crate::session::Session;
 use std::sync::Arc;
@@ -51,6 +52,13 @@ pub struct AmqpSettings {
     pub tx_messages_max: usize,
     /// Bytes of an uncommitted transaction's messages.
     pub tx_bytes_max: usize,
+}
+
+impl AmqpSettings {
+    /// How large a transaction may be.
+    fn tx_limits(&self) -> TransactionLimits {
+        TransactionLimits { messages_max: self.tx_messages_max, bytes_max: self.tx_bytes_max }
+    }
 }
 
 impl Default for AmqpSettings {

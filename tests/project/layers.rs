@@ -21,7 +21,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &["pattern", "steps", "vocabulary"]),
     ("store", &["files", "message", "steps", "vocabulary"]),
     ("broker", &["clock", "message", "pattern", "steps", "store", "vocabulary"]),
-    ("amqp", &["broker", "message", "protocol", "session", "steps"]),
+    // What a session keeps for its client, whatever they speak.
+    ("client", &["broker", "message", "steps"]),
+    ("amqp", &["broker", "client", "message", "protocol", "session", "steps"]),
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
     // Which protocols there are is said by the server alone.
@@ -46,6 +48,7 @@ const EVERYTHING: &[&str] = &[
     "api",
     "broker",
     "cli",
+    "client",
     "clock",
     "config",
     "files",

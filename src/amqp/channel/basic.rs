@@ -3,7 +3,6 @@
 use super::deliver::{NUMBER_BYTES, envelope_bytes, fill_envelope, fill_number, properties_of_entry};
 use super::queue::{REPLY_TO, saturating};
 use super::timeouts::consumer_timeout_ms;
-use super::unacked::Unacked;
 use super::underway::Underway;
 use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
@@ -12,6 +11,7 @@ use crate::broker::error::{BrokerError, Resource};
 use crate::broker::permissions::Access;
 use crate::broker::queue::{Got, NewConsumer};
 use crate::broker::routing::ReplyConsumer;
+use crate::client::Unacked;
 use crate::message::{DeliveryTag, FieldTable, Reader};
 use amq_protocol::protocol::basic::AMQPMethod::{
     Ack, Cancel, CancelOk, Consume, ConsumeOk, Get, GetEmpty, Nack, Publish, Qos, QosOk, Recover,

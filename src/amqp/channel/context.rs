@@ -1,6 +1,6 @@
 //! What a channel needs of its connection, and what it asks the broker through it.
 
-use super::{AckDeadline, ExclusiveQueues, NameGenerator};
+use super::AckDeadline;
 use crate::amqp::answers::Answers;
 use crate::amqp::error::AmqpError;
 use crate::amqp::waiting::Waiting;
@@ -12,6 +12,7 @@ use crate::broker::exchange::{Destination, Exchange};
 use crate::broker::permissions::{Access, Grants};
 use crate::broker::users::User;
 use crate::broker::{Actor, Broker, Done, Turn, VirtualHost};
+use crate::client::{ExclusiveQueues, NameGenerator};
 use crate::message::ConnectionId;
 use crate::session::Transmit;
 use std::sync::Arc;

@@ -1,12 +1,12 @@
 //! basic.deliver: from the outbox to the wire (0-9-1 section 1.8.3.9).
 
 use super::timeouts::AckDeadline;
-use super::unacked::Unacked;
 use super::{Channel, Context};
 use crate::amqp::frame::{ContentMethod, fill_short_str, put_method, short_str_bytes};
 use crate::broker::Turn;
 use crate::broker::delivery::{Entry, Outgoing};
 use crate::broker::queue::{QueueHandle, QueueType};
+use crate::client::Unacked;
 use crate::message::{ChannelNumber, ConsumerId, Message, Millis, Value};
 use crate::session::{Pieces, Transmit};
 use amq_protocol::protocol::{AMQPClass, basic};

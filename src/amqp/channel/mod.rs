@@ -11,7 +11,6 @@ mod context;
 mod deliver;
 mod events;
 mod exchange;
-mod names;
 mod publish;
 mod queue;
 mod settle;
@@ -25,7 +24,6 @@ pub(super) use content::ContentAssembler;
 pub use content::ContentLimits;
 pub(super) use context::Context;
 pub(super) use deliver::{Sent, Wire};
-pub(super) use names::{ExclusiveQueues, NameGenerator};
 pub(super) use timeouts::AckDeadline;
 
 use super::answers::Answer;
@@ -36,6 +34,7 @@ use crate::broker::connections::ChannelFacts;
 use crate::broker::delivery::ChannelCredit;
 use crate::broker::queue::QueueHandle;
 use crate::broker::stats::MessageStats;
+use crate::client::{Returning, Transaction, UnackedList};
 use crate::message::{ChannelNumber, ConsumerId, Lsn, Millis, Name, Reader};
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, access, channel};
@@ -45,9 +44,7 @@ use publish::PublishBatch;
 use settle::Settlements;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use tx::Transaction;
-use unacked::UnackedList;
-use underway::{Returning, Underway};
+use underway::Underway;
 
 /// A consumer of this channel. It is kept after its end, until the deliveries it was given have been sent or taken back.
 #[derive(Debug)]

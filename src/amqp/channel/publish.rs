@@ -155,7 +155,8 @@ impl Channel {
         context.turn.sizes.count(message.body().len());
         if let Mode::Tx(transaction) = &mut self.mode {
             let route = (self.publishes.route.clone(), version);
-            return transaction.publish(route, message, mandatory, context.amqp);
+            let limits = context.settings().tx_limits();
+            return Ok(transaction.publish(route, message, mandatory, limits, context.broker().memory())?);
         }
         if self.publishes.route.queues.len() > steps::at_once(QUEUES_AT_ONCE) {
             self.begin_spreading(message, context);

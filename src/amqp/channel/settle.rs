@@ -1,33 +1,15 @@
 //! basic.ack, basic.nack, basic.reject, basic.recover (0-9-1 sections 1.8.3.13 to 1.8.3.16).
 
-use super::unacked::{Taken, Unacked, UnackedRun};
-use super::underway::{Settling, part};
 use super::{Channel, Context, Mode, read};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::broker::Turn;
-use crate::broker::delivery::Entry;
-use crate::broker::queue::{AwayRun, QueueHandle};
-use crate::message::{ConsumerId, DeliveryTag, QueueId};
+use crate::client::{Settling, Taken, Verdict, credit_of, part, settle, tell_queues};
+use crate::message::DeliveryTag;
 use amq_protocol::protocol::{AMQPClass, basic};
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// Acknowledged deliveries of this turn, on their way to the queues together.
 #[derive(Debug, Default)]
 pub(super) struct Settlements {
     acked: Taken,
-}
-
-/// What a client says of deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    Ack,
-    /// Back to the queue. `failed` deliveries count against a delivery limit.
-    Requeue {
-        failed: bool,
-    },
-    /// Dead-lettered or dropped.
-    Reject,
 }
 
 impl Channel {
@@ -82,7 +64,7 @@ impl Channel {
             return Err(unknown_delivery_tag(tag.0));
         }
         if let Mode::Tx(transaction) = &mut self.mode {
-            return transaction.settle(taken, verdict, &context.amqp.settings);
+            return Ok(transaction.settle(taken, verdict, context.settings().tx_limits())?);
         }
         self.carry_out(taken, verdict, context);
         context.vhost.apply_effects(context.turn);
@@ -180,94 +162,6 @@ impl Channel {
         self.go_on_settling(Settling { up_to, verdict: Verdict::Requeue { failed: false } }, context);
         Ok(())
     }
-}
-
-/// Tells the queues, and the journal, what became of messages of theirs.
-pub(super) fn tell_queues(taken: Taken, verdict: Verdict, turn: &mut Turn) {
-    match verdict {
-        Verdict::Ack => settle(&taken, turn),
-        Verdict::Requeue { failed } => {
-            for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
-                queue.requeue(consumer, entries, away, failed, turn);
-            }
-        }
-        Verdict::Reject => {
-            for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
-                queue.reject(consumer, entries, away, turn);
-            }
-        }
-    }
-}
-
-/// Settles acknowledged deliveries: one lock for each run of the same queue and consumer.
-fn settle(acked: &Taken, turn: &mut Turn) {
-    for run in acked.here.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
-        let queue = &run[0].queue;
-        let mut bytes = 0;
-        for neighbours in run.chunk_by(are_neighbours) {
-            bytes += neighbours.iter().map(|unacked| unacked.entry.message.body_bytes() as u64).sum::<u64>();
-            let (first, last) = (&neighbours[0].entry, &neighbours[neighbours.len() - 1].entry);
-            if first.journaled {
-                let id = queue.definition().id;
-                turn.changes.settle_range(id, first.position, last.position);
-            }
-        }
-        queue.settle(run[0].consumer, run.len(), bytes, turn);
-    }
-    for UnackedRun { queue, consumer, run, .. } in &acked.away {
-        if run.journaled {
-            turn.changes.settle_range(queue.definition().id, run.first, run.last());
-        }
-        queue.settle_away(*consumer, run, turn);
-    }
-}
-
-/// Whether both are in the journal in one record, or neither.
-fn are_neighbours(a: &Unacked, b: &Unacked) -> bool {
-    a.entry.journaled == b.entry.journaled && a.entry.position.0 + 1 == b.entry.position.0
-}
-
-/// How many count against the channel's own limit: what basic.get fetched does not.
-fn credit_of(settled: &Taken) -> u32 {
-    let here = settled.here.iter().filter(|unacked| unacked.consumer.is_some()).count() as u64;
-    let away = settled.away.iter().filter(|held| held.consumer.is_some()).map(|held| held.run.count);
-    u32::try_from(here + away.sum::<u64>()).unwrap_or(u32::MAX)
-}
-
-/// Deliveries that go back to the same queue and count for the same consumer.
-struct OfOneQueue {
-    queue: Arc<QueueHandle>,
-    consumer: Option<ConsumerId>,
-    entries: Vec<Entry>,
-    /// Those whose messages are not in memory.
-    away: Vec<AwayRun>,
-}
-
-#[derive(Default)]
-struct ByQueue {
-    groups: Vec<OfOneQueue>,
-    places: BTreeMap<(QueueId, Option<ConsumerId>), usize>,
-}
-
-impl ByQueue {
-    fn group(&mut self, queue: Arc<QueueHandle>, consumer: Option<ConsumerId>) -> &mut OfOneQueue {
-        let place = *self.places.entry((queue.definition().id, consumer)).or_insert(self.groups.len());
-        if place == self.groups.len() {
-            self.groups.push(OfOneQueue { queue, consumer, entries: Vec::new(), away: Vec::new() });
-        }
-        &mut self.groups[place]
-    }
-}
-
-fn by_queue(taken: Taken) -> Vec<OfOneQueue> {
-    let mut by_queue = ByQueue::default();
-    for Unacked { consumer, queue, entry, .. } in taken.here {
-        by_queue.group(queue, consumer).entries.push(entry);
-    }
-    for UnackedRun { consumer, queue, run, .. } in taken.away {
-        by_queue.group(queue, consumer).away.push(run);
-    }
-    by_queue.groups
 }
 
 fn unknown_delivery_tag(tag: u64) -> AmqpError {

@@ -4,14 +4,13 @@
 //! The time is the consumer's own, or else what its queue has of argument and policy, or else the broker's. It is looked at
 //! when the first deadline comes, not for each delivery.
 
-use super::settle::Verdict;
-use super::unacked::Unacked;
 use super::{Channel, Context};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
 use crate::broker::delivery::Outgoing;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::queue::QueueHandle;
+use crate::client::{Unacked, Verdict};
 use crate::message::{ConsumerId, FieldTable, Millis, QueueId};
 use amq_protocol::protocol::{AMQPClass, basic};
 use std::collections::{BTreeMap, VecDeque};

@@ -1,38 +1,10 @@
-//! What a channel has delivered and not heard of again, by delivery tag.
-
-mod away;
-
-pub(super) use away::UnackedRun;
+//! What a channel shows of the deliveries that it has not heard of again.
 
 use super::{Channel, Mode};
 use crate::broker::Turn;
-use crate::broker::browse::{SeenOrAway, UnackedMessage};
-use crate::broker::delivery::Entry;
+use crate::broker::browse::UnackedMessage;
 use crate::broker::memory::Holdings;
-use crate::broker::queue::QueueHandle;
-use crate::message::{ConsumerId, DeliveryTag, Millis, Position, QueueId};
-use crate::steps;
-use away::AwayList;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
-
-/// One delivery that waits for its acknowledgement.
-#[derive(Debug)]
-pub(super) struct Unacked {
-    pub(super) tag: DeliveryTag,
-    /// `None` for one that basic.get fetched.
-    pub(super) consumer: Option<ConsumerId>,
-    pub(super) queue: Arc<QueueHandle>,
-    pub(super) entry: Entry,
-    pub(super) delivered_at: Millis,
-}
-
-impl Unacked {
-    /// A delivery that is taken back before it has left: as if the client had it and gave it back. It has no tag.
-    pub(super) fn unsent(consumer: ConsumerId, queue: Arc<QueueHandle>, entry: Entry) -> Unacked {
-        Unacked { tag: DeliveryTag(0), consumer: Some(consumer), queue, entry, delivered_at: 0 }
-    }
-}
+use crate::message::{Position, QueueId};
 
 impl Channel {
     /// What the channel has unacknowledged of a queue, behind a position.
@@ -41,262 +13,25 @@ impl Channel {
         queue: QueueId,
         after: Position,
     ) -> impl Iterator<Item = UnackedMessage> {
-        let here = self
-            .unacked
-            .iter_here()
-            .filter(move |unacked| unacked.queue.definition().id == queue && unacked.entry.position > after)
-            .map(|unacked| {
-                let seen = SeenOrAway::Seen((&unacked.entry).into());
-                self.unacked_message(seen, unacked.consumer, unacked.delivered_at)
-            });
-        let away = self.unacked.away.iter().filter(move |held| held.queue.definition().id == queue);
-        let away = away.flat_map(move |held| {
-            let first = held.run.first.0.max(after.0 + 1);
-            (first..=held.run.last().0).map(|position| {
-                let seen = SeenOrAway::Away { priority: held.run.priority, position: Position(position) };
-                self.unacked_message(seen, held.consumer, held.delivered_at)
-            })
-        });
-        here.chain(away)
-    }
-
-    fn unacked_message(
-        &self,
-        seen: SeenOrAway,
-        consumer: Option<ConsumerId>,
-        delivered_at: Millis,
-    ) -> UnackedMessage {
-        let consumer_tag =
-            consumer.and_then(|id| self.consumers.get(&id)).map(|consumer| consumer.tag.clone());
-        UnackedMessage { seen, channel: self.number, consumer_tag, delivered_at }
+        self.unacked.of_queue(queue, after).map(|(seen, consumer, delivered_at)| {
+            let consumer = consumer.and_then(|id| self.consumers.get(&id));
+            let consumer_tag = consumer.map(|consumer| consumer.tag.clone());
+            UnackedMessage { seen, channel: self.number, consumer_tag, delivered_at }
+        })
     }
 
     /// Adds what the channel keeps in memory.
     pub(in crate::amqp) fn add_holdings(&self, holdings: &mut Holdings) {
-        let UnackedList { list, away, .. } = &self.unacked;
-        let here = list.iter().map(|unacked| unacked.entry.message.size_bytes() + size_of::<Unacked>());
-        let away_bytes = away.iter().count() * 2 * size_of::<UnackedRun>();
         holdings.unacked_messages += self.unacked.len() as u64;
-        holdings.unacked_bytes += (here.sum::<usize>() + away_bytes) as u64;
+        holdings.unacked_bytes += self.unacked.bytes() as u64;
         holdings.arriving_bytes += self.content.arrived_bytes() as u64;
         if let Mode::Tx(transaction) = &self.mode {
             holdings.transaction_bytes += transaction.bytes() as u64;
         }
     }
 
-    /// Lets go of the messages that wait for an acknowledgement: the journal has them, or is given them now. True when it is
-    /// given some.
+    /// Releases the messages that wait for an acknowledgement from memory, see [`crate::client::UnackedList::spill`].
     pub(in crate::amqp) fn let_go_of_unacked(&mut self, turn: &mut Turn) -> bool {
-        let of_list = self.unacked.take_here();
-        let away = &mut self.unacked.away;
-        let has_spilled = of_list.iter().any(|unacked| !unacked.entry.journaled);
-        for neighbours in of_list.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
-            let entries = neighbours.iter().map(|unacked| &unacked.entry);
-            let journaled = neighbours[0].queue.let_go(entries, turn);
-            neighbours.iter().for_each(|unacked| away.push(unacked, journaled));
-        }
-        has_spilled
-    }
-}
-
-/// Deliveries that are no longer unacknowledged: those whose messages are in memory, and the others.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    pub(super) here: Vec<Unacked>,
-    pub(super) away: Vec<UnackedRun>,
-}
-
-impl Taken {
-    pub(super) fn is_empty(&self) -> bool {
-        self.here.is_empty() && self.away.is_empty()
-    }
-
-    /// How many there are, runs of those that are not in memory for one each.
-    pub(super) fn entries(&self) -> usize {
-        self.here.len() + self.away.len()
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        let away: u64 = self.away.iter().map(|held| held.run.count).sum();
-        self.here.len() + usize::try_from(away).unwrap_or(usize::MAX)
-    }
-
-    pub(super) fn extend(&mut self, others: Taken) {
-        self.here.extend(others.here);
-        self.away.extend(others.away);
-    }
-}
-
-impl From<Vec<Unacked>> for Taken {
-    fn from(here: Vec<Unacked>) -> Taken {
-        Taken { here, away: Vec::new() }
-    }
-}
-
-/// Taking one moves no more than this many others.
-const MOVED_MAX: usize = 256;
-
-/// Tags that a channel remembers after it took their deliveries back.
-const TAKEN_BACK_MAX: usize = 16_384;
-
-/// A channel's unacknowledged deliveries in memory. Tags only grow, so the list is ordered by them.
-#[derive(Debug, Default)]
-pub(super) struct UnackedList {
-    list: VecDeque<Unacked>,
-    /// Those before the list, once one far from both its ends was taken: what is behind it would have to move each time.
-    early: BTreeMap<DeliveryTag, Unacked>,
-    /// Those whose messages have left memory.
-    away: AwayList,
-    /// Deliveries that were taken back from a consumer which did not acknowledge them in time. It may still do so.
-    taken_back: BTreeSet<DeliveryTag>,
-}
-
-impl UnackedList {
-    pub(super) fn push(&mut self, unacked: Unacked) {
-        self.list.push_back(unacked);
-    }
-
-    /// Takes the delivery of that tag, or with `multiple` all up to it, into `taken`. Tag 0 with `multiple` is all of them.
-    /// False when there is no such delivery.
-    pub(super) fn take(&mut self, tag: DeliveryTag, multiple: bool, taken: &mut Taken) -> bool {
-        if multiple && tag == DeliveryTag(0) {
-            self.take_early(None, taken);
-            taken.here.extend(self.list.drain(..));
-            self.away.take_all(&mut taken.away);
-            return true;
-        }
-        let at = match self.list.front() {
-            Some(front) if front.tag == tag => 0,
-            _ => match self.list.binary_search_by_key(&tag, |unacked| unacked.tag) {
-                Ok(at) => at,
-                Err(0) if self.early.contains_key(&tag) => {
-                    self.take_early_one(tag, multiple, taken);
-                    return true;
-                }
-                Err(behind) => {
-                    let away = self.away.take(tag);
-                    let is_known = away.is_some() || self.taken_back.remove(&tag);
-                    if is_known && multiple {
-                        self.take_early(Some(tag), taken);
-                        taken.here.extend(self.list.drain(..behind));
-                        self.away.take_up_to(tag, &mut taken.away);
-                    }
-                    taken.away.extend(away);
-                    return is_known;
-                }
-            },
-        };
-        if multiple {
-            self.take_early(None, taken);
-            taken.here.extend(self.list.drain(..=at));
-            if !self.away.is_empty() {
-                self.away.take_up_to(tag, &mut taken.away);
-            }
-        } else if at.min(self.list.len() - at) > MOVED_MAX {
-            steps::count(self.list.len());
-            self.early.extend(self.list.drain(..).map(|unacked| (unacked.tag, unacked)));
-            taken.here.extend(self.early.remove(&tag));
-        } else {
-            steps::count(1 + at.min(self.list.len() - at));
-            taken.here.extend(self.list.remove(at));
-        }
-        true
-    }
-
-    fn take_early_one(&mut self, tag: DeliveryTag, multiple: bool, taken: &mut Taken) {
-        steps::count(1);
-        if !multiple {
-            taken.here.extend(self.early.remove(&tag));
-            return;
-        }
-        self.take_early(Some(tag), taken);
-        if !self.away.is_empty() {
-            self.away.take_up_to(tag, &mut taken.away);
-        }
-    }
-
-    /// Takes those before the list, up to a tag if there is one.
-    fn take_early(&mut self, up_to: Option<DeliveryTag>, taken: &mut Taken) {
-        if self.early.is_empty() {
-            return;
-        }
-        let behind = up_to.map(|tag| self.early.split_off(&DeliveryTag(tag.0 + 1))).unwrap_or_default();
-        taken.here.extend(std::mem::replace(&mut self.early, behind).into_values());
-    }
-
-    /// All in memory, in order.
-    fn take_here(&mut self) -> Vec<Unacked> {
-        let list = std::mem::take(&mut self.list);
-        if self.early.is_empty() {
-            return list.into();
-        }
-        std::mem::take(&mut self.early).into_values().chain(list).collect()
-    }
-
-    fn iter_here(&self) -> impl Iterator<Item = &Unacked> {
-        self.early.values().chain(&self.list)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.early.len() + self.list.len() + self.away.len()
-    }
-
-    /// Of each that is in memory, and of each run of others: the queue, the consumer, and when it was delivered.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<QueueHandle>, Option<ConsumerId>, Millis)> {
-        let here = self.iter_here().map(|unacked| (&unacked.queue, unacked.consumer, unacked.delivered_at));
-        here.chain(self.away.iter().map(|held| (&held.queue, held.consumer, held.delivered_at)))
-    }
-
-    /// Takes all of one consumer, which may acknowledge them later without an effect.
-    pub(super) fn take_of(&mut self, consumer: ConsumerId) -> Taken {
-        let all = self.take_here();
-        let (taken, left): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|unacked| unacked.consumer == Some(consumer));
-        self.list = left.into();
-        let away = self.away.take_of(consumer);
-        self.taken_back.extend(taken.iter().map(|unacked| unacked.tag));
-        for held in &away {
-            self.taken_back.extend(held.tags().rev().take(TAKEN_BACK_MAX).map(DeliveryTag));
-        }
-        while self.taken_back.len() > TAKEN_BACK_MAX {
-            self.taken_back.pop_first();
-        }
-        Taken { here: taken, away }
-    }
-
-    /// Whether there is a delivery of that tag, or was one that may be acknowledged late; only once then.
-    pub(super) fn knows(&mut self, tag: DeliveryTag) -> bool {
-        self.list.binary_search_by_key(&tag, |unacked| unacked.tag).is_ok()
-            || self.early.contains_key(&tag)
-            || self.away.contains(tag)
-            || self.taken_back.remove(&tag)
-    }
-
-    /// Takes some of those up to a tag, the first ones first, and says whether there are more.
-    pub(super) fn take_part(&mut self, up_to: DeliveryTag, max: usize, taken: &mut Taken) -> bool {
-        let mut left = max;
-        while left > 0
-            && let Some(first) = self.early.first_entry().filter(|first| *first.key() <= up_to)
-        {
-            taken.here.push(first.remove());
-            left -= 1;
-        }
-        let is_meant = |unacked: &Unacked| unacked.tag <= up_to;
-        let of_list = self.list.iter().take(left).take_while(|unacked| is_meant(unacked)).count();
-        taken.here.extend(self.list.drain(..of_list));
-        self.away.take_part(up_to, left - of_list, &mut taken.away);
-        self.early.first_key_value().is_some_and(|(tag, _)| *tag <= up_to)
-            || self.list.front().is_some_and(is_meant)
-            || self.away.first_tag().is_some_and(|tag| tag <= up_to)
-    }
-
-    /// Puts back what was taken and not settled after all.
-    pub(super) fn put_back(&mut self, taken: Taken) {
-        taken.away.into_iter().for_each(|run| self.away.insert(run));
-        let mut all = self.take_here();
-        all.extend(taken.here);
-        all.sort_by_key(|unacked| unacked.tag);
-        self.list = all.into();
+        self.unacked.spill(turn)
     }
 }

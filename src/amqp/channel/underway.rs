@@ -2,18 +2,13 @@
 //! no other frame is handled before it is done. When the connection ends meanwhile, the broker goes on with what others rely on.
 
 use super::publish::{Finding, Spreading};
-use super::settle::{self, Verdict};
-use super::unacked::{Taken, Unacked, UnackedList};
 use super::{Channel, Context, Handled};
 use crate::amqp::error::AmqpError;
 use crate::amqp::frame::put_method;
 use crate::amqp::method;
-use crate::broker::Turn;
 use crate::broker::chores::Chore;
-use crate::message::DeliveryTag;
-use crate::steps;
+use crate::client::{Returning, SETTLE_STEPS, Settling, Taken, part};
 use amq_protocol::protocol::{AMQPClass, basic, channel};
-use std::collections::VecDeque;
 
 /// Work that takes longer than a turn may, see the module.
 #[derive(Debug)]
@@ -28,13 +23,6 @@ pub(super) enum Underway {
     Settling(Settling),
     /// channel.close: very many deliveries go back.
     Closing(Returning),
-}
-
-/// Deliveries up to a tag about which the client has said something.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Settling {
-    pub(super) up_to: DeliveryTag,
-    pub(super) verdict: Verdict,
 }
 
 const GET: (u16, u16) = (60, 70);
@@ -110,58 +98,5 @@ impl Channel {
             Underway::Finding(_) | Underway::Getting(_) => {}
         }
         None
-    }
-}
-
-/// Deliveries that are settled or requeued between two looks at what the turn has taken.
-const PART: usize = 1024;
-
-pub(super) fn part() -> usize {
-    steps::at_once(PART)
-}
-
-/// What it takes to tell a queue of one that is settled or comes back, in steps.
-const SETTLE_STEPS: usize = 30;
-
-/// What a channel that has ended still has of its queues' messages.
-#[derive(Debug)]
-pub(in crate::amqp) struct Returning {
-    unacked: UnackedList,
-    /// What its client has said of some of them before.
-    settled: Option<Settling>,
-    /// Deliveries that it was never sent.
-    waiting: VecDeque<Unacked>,
-}
-
-impl Returning {
-    pub(super) fn new(unacked: UnackedList, settled: Option<Settling>, waiting: Vec<Unacked>) -> Returning {
-        Returning { unacked, settled, waiting: waiting.into() }
-    }
-}
-
-impl Chore for Returning {
-    fn go_on(&mut self, turn: &mut Turn) -> bool {
-        while !turn.is_spent() {
-            let mut taken = Taken::default();
-            if let Some(Settling { up_to, verdict }) = self.settled {
-                if !self.unacked.take_part(up_to, part(), &mut taken) {
-                    self.settled = None;
-                }
-                turn.spend(SETTLE_STEPS * taken.entries());
-                settle::tell_queues(taken, verdict, turn);
-                continue;
-            }
-            let is_more = self.unacked.take_part(DeliveryTag(u64::MAX), part(), &mut taken);
-            if !is_more {
-                let room = part().saturating_sub(taken.entries()).min(self.waiting.len());
-                taken.here.extend(self.waiting.drain(..room));
-            }
-            if taken.is_empty() {
-                return true;
-            }
-            turn.spend(SETTLE_STEPS * taken.entries());
-            settle::tell_queues(taken, Verdict::Requeue { failed: true }, turn);
-        }
-        self.settled.is_none() && self.unacked.len() == 0 && self.waiting.is_empty()
     }
 }

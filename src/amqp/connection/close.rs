@@ -4,42 +4,15 @@ use super::{Connection, End, Stage};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_heartbeat};
 use crate::amqp::method;
-use crate::broker::chores::Chore;
-use crate::broker::{Turn, VirtualHost};
-use crate::message::{ConnectionId, Millis, Name};
+use crate::client::DeletingQueues;
+use crate::message::Millis;
 use amq_protocol::protocol::connection;
-use std::sync::Arc;
 
 /// How long a peer whose frames can't be cut any more gets to read why its connection ends.
 const LOST_TRACK_MS: u64 = 3000;
 
 const CLOSE: (u16, u16) = (10, 50);
 const CLOSE_OK: (u16, u16) = (10, 51);
-
-/// The exclusive queues of a connection that has ended.
-struct DeletingQueues {
-    vhost: Arc<VirtualHost>,
-    owner: ConnectionId,
-    names: std::collections::btree_set::IntoIter<Name>,
-}
-
-/// What it takes to delete a queue, in steps.
-const DELETE_STEPS: usize = 500;
-
-impl Chore for DeletingQueues {
-    fn go_on(&mut self, turn: &mut Turn) -> bool {
-        while !turn.is_spent() {
-            let Some(queue) = self.names.next() else { return true };
-            turn.spend(DELETE_STEPS);
-            if let Err(error) = self.vhost.delete_exclusive_queue(&queue, self.owner, turn) {
-                tracing::error!(
-                    "exclusive queue '{queue}' could not be deleted with its connection: {error}"
-                );
-            }
-        }
-        self.names.len() == 0
-    }
-}
 
 impl Connection {
     /// Gives everything back: channels end, exclusive queues go. Nothing is held after that.
@@ -63,8 +36,7 @@ impl Connection {
         self.answers.end();
         self.logging_in = None;
         let Some(open) = self.open.take() else { return };
-        let (vhost, names) = (open.vhost.clone(), self.exclusive_queues.take_all());
-        let deleting = DeletingQueues { vhost, owner: self.id, names };
+        let deleting = DeletingQueues::new(&open.vhost, self.id, &mut self.exclusive_queues);
         self.amqp.broker.leave(open.vhost.name(), Box::new(deleting), &mut self.turn);
         open.vhost.apply_effects(&mut self.turn);
         self.amqp.broker.connections().remove(self.id);

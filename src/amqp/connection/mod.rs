@@ -15,7 +15,7 @@ mod transmit;
 
 use super::Amqp;
 use super::answers::{Answers, Told};
-use super::channel::{AckDeadline, Channel, Context, ExclusiveQueues, NameGenerator, Sent};
+use super::channel::{AckDeadline, Channel, Context, Sent};
 use super::error::{AmqpError, ReplyCode};
 use super::waiting::Waiting;
 use crate::broker::connections::LiveConnection;
@@ -26,6 +26,7 @@ use crate::broker::newcomers::Newcomer;
 use crate::broker::permissions::Grants;
 use crate::broker::users::User;
 use crate::broker::{Turn, VirtualHost};
+use crate::client::{ExclusiveQueues, NameGenerator};
 use crate::message::{ChannelNumber, ConnectionId, EncodedTable, Millis};
 use crate::protocol::Peer;
 use crate::session::{DirectWrite, Flow, Room, Session, Transmit};

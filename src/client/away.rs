@@ -1,6 +1,6 @@
 //! Deliveries whose messages have left memory: runs of neighbours, by tag.
 
-use super::Unacked;
+use super::unacked::Unacked;
 use crate::broker::queue::{AwayRun, QueueHandle};
 use crate::message::{ConsumerId, DeliveryTag, Millis};
 use std::collections::BTreeMap;
@@ -8,18 +8,18 @@ use std::sync::Arc;
 
 /// Deliveries with neighbouring tags, of one queue to one consumer, that are neighbours there too.
 #[derive(Clone, Debug)]
-pub(in crate::amqp::channel) struct UnackedRun {
+pub(crate) struct UnackedRun {
     first_tag: u64,
     /// `None` for those that basic.get fetched.
-    pub(in crate::amqp::channel) consumer: Option<ConsumerId>,
-    pub(in crate::amqp::channel) queue: Arc<QueueHandle>,
-    pub(in crate::amqp::channel) run: AwayRun,
-    pub(in crate::amqp::channel) delivered_at: Millis,
+    pub(crate) consumer: Option<ConsumerId>,
+    pub(crate) queue: Arc<QueueHandle>,
+    pub(crate) run: AwayRun,
+    pub(crate) delivered_at: Millis,
 }
 
 impl UnackedRun {
     /// The tags, the last one excluded.
-    pub(in crate::amqp::channel) fn tags(&self) -> std::ops::Range<u64> {
+    pub(crate) fn tags(&self) -> std::ops::Range<u64> {
         self.first_tag..self.first_tag + self.run.count
     }
 
@@ -52,30 +52,30 @@ const RUN_PART: u64 = 1024;
 
 /// Deliveries that have left memory, by tag; see the module.
 #[derive(Debug, Default)]
-pub(super) struct AwayList {
+pub(crate) struct AwayList {
     runs: BTreeMap<u64, UnackedRun>,
     messages: u64,
 }
 
 impl AwayList {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.messages == 0
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         usize::try_from(self.messages).unwrap_or(usize::MAX)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &UnackedRun> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &UnackedRun> {
         self.runs.values()
     }
 
     /// A delivery whose message is paged out.
-    pub(super) fn push(&mut self, unacked: &Unacked, journaled: bool) {
+    pub(crate) fn push(&mut self, unacked: &Unacked, journaled: bool) {
         self.insert(UnackedRun::of(unacked, journaled));
     }
 
-    pub(super) fn insert(&mut self, run: UnackedRun) {
+    pub(crate) fn insert(&mut self, run: UnackedRun) {
         self.messages += run.run.count;
         if let Some((_, before)) = self.runs.range_mut(..run.first_tag).next_back()
             && before.join(&run)
@@ -86,7 +86,7 @@ impl AwayList {
     }
 
     /// Takes the delivery of that tag, if it is here.
-    pub(super) fn take(&mut self, tag: DeliveryTag) -> Option<UnackedRun> {
+    pub(crate) fn take(&mut self, tag: DeliveryTag) -> Option<UnackedRun> {
         let (_, run) = self.runs.range_mut(..=tag.0).next_back()?;
         if !run.tags().contains(&tag.0) {
             return None;
@@ -101,17 +101,17 @@ impl AwayList {
     }
 
     /// Whether the delivery of that tag is here.
-    pub(super) fn contains(&self, tag: DeliveryTag) -> bool {
+    pub(crate) fn contains(&self, tag: DeliveryTag) -> bool {
         self.runs.range(..=tag.0).next_back().is_some_and(|(_, run)| run.tags().contains(&tag.0))
     }
 
     /// The lowest tag.
-    pub(super) fn first_tag(&self) -> Option<DeliveryTag> {
+    pub(crate) fn first_tag(&self) -> Option<DeliveryTag> {
         self.runs.keys().next().copied().map(DeliveryTag)
     }
 
     /// Takes some runs of those up to a tag, the first ones first, and of a long run a part.
-    pub(super) fn take_part(&mut self, up_to: DeliveryTag, max: usize, taken: &mut Vec<UnackedRun>) {
+    pub(crate) fn take_part(&mut self, up_to: DeliveryTag, max: usize, taken: &mut Vec<UnackedRun>) {
         for _ in 0..max {
             let Some(mut first) = self.runs.first_entry().filter(|first| *first.key() <= up_to.0) else {
                 return;
@@ -128,7 +128,7 @@ impl AwayList {
     }
 
     /// Takes all up to that tag.
-    pub(super) fn take_up_to(&mut self, tag: DeliveryTag, taken: &mut Vec<UnackedRun>) {
+    pub(crate) fn take_up_to(&mut self, tag: DeliveryTag, taken: &mut Vec<UnackedRun>) {
         let Some(end) = tag.0.checked_add(1) else { return self.take_all(taken) };
         let mut behind = self.runs.split_off(&end);
         if let Some((_, last)) = self.runs.last_key_value()
@@ -145,7 +145,7 @@ impl AwayList {
     }
 
     /// Takes all of one consumer.
-    pub(super) fn take_of(&mut self, consumer: ConsumerId) -> Vec<UnackedRun> {
+    pub(crate) fn take_of(&mut self, consumer: ConsumerId) -> Vec<UnackedRun> {
         let is_of_consumer = |_: &u64, run: &mut UnackedRun| run.consumer == Some(consumer);
         let taken: Vec<UnackedRun> = self.runs.extract_if(.., is_of_consumer).map(|(_, run)| run).collect();
         self.messages -= taken.iter().map(|run| run.run.count).sum::<u64>();
@@ -153,7 +153,7 @@ impl AwayList {
     }
 
     /// Takes all runs.
-    pub(super) fn take_all(&mut self, taken: &mut Vec<UnackedRun>) {
+    pub(crate) fn take_all(&mut self, taken: &mut Vec<UnackedRun>) {
         self.messages = 0;
         taken.extend(std::mem::take(&mut self.runs).into_values());
     }

@@ -1,0 +1,172 @@
+//! What becomes of deliveries: acknowledged, requeued or rejected by their client, or given back by one that has ended.
+
+use super::away::UnackedRun;
+use super::unacked::{Taken, Unacked, UnackedList};
+use crate::broker::Turn;
+use crate::broker::chores::Chore;
+use crate::broker::delivery::Entry;
+use crate::broker::queue::{AwayRun, QueueHandle};
+use crate::message::{ConsumerId, DeliveryTag, QueueId};
+use crate::steps;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// What a client says of deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ack,
+    /// Back to the queue. `failed` deliveries count against a delivery limit.
+    Requeue {
+        failed: bool,
+    },
+    /// Dead-lettered or dropped.
+    Reject,
+}
+
+/// Deliveries up to a tag about which the client has said something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settling {
+    pub(crate) up_to: DeliveryTag,
+    pub(crate) verdict: Verdict,
+}
+
+/// Tells the queues, and the journal, what became of messages of theirs.
+pub(crate) fn tell_queues(taken: Taken, verdict: Verdict, turn: &mut Turn) {
+    match verdict {
+        Verdict::Ack => settle(&taken, turn),
+        Verdict::Requeue { failed } => {
+            for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
+                queue.requeue(consumer, entries, away, failed, turn);
+            }
+        }
+        Verdict::Reject => {
+            for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
+                queue.reject(consumer, entries, away, turn);
+            }
+        }
+    }
+}
+
+/// Settles acknowledged deliveries: one lock for each run of the same queue and consumer.
+pub(crate) fn settle(acked: &Taken, turn: &mut Turn) {
+    for run in acked.here.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
+        let queue = &run[0].queue;
+        let mut bytes = 0;
+        for neighbours in run.chunk_by(are_neighbours) {
+            bytes += neighbours.iter().map(|unacked| unacked.entry.message.body_bytes() as u64).sum::<u64>();
+            let (first, last) = (&neighbours[0].entry, &neighbours[neighbours.len() - 1].entry);
+            if first.journaled {
+                let id = queue.definition().id;
+                turn.changes.settle_range(id, first.position, last.position);
+            }
+        }
+        queue.settle(run[0].consumer, run.len(), bytes, turn);
+    }
+    for UnackedRun { queue, consumer, run, .. } in &acked.away {
+        if run.journaled {
+            turn.changes.settle_range(queue.definition().id, run.first, run.last());
+        }
+        queue.settle_away(*consumer, run, turn);
+    }
+}
+
+/// Whether both are in the journal in one record, or neither.
+fn are_neighbours(a: &Unacked, b: &Unacked) -> bool {
+    a.entry.journaled == b.entry.journaled && a.entry.position.0 + 1 == b.entry.position.0
+}
+
+/// How many count against the channel's own limit: what basic.get fetched does not.
+pub(crate) fn credit_of(settled: &Taken) -> u32 {
+    let here = settled.here.iter().filter(|unacked| unacked.consumer.is_some()).count() as u64;
+    let away = settled.away.iter().filter(|held| held.consumer.is_some()).map(|held| held.run.count);
+    u32::try_from(here + away.sum::<u64>()).unwrap_or(u32::MAX)
+}
+
+/// Deliveries that go back to the same queue and count for the same consumer.
+struct OfOneQueue {
+    queue: Arc<QueueHandle>,
+    consumer: Option<ConsumerId>,
+    entries: Vec<Entry>,
+    /// Those whose messages are not in memory.
+    away: Vec<AwayRun>,
+}
+
+#[derive(Default)]
+struct ByQueue {
+    groups: Vec<OfOneQueue>,
+    places: BTreeMap<(QueueId, Option<ConsumerId>), usize>,
+}
+
+impl ByQueue {
+    fn group(&mut self, queue: Arc<QueueHandle>, consumer: Option<ConsumerId>) -> &mut OfOneQueue {
+        let place = *self.places.entry((queue.definition().id, consumer)).or_insert(self.groups.len());
+        if place == self.groups.len() {
+            self.groups.push(OfOneQueue { queue, consumer, entries: Vec::new(), away: Vec::new() });
+        }
+        &mut self.groups[place]
+    }
+}
+
+fn by_queue(taken: Taken) -> Vec<OfOneQueue> {
+    let mut by_queue = ByQueue::default();
+    for Unacked { consumer, queue, entry, .. } in taken.here {
+        by_queue.group(queue, consumer).entries.push(entry);
+    }
+    for UnackedRun { consumer, queue, run, .. } in taken.away {
+        by_queue.group(queue, consumer).away.push(run);
+    }
+    by_queue.groups
+}
+
+/// Deliveries that are settled or requeued between two looks at what the turn has taken.
+const PART: usize = 1024;
+
+pub(crate) fn part() -> usize {
+    steps::at_once(PART)
+}
+
+/// What it takes to tell a queue of one that is settled or comes back, in steps.
+pub(crate) const SETTLE_STEPS: usize = 30;
+
+/// What a channel that has ended still has of its queues' messages.
+#[derive(Debug)]
+pub(crate) struct Returning {
+    unacked: UnackedList,
+    /// What its client has said of some of them before.
+    settled: Option<Settling>,
+    /// Deliveries that it was never sent.
+    waiting: VecDeque<Unacked>,
+}
+
+impl Returning {
+    pub(crate) fn new(unacked: UnackedList, settled: Option<Settling>, waiting: Vec<Unacked>) -> Returning {
+        Returning { unacked, settled, waiting: waiting.into() }
+    }
+}
+
+impl Chore for Returning {
+    fn go_on(&mut self, turn: &mut Turn) -> bool {
+        while !turn.is_spent() {
+            let mut taken = Taken::default();
+            if let Some(Settling { up_to, verdict }) = self.settled {
+                if !self.unacked.take_part(up_to, part(), &mut taken) {
+                    self.settled = None;
+                }
+                turn.spend(SETTLE_STEPS * taken.entries());
+                tell_queues(taken, verdict, turn);
+                continue;
+            }
+            let is_more = self.unacked.take_part(DeliveryTag(u64::MAX), part(), &mut taken);
+            if !is_more {
+                let room = part().saturating_sub(taken.entries()).min(self.waiting.len());
+                taken.here.extend(self.waiting.drain(..room));
+            }
+            if taken.is_empty() {
+                return true;
+            }
+            turn.spend(SETTLE_STEPS * taken.entries());
+            tell_queues(taken, Verdict::Requeue { failed: true }, turn);
+        }
+        self.settled.is_none() && self.unacked.len() == 0 && self.waiting.is_empty()
+    }
+}
