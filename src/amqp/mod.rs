@@ -15,6 +15,7 @@ pub use error::{AmqpError, ReplyCode};
 
 use crate::broker::Broker;
 use crate::client::TransactionLimits;
+use crate::message::{ChannelNumber, LinkId};
 use crate::protocol::{Accepted, Protocol};
 use crate::session::Session;
 use std::sync::Arc;
@@ -90,6 +91,12 @@ pub struct Amqp {
     pub broker: Arc<Broker>,
     /// The settings of all connections.
     pub settings: Arc<AmqpSettings>,
+}
+
+/// The channel that a link is: the core names none but those that channels gave it.
+#[inline]
+fn channel_of(link: LinkId) -> ChannelNumber {
+    ChannelNumber::try_from(link.0).unwrap_or_default()
 }
 
 impl Protocol for Amqp {

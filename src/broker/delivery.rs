@@ -2,7 +2,7 @@
 
 use super::memory::{MemoryAccount, MemoryUse};
 use super::turn::{DurableWaiter, StoreError};
-use crate::message::{ChannelNumber, ConsumerId, Lsn, Message, Millis, NEVER, Position};
+use crate::message::{ConsumerId, LinkId, Lsn, Message, Millis, NEVER, Position};
 use crate::steps;
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::{BTreeMap, VecDeque};
@@ -48,8 +48,8 @@ const ITEM_BYTES: usize = 128;
 pub enum Outgoing {
     /// A message for a consumer.
     Deliver {
-        /// The consumer's channel.
-        channel: ChannelNumber,
+        /// The consumer's link.
+        link: LinkId,
         /// The consumer.
         consumer: ConsumerId,
         /// The message that is delivered.
@@ -57,26 +57,26 @@ pub enum Outgoing {
     },
     /// The queue of a consumer is gone, and the consumer with it.
     Cancelled {
-        /// The consumer's channel.
-        channel: ChannelNumber,
+        /// The consumer's link.
+        link: LinkId,
         /// The consumer.
         consumer: ConsumerId,
     },
-    /// Credit of the channel's own limit was given back that a consumer of another queue may have been refused meanwhile.
+    /// Credit of the link's own limit was given back that a consumer of another queue may have been refused meanwhile.
     CreditFreed {
-        /// The channel.
-        channel: ChannelNumber,
+        /// The link.
+        link: LinkId,
     },
-    /// How long deliveries may go unacknowledged has changed for a queue of this channel.
+    /// How long deliveries may go unacknowledged has changed for a queue of this link.
     TimeoutChanged {
-        /// The channel.
-        channel: ChannelNumber,
+        /// The link.
+        link: LinkId,
     },
-    /// A reply for the channel's direct reply-to consumer.
+    /// A reply for the link's direct reply-to consumer.
     Reply {
-        /// The consumer's channel.
-        channel: ChannelNumber,
-        /// The consumer: the channel may be another one by now.
+        /// The consumer's link.
+        link: LinkId,
+        /// The consumer: the link may be another one by now.
         consumer: ConsumerId,
         /// The reply, as it was published.
         message: Message,
@@ -84,14 +84,14 @@ pub enum Outgoing {
 }
 
 impl Outgoing {
-    /// The channel it is for.
-    pub fn channel(&self) -> ChannelNumber {
+    /// The link it is for.
+    pub fn link(&self) -> LinkId {
         match self {
-            Outgoing::Deliver { channel, .. }
-            | Outgoing::Cancelled { channel, .. }
-            | Outgoing::CreditFreed { channel }
-            | Outgoing::TimeoutChanged { channel }
-            | Outgoing::Reply { channel, .. } => *channel,
+            Outgoing::Deliver { link, .. }
+            | Outgoing::Cancelled { link, .. }
+            | Outgoing::CreditFreed { link }
+            | Outgoing::TimeoutChanged { link }
+            | Outgoing::Reply { link, .. } => *link,
         }
     }
 
@@ -126,31 +126,31 @@ pub struct Outbox {
     waker: Waker,
 }
 
-/// What waits, by channel: a channel that ends, or cancels a consumer, takes what is its own whatever waits for others.
+/// What waits, by link: one that ends, or cancels a consumer, takes what is its own whatever waits for others.
 #[derive(Default)]
 struct Items {
-    /// In the order of their numbers; a channel has one once something came for it.
+    /// In the order of their numbers; a link has one once something came for it.
     lanes: Vec<Lane>,
     /// Those in which something waits, in the order in which that came.
-    ready: VecDeque<ChannelNumber>,
+    ready: VecDeque<LinkId>,
 }
 
 struct Lane {
-    channel: ChannelNumber,
+    link: LinkId,
     items: VecDeque<Outgoing>,
 }
 
 impl Items {
-    fn find(&self, channel: ChannelNumber) -> Result<usize, usize> {
+    fn find(&self, link: LinkId) -> Result<usize, usize> {
         match &self.lanes[..] {
-            [only] if only.channel == channel => Ok(0),
-            lanes => lanes.binary_search_by_key(&channel, |lane| lane.channel),
+            [only] if only.link == link => Ok(0),
+            lanes => lanes.binary_search_by_key(&link, |lane| lane.link),
         }
     }
 
-    fn lane(&mut self, channel: ChannelNumber) -> usize {
-        self.find(channel).unwrap_or_else(|at| {
-            self.lanes.insert(at, Lane { channel, items: VecDeque::new() });
+    fn lane(&mut self, link: LinkId) -> usize {
+        self.find(link).unwrap_or_else(|at| {
+            self.lanes.insert(at, Lane { link, items: VecDeque::new() });
             at
         })
     }
@@ -159,26 +159,26 @@ impl Items {
     fn push(&mut self, at: usize, item: Outgoing) {
         let lane = &mut self.lanes[at];
         if lane.items.is_empty() {
-            self.ready.push_back(lane.channel);
+            self.ready.push_back(lane.link);
         }
         lane.items.push_back(item);
     }
 }
 
-/// A channel's part of an outbox, open for several things to be put in at once.
+/// A link's part of an outbox, open for several things to be put in at once.
 pub struct OpenOutbox<'a> {
     items: MutexGuard<'a, Items>,
     at: usize,
 }
 
 impl OpenOutbox<'_> {
-    /// Whether nothing waits for the channel.
+    /// Whether nothing waits for the link.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.items.lanes[self.at].items.is_empty()
     }
 
-    /// Puts something in, for the channel that it was opened for.
+    /// Puts something in, for the link that it was opened for.
     #[inline(always)]
     pub fn push_back(&mut self, item: Outgoing) {
         self.items.push(self.at, item);
@@ -191,23 +191,23 @@ impl Outbox {
         Outbox { items: Mutex::default(), reply_bytes: AtomicU64::new(0), memory, waker }
     }
 
-    /// Opens the outbox to put several things in at once for a channel.
-    pub fn open(&self, channel: ChannelNumber) -> OpenOutbox<'_> {
+    /// Opens the outbox to put several things in at once for a link.
+    pub fn open(&self, link: LinkId) -> OpenOutbox<'_> {
         let mut items = self.items.lock();
-        let at = items.lane(channel);
+        let at = items.lane(link);
         OpenOutbox { items, at }
     }
 
-    /// Takes what has come, until that takes `bytes_max`, and says whether more is waiting. Channels take turns.
+    /// Takes what has come, until that takes `bytes_max`, and says whether more is waiting. Links take turns.
     pub fn take(&self, into: &mut Vec<Outgoing>, bytes_max: usize) -> bool {
         let Items { lanes, ready } = &mut *self.items.lock();
         let (mut bytes, mut reply_bytes) = (0, 0);
         while bytes < bytes_max
-            && let Some(channel) = ready.pop_front()
+            && let Some(link) = ready.pop_front()
         {
             let at = match &lanes[..] {
-                [only] if only.channel == channel => 0,
-                lanes => lanes.partition_point(|lane| lane.channel < channel),
+                [only] if only.link == link => 0,
+                lanes => lanes.partition_point(|lane| lane.link < link),
             };
             let items = &mut lanes[at].items;
             while bytes < bytes_max
@@ -218,7 +218,7 @@ impl Outbox {
                 into.push(item);
             }
             if !items.is_empty() {
-                ready.push_back(channel);
+                ready.push_back(link);
             }
         }
         self.replies_left(reply_bytes);
@@ -238,14 +238,14 @@ impl Outbox {
         items.lanes.iter().flat_map(|lane| &lane.items).map(Outgoing::size_bytes).sum::<usize>() as u64
     }
 
-    /// Takes all that has come for one channel.
-    pub fn take_channel(&self, channel: ChannelNumber) -> VecDeque<Outgoing> {
+    /// Takes all that has come for one link.
+    pub fn take_link(&self, link: LinkId) -> VecDeque<Outgoing> {
         let mut items = self.items.lock();
-        let Ok(at) = items.find(channel) else { return VecDeque::new() };
+        let Ok(at) = items.find(link) else { return VecDeque::new() };
         let taken = items.lanes.remove(at).items;
         if !taken.is_empty() {
             steps::count(items.ready.len() + taken.len());
-            items.ready.retain(|other| *other != channel);
+            items.ready.retain(|other| *other != link);
         }
         self.replies_left(taken.iter().map(Outgoing::reply_bytes).sum());
         taken
@@ -253,15 +253,9 @@ impl Outbox {
 
     /// Puts in a direct reply-to message, unless those that wait take `limit_bytes`: then it is dropped, as one is whose
     /// requester is gone. Returns whether the session has to be woken.
-    pub fn reply(
-        &self,
-        channel: ChannelNumber,
-        consumer: ConsumerId,
-        message: Message,
-        limit_bytes: u64,
-    ) -> bool {
-        let reply = Outgoing::Reply { channel, consumer, message };
-        let mut items = self.open(channel);
+    pub fn reply(&self, link: LinkId, consumer: ConsumerId, message: Message, limit_bytes: u64) -> bool {
+        let reply = Outgoing::Reply { link, consumer, message };
+        let mut items = self.open(link);
         if self.reply_bytes.load(Ordering::Relaxed) > limit_bytes {
             return false;
         }
@@ -306,12 +300,12 @@ impl std::fmt::Debug for Outbox {
     }
 }
 
-/// The limit that basic.qos with global set puts on all consumers of a channel together.
+/// The limit on what all consumers of a link have together: what basic.qos with global set puts on a channel.
 ///
-/// A consumer without credit waits, and the channel asks the queues of those when it has credit again, for as long as it has: in
+/// A consumer without credit waits, and the session asks the queues of those when it has credit again, for as long as it has: in
 /// the order in which they began to wait. RabbitMQ asks them in random order.
 #[derive(Debug, Default)]
-pub struct ChannelCredit {
+pub struct LinkCredit {
     /// 0 is none.
     limit: AtomicU32,
     state: Mutex<CreditState>,
@@ -325,7 +319,7 @@ struct CreditState {
     waiting: BTreeMap<u64, ConsumerId>,
 }
 
-impl ChannelCredit {
+impl LinkCredit {
     /// Sets the limit; 0 is none.
     pub fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::Relaxed);
@@ -394,42 +388,42 @@ impl ChannelCredit {
 mod tests {
     use super::*;
 
-    fn freed(channel: ChannelNumber) -> Outgoing {
-        Outgoing::CreditFreed { channel }
+    fn freed(link: u32) -> Outgoing {
+        Outgoing::CreditFreed { link: LinkId(link) }
     }
 
-    fn channels(taken: impl IntoIterator<Item = Outgoing>) -> Vec<ChannelNumber> {
-        taken.into_iter().map(|item| item.channel()).collect()
+    fn links(taken: impl IntoIterator<Item = Outgoing>) -> Vec<u32> {
+        taken.into_iter().map(|item| item.link().0).collect()
     }
 
     #[test]
-    fn channels_take_turns_and_each_keeps_its_order() {
+    fn links_take_turns_and_each_keeps_its_order() {
         let outbox = Outbox::new(Box::new(|| ()), Arc::default());
-        for (channel, count) in [(3, 4), (1, 3), (2, 1)] {
-            (0..count).for_each(|_| outbox.open(channel).push_back(freed(channel)));
+        for (link, count) in [(3, 4), (1, 3), (2, 1)] {
+            (0..count).for_each(|_| outbox.open(LinkId(link)).push_back(freed(link)));
         }
         let mut taken = Vec::new();
         assert!(outbox.take(&mut taken, 2 * ITEM_BYTES));
         assert!(outbox.take(&mut taken, 4 * ITEM_BYTES));
         assert!(!outbox.take(&mut taken, usize::MAX));
-        assert_eq!(channels(taken), [3, 3, 1, 1, 1, 2, 3, 3]);
+        assert_eq!(links(taken), [3, 3, 1, 1, 1, 2, 3, 3]);
     }
 
     #[test]
-    fn taking_what_is_one_channel_s_costs_the_same_whatever_waits_for_others() {
+    fn taking_what_is_one_link_s_costs_the_same_whatever_waits_for_others() {
         let outbox = Outbox::new(Box::new(|| ()), Arc::default());
-        (0..10_000).for_each(|_| outbox.open(1).push_back(freed(1)));
+        (0..10_000).for_each(|_| outbox.open(LinkId(1)).push_back(freed(1)));
         let (_, steps) = steps::of(|| {
             for _ in 0..100 {
-                outbox.open(2).push_back(freed(2));
-                assert_eq!(channels(outbox.take_channel(2)), [2]);
-                assert!(outbox.take_channel(3).is_empty());
+                outbox.open(LinkId(2)).push_back(freed(2));
+                assert_eq!(links(outbox.take_link(LinkId(2))), [2]);
+                assert!(outbox.take_link(LinkId(3)).is_empty());
             }
         });
         assert!(steps < 1000, "{steps} steps");
         let mut taken = Vec::new();
         outbox.take(&mut taken, usize::MAX);
-        assert_eq!(channels(taken), [1; 10_000]);
+        assert_eq!(links(taken), [1; 10_000]);
     }
 
     #[test]
@@ -437,9 +431,9 @@ mod tests {
         let memory = Arc::new(MemoryAccount::default());
         let outbox = Outbox::new(Box::new(|| ()), memory.clone());
         let counted = || memory.used_bytes(MemoryUse::Outboxes);
-        let reply = |channel| {
+        let reply = |link| {
             let message = Message::new("", b"key", &[0, 0], &[b'x'; 1000]).expect("it is a message");
-            outbox.reply(channel, ConsumerId(1), message, 3000)
+            outbox.reply(LinkId(link), ConsumerId(1), message, 3000)
         };
         reply(1);
         let each = counted();
@@ -451,7 +445,7 @@ mod tests {
         let mut taken = Vec::new();
         assert!(outbox.take(&mut taken, 1));
         assert_eq!((taken.len(), counted()), (1, 2 * each));
-        assert_eq!(outbox.take_channel(2).len(), 1);
+        assert_eq!(outbox.take_link(LinkId(2)).len(), 1);
         assert_eq!(counted(), each);
         drop(outbox);
         assert_eq!(counted(), 0);

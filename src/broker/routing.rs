@@ -4,7 +4,7 @@ use super::delivery::Outbox;
 use super::exchange::{Binding, Destination, Envelope, Exchange, Matches};
 use super::queue::QueueHandle;
 use super::vhost::VirtualHost;
-use crate::message::{ChannelNumber, ConsumerId, Message, Name, QueueId, Value};
+use crate::message::{ConsumerId, LinkId, Message, Name, QueueId, Value};
 use crate::steps;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
@@ -12,13 +12,13 @@ use std::sync::Arc;
 /// Routing keys that begin so lead to a direct reply-to consumer.
 pub const REPLY_TO_PREFIX: &str = "amq.rabbitmq.reply-to.";
 
-/// A consumer of direct replies: of a channel that consumes from `amq.rabbitmq.reply-to`.
+/// A consumer of direct replies: of a link that consumes from `amq.rabbitmq.reply-to`.
 #[derive(Clone, Debug)]
 pub struct ReplyConsumer {
     /// The outbox of its session, which replies go into.
     pub outbox: Arc<Outbox>,
-    /// The channel that consumes.
-    pub channel: ChannelNumber,
+    /// The link that consumes.
+    pub link: LinkId,
     /// The consumer's id.
     pub consumer: ConsumerId,
 }

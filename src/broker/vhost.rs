@@ -293,7 +293,7 @@ impl VirtualHost {
         let Some(reply) = &route.reply else { return };
         for message in messages {
             let limit_bytes = self.shared.limits.reply_bytes;
-            if reply.outbox.reply(reply.channel, reply.consumer, message.clone(), limit_bytes) {
+            if reply.outbox.reply(reply.link, reply.consumer, message.clone(), limit_bytes) {
                 turn.wake(&reply.outbox);
             }
         }

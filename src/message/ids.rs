@@ -9,6 +9,17 @@ pub type Name = Arc<str>;
 /// A channel's number within its connection (0-9-1 section 4.2.3); 0 is the connection itself.
 pub type ChannelNumber = u16;
 
+/// An address inside a session, chosen by the session and opaque to the core: what is given to the session names it again. It
+/// is whatever the session's protocol has one flow of deliveries for: a channel, a subscription, a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u32);
+
+impl From<ChannelNumber> for LinkId {
+    fn from(channel: ChannelNumber) -> LinkId {
+        LinkId(channel.into())
+    }
+}
+
 /// A point in time: milliseconds since the Unix epoch. Time is always handed in, see [`crate::clock`].
 pub type Millis = u64;
 

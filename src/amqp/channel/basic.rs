@@ -96,6 +96,7 @@ impl Channel {
         let new = NewConsumer {
             id,
             tag: tag.as_str().into(),
+            link: self.number.into(),
             channel: self.number,
             outbox: context.outbox.clone(),
             no_ack: consume.no_ack,
@@ -104,7 +105,7 @@ impl Channel {
             connection: context.connection,
             arguments: arguments.into(),
             prefetch_count: self.prefetch_count,
-            channel_credit: self.credit.clone(),
+            link_credit: self.credit.clone(),
         };
         queue.consume(new, context.turn)?;
         let consumer = Consumer { tag: tag.as_str().into(), queue, no_ack: consume.no_ack, timeout_ms };
@@ -163,7 +164,8 @@ impl Channel {
         let place = context.names.name("");
         let token = context.names.name(&format!("{place}."));
         let id = context.broker().next_consumer_id();
-        let consumer = ReplyConsumer { outbox: context.outbox.clone(), channel: self.number, consumer: id };
+        let consumer =
+            ReplyConsumer { outbox: context.outbox.clone(), link: self.number.into(), consumer: id };
         context.broker().add_reply_consumer(&token, consumer);
         self.reply_to = Some(ReplyTo { id, consumer_tag: tag.as_str().into(), token });
         self.reply_consume_ok(consume, &tag, context);

@@ -129,7 +129,7 @@ impl Channel {
 
     /// Sends all that waits for this channel now, before something else is said on it.
     pub(super) fn send_waiting(&mut self, context: &mut Context<'_>) {
-        let waiting = context.outbox.take_channel(self.number);
+        let waiting = context.outbox.take_link(self.number.into());
         self.send_all(waiting, context);
     }
 
@@ -162,7 +162,7 @@ impl Channel {
     /// Takes back what waits for this channel, since it is closing: as if it had been delivered and not acknowledged.
     pub(super) fn take_back_waiting(&mut self, context: &Context<'_>) -> Vec<Unacked> {
         let mut waiting = Vec::new();
-        for outgoing in context.outbox.take_channel(self.number) {
+        for outgoing in context.outbox.take_link(self.number.into()) {
             let Outgoing::Deliver { consumer: id, entry, .. } = outgoing else { continue };
             let consumer = self.consumers.get(&id).expect("a consumer is kept while deliveries for it wait");
             if !consumer.no_ack {

@@ -31,7 +31,7 @@ use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, put_method};
 use super::method::{self, Method};
 use crate::broker::connections::ChannelFacts;
-use crate::broker::delivery::ChannelCredit;
+use crate::broker::delivery::LinkCredit;
 use crate::broker::queue::QueueHandle;
 use crate::broker::stats::MessageStats;
 use crate::client::{Returning, Transaction, UnackedList};
@@ -85,7 +85,7 @@ pub(super) struct Channel {
     consumer_tags: BTreeMap<Arc<str>, ConsumerId>,
     reply_to: Option<ReplyTo>,
     prefetch_count: u16,
-    credit: Arc<ChannelCredit>,
+    credit: Arc<LinkCredit>,
     /// What an empty queue name stands for.
     last_queue: Option<Name>,
     /// This turn's commits and what was replied behind them, with the records that have to be durable before.

@@ -113,7 +113,7 @@ impl Channel {
         queue.cancel(id, context.turn);
         let mut back = self.unacked.take_of(id);
         let mut of_others = VecDeque::new();
-        for outgoing in context.outbox.take_channel(self.number) {
+        for outgoing in context.outbox.take_link(self.number.into()) {
             match outgoing {
                 Outgoing::Deliver { consumer, entry, .. } if consumer == id => {
                     back.here.push(Unacked::unsent(id, queue.clone(), entry));

@@ -3,6 +3,7 @@
 
 use super::{Connection, HOLD_BACK_MS, Stage, connection};
 use crate::amqp::channel::Wire;
+use crate::amqp::channel_of;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::delivery::Outgoing;
 use crate::broker::memory::{MemoryUse, count_much};
@@ -145,8 +146,9 @@ impl Connection {
                 ack_deadline: &mut self.ack_deadline,
             };
             for outgoing in taken.drain(..) {
-                self.traffic.touch(outgoing.channel());
-                if let Some(channel) = self.channels.get_mut(&outgoing.channel()) {
+                let number = channel_of(outgoing.link());
+                self.traffic.touch(number);
+                if let Some(channel) = self.channels.get_mut(&number) {
                     channel.send(outgoing, &mut wire);
                 }
             }
@@ -159,7 +161,7 @@ impl Connection {
     fn trace(&mut self, taken: &[Outgoing]) {
         let Some(open) = self.open.as_ref().filter(|open| open.vhost.is_traced()) else { return };
         for outgoing in taken {
-            if let Some(channel) = self.channels.get(&outgoing.channel()) {
+            if let Some(channel) = self.channels.get(&channel_of(outgoing.link())) {
                 channel.trace_outgoing(outgoing, &open.live, &open.vhost, &mut self.turn);
             }
         }
@@ -170,7 +172,7 @@ impl Connection {
         let broker = &self.amqp.broker;
         let Some(open) = self.open.as_ref().filter(|_| broker.events().are_heard()) else { return };
         for outgoing in taken {
-            if let Some(channel) = self.channels.get(&outgoing.channel()) {
+            if let Some(channel) = self.channels.get(&channel_of(outgoing.link())) {
                 channel.tell_cancelled(outgoing, broker, &open.live);
             }
         }

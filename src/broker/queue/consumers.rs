@@ -1,27 +1,29 @@
 //! A queue's consumers: whose turn it is, and how much each may be given.
 //!
 //! Consumers of the highest priority that have credit take turns. One without credit steps out of the line, and joins its
-//! end again when it gets some: the order RabbitMQ keeps. One that has credit of its own and none of its channel's stands aside
-//! until the channel has some (`aside.rs`).
+//! end again when it gets some: the order RabbitMQ keeps. One that has credit of its own and none of its link's stands aside
+//! until the link has some (`aside.rs`).
 
 use super::aside::Aside;
-use crate::broker::delivery::{ChannelCredit, Entry, Outbox};
-use crate::message::{ChannelNumber, ConnectionId, ConsumerId, EncodedTable};
+use crate::broker::delivery::{Entry, LinkCredit, Outbox};
+use crate::message::{ChannelNumber, ConnectionId, ConsumerId, EncodedTable, LinkId};
 use crate::steps;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// What a channel says of a new consumer.
+/// What a session says of a new consumer.
 #[derive(Debug)]
 pub struct NewConsumer {
     /// Its id, unique in the broker.
     pub id: ConsumerId,
-    /// Its tag, unique within the channel.
+    /// Its tag, unique within the link.
     pub tag: Arc<str>,
-    /// The channel that it belongs to.
+    /// Where in its session it is: what it is given is put into the outbox for that link.
+    pub link: LinkId,
+    /// The channel that the management API shows it on; a protocol without channels says 1, as RabbitMQ does.
     pub channel: ChannelNumber,
-    /// The connection that its channel is on.
+    /// The connection that it is on.
     pub connection: ConnectionId,
     /// As it was declared with.
     pub arguments: EncodedTable,
@@ -35,8 +37,8 @@ pub struct NewConsumer {
     pub priority: i32,
     /// Unacknowledged deliveries it may have; 0 is no limit.
     pub prefetch_count: u16,
-    /// What all consumers of its channel may have together.
-    pub channel_credit: Arc<ChannelCredit>,
+    /// What all consumers of its link may have together.
+    pub link_credit: Arc<LinkCredit>,
 }
 
 /// Deliveries that may wait for a session to send them.
@@ -61,7 +63,7 @@ enum Place {
     InLine,
     /// Until it has credit of its own.
     Out,
-    /// Until its channel has credit; with the ticket that says in which order.
+    /// Until its link has credit; with the ticket that says in which order.
     Aside(u64),
 }
 
@@ -105,7 +107,7 @@ pub(super) struct Consumers {
     line: BTreeMap<Reverse<i32>, Line>,
     /// The exclusive consumer, which is the only one then.
     exclusive: Option<ConsumerId>,
-    /// The consumers that wait for credit of their channels.
+    /// The consumers that wait for credit of their links.
     aside: Aside,
     single_active: bool,
     active: Option<ConsumerId>,
@@ -264,7 +266,7 @@ impl Consumers {
         let all = std::mem::take(self).by_id.into_values();
         all.map(|consumer| {
             if let Place::Aside(ticket) = consumer.place {
-                consumer.new.channel_credit.forget(ticket);
+                consumer.new.link_credit.forget(ticket);
             }
             consumer.new
         })
@@ -306,7 +308,7 @@ impl Consumers {
         }
     }
 
-    /// The channel of that consumer has credit again: who stands aside for it has a turn.
+    /// The link of that consumer has credit again: who stands aside for it has a turn.
     pub(super) fn resume(&mut self, id: ConsumerId) {
         let Some(consumer) = self.by_id.get(&id) else { return };
         for id in self.aside.resume(&consumer.new) {
@@ -315,7 +317,7 @@ impl Consumers {
     }
 
     /// Whose turn it is, and how many messages that turn is: one, or all that a consumer alone in line may have.
-    /// The channel's credit for them has been taken.
+    /// The link's credit for them has been taken.
     pub(super) fn next_turn(&mut self, window: Window, available: usize) -> Option<(&mut Consumer, u32)> {
         let (id, granted) = loop {
             let (id, alone) = self.head_of_line()?;
@@ -325,8 +327,8 @@ impl Consumers {
                 if alone { u32::try_from(available).unwrap_or(u32::MAX).min(wanted) } else { wanted.min(1) };
             let granted = match turn {
                 0 => 0,
-                _ if !consumer.new.no_ack => consumer.new.channel_credit.acquire(turn),
-                _ if consumer.new.channel_credit.left() > 0 => turn,
+                _ if !consumer.new.no_ack => consumer.new.link_credit.acquire(turn),
+                _ if consumer.new.link_credit.left() > 0 => turn,
                 _ => 0,
             };
             if granted > 0 {

@@ -355,7 +355,7 @@ impl Queue {
         self.ask_for_wake(turn);
     }
 
-    /// The channel of that consumer has credit again.
+    /// The link of that consumer has credit again.
     fn resume(&mut self, consumer: ConsumerId, turn: &mut Turn) {
         self.consumers.resume(consumer);
         self.dispatch(turn);
@@ -371,8 +371,8 @@ impl Queue {
         for consumer in self.consumers.take_all() {
             consumer
                 .outbox
-                .open(consumer.channel)
-                .push_back(Outgoing::Cancelled { channel: consumer.channel, consumer: consumer.id });
+                .open(consumer.link)
+                .push_back(Outgoing::Cancelled { link: consumer.link, consumer: consumer.id });
             turn.wake(&consumer.outbox);
         }
         count
@@ -395,7 +395,7 @@ impl Queue {
                 return;
             };
             let Consumer { new: consumer, outstanding, .. } = consumer;
-            let mut outbox = consumer.outbox.open(consumer.channel);
+            let mut outbox = consumer.outbox.open(consumer.link);
             if outbox.is_empty() {
                 turn.wake(&consumer.outbox);
             }
@@ -426,11 +426,7 @@ impl Queue {
                 } else if entry.journaled {
                     turn.changes.settle(self.definition.id, entry.position);
                 }
-                outbox.push_back(Outgoing::Deliver {
-                    channel: consumer.channel,
-                    consumer: consumer.id,
-                    entry,
-                });
+                outbox.push_back(Outgoing::Deliver { link: consumer.link, consumer: consumer.id, entry });
             }
             self.pace.give(u64::from(taken), bytes, turn.now);
             if consumer.no_ack {
@@ -443,8 +439,8 @@ impl Queue {
             Queue::write_delivered(self.definition.id, furthest, turn);
             if taken < count && !consumer.no_ack {
                 // Another queue may have been refused meanwhile; only the session knows of that one.
-                if consumer.channel_credit.release(count - taken) {
-                    outbox.push_back(Outgoing::CreditFreed { channel: consumer.channel });
+                if consumer.link_credit.release(count - taken) {
+                    outbox.push_back(Outgoing::CreditFreed { link: consumer.link });
                 }
             }
             let unsent_bytes = if consumer.no_ack { outstanding.unsent_bytes - had_unsent_bytes } else { 0 };

@@ -36,8 +36,8 @@ impl Queue {
             for (consumer, _) in self.consumers.iter() {
                 consumer
                     .outbox
-                    .open(consumer.channel)
-                    .push_back(Outgoing::TimeoutChanged { channel: consumer.channel });
+                    .open(consumer.link)
+                    .push_back(Outgoing::TimeoutChanged { link: consumer.link });
                 turn.wake(&consumer.outbox);
             }
         }

@@ -63,7 +63,7 @@ impl QueueHandle {
         self.lock().sent(consumer, messages, bytes, turn)
     }
 
-    /// The channel of that consumer has credit again.
+    /// The link of that consumer has credit again.
     pub fn resume(&self, consumer: ConsumerId, turn: &mut Turn) {
         self.lock().resume(consumer, turn);
     }

@@ -7,7 +7,8 @@ fn consumer(id: u64, prefetch_count: u16) -> NewConsumer {
     NewConsumer {
         id: ConsumerId(id),
         tag: "c".into(),
-        channel: ChannelNumber::from(1u16),
+        link: LinkId(1),
+        channel: 1,
         connection: ConnectionId(1),
         arguments: EncodedTable::default(),
         outbox: Arc::new(Outbox::new(Box::new(|| ()), Arc::default())),
@@ -15,7 +16,7 @@ fn consumer(id: u64, prefetch_count: u16) -> NewConsumer {
         exclusive: false,
         priority: 0,
         prefetch_count,
-        channel_credit: Arc::default(),
+        link_credit: Arc::default(),
     }
 }
 
@@ -41,23 +42,23 @@ fn who_has_no_credit_leaves_the_line_and_joins_its_end() {
     assert_eq!([(); 3].map(|()| next(&mut consumers)), [Some(2), Some(1), None]);
 }
 
-/// Consumers of one channel, which may have one delivery.
-fn of_one_channel(ids: impl Iterator<Item = u64>) -> (Consumers, Arc<ChannelCredit>) {
-    let credit = Arc::new(ChannelCredit::default());
+/// Consumers of one link, which may have one delivery.
+fn of_one_link(ids: impl Iterator<Item = u64>) -> (Consumers, Arc<LinkCredit>) {
+    let credit = Arc::new(LinkCredit::default());
     credit.set_limit(1);
     let mut consumers = Consumers::new(false);
-    ids.for_each(|id| consumers.add(NewConsumer { channel_credit: credit.clone(), ..consumer(id, 0) }));
+    ids.for_each(|id| consumers.add(NewConsumer { link_credit: credit.clone(), ..consumer(id, 0) }));
     (consumers, credit)
 }
 
-/// What a consumer was given is acknowledged, and the channel lets the next one have its turn.
-fn acknowledge(consumers: &mut Consumers, credit: &ChannelCredit, id: u64) -> Option<u64> {
+/// What a consumer was given is acknowledged, and the link lets the next one have its turn.
+fn acknowledge(consumers: &mut Consumers, credit: &LinkCredit, id: u64) -> Option<u64> {
     consumers.settled(ConsumerId(id), 1);
     credit.release(1);
     while let Some(waiting) = credit.next_waiting() {
         consumers.resume(waiting);
         if let Some(id) = next(consumers) {
-            assert_eq!(next(consumers), None, "one delivery is all the channel may have");
+            assert_eq!(next(consumers), None, "one delivery is all the link may have");
             return Some(id);
         }
     }
@@ -65,16 +66,16 @@ fn acknowledge(consumers: &mut Consumers, credit: &ChannelCredit, id: u64) -> Op
 }
 
 #[test]
-fn consumers_of_a_full_channel_take_turns() {
-    let (mut consumers, credit) = of_one_channel(1..=3);
+fn consumers_of_a_full_link_take_turns() {
+    let (mut consumers, credit) = of_one_link(1..=3);
     assert_eq!([(); 2].map(|()| next(&mut consumers)), [Some(1), None]);
     let turns = [1, 2, 3, 1].map(|id| acknowledge(&mut consumers, &credit, id));
     assert_eq!(turns, [Some(2), Some(3), Some(1), Some(2)]);
 }
 
 #[test]
-fn the_channel_hears_of_who_waits_when_the_first_of_them_is_gone() {
-    let (mut consumers, credit) = of_one_channel(1..=3);
+fn the_link_hears_of_who_waits_when_the_first_of_them_is_gone() {
+    let (mut consumers, credit) = of_one_link(1..=3);
     assert_eq!([(); 2].map(|()| next(&mut consumers)), [Some(1), None]);
     consumers.remove(ConsumerId(2));
     assert_eq!(acknowledge(&mut consumers, &credit, 1), Some(3));
@@ -84,7 +85,7 @@ fn the_channel_hears_of_who_waits_when_the_first_of_them_is_gone() {
 
 #[test]
 fn standing_aside_costs_the_same_however_many_do() {
-    let (mut consumers, credit) = of_one_channel(1..=MANY);
+    let (mut consumers, credit) = of_one_link(1..=MANY);
     let (_, steps) = steps::of(|| {
         let mut id = next(&mut consumers).unwrap_or_default();
         for _ in 0..4 {
