@@ -40,8 +40,7 @@ fn count_start(
     let starts = counted.max(used) + 1;
     let mut started = DefinitionChanges::default();
     started.put(STARTS_KEY, &starts.to_be_bytes());
-    let store = journal.definitions();
-    store.define(&started).and_then(|()| store.sync()).map_err(store_error)?;
+    journal.define_at_start(&started).map_err(store_error)?;
     Ok(starts)
 }
 

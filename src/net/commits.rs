@@ -2,7 +2,7 @@
 //! for a single message.
 
 use crate::message::Lsn;
-use crate::store::{DefinitionChanges, Loss, Scanned, Store, StoreError};
+use crate::store::{Bell, DefinitionChanges, Definitions, Loss, RecordLog, Scanned, Store, StoreError};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -226,7 +226,7 @@ impl MeasuredStore {
     }
 }
 
-impl Store for MeasuredStore {
+impl Definitions for MeasuredStore {
     fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
         self.store.define(changes)
     }
@@ -235,7 +235,13 @@ impl Store for MeasuredStore {
         self.store.definitions()
     }
 
-    fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError> {
+    fn lost_definitions(&self) -> Vec<Loss> {
+        self.store.lost_definitions()
+    }
+}
+
+impl RecordLog for MeasuredStore {
+    fn append(&self, head: &[u8], body: &Bytes) -> Result<Lsn, StoreError> {
         let bytes = head.len() + body.len();
         self.stats.appended_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         let began = Instant::now();
@@ -251,6 +257,10 @@ impl Store for MeasuredStore {
         synced
     }
 
+    fn on_durable(&self, bell: Bell) {
+        self.store.on_durable(bell);
+    }
+
     fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError> {
         let began = Instant::now();
         let record = self.store.get(lsn)?;
@@ -258,16 +268,12 @@ impl Store for MeasuredStore {
         Ok(record)
     }
 
-    fn scan(&self, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
-        self.store.scan(visit)
+    fn scan(&self, from: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
+        self.store.scan(from, visit)
     }
 
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
         self.store.discard(lsns)
-    }
-
-    fn lost_definitions(&self) -> Vec<Loss> {
-        self.store.lost_definitions()
     }
 
     fn shortage(&self) -> Option<StoreError> {
@@ -301,8 +307,8 @@ mod tests {
         timer.commit(|| ());
         assert_eq!(stats.commit_s.distribution().count, 0);
         timer.commit(|| {
-            store.append(b"head", b"body").unwrap();
-            store.append(b"head", b"body").unwrap();
+            store.append(b"head", &Bytes::from_static(b"body")).unwrap();
+            store.append(b"head", &Bytes::from_static(b"body")).unwrap();
             store.sync().unwrap();
         });
         let counts = [&stats.latency_s, &stats.commit_s, &stats.sync_s]
@@ -310,7 +316,7 @@ mod tests {
         assert_eq!(counts, [1, 1, 1]);
         let bytes = stats.bytes.distribution();
         assert_eq!((bytes.sum, bytes.count), (16.0, 1));
-        let lsn = store.append(b"head", b"body").unwrap();
+        let lsn = store.append(b"head", &Bytes::from_static(b"body")).unwrap();
         store.sync().unwrap();
         assert!(store.get(lsn).unwrap().is_some());
         let Io { reads, writes, syncs } = stats.io();

@@ -4,7 +4,9 @@
 //! `format` comes last, without which nothing takes it for a data directory, so half a backup is never mistaken for a whole.
 
 use super::directory::{FORMAT_COPY, FORMAT_FILE, IN_USE, sync_folder};
-use super::{BackupContents, Durability, Journal, JournalOptions, Recovered, SledStore, Store, StoreError};
+use super::{
+    BackupContents, Durability, Journal, JournalOptions, RecordLog, Recovered, SledStore, StoreError,
+};
 use crate::files;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};

@@ -1,6 +1,6 @@
 //! A store that fails on purpose: for tests of what stands above a store, see [`FaultyStore`].
 
-use super::{DefinitionChanges, Scanned, Store, StoreError};
+use super::{Bell, DefinitionChanges, Definitions, RecordLog, Scanned, StoreError};
 use crate::message::Lsn;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex};
@@ -9,15 +9,25 @@ use std::sync::Arc;
 
 /// Remembers what was synced, and at a crash forgets what was not; loses and damages records, fails, and holds syncs back.
 /// Clones are handles of the same store, so that a test keeps one of them beside the journal's.
+///
+/// One that is [late](FaultyStore::late) makes nothing durable when it is asked to sync, but when the test says so, as a log does
+/// whose records are kept by other machines.
 #[derive(Clone, Debug, Default)]
 pub struct FaultyStore {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     state: Mutex<State>,
     released: Condvar,
+    bell: Mutex<Option<Bell>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 /// What is to go wrong, and when. Counts are of operations still to come; `None` is never.
@@ -44,6 +54,7 @@ struct State {
     faults: Faults,
     syncs: u64,
     syncs_waiting: u32,
+    is_late: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -61,6 +72,21 @@ enum Operation {
 }
 
 impl FaultyStore {
+    /// One whose syncs return before what they are for is durable, see [`FaultyStore::make_durable`].
+    pub fn late() -> FaultyStore {
+        let store = FaultyStore::default();
+        store.shared.state.lock().is_late = true;
+        store
+    }
+
+    /// The first `operations` of what is not durable are, from now on, and the journal's bell rings.
+    pub fn make_durable(&self, operations: usize) {
+        self.shared.state.lock().make_durable(operations);
+        if let Some(bell) = &*self.shared.bell.lock() {
+            bell();
+        }
+    }
+
     /// Sets what is to go wrong from now on.
     pub fn set_faults(&self, faults: Faults) {
         self.shared.state.lock().faults = faults;
@@ -70,10 +96,8 @@ impl FaultyStore {
     /// Loses power: of what was not synced, the first `kept` operations survive. Faults end.
     pub fn crash(&self, kept: usize) {
         let mut state = self.shared.state.lock();
-        let unsynced = std::mem::take(&mut state.unsynced);
-        for operation in unsynced.into_iter().take(kept) {
-            state.durable.apply(operation);
-        }
+        state.make_durable(kept);
+        state.unsynced.clear();
         state.durable.last = state.durable.records.keys().next_back().copied().unwrap_or_default();
         state.current = state.durable.clone();
         state.faults = Faults::default();
@@ -134,7 +158,7 @@ impl FaultyStore {
     }
 }
 
-impl Store for FaultyStore {
+impl Definitions for FaultyStore {
     fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
         let mut state = self.shared.state.lock();
         state.take_room()?;
@@ -149,8 +173,10 @@ impl Store for FaultyStore {
         let state = self.shared.state.lock();
         Ok(state.current.definitions.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
     }
+}
 
-    fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError> {
+impl RecordLog for FaultyStore {
+    fn append(&self, head: &[u8], body: &Bytes) -> Result<Lsn, StoreError> {
         let mut record = BytesMut::with_capacity(head.len() + body.len());
         record.put_slice(head);
         record.put_slice(body);
@@ -173,16 +199,23 @@ impl Store for FaultyStore {
         }
         state.syncs_waiting -= 1;
         state.sync()?;
-        Ok(state.current.last)
+        Ok(state.durable.last)
+    }
+
+    fn on_durable(&self, bell: Bell) {
+        *self.shared.bell.lock() = Some(bell);
     }
 
     fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.shared.state.lock().current.records.get(&lsn).cloned())
+        let state = self.shared.state.lock();
+        let readable =
+            if state.is_late && lsn > state.durable.last { &state.durable } else { &state.current };
+        Ok(readable.records.get(&lsn).cloned())
     }
 
-    fn scan(&self, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
+    fn scan(&self, from: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
         let records = self.shared.state.lock().current.records.clone();
-        for (lsn, record) in records {
+        for (lsn, record) in records.into_iter().filter(|(lsn, _)| *lsn >= from) {
             visit(lsn, Scanned::Record(record));
         }
         Ok(())
@@ -220,10 +253,16 @@ impl State {
     fn sync(&mut self) -> Result<(), StoreError> {
         count_down(&mut self.faults.syncs_left, "a sync")?;
         self.syncs += 1;
-        for operation in std::mem::take(&mut self.unsynced) {
-            self.durable.apply(operation);
+        if !self.is_late {
+            self.make_durable(self.unsynced.len());
         }
         Ok(())
+    }
+
+    fn make_durable(&mut self, operations: usize) {
+        for operation in self.unsynced.drain(..operations.min(self.unsynced.len())) {
+            self.durable.apply(operation);
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A store that forgets everything when it is dropped: for tests, and for brokers that keep nothing.
 
-use super::{DefinitionChanges, Scanned, Store, StoreError};
+use super::{DefinitionChanges, Definitions, RecordLog, Scanned, StoreError};
 use crate::message::Lsn;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
@@ -19,7 +19,7 @@ struct Contents {
     last: Lsn,
 }
 
-impl Store for MemoryStore {
+impl Definitions for MemoryStore {
     fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
         changes.apply_to(&mut self.contents.lock().definitions);
         Ok(())
@@ -29,8 +29,10 @@ impl Store for MemoryStore {
         let contents = self.contents.lock();
         Ok(contents.definitions.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
     }
+}
 
-    fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError> {
+impl RecordLog for MemoryStore {
+    fn append(&self, head: &[u8], body: &Bytes) -> Result<Lsn, StoreError> {
         let mut record = BytesMut::with_capacity(head.len() + body.len());
         record.put_slice(head);
         record.put_slice(body);
@@ -49,10 +51,9 @@ impl Store for MemoryStore {
         Ok(self.contents.lock().records.get(&lsn).cloned())
     }
 
-    fn scan(&self, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
-        let records: Vec<_> =
-            self.contents.lock().records.iter().map(|(lsn, record)| (*lsn, record.clone())).collect();
-        for (lsn, record) in records {
+    fn scan(&self, from: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
+        let records = self.contents.lock().records.clone();
+        for (lsn, record) in records.into_iter().filter(|(lsn, _)| *lsn >= from) {
             visit(lsn, Scanned::Record(record));
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Durability: an ordered log of opaque records and a small table of definitions. Ids and bytes, no AMQP.
 //!
-//! An engine implements [`Store`]; what a record holds and how long it lives is the [`Journal`]'s, written once above every
-//! engine. [`SledStore`] is the engine of a broker that keeps what it is given, [`MemoryStore`] that of one that does not,
+//! An engine implements [`RecordLog`] and [`Definitions`]; what a record holds and how long it lives is the [`Journal`]'s, written
+//! once above every engine. [`SledStore`] is the engine of a broker that keeps what it is given, [`MemoryStore`] that of one that does not,
 //! and [`FaultyStore`] one that fails on purpose, for tests.
 
 pub mod backup;
@@ -121,14 +121,63 @@ pub enum Scanned {
     Damaged(String),
 }
 
-/// An engine that keeps records.
+/// What is called when records have become durable after [`RecordLog::sync`] has returned.
+pub type Bell = Box<dyn Fn() + Send + Sync>;
+
+/// A log of records.
 ///
-/// [`Store::append`] may buffer; only what [`Store::sync`] has returned for is durable, and what is durable is always a
-/// beginning of what was done: an engine never keeps a later operation without all earlier ones. That goes for records and
-/// for definitions alike. After an error nothing may be tried again as if it had not happened, unless it
-/// [may pass](StoreError::may_pass).
-pub trait Store: Send + Sync {
-    /// Changes the table of definitions: after a crash all of these changes have happened, or none of them.
+/// [`RecordLog::append`] may buffer; what is durable is what [`RecordLog::sync`] says, and that is always a beginning of what was
+/// done: a log never keeps a later operation without all earlier ones. After an error nothing may be tried again as if it had
+/// not happened, unless it [may pass](StoreError::may_pass).
+pub trait RecordLog: Send + Sync {
+    /// Adds a record under the next number: the last one the log holds plus one, or 1. `head` and `body` are kept as one, whole or
+    /// not at all. A log that sends its records elsewhere may keep `body` until they are durable, without copying it.
+    ///
+    /// # Errors
+    /// When it could not be taken.
+    fn append(&self, head: &[u8], body: &Bytes) -> Result<Lsn, StoreError>;
+
+    /// Begins to make everything done so far as durable as the log's setting says, and returns up to which record all is durable
+    /// now. A local log has done it before it returns, so that this is the last record; with others the number moves later, and
+    /// they ring the bell of [`RecordLog::on_durable`] when it does. It never goes back.
+    ///
+    /// # Errors
+    /// When the sync failed; then nothing can be relied on any more.
+    fn sync(&self) -> Result<Lsn, StoreError>;
+
+    /// Has `bell` rung whenever [`RecordLog::sync`] would return more than it did last. It may be rung from any thread.
+    fn on_durable(&self, bell: Bell) {
+        drop(bell);
+    }
+
+    /// One record; `None` when it was discarded or never was. A record that is not durable yet may be missing as well.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError>;
+
+    /// Hands over every record from `from` on in order of its number, whole or damaged.
+    ///
+    /// # Errors
+    /// When the log can't be read at all; a damaged record is no error.
+    fn scan(&self, from: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError>;
+
+    /// Forgets records, in the order given.
+    ///
+    /// # Errors
+    /// When the log failed.
+    fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError>;
+
+    /// What it is out of, if there is anything, after trying to get it: then it should be given no more than it has to be. What
+    /// it needs to go on for a while it has.
+    fn shortage(&self) -> Option<StoreError> {
+        None
+    }
+}
+
+/// A small table of what is defined, as bytes.
+pub trait Definitions: Send + Sync {
+    /// Changes the table: after a crash all of these changes have happened, or none of them.
     ///
     /// # Errors
     /// When they could not be taken.
@@ -140,45 +189,14 @@ pub trait Store: Send + Sync {
     /// When they can't be read.
     fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError>;
 
-    /// Adds a record under the next number: the last one the engine holds plus one, or 1. `head` and `body` are kept as one,
-    /// whole or not at all.
-    ///
-    /// # Errors
-    /// When it could not be taken.
-    fn append(&self, head: &[u8], body: &[u8]) -> Result<Lsn, StoreError>;
-
-    /// Makes everything done so far as durable as the engine's setting says, and returns the number of the last record.
-    ///
-    /// # Errors
-    /// When the sync failed; then nothing can be relied on any more.
-    fn sync(&self) -> Result<Lsn, StoreError>;
-
-    /// One record; `None` when it was discarded or never was.
-    ///
-    /// # Errors
-    /// When it can't be read.
-    fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError>;
-
-    /// Hands over every record in order of its number, whole or damaged.
-    ///
-    /// # Errors
-    /// When the engine can't go on; a damaged record is no error.
-    fn scan(&self, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError>;
-
-    /// Forgets records, in the order given.
-    ///
-    /// # Errors
-    /// When the engine failed.
-    fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError>;
-
-    /// Definitions that were there when the engine was last used and are not, or not as they were.
+    /// Definitions that were there when the table was last used and are not, or not as they were.
     fn lost_definitions(&self) -> Vec<Loss> {
         Vec::new()
     }
-
-    /// What it is out of, if there is anything, after trying to get it: then it should be given no more than it has to be. What
-    /// it needs to go on for a while it has.
-    fn shortage(&self) -> Option<StoreError> {
-        None
-    }
 }
+
+/// An engine: a log of records and a table of definitions in one, so that an order holds between the two. A change of the table
+/// is durable no later than any record that was appended after it.
+pub trait Store: RecordLog + Definitions {}
+
+impl<T: RecordLog + Definitions> Store for T {}

@@ -2,8 +2,8 @@
 
 use leveret::message::{Lsn, Position, QueueId, StoredShape};
 use leveret::store::{
-    Changes, DefinitionChanges, Durability, Journal, JournalOptions, Loss, Recovered, SledStore, Store,
-    WalOptions, note_in_use,
+    Changes, DefinitionChanges, Definitions, Durability, Journal, JournalOptions, Loss, RecordLog, Recovered,
+    SledStore, WalOptions, note_in_use,
 };
 use leveret_test_support::durability::Random;
 use std::collections::BTreeMap;
@@ -167,20 +167,20 @@ fn files_that_are_gone_are_reported() {
 }
 
 /// How many definitions there are of each kind, and which.
-type Definitions = BTreeMap<Vec<u8>, Vec<u8>>;
+type Table = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn open_store(path: &Path) -> SledStore {
     let options = WalOptions { segment_bytes: 4 << 10, in_background: false, ..WalOptions::default() };
     SledStore::open_with(path, Durability::Write, options).unwrap()
 }
 
-fn definitions(store: &SledStore) -> Definitions {
+fn definitions(store: &SledStore) -> Table {
     let all = store.definitions().unwrap();
     all.iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
 }
 
 /// Queues, users and others, some set again and some removed, of which some are in the database and some in the log alone.
-fn define_much(path: &Path) -> Definitions {
+fn define_much(path: &Path) -> Table {
     let store = open_store(path);
     for round in 0..60_u32 {
         let mut changes = DefinitionChanges::default();
@@ -229,7 +229,7 @@ const HARMS: [Harm; 6] = [
 ];
 
 /// Damages files of a fresh directory that has definitions, and returns what there was, what there is, and what is told.
-fn harmed(targets: &[&str], harm: fn(&Path)) -> (Definitions, Definitions, Vec<Loss>) {
+fn harmed(targets: &[&str], harm: fn(&Path)) -> (Table, Table, Vec<Loss>) {
     let folder = tempfile::tempdir().unwrap();
     let before = define_much(folder.path());
     targets.iter().flat_map(|what| files_of(folder.path(), what)).for_each(|path| harm(&path));
@@ -265,12 +265,8 @@ fn definitions_survive_whatever_happens_to_one_of_their_copies() {
 
 #[test]
 fn what_is_lost_of_all_copies_of_definitions_is_told_exactly() {
-    let of_kind = |table: &Definitions, kind: u8| {
-        table
-            .iter()
-            .filter(|(key, _)| key[0] == kind)
-            .map(|(k, v)| (k.clone(), v.clone()))
-            .collect::<Definitions>()
+    let of_kind = |table: &Table, kind: u8| {
+        table.iter().filter(|(key, _)| key[0] == kind).map(|(k, v)| (k.clone(), v.clone())).collect::<Table>()
     };
     let mut lost_in_all = 0;
     for (what, harm) in HARMS {
@@ -320,7 +316,7 @@ fn definitions_survive_random_crashes() {
     for seed in 0..60 {
         let mut random = Random::new(seed);
         let folder = tempfile::tempdir().unwrap();
-        let mut model = Definitions::new();
+        let mut model = Table::new();
         let mut data = folder.path().join("0");
         let mut old_note = Vec::new();
         // Before that nothing else says that there is nothing.

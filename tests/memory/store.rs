@@ -3,23 +3,25 @@
 use bytes::Bytes;
 use leveret::message::Lsn;
 use leveret::store::{
-    DefinitionChanges, Durability, Faults, FaultyStore, MemoryStore, Scanned, SledStore, Store, StoreError,
-    WalOptions,
+    DefinitionChanges, Definitions, Durability, Faults, FaultyStore, MemoryStore, RecordLog, Scanned,
+    SledStore, Store, StoreError, WalOptions,
 };
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Opens an engine again after what it kept was closed.
 type Reopen<'a> = &'a dyn Fn(Box<dyn Store>) -> Box<dyn Store>;
 
 fn append(store: &dyn Store, record: &[u8]) -> Lsn {
     let (head, body) = record.split_at(record.len().min(3));
-    store.append(head, body).unwrap()
+    store.append(head, &Bytes::copy_from_slice(body)).unwrap()
 }
 
 fn scan(store: &dyn Store) -> Vec<(u64, Bytes)> {
     let mut records = Vec::new();
     store
-        .scan(&mut |lsn, scanned| match scanned {
+        .scan(Lsn(1), &mut |lsn, scanned| match scanned {
             Scanned::Record(record) => records.push((lsn.0, record)),
             Scanned::Damaged(reason) => panic!("record {lsn}: {reason}"),
         })
@@ -45,14 +47,21 @@ fn remove(store: &dyn Store, key: &[u8]) {
 
 /// What every engine does. `reopen` is `None` for one that keeps nothing.
 fn contract(store: Box<dyn Store>, reopen: Option<Reopen<'_>>) {
+    contract_with(store, &|store| store.sync().unwrap(), reopen);
+}
+
+/// The same, where `sync` has the engine make everything durable.
+fn contract_with(store: Box<dyn Store>, sync: &dyn Fn(&dyn Store) -> Lsn, reopen: Option<Reopen<'_>>) {
     assert!(scan(&*store).is_empty());
-    assert_eq!(store.sync().unwrap(), Lsn(0));
+    assert_eq!(sync(&*store), Lsn(0));
     let lengths = [0, 1, 2, 100, 8_191, 8_192, 8_193, 16_384, 300_000, 2_500_000];
     for (number, length) in (1..).zip(lengths) {
         assert_eq!(append(&*store, &bytes_of(number, length)), Lsn(number));
+    }
+    assert_eq!(sync(&*store), Lsn(10));
+    for (number, length) in (1..).zip(lengths) {
         assert_eq!(store.get(Lsn(number)).unwrap().unwrap(), bytes_of(number, length));
     }
-    assert_eq!(store.sync().unwrap(), Lsn(10));
     assert_eq!(store.get(Lsn(0)).unwrap(), None);
     assert_eq!(store.get(Lsn(11)).unwrap(), None);
 
@@ -60,6 +69,9 @@ fn contract(store: Box<dyn Store>, reopen: Option<Reopen<'_>>) {
     assert_eq!(store.get(Lsn(9)).unwrap(), None);
     let kept: Vec<u64> = scan(&*store).iter().map(|(lsn, _)| *lsn).collect();
     assert_eq!(kept, [1, 3, 4, 5, 6, 7, 8, 10]);
+    let mut later = Vec::new();
+    store.scan(Lsn(6), &mut |lsn, _| later.push(lsn.0)).unwrap();
+    assert_eq!(later, [6, 7, 8, 10]);
 
     put(&*store, b"queue/b", b"2");
     put(&*store, b"queue/a", b"1");
@@ -81,7 +93,7 @@ fn contract(store: Box<dyn Store>, reopen: Option<Reopen<'_>>) {
     assert_eq!(definitions(&*store), expected);
 
     let Some(reopen) = reopen else { return };
-    store.sync().unwrap();
+    sync(&*store);
     let before = scan(&*store);
     let store = reopen(store);
     assert_eq!(scan(&*store), before);
@@ -242,6 +254,39 @@ fn the_faulty_one_holds_the_contract_until_it_is_told_otherwise() {
 }
 
 #[test]
+fn one_that_is_durable_later_holds_the_contract() {
+    let store = FaultyStore::late();
+    contract_with(
+        Box::new(store.clone()),
+        &|_| {
+            store.make_durable(usize::MAX);
+            store.sync().unwrap()
+        },
+        Some(&|_| {
+            store.crash(0);
+            Box::new(store.clone())
+        }),
+    );
+}
+
+#[test]
+fn a_late_engine_says_how_far_it_is_and_rings() {
+    let store = FaultyStore::late();
+    let rung = Arc::new(AtomicU32::new(0));
+    let bell = rung.clone();
+    store.on_durable(Box::new(move || bell.store(bell.load(Ordering::Relaxed) + 1, Ordering::Relaxed)));
+    append(&store, b"one");
+    append(&store, b"two");
+    assert_eq!((store.sync().unwrap(), rung.load(Ordering::Relaxed)), (Lsn(0), 0));
+    assert_eq!(store.get(Lsn(1)).unwrap(), None);
+    store.make_durable(1);
+    assert_eq!((store.sync().unwrap(), rung.load(Ordering::Relaxed)), (Lsn(1), 1));
+    assert_eq!(store.get(Lsn(1)).unwrap().unwrap(), "one");
+    store.crash(0);
+    assert_eq!(scan(&store), [(1, Bytes::from_static(b"one"))]);
+}
+
+#[test]
 fn a_crash_keeps_what_was_synced_and_a_beginning_of_the_rest() {
     let store = FaultyStore::default();
     append(&store, b"one");
@@ -259,7 +304,7 @@ fn what_was_told_to_fail_fails_then() {
     let store = FaultyStore::default();
     store.set_faults(Faults { appends_left: Some(1), syncs_left: Some(1), ..Faults::default() });
     append(&store, b"one");
-    assert!(matches!(store.append(b"", b"two"), Err(StoreError::Failed(_))));
+    assert!(matches!(store.append(b"", &Bytes::from_static(b"two")), Err(StoreError::Failed(_))));
     store.sync().unwrap();
     assert!(store.sync().is_err());
 }

@@ -60,7 +60,7 @@ impl Journal {
             if !progress(done, total) {
                 return Ok(None);
             }
-            let Some(record) = self.store.get(lsn)? else {
+            let Some(record) = self.log.get(lsn)? else {
                 return Err(StoreError::Failed(format!("record {lsn} is gone while it is backed up")));
             };
             if let Err(reason) = check(lsn, &record) {
@@ -68,8 +68,8 @@ impl Journal {
                 contents.damaged += 1;
                 continue;
             }
-            let body = &record[HEADER_BYTES..];
-            into.append(&header(Lsn(contents.records + 1), contents.records, body), body)?;
+            let body = record.slice(HEADER_BYTES..);
+            into.append(&header(Lsn(contents.records + 1), contents.records, &body), &body)?;
             contents.records += 1;
             contents.bytes += record.len() as u64;
         }
@@ -77,14 +77,16 @@ impl Journal {
     }
 
     fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
-        let committing = self.committing.lock();
+        let mut committing = self.committing.lock();
         if let Some(error) = self.failure() {
             return Err(error);
         }
+        // All that is durable can be read; acknowledgements may have been written and not synced.
+        self.sync(&mut committing).inspect_err(|error| self.fail(error))?;
         self.snapshots.fetch_add(1, Ordering::AcqRel);
         let mut snapshot = Snapshot { journal: self, definitions: Vec::new(), records: Vec::new() };
-        snapshot.definitions = self.store.definitions()?;
-        snapshot.records = self.index.lock().ledger.kept_up_to(committing.written);
+        snapshot.definitions = self.definitions.definitions()?;
+        snapshot.records = self.index.lock().ledger.kept_up_to(self.durable());
         Ok(snapshot)
     }
 }

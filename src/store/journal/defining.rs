@@ -2,7 +2,8 @@
 
 use super::{DurableWaiter, Journal};
 use crate::message::Lsn;
-use crate::store::{DefinitionChanges, StoreError};
+use crate::store::{DefinitionChanges, Definitions, StoreError};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,6 +23,16 @@ impl Journal {
         self.defined.store(lsn.0, Ordering::Release);
         self.note_gathered(&gathering);
         Ok(lsn)
+    }
+
+    /// As [`Journal::define`], durable when it returns: for the start, when nothing is gathered yet and no committer is at work. With a
+    /// log that is durable later it is durable with the first record that is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn define_at_start(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
+        self.definitions.define(changes)?;
+        self.log.sync().map(drop)
     }
 
     /// The record that the last change of definitions is durable with.
@@ -67,5 +78,18 @@ impl Drop for Hold<'_> {
         self.journal.note_gathered(&gathering);
         drop(gathering);
         self.journal.wake_committer();
+    }
+}
+
+/// Beside a log whose definitions are kept elsewhere.
+pub(super) struct NoDefinitions;
+
+impl Definitions for NoDefinitions {
+    fn define(&self, _: &DefinitionChanges) -> Result<(), StoreError> {
+        Err(StoreError::Failed("this log has no table of definitions, please report this".to_owned()))
+    }
+
+    fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        Ok(Vec::new())
     }
 }

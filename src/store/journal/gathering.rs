@@ -1,4 +1,4 @@
-//! What sessions append and the committer has not yet written and indexed: bytes that gather, and the records cut from them.
+//! What sessions append and is not yet durable and indexed: bytes that gather, and the records cut from them.
 
 use super::{Changes, DefinitionChanges, DurableWaiter, StoreError};
 use crate::message::Lsn;
@@ -20,8 +20,10 @@ pub(super) struct Gathering {
     /// A bit for each queue (its id modulo 64) that something gathered speaks of.
     pub(super) queues: u64,
     pub(super) enqueues: bool,
-    /// Records not yet both written and indexed, in order.
+    /// Records not yet both durable and indexed, in order.
     pub(super) sealed: VecDeque<Sealed>,
+    /// The last of them that was given to the log.
+    pub(super) written: Lsn,
     /// Memory of records that were written, for those to come.
     pub(super) spare: Vec<BytesMut>,
     pub(super) record_bytes: usize,
@@ -70,6 +72,7 @@ impl Gathering {
             queues: 0,
             enqueues: false,
             sealed: VecDeque::new(),
+            written: Lsn(lsn.0.saturating_sub(1)),
             spare: Vec::new(),
             record_bytes,
             committer: CommitterState::Busy,
@@ -82,9 +85,14 @@ impl Gathering {
     /// Whether there is nothing that may be written.
     pub(super) fn is_empty(&self) -> bool {
         match self.is_held() {
-            true => self.sealed.front().is_none_or(|sealed| sealed.lsn >= self.held_from),
-            false => self.is_nothing_gathered() && self.sealed.is_empty(),
+            true => self.first_unwritten().is_none_or(|lsn| lsn >= self.held_from),
+            false => self.is_nothing_gathered() && self.first_unwritten().is_none(),
         }
+    }
+
+    /// The first sealed record that the log has not been given.
+    fn first_unwritten(&self) -> Option<Lsn> {
+        self.sealed.back().filter(|last| last.lsn > self.written).map(|_| Lsn(self.written.0 + 1))
     }
 
     fn is_held(&self) -> bool {
@@ -123,7 +131,7 @@ impl Gathering {
 
     /// Whether a commit should not wait for more.
     pub(super) fn is_pressing(&self) -> bool {
-        !self.is_empty() && (!self.waiters.is_empty() || !self.sealed.is_empty())
+        !self.is_empty() && (!self.waiters.is_empty() || self.first_unwritten().is_some())
     }
 
     /// Whether the committer waits for what there is.
@@ -207,9 +215,9 @@ impl Gathering {
         self.lsn = Lsn(self.lsn.0 + 1);
     }
 
-    /// Lets go of records that were written and indexed.
-    pub(super) fn forget(&mut self, written: Lsn) {
-        while self.sealed.front().is_some_and(|sealed| sealed.lsn <= written) {
+    /// Frees records that are durable and indexed.
+    pub(super) fn forget(&mut self, durable: Lsn) {
+        while self.sealed.front().is_some_and(|sealed| sealed.lsn <= durable) {
             let memory = self.sealed.pop_front().and_then(|sealed| sealed.body.try_into_mut().ok());
             let is_usual = |memory: &BytesMut| memory.capacity() <= self.record_bytes * 2;
             if let Some(mut memory) = memory.filter(is_usual).filter(|_| self.spare.len() < SPARE_MAX) {

@@ -14,13 +14,18 @@
 //! as one before that record. So a message is never durable in a queue whose definition is not.
 //!
 //! ```text
-//! append ─> gathering ─seal─> sealed ─append, sync─> engine ─> watermark ─> waiters
+//! append ─> gathering ─seal─> sealed ─append, sync─> log ─> watermark ─> waiters
 //!                               └─> index ─> discard, copy forward (tidy.rs)
 //! ```
+//! The watermark is what the log's sync returns. A log that says later how far it is durable rings the journal's bell, and the
+//! committer asks again; until then what was written stays in memory, to be read from there.
+//!
 //! Locks, in the order of taking: `committing`, `index`, `gathering`.
 
 mod backup;
+mod bell;
 mod changes;
+mod committing;
 mod defining;
 mod gathering;
 mod index;
@@ -38,14 +43,16 @@ pub use defining::Hold;
 pub use reading::StoredMessage;
 pub use recovery::{Loss, Recovered, RecoveredQueue, RecoveredRun, Redelivery};
 
-use super::{DefinitionChanges, Store, StoreError};
+use super::{DefinitionChanges, Definitions, RecordLog, Store, StoreError};
 use crate::message::Lsn;
+use bell::Doorbell;
 use bytes::Bytes;
+use committing::Committing;
 use gathering::{CommitterState, Gathering, Sealed};
 use index::Index;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use reading::RecordCache;
-use record::{HEADER_BYTES, check, header};
+use record::{HEADER_BYTES, check};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -60,7 +67,7 @@ pub struct JournalOptions {
     pub commit_bytes_max: usize,
     /// How long changes without a waiter may gather before they are written.
     pub linger: Duration,
-    /// Bytes that may be appended and not yet written before [`Journal::is_behind`].
+    /// Bytes that may be appended and not yet durable before [`Journal::is_behind`].
     pub gathered_bytes_max: usize,
     /// How many newer records there are before one is looked at for copying forward: younger ones are likely to be discarded by
     /// themselves.
@@ -108,14 +115,15 @@ pub trait DurableWaiter: Send + Sync {
 
 /// The journal of a store; see the module.
 pub struct Journal {
-    store: Box<dyn Store>,
+    log: Arc<dyn RecordLog>,
+    definitions: Arc<dyn Definitions>,
     options: JournalOptions,
     committing: Mutex<Committing>,
     /// Backups under way; while there are any nothing is discarded.
     snapshots: AtomicU32,
     index: Mutex<Index>,
-    gathering: Mutex<Gathering>,
-    work: Condvar,
+    gathering: Arc<Mutex<Gathering>>,
+    bell: Arc<Doorbell>,
     /// Something was appended that the committer waits for and was not woken for.
     is_commit_due: AtomicBool,
     durable: AtomicU64,
@@ -126,31 +134,6 @@ pub struct Journal {
     /// Whether the last commit left work beside what is appended.
     work_left: AtomicBool,
     cache: Mutex<RecordCache>,
-}
-
-/// What only the committer needs.
-struct Committing {
-    /// The last record given to the engine.
-    written: Lsn,
-    /// How many records the engine keeps.
-    stored: u64,
-    /// Records that it is to discard: the headers of what was written since count without them.
-    discards: Vec<Lsn>,
-    /// Commits since the last sync.
-    unsynced: u32,
-    /// Records written since the last look for what is worth copying forward.
-    unlooked: usize,
-    /// Bytes of records written since anything mostly dead was copied forward.
-    uncopied_bytes: u64,
-}
-
-/// A record that is being written.
-struct Writing {
-    lsn: Lsn,
-    body: Bytes,
-    /// What is written before it.
-    definitions: Option<Arc<DefinitionChanges>>,
-    asks_for_sync: bool,
 }
 
 /// How much the journal holds.
@@ -164,17 +147,14 @@ pub struct Usage {
     pub messages: u64,
     /// Bytes of memory that the index of them takes, about.
     pub index_bytes: usize,
-    /// Bytes appended and not yet written.
+    /// Bytes appended and not yet durable.
     pub gathered_bytes: usize,
 }
 
-/// Acknowledgements alone don't make the disk work; but after this many commits without a sync there is one.
-const UNSYNCED_COMMITS_MAX: u32 = 32;
-
 impl Journal {
-    /// The engine, for its table of definitions.
-    pub fn definitions(&self) -> &dyn Store {
-        &*self.store
+    /// The table of definitions beside the log.
+    pub fn definitions(&self) -> &dyn Definitions {
+        &*self.definitions
     }
 
     /// Something was gathered: notes whether that is too much, and whether the committer waits for it.
@@ -211,7 +191,7 @@ impl Journal {
     /// before the consumer that gets the message, and the mutex would be handed to it while it is on its way.
     pub fn wake_committer(&self) {
         if self.is_commit_due.load(Ordering::Relaxed) && self.is_commit_due.swap(false, Ordering::AcqRel) {
-            self.work.notify_one();
+            self.bell.notify();
         }
     }
 
@@ -249,17 +229,17 @@ impl Journal {
     /// Waits until a commit is worth it, or `timeout` has passed. A waiter for durability or a full record makes it so
     /// at once; anything else lingers for [`JournalOptions::linger`], so that it is written with more.
     pub fn wait_for_work(&self, timeout: Duration) {
-        if self.work_left.load(Ordering::Acquire) {
+        if self.work_left.load(Ordering::Acquire) || self.bell.is_rung() {
             return;
         }
         let mut gathering = self.gathering.lock();
         if gathering.is_empty() {
             gathering.committer = CommitterState::Idle;
-            self.work.wait_for(&mut gathering, timeout);
+            self.bell.wait(&mut gathering, timeout);
         }
         if !gathering.is_empty() && !gathering.is_pressing() {
             gathering.committer = CommitterState::Lingering;
-            self.work.wait_for(&mut gathering, self.options.linger.min(timeout));
+            self.bell.wait(&mut gathering, self.options.linger.min(timeout));
         }
         gathering.committer = CommitterState::Busy;
     }
@@ -285,141 +265,7 @@ impl Journal {
 
     /// What the engine is out of, if there is anything: who publishes should wait until it is not.
     pub fn shortage(&self) -> Option<StoreError> {
-        self.store.shortage()
-    }
-
-    fn commit_batch(&self, committing: &mut Committing) -> Result<(), StoreError> {
-        let batch = self.take_batch(committing);
-        // What could be written before the engine has to wait is made durable all the same.
-        let held_up = match self.write(committing, &batch) {
-            Err(error) if error.may_pass() => Some(error),
-            written => {
-                written?;
-                None
-            }
-        };
-        let written = &batch[..batch.partition_point(|writing| writing.lsn <= committing.written)];
-        let is_asked_for = written.iter().any(|writing| writing.asks_for_sync);
-        let is_idle = batch.is_empty();
-        committing.unlooked += written.len();
-        committing.uncopied_bytes += written.iter().map(|writing| writing.body.len() as u64).sum::<u64>();
-        self.sync_if_due(committing, is_asked_for, is_idle)?;
-        {
-            let mut index = self.index.lock();
-            self.catch_up(&mut index);
-            index.sweep_if_due();
-        }
-        drop(batch);
-        {
-            let mut gathering = self.gathering.lock();
-            gathering.forget(committing.written);
-            if gathering.sealed.len() * self.options.record_bytes <= self.options.gathered_bytes_max / 2 {
-                self.behind.store(false, Ordering::Relaxed);
-            }
-        }
-        let is_tidied = self.tidy_if_due(committing, is_idle)?;
-        let is_more_due = {
-            let index = self.index.lock();
-            self.is_discard_due(&index, committing.written)
-        };
-        self.work_left.store(is_tidied || is_more_due, Ordering::Release);
-        held_up.map_or(Ok(()), Err)
-    }
-
-    /// Writes a batch, and discards what is to be discarded. An engine that has to wait has done so for the first of them.
-    fn write(&self, committing: &mut Committing, batch: &[Writing]) -> Result<(), StoreError> {
-        for Writing { lsn, body, definitions, .. } in batch {
-            if let Some(definitions) = definitions {
-                self.store.define(definitions)?;
-            }
-            let below = committing.stored - committing.discards.len() as u64;
-            let given = self.store.append(&header(*lsn, below, body), body)?;
-            if given != *lsn {
-                let reason =
-                    format!("it numbered record {lsn} as {given}; another process may be writing to it");
-                return Err(StoreError::Failed(reason));
-            }
-            committing.written = *lsn;
-            committing.stored += 1;
-        }
-        if !committing.discards.is_empty() {
-            self.store.discard(&committing.discards)?;
-            committing.stored -= committing.discards.len() as u64;
-            committing.discards.clear();
-        }
-        Ok(())
-    }
-
-    fn is_discard_due(&self, index: &Index, written: Lsn) -> bool {
-        self.snapshots.load(Ordering::Acquire) == 0 && index.ledger.is_discard_due(self.durable(), written)
-    }
-
-    /// The records to write now; notes the records to discard now.
-    fn take_batch(&self, committing: &mut Committing) -> Vec<Writing> {
-        let mut index = self.index.lock();
-        let mut gathering = self.gathering.lock();
-        let durable = self.durable();
-        if gathering.may_be_written(gathering.lsn) {
-            gathering.seal();
-        }
-        let is_discard_due = self.is_discard_due(&index, committing.written);
-        let is_unwritten = |sealed: &&Sealed| sealed.lsn > committing.written;
-        let is_anything_sealed = gathering.sealed.iter().any(|sealed| is_unwritten(&sealed));
-        if is_discard_due && !is_anything_sealed && gathering.may_be_written(gathering.lsn) {
-            // The discards need a record that counts without them, see `header`.
-            let at = gathering.lsn;
-            gathering.seal_even_if_empty(at);
-        }
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        let unwritten = gathering.sealed.iter().filter(is_unwritten);
-        for sealed in unwritten.take_while(|sealed| gathering.may_be_written(sealed.lsn)) {
-            batch.push(Writing {
-                lsn: sealed.lsn,
-                body: sealed.body.clone(),
-                definitions: sealed.definitions.clone(),
-                asks_for_sync: sealed.asks_for_sync(),
-            });
-            bytes += sealed.body.len();
-            bytes += sealed.definitions.as_ref().map_or(0, |definitions| definitions.len_bytes());
-            if bytes >= self.options.commit_bytes_max {
-                break;
-            }
-        }
-        drop(gathering);
-        // A removal costs the engine about as much as a small record, so a few are done together. Those that it had no room for
-        // come first.
-        if is_discard_due && !batch.is_empty() && committing.discards.is_empty() {
-            committing.discards = index.ledger.take_dead(durable, committing.written);
-        }
-        batch
-    }
-
-    fn sync_if_due(
-        &self,
-        committing: &mut Committing,
-        is_asked_for: bool,
-        is_idle: bool,
-    ) -> Result<(), StoreError> {
-        let is_any_unsynced = self.durable() < committing.written;
-        let is_due = is_asked_for || is_idle || committing.unsynced >= UNSYNCED_COMMITS_MAX;
-        if !is_any_unsynced || !is_due {
-            committing.unsynced += u32::from(is_any_unsynced);
-            return Ok(());
-        }
-        self.store.sync()?;
-        committing.unsynced = 0;
-        self.durable.store(committing.written.0, Ordering::Release);
-        let mut waiters = Vec::new();
-        for sealed in &mut self.gathering.lock().sealed {
-            if sealed.lsn <= committing.written {
-                waiters.append(&mut sealed.waiters);
-            }
-        }
-        let (unhurried, hurried) = waiters.split_at(waiters.len().min(self.options.unhurried_waiters_max));
-        hurried.iter().for_each(|waiter| waiter.durable(committing.written, true));
-        unhurried.iter().for_each(|waiter| waiter.durable(committing.written, false));
-        Ok(())
+        self.log.shortage()
     }
 
     /// Applies to the index what was sealed since.
@@ -431,22 +277,6 @@ impl Journal {
         };
         for (lsn, body) in sealed {
             index.apply(lsn, HEADER_BYTES + body.len(), &body, false);
-        }
-    }
-
-    /// Ends the journal: nothing more is taken, and the waiters are called.
-    fn fail(&self, error: &StoreError) {
-        let waiters = {
-            let mut gathering = self.gathering.lock();
-            gathering.failed = Some(error.clone());
-            let mut waiters = std::mem::take(&mut gathering.waiters);
-            for sealed in &mut gathering.sealed {
-                waiters.append(&mut sealed.waiters);
-            }
-            waiters
-        };
-        for waiter in waiters {
-            waiter.failed(error);
         }
     }
 }

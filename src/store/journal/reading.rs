@@ -107,7 +107,7 @@ impl Journal {
             let mut gathering = self.gathering.lock();
             if gathering.queues & queue_bit(queue) != 0 {
                 gathering.seal();
-                self.work.notify_one();
+                self.bell.notify();
             }
         }
         self.catch_up(&mut index);
@@ -193,7 +193,7 @@ impl Journal {
         if let Some(contents) = self.cache.lock().find(source.lsn) {
             return Ok(Some(contents));
         }
-        let Some(record) = self.store.get(source.lsn)? else { return Ok(None) };
+        let Some(record) = self.log.get(source.lsn)? else { return Ok(None) };
         let contents = Arc::new(Contents::of(record.slice(HEADER_BYTES.min(record.len())..)));
         self.cache.lock().keep(source.lsn, &contents);
         Ok(Some(contents))

@@ -3,16 +3,19 @@
 //! Contents are not kept. What is live comes as runs of neighbouring positions; bytes of bodies are added up record by record
 //! on the way, and only records of which some messages are gone are read a second time to get them right.
 
+use super::bell::Doorbell;
+use super::defining::NoDefinitions;
 use super::index::Index;
 use super::ledger::Slot;
 use super::positions::Known;
 use super::reading::RecordCache;
 use super::record::{HEADER_BYTES, Operation, OperationReader, Target, check};
-use super::{Committing, Gathering, Journal, JournalOptions, Store, StoreError};
+use super::{Committing, Definitions, Gathering, Journal, JournalOptions, RecordLog, Store, StoreError};
 use crate::message::{Lsn, Position, QueueId};
 use crate::store::Scanned;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
 /// What a journal found when it was opened.
@@ -118,10 +121,32 @@ impl Journal {
     pub fn open(
         store: Box<dyn Store>,
         options: JournalOptions,
+        progress: impl FnMut(u64),
+    ) -> Result<(Journal, Recovered), StoreError> {
+        let store: Arc<dyn Store> = Arc::from(store);
+        Journal::open_parts(store.clone(), store, options, progress)
+    }
+
+    /// As [`Journal::open`], of a log that has no table of definitions beside it.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn open_log(
+        log: Box<dyn RecordLog>,
+        options: JournalOptions,
+        progress: impl FnMut(u64),
+    ) -> Result<(Journal, Recovered), StoreError> {
+        Journal::open_parts(Arc::from(log), Arc::new(NoDefinitions), options, progress)
+    }
+
+    fn open_parts(
+        log: Arc<dyn RecordLog>,
+        definitions: Arc<dyn Definitions>,
+        options: JournalOptions,
         mut progress: impl FnMut(u64),
     ) -> Result<(Journal, Recovered), StoreError> {
         let mut recovery = Recovery::default();
-        store.scan(&mut |lsn, scanned| {
+        log.scan(Lsn(1), &mut |lsn, scanned| {
             recovery.take(lsn, scanned);
             if recovery.records % PROGRESS_EVERY_RECORDS == 0 {
                 progress(recovery.records);
@@ -129,24 +154,25 @@ impl Journal {
         })?;
         recovery.index.end_waiting();
         recovery.count_missing();
-        recovery.losses.extend(store.lost_definitions());
-        let recovered = recovery.recovered(&*store)?;
+        recovery.losses.extend(definitions.lost_definitions());
+        let recovered = recovery.recovered(&*log)?;
         let written = recovery.last;
+        let gathering = Arc::new(Mutex::new(Gathering::new(Lsn(written.0 + 1), options.record_bytes)));
+        let bell = Arc::new(Doorbell::default());
+        {
+            let (bell, gathering) = (bell.clone(), gathering.clone());
+            log.on_durable(Box::new(move || bell.ring(&gathering)));
+        }
+        let committing = Committing::new(written, recovery.present, recovery.damaged);
         let journal = Journal {
-            store,
+            log,
+            definitions,
             options,
-            committing: Mutex::new(Committing {
-                written,
-                stored: recovery.present,
-                discards: recovery.damaged,
-                unsynced: 0,
-                unlooked: 0,
-                uncopied_bytes: 0,
-            }),
+            committing: Mutex::new(committing),
             snapshots: AtomicU32::new(0),
             index: Mutex::new(recovery.index),
-            gathering: Mutex::new(Gathering::new(Lsn(written.0 + 1), options.record_bytes)),
-            work: Condvar::new(),
+            gathering,
+            bell,
             is_commit_due: AtomicBool::new(false),
             durable: AtomicU64::new(written.0),
             defined: AtomicU64::new(written.0),
@@ -252,7 +278,7 @@ impl Recovery {
         }
     }
 
-    fn recovered(&mut self, store: &dyn Store) -> Result<Recovered, StoreError> {
+    fn recovered(&mut self, log: &dyn RecordLog) -> Result<Recovered, StoreError> {
         let doubled = std::mem::take(&mut self.index.doubled);
         let index = &self.index;
         let mut queues: BTreeMap<QueueId, RecoveredQueue> = BTreeMap::new();
@@ -269,7 +295,7 @@ impl Recovery {
             if of_record.iter().all(|run| !index.is_any_alive(run)) {
                 continue;
             }
-            let Some(record) = store.get(index.ledger.lsn(slot))? else { continue };
+            let Some(record) = log.get(index.ledger.lsn(slot))? else { continue };
             let mut known = HashSet::new();
             let is_alive = |target: &Target| {
                 index.is_alive(slot, target) && (!is_doubled || known.insert((target.queue, target.position)))

@@ -45,7 +45,7 @@ impl Journal {
         }
         let mut records: Vec<(Slot, Bytes)> = Vec::with_capacity(chosen.len());
         for (slot, lsn) in chosen {
-            let Some(record) = self.store.get(lsn)? else { continue };
+            let Some(record) = self.log.get(lsn)? else { continue };
             // What can't be read can't be copied; it stays where it is, and recovery will say what it costs.
             if check(lsn, &record).is_ok() {
                 records.push((slot, record.slice(HEADER_BYTES..)));

@@ -9,7 +9,7 @@ use crate::store::definitions_file::{DefinitionsFile, Held};
 use crate::store::directory::Directory;
 use crate::store::stamp::Tally;
 use crate::store::wal::{Place, Replayed, Wal, WalOptions};
-use crate::store::{Durability, Store, StoreError};
+use crate::store::{Definitions, Durability, StoreError};
 use parking_lot::{Mutex, RwLock};
 use std::path::Path;
 use std::sync::Arc;

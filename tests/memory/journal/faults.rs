@@ -83,6 +83,80 @@ fn a_confirm_waits_for_the_sync_that_covers_it_and_shares_it() {
 }
 
 #[test]
+fn a_confirm_waits_for_a_log_that_is_durable_later() {
+    let store = FaultyStore::late();
+    let (journal, _) = open(&store);
+    let waiters: Vec<Arc<Waiter>> = (0..3).map(|_| Arc::default()).collect();
+    let mut lsns = Vec::new();
+    for (position, waiter) in (1..).zip(&waiters) {
+        lsns.push(publish(&journal, position, Some(waiter.clone())));
+        assert_eq!(journal.commit().unwrap(), Lsn(0));
+    }
+    let reached = || waiters.iter().map(|waiter| waiter.reached() >= Lsn(1)).collect::<Vec<_>>();
+    assert_eq!(reached(), [false; 3]);
+    // The log can't read them yet, and nothing of it is missing.
+    assert_eq!(journal.read(QUEUE, 0, Position(1), usize::MAX).unwrap().len(), 3);
+    assert!(journal.usage().gathered_bytes > 0);
+    store.make_durable(2);
+    // The committer does not sleep now.
+    journal.wait_for_work(Duration::from_secs(3600));
+    assert_eq!(journal.commit().unwrap(), lsns[1]);
+    assert_eq!(reached(), [true, true, false]);
+    store.make_durable(1);
+    assert_eq!(journal.commit().unwrap(), lsns[2]);
+    assert_eq!((reached(), journal.usage().gathered_bytes), (vec![true; 3], 0));
+    assert_eq!(journal.read(QUEUE, 0, Position(1), usize::MAX).unwrap().len(), 3);
+}
+
+/// What is written and not durable counts as behind, and the committer sleeps meanwhile.
+#[test]
+fn a_log_that_is_not_durable_for_long_holds_publishers_back() {
+    let store = FaultyStore::late();
+    let options =
+        JournalOptions { record_bytes: 1 << 10, gathered_bytes_max: 8 << 10, ..JournalOptions::default() };
+    let (journal, _) = Journal::open(Box::new(store.clone()), options, |_| {}).unwrap();
+    let mut position = 0;
+    while !journal.is_behind() {
+        position += 1;
+        publish(&journal, position, Some(Arc::default()));
+        journal.commit().unwrap();
+        assert!(position < 100, "nothing holds back what comes");
+    }
+    journal.commit().unwrap();
+    // All is written, and there is nothing to do until more is durable.
+    journal.wait_for_work(Duration::ZERO);
+    assert!(journal.is_behind());
+    store.make_durable(usize::MAX);
+    journal.commit().unwrap();
+    assert!(!journal.is_behind());
+}
+
+#[test]
+fn a_late_log_that_fails_ends_what_waits() {
+    let store = FaultyStore::late();
+    let (journal, _) = open(&store);
+    let waiter = Arc::new(Waiter::default());
+    publish(&journal, 1, Some(waiter.clone()));
+    journal.commit().unwrap();
+    assert_eq!(waiter.failures.load(Ordering::Acquire), 0);
+    store.set_faults(Faults { syncs_left: Some(0), ..Faults::default() });
+    store.make_durable(0);
+    journal.commit().unwrap_err();
+    assert_eq!((waiter.reached(), waiter.failures.load(Ordering::Acquire)), (Lsn(0), 1));
+}
+
+#[test]
+fn a_log_without_definitions_is_a_journal_too() {
+    let store = FaultyStore::default();
+    let (journal, _) = Journal::open_log(Box::new(store.clone()), JournalOptions::default(), |_| {}).unwrap();
+    publish(&journal, 1, None);
+    assert_eq!(journal.commit().unwrap(), Lsn(1));
+    assert_eq!(journal.definitions().definitions().unwrap(), []);
+    drop(journal);
+    assert_eq!(positions(&open(&store).1), [1]);
+}
+
+#[test]
 fn acknowledgements_alone_are_synced_when_there_is_nothing_else_to_do() {
     let store = FaultyStore::default();
     let (journal, _) = open(&store);

@@ -6,7 +6,7 @@ mod simulation;
 
 use leveret::message::{Position, QueueId, StoredShape};
 use leveret::store::{Changes, Durability, FaultyStore, Journal, JournalOptions, SledStore, WalOptions};
-use simulation::{Simulation, SledMachine};
+use simulation::{LateMachine, Simulation, SledMachine};
 
 /// `LEVERET_SIMULATIONS` asks for more runs than the usual ones.
 fn simulations(usual: u64) -> u64 {
@@ -20,6 +20,19 @@ fn what_survives_a_crash_is_what_was_durable() {
         let mut simulation = Simulation::new(seed, store.clone());
         simulation.run(600);
         simulation.drain();
+        let (records, bytes) = (store.lsns().len(), store.bytes());
+        assert!(records < 80, "seed {seed}: {records} records of {bytes} bytes are left");
+    }
+}
+
+#[test]
+fn what_survives_a_crash_of_a_log_that_is_durable_later_is_what_was_durable() {
+    for seed in 0..simulations(500) {
+        let store = FaultyStore::late();
+        let mut simulation = Simulation::new(seed, LateMachine(store.clone()));
+        simulation.run(600);
+        simulation.drain();
+        store.make_durable(usize::MAX);
         let (records, bytes) = (store.lsns().len(), store.bytes());
         assert!(records < 80, "seed {seed}: {records} records of {bytes} bytes are left");
     }

@@ -33,6 +33,10 @@ pub(crate) trait Machine {
     fn crash(&mut self, random: &mut Random);
     /// The last record that is surely durable, where the engine can tell.
     fn synced(&self) -> Option<Lsn>;
+    /// Makes some of what was written durable, where that takes more than a sync.
+    fn catch_up(&mut self, random: &mut Random) {
+        let _ = random;
+    }
 }
 
 impl Machine for FaultyStore {
@@ -47,6 +51,28 @@ impl Machine for FaultyStore {
 
     fn synced(&self) -> Option<Lsn> {
         Some(FaultyStore::synced(self))
+    }
+}
+
+/// A log whose records become durable some time after they were written, as one that other machines keep.
+pub(crate) struct LateMachine(pub(crate) FaultyStore);
+
+impl Machine for LateMachine {
+    fn store(&mut self) -> Box<dyn Store> {
+        Box::new(self.0.clone())
+    }
+
+    fn crash(&mut self, random: &mut Random) {
+        Machine::crash(&mut self.0, random);
+    }
+
+    fn synced(&self) -> Option<Lsn> {
+        Some(self.0.synced())
+    }
+
+    fn catch_up(&mut self, random: &mut Random) {
+        let undurable = self.0.unsynced() as u64;
+        self.0.make_durable(random.below(undurable + 1) as usize);
     }
 }
 
@@ -159,7 +185,8 @@ impl<M: Machine> Simulation<M> {
                 66 if self.random.one_in(6) => self.drop_queue(session),
                 67..82 => self.end_turn(session),
                 82..95 => self.commit(),
-                95..98 => self.read(),
+                95 => self.machine.catch_up(&mut self.random),
+                96..98 => self.read(),
                 98 if self.random.one_in(4) => self.crash(step),
                 _ => {}
             }
@@ -175,6 +202,7 @@ impl<M: Machine> Simulation<M> {
         }
         self.end_turn(0);
         for _ in 0..100 {
+            self.machine.catch_up(&mut self.random);
             self.commit();
         }
         assert_eq!(self.journal.usage().messages, 0, "seed {}", self.seed);

@@ -6,14 +6,15 @@ use super::wire::{check_frames, opened};
 use crate::lines::InMemory;
 use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::basic::{AMQPMethod, Consume};
+use bytes::Bytes;
 use leveret::amqp::AmqpSettings;
 use leveret::broker::definitions::Definition;
 use leveret::broker::exchange::ExchangeTypes;
 use leveret::broker::{Broker, BrokerLimits};
 use leveret::message::{Lsn, Message, Position, QueueId};
 use leveret::store::{
-    Changes, DefinitionChanges, Durability, FaultyStore, Journal, JournalOptions, Loss, Recovered, SledStore,
-    Store, WalOptions,
+    Changes, DefinitionChanges, Definitions, Durability, FaultyStore, Journal, JournalOptions, Loss,
+    RecordLog, Recovered, SledStore, Store, WalOptions,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -36,7 +37,10 @@ pub(super) fn journal(data: &[u8]) {
         }
         let lsn = store.sync().unwrap().0 + 1;
         let counted = kept + u64::from(first >> 2 & 7);
-        assert_eq!(store.append(&record_header(lsn, counted, piece), piece), Ok(Lsn(lsn)));
+        assert_eq!(
+            store.append(&record_header(lsn, counted, piece), &Bytes::copy_from_slice(piece)),
+            Ok(Lsn(lsn))
+        );
         store.sync().unwrap();
         match first & 3 {
             1 => {
@@ -50,7 +54,7 @@ pub(super) fn journal(data: &[u8]) {
     }
     // The last one is there: the engine counts on from it.
     let last = store.sync().unwrap().0 + 1;
-    store.append(&record_header(last, 0, b""), b"").unwrap();
+    store.append(&record_header(last, 0, b""), &Bytes::new()).unwrap();
     store.sync().unwrap();
     let (journal, recovered) = open_journal(Box::new(store.clone()));
     let told: BTreeSet<Lsn> = recovered.losses.iter().filter_map(damaged_record).collect();

@@ -1,0 +1,178 @@
+//! What the engine does for the journal: its log of records and its table of definitions.
+
+use super::SledStore;
+use super::checkpoint::Purpose;
+use crate::message::Lsn;
+use crate::store::wal::{Entry, Place};
+use crate::store::{DefinitionChanges, Definitions, Loss, RecordLog, Scanned, StoreError};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::io;
+
+impl Definitions for SledStore {
+    fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        let mut writing = shared.writing()?;
+        shared.append_definitions(&mut writing, changes)?;
+        let mut known = shared.known.lock();
+        changes.iter().for_each(|(key, value)| known.define(key, value));
+        Ok(())
+    }
+
+    fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
+        // No checkpoint may come in between.
+        let _moving = self.shared.moving.lock();
+        let read = self.shared.current().definitions();
+        let mut definitions = read.map_err(|reason| {
+            let what = self.shared.directory.database();
+            self.shared.directory.failed(&what.display().to_string(), &reason)
+        })?;
+        for (key, change) in &self.shared.known.lock().definitions {
+            match &change.value {
+                Some(value) => definitions.insert(key.clone(), value.clone()),
+                None => definitions.remove(key),
+            };
+        }
+        Ok(definitions.into_iter().collect())
+    }
+
+    fn lost_definitions(&self) -> Vec<Loss> {
+        self.shared.lost.clone()
+    }
+}
+
+impl RecordLog for SledStore {
+    fn append(&self, head: &[u8], body: &Bytes) -> Result<Lsn, StoreError> {
+        let shared = &self.shared;
+        let mut writing = shared.writing()?;
+        let last = writing.last;
+        let lsn = Lsn(last.0 + 1);
+        let appended = writing.wal.append(Entry::Record(lsn, head, body), last);
+        let place =
+            appended.map_err(|error| shared.fail(&mut writing, "a record can't be written", &error))?;
+        writing.last = lsn;
+        shared.known.lock().in_wal.extend(place.map(|place| (lsn, place)));
+        shared.alarm.ring_if(writing.wal.is_checkpoint_due());
+        Ok(lsn)
+    }
+
+    fn sync(&self) -> Result<Lsn, StoreError> {
+        let mut writing = self.shared.writing()?;
+        self.shared.sync(&mut writing)?;
+        let (last, is_too_large) = (writing.last, writing.wal.is_too_large());
+        drop(writing);
+        if self.mover.is_none() {
+            self.shared.make_checkpoints(true)?;
+        } else if is_too_large {
+            match self.shared.checkpoint(Purpose::Room) {
+                // What was synced is durable. Further writes wait until the shortage is over.
+                Err(StoreError::Exhausted(_)) => {}
+                made => drop(made?),
+            }
+        }
+        Ok(last)
+    }
+
+    fn get(&self, lsn: Lsn) -> Result<Option<Bytes>, StoreError> {
+        let (reader, may_be_in_database) = {
+            let known = self.shared.known.lock();
+            (known.in_wal.get(&lsn).map(Place::reader), known.may_be_in_database(lsn))
+        };
+        let unreadable =
+            |reason: String| self.shared.directory.failed(&format!("record {lsn} can't be read"), &reason);
+        match reader {
+            Some(reader) => {
+                let record = reader.read(self.shared.directory.wal_magic(), lsn);
+                record.map(Some).map_err(|error| unreadable(error.to_string()))
+            }
+            None if !may_be_in_database => Ok(None),
+            None => self.shared.current().read(lsn).map_err(unreadable),
+        }
+    }
+
+    fn scan(&self, from: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
+        let visit = &mut |lsn: Lsn, scanned: Scanned| {
+            if lsn >= from {
+                visit(lsn, scanned);
+            }
+        };
+        let shared = &self.shared;
+        let moving = shared.moving.lock();
+        let (last, noted) = {
+            let writing = shared.writing.lock();
+            (writing.last, writing.noted.last)
+        };
+        let (in_wal, removed) = {
+            let known = shared.known.lock();
+            let damaged = known.damaged.iter().map(|lsn| (*lsn, None));
+            let readable = known.in_wal.iter().map(|(lsn, place)| (*lsn, Some(place.reader())));
+            (damaged.chain(readable).collect::<BTreeMap<_, _>>(), known.removed.clone())
+        };
+        let magic = shared.directory.wal_magic();
+        let (mut in_database, mut damaged) = (BTreeMap::new(), Vec::new());
+        let mut from_wal = in_wal.iter().peekable();
+        let mut scan_wal = |below: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)| {
+            while let Some((lsn, reader)) = from_wal.next_if(|(lsn, _)| **lsn < below) {
+                let damaged = || Err(io::Error::other("it is damaged in the write-ahead log"));
+                let record = reader.as_ref().map_or_else(damaged, |reader| reader.read(magic, *lsn));
+                visit(*lsn, record.map_or_else(|error| Scanned::Damaged(error.to_string()), Scanned::Record));
+            }
+        };
+        shared.current().scan(last, &mut |lsn, scanned| {
+            if in_wal.contains_key(&lsn) || removed.contains(&lsn) {
+                return;
+            }
+            match &scanned {
+                Scanned::Record(record) => {
+                    in_database.insert(lsn, u32::try_from(record.len()).unwrap_or(u32::MAX));
+                }
+                Scanned::Damaged(_) => damaged.push(lsn),
+            }
+            scan_wal(lsn, visit);
+            visit(lsn, scanned);
+        });
+        scan_wal(Lsn(u64::MAX), visit);
+        let highest = [in_wal.keys().next_back(), in_database.keys().next_back(), damaged.last()];
+        let highest = highest.into_iter().flatten().max().copied().unwrap_or_default();
+        if !damaged.is_empty() {
+            let readable: Vec<Lsn> = in_database.keys().copied().collect();
+            if !shared.leave_damaged_database(&readable, &moving)? {
+                // What there is of them goes when they are discarded.
+                in_database.extend(damaged.into_iter().map(|lsn| (lsn, 0)));
+            }
+        }
+        {
+            let mut known = shared.known.lock();
+            known.database_bytes = in_database.values().map(|bytes| u64::from(*bytes)).sum();
+            known.in_database = Some(in_database);
+        }
+        if noted > last {
+            visit(noted, Scanned::Damaged(format!("it was durable, and the log ends at record {last}")));
+            shared.writing.lock().last = noted;
+        } else if highest < last {
+            // The last one is never discarded, since numbers are counted on from it.
+            visit(last, Scanned::Damaged("it was the last one, and neither log nor database has it".into()));
+        }
+        Ok(())
+    }
+
+    fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
+        let mut writing = self.shared.writing()?;
+        let last = writing.last;
+        let appended = writing.wal.append(Entry::Discard(lsns), last);
+        appended.map_err(|error| self.shared.fail(&mut writing, "records can't be removed", &error))?;
+        let mut known = self.shared.known.lock();
+        lsns.iter().for_each(|lsn| known.discard(*lsn));
+        self.shared.alarm.ring_if(writing.wal.is_checkpoint_due() || !known.removed.is_empty());
+        Ok(())
+    }
+
+    fn shortage(&self) -> Option<StoreError> {
+        let mut writing = self.shared.writing.lock();
+        let made = writing.wal.make_ready();
+        drop(writing);
+        let what = "the next file of the write-ahead log can't be made";
+        let of_log = made.err().map(|error| self.shared.directory.failed_or_exhausted(what, &error));
+        of_log.or_else(|| self.shared.held_up.lock().clone())
+    }
+}
