@@ -14,10 +14,10 @@
 
 use bytes::{Buf, BytesMut};
 use leveret::amqp::{Amqp, AmqpSettings, Connection};
-use leveret::broker::connections::Endpoint;
+use leveret::broker::access::permissions::Patterns;
+use leveret::broker::access::users::User;
 use leveret::broker::exchange::ExchangeTypes;
-use leveret::broker::permissions::Patterns;
-use leveret::broker::users::User;
+use leveret::broker::observe::connections::Endpoint;
 use leveret::broker::{Broker, BrokerLimits};
 use leveret::message::Millis;
 use leveret::protocol::Peer;

@@ -4,9 +4,9 @@
 //! A protocol is what all its sessions share, such as [`crate::amqp::Amqp`]: the broker, and its settings. It is reached through the
 //! trait once for each connection, and its session through [`Session`] a few times for each read.
 
-use crate::broker::connections::{Endpoint, TlsFacts};
+use crate::broker::access::newcomers::Newcomer;
 use crate::broker::delivery::Waker;
-use crate::broker::newcomers::Newcomer;
+use crate::broker::observe::connections::{Endpoint, TlsFacts};
 use crate::message::Millis;
 use crate::session::{DirectWrite, Session};
 use std::fmt::Display;

@@ -2,11 +2,11 @@
 //! program that embeds Leveret does too, with exchange types of its own.
 
 use crate::amqp::{Amqp, AmqpSettings, ContentLimits};
+use crate::broker::access::newcomers::{NewcomerLimits, Newcomers};
 use crate::broker::alarms::Alarm;
 use crate::broker::error::BrokerError;
-use crate::broker::events::EventSettings;
 use crate::broker::exchange::ExchangeTypes;
-use crate::broker::newcomers::{NewcomerLimits, Newcomers};
+use crate::broker::observe::events::EventSettings;
 use crate::broker::queue::Window;
 use crate::broker::{Broker, BrokerLimits};
 use crate::clock::{Clock, SystemClock};

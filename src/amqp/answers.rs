@@ -11,8 +11,8 @@
 mod tests;
 
 use super::frame::put_raw_method;
-use crate::broker::connections::{LiveConnection, Progress};
 use crate::broker::delivery::Outbox;
+use crate::broker::observe::connections::{LiveConnection, Progress};
 use crate::broker::turn::{DurableWaiter, StoreError};
 use crate::message::{ChannelNumber, Lsn};
 use crate::session::{DirectWrite, Transmit};

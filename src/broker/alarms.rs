@@ -2,7 +2,7 @@
 
 use super::Broker;
 use super::delivery::Outbox;
-use super::events::{By, text};
+use super::observe::events::{By, text};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Weak};

@@ -1,7 +1,7 @@
 //! What is due in the core: queues whose time has come, samples of what is counted, and what is left over of long work.
 
 use super::Broker;
-use super::stats::{SAMPLE_INTERVAL_MS, TotalSample};
+use super::observe::stats::{SAMPLE_INTERVAL_MS, TotalSample};
 use super::turn::Turn;
 use crate::message::Millis;
 use std::sync::atomic::Ordering;

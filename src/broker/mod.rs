@@ -3,46 +3,28 @@
 //!
 //! Start reading at [`VirtualHost::publish`] and [`queue::QueueHandle`]; [`Turn`] is what goes along.
 
+pub mod access;
 mod actor;
-pub mod administration;
-mod admission;
 pub mod alarms;
-pub mod browse;
-mod capacity;
 pub mod chores;
-pub mod connections;
-pub mod definitions;
 pub mod delivery;
 pub mod done;
 mod due;
 pub mod elsewhere;
 pub mod error;
-pub mod events;
 pub mod exchange;
-mod existing;
-pub mod lengths;
-pub mod logins;
-pub mod losses;
 pub mod memory;
-pub mod newcomers;
+pub mod observe;
 mod opening;
-pub mod parameters;
-pub mod passwords;
-pub mod permissions;
 pub mod policy;
 pub mod queue;
-pub mod rehearsal;
 pub mod routing;
 pub mod spread;
-pub mod stats;
 pub(crate) mod term;
 pub mod timer;
-pub(crate) mod topology;
-pub mod trace;
+pub mod topology;
 pub mod turn;
-pub mod users;
 pub mod vhost;
-pub mod vhost_settings;
 
 pub use actor::Actor;
 pub use done::{Done, Ticket};
@@ -52,26 +34,26 @@ pub use vhost::VirtualHost;
 
 use crate::message::{ConnectionId, ConsumerId, Name, QueueId, TableLimits};
 use crate::store::{DefinitionChanges, Journal};
+use access::logins::Logins;
+use access::permissions::Permissions;
+use access::users::Users;
 use alarms::Alarms;
 use chores::{Chore, Chores};
-use connections::Connections;
 use dashmap::DashMap;
-use events::{EventSettings, Events};
 use exchange::ExchangeTypes;
-use lengths::Lengths;
-use logins::Logins;
-use losses::Losses;
 use memory::MemoryAccount;
-use parameters::Parameters;
+use observe::connections::Connections;
+use observe::events::{EventSettings, Events};
+use observe::lengths::Lengths;
+use observe::losses::Losses;
+use observe::stats::{Churn, ChurnCounters, ExchangeStats, MessageStats, Retired, Samples, TotalSample};
 use parking_lot::Mutex;
-use permissions::Permissions;
 use queue::{QueueType, Window};
 use routing::ReplyConsumer;
-use stats::{Churn, ChurnCounters, ExchangeStats, MessageStats, Retired, Samples, TotalSample};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use timer::Timer;
-use users::Users;
+use topology::parameters::Parameters;
 
 /// Limits of the core. Those of connections are the protocol's.
 #[derive(Clone, Debug)]

@@ -1,20 +1,20 @@
 //! A broker out of what its store has: definitions first, in the order in which they need one another, then their messages.
 
+use super::access::logins::Logins;
+use super::access::permissions::Permissions;
+use super::access::users::Users;
 use super::alarms::Alarms;
 use super::chores::Chores;
-use super::connections::Connections;
-use super::definitions::Definition;
-use super::events::Events;
 use super::exchange::{Exchange, ExchangeTypes};
-use super::logins::Logins;
-use super::losses::Losses;
 use super::memory::MemoryAccount;
-use super::parameters::Parameters;
-use super::permissions::Permissions;
+use super::observe::connections::Connections;
+use super::observe::events::Events;
+use super::observe::losses::Losses;
+use super::observe::stats::ChurnCounters;
 use super::queue::{QueueHandle, QueueType};
-use super::stats::ChurnCounters;
 use super::timer::Timer;
-use super::users::Users;
+use super::topology::definitions::Definition;
+use super::topology::parameters::Parameters;
 use super::{Broker, BrokerError, BrokerLimits, Shared, Turn, VirtualHost, elsewhere, store_error};
 use crate::message::{Millis, Name, QueueId};
 use crate::store::{DefinitionChanges, Journal, Recovered, RecoveredQueue};

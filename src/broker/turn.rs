@@ -2,8 +2,8 @@
 //! and what has to be done when no queue is locked.
 
 use super::delivery::Outbox;
+use super::observe::stats::MessageSizes;
 use super::queue::{DeadLetter, Discard, PageRequest, QueueDefinition};
-use super::stats::MessageSizes;
 use crate::message::{Lsn, Millis, Name, Position, QueueId};
 use crate::steps;
 use crate::store::{Changes, Journal};

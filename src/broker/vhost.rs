@@ -5,21 +5,21 @@
 
 use super::Shared;
 use super::delivery::Entry;
-use super::events;
 use super::exchange::predeclared::{self, PREDECLARED};
 use super::exchange::{Binding, Exchange};
-use super::lengths::Lengths;
+use super::observe::events;
+use super::observe::lengths::Lengths;
+use super::observe::stats::{MessageStats, Samples, TotalSample, count};
 use super::policy::Policies;
 use super::queue::{
     DeadLetter, DeadLetterStrategy, DeathReason, Got, Overflow, PageRequest, QueueDefinition, QueueHandle,
     QueueType, is_cycle,
 };
 use super::routing::Route;
-use super::stats::{MessageStats, Samples, TotalSample, count};
 use super::timer::Deadline;
 use super::topology::Topology;
+use super::topology::vhost_settings::VhostSettings;
 use super::turn::{Effect, Turn};
-use super::vhost_settings::VhostSettings;
 use crate::message::{Lsn, Message, Millis, Name, Position, QueueId};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};

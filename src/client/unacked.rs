@@ -2,8 +2,8 @@
 
 use super::away::{AwayList, UnackedRun};
 use crate::broker::Turn;
-use crate::broker::browse::SeenOrAway;
 use crate::broker::delivery::Entry;
+use crate::broker::observe::browse::SeenOrAway;
 use crate::broker::queue::QueueHandle;
 use crate::message::{ConsumerId, DeliveryTag, Millis, Position, QueueId};
 use crate::steps;

@@ -3,7 +3,7 @@
 use crate::amqp::AmqpError;
 use crate::api::{self, Fault, Health};
 use crate::broker::BrokerError;
-use crate::broker::administration::Put;
+use crate::broker::topology::administration::Put;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;

@@ -8,7 +8,7 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use super::stats::{StatsOf, idle_since, message_stats};
 use crate::api;
-use crate::broker::connections::{LiveChannel, LiveConnection};
+use crate::broker::observe::connections::{LiveChannel, LiveConnection};
 use crate::message::ChannelNumber;
 
 pub(super) const ROUTES: &[Route] = &[

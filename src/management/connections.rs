@@ -6,7 +6,7 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use super::{auth, channels, json};
 use crate::api::{self, Details};
-use crate::broker::connections::{ConnectionFacts, LiveConnection};
+use crate::broker::observe::connections::{ConnectionFacts, LiveConnection};
 use serde_json::Value;
 use std::sync::Arc;
 

@@ -7,9 +7,9 @@ use super::routes::{Needs, Route};
 use super::users::{limit_names, set_user_limit, user_limit};
 use crate::api::{self, Table};
 use crate::broker::VirtualHost;
-use crate::broker::events::{number, text};
-use crate::broker::users::User;
-use crate::broker::vhost_settings::VhostLimits;
+use crate::broker::access::users::User;
+use crate::broker::observe::events::{number, text};
+use crate::broker::topology::vhost_settings::VhostLimits;
 use serde_json::Value;
 
 const OF_VHOST: &str = "/api/vhost-limits/{vhost}/{name}";

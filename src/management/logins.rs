@@ -5,7 +5,7 @@ use super::list::list;
 use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api::{self, LoginAttempts};
-use crate::broker::logins::{Attempts, Logins};
+use crate::broker::access::logins::{Attempts, Logins};
 
 const ATTEMPTS: &str = "/api/auth/attempts/{node}";
 const ATTEMPTS_BY_SOURCE: &str = "/api/auth/attempts/{node}/source";

@@ -5,7 +5,7 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use super::stats::iso8601;
 use crate::api;
-use crate::broker::losses::in_words;
+use crate::broker::observe::losses::in_words;
 use crate::store::LossNote;
 
 pub(super) const ROUTES: &[Route] = &[

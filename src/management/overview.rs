@@ -8,8 +8,8 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use super::{ListenerFacts, Management, auth, stats};
 use crate::api::{self, Available, ClusterName};
-use crate::broker::parameters::CLUSTER_NAME;
-use crate::broker::stats::{MessageStats, TotalSample};
+use crate::broker::observe::stats::{MessageStats, TotalSample};
+use crate::broker::topology::parameters::CLUSTER_NAME;
 use crate::message::{Name, Value as Argument};
 use serde_json::json;
 

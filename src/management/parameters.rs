@@ -11,10 +11,10 @@ use super::routes::{Needs, Route};
 use crate::api;
 use crate::broker::VirtualHost;
 use crate::broker::elsewhere;
-use crate::broker::events::{Headers, text};
-use crate::broker::parameters::{CLUSTER_NAME, ParameterKey};
+use crate::broker::observe::events::{Headers, text};
 use crate::broker::policy::PolicyKind;
-use crate::broker::vhost_settings::VhostLimits;
+use crate::broker::topology::parameters::{CLUSTER_NAME, ParameterKey};
+use crate::broker::topology::vhost_settings::VhostLimits;
 use crate::message;
 
 pub(super) const ROUTES: &[Route] = &[

@@ -6,8 +6,8 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api;
 use crate::broker::BrokerError;
-use crate::broker::events::{Headers, text};
-use crate::broker::permissions::{Patterns, Permission, TopicPermission};
+use crate::broker::access::permissions::{Patterns, Permission, TopicPermission};
+use crate::broker::observe::events::{Headers, text};
 
 const PERMISSION: &str = "/api/permissions/{vhost}/{user}";
 const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";

@@ -7,7 +7,7 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api;
 use crate::broker::elsewhere;
-use crate::broker::events::{Headers, text};
+use crate::broker::observe::events::{Headers, text};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::message::Name;
 use serde_json::Value;

@@ -3,7 +3,7 @@
 use super::answer::ApiError;
 use super::request::Request;
 use crate::api::{self, Details, Sample, rounded};
-use crate::broker::lengths::{HISTORY_MS, Length, Lengths};
+use crate::broker::observe::lengths::{HISTORY_MS, Length, Lengths};
 use crate::message::Millis;
 use serde_json::Value;
 

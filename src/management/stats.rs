@@ -1,7 +1,7 @@
 //! Counters and rates as RabbitMQ writes them: each number with its `_details`.
 
 use crate::api::{Counts, Details, Lengths};
-use crate::broker::stats::{Churn, ExchangeStats, MessageStats, Samples, TotalSample};
+use crate::broker::observe::stats::{Churn, ExchangeStats, MessageStats, Samples, TotalSample};
 use crate::message::Millis;
 use jiff::Timestamp;
 

@@ -7,10 +7,10 @@ use super::permissions::{permission, topic_permission};
 use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api::{self, BulkDelete, Table, Tags};
-use crate::broker::administration::Put;
-use crate::broker::events::text;
-use crate::broker::passwords::{HashingAlgorithm, PasswordHash};
-use crate::broker::users::{User, UserLimits, Users};
+use crate::broker::access::passwords::{HashingAlgorithm, PasswordHash};
+use crate::broker::access::users::{User, UserLimits, Users};
+use crate::broker::observe::events::text;
+use crate::broker::topology::administration::Put;
 use crate::message::Value as Argument;
 use serde_json::Value;
 

@@ -2,9 +2,9 @@
 
 use super::exposition::{Labels, Metric};
 use crate::broker::Broker;
-use crate::broker::connections::{ChannelFacts, ConnectionState};
+use crate::broker::observe::connections::{ChannelFacts, ConnectionState};
+use crate::broker::observe::stats::{ExchangeStats, MessageStats, Traffic};
 use crate::broker::queue::QueueState;
-use crate::broker::stats::{ExchangeStats, MessageStats, Traffic};
 use crate::message::Millis;
 
 /// A queue, at one time.

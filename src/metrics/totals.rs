@@ -3,11 +3,11 @@
 use super::exposition::{Exposition, Kind, Labels};
 use super::objects::Objects;
 use super::{Metrics, OWN_PREFIX, PREFIX};
+use crate::broker::access::logins::Attempts;
 use crate::broker::alarms::Alarm;
-use crate::broker::logins::Attempts;
 use crate::broker::memory::MemoryUse;
+use crate::broker::observe::stats::{MessageStats, SIZE_BOUNDS};
 use crate::broker::queue::QueueType;
-use crate::broker::stats::{MessageStats, SIZE_BOUNDS};
 use crate::net::commits::Distribution;
 use crate::net::{Process, Volume};
 use crate::pattern::given_up;

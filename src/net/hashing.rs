@@ -1,6 +1,6 @@
 //! The threads that check passwords whose hashes are slow: a bounded number at once, with a bounded queue before them.
 
-use crate::broker::logins::{Elsewhere, Work};
+use crate::broker::access::logins::{Elsewhere, Work};
 use parking_lot::Mutex;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -8,7 +8,7 @@
 use super::disk::Size;
 use crate::broker::Broker;
 use crate::broker::alarms::Alarm;
-use crate::broker::connections::LiveConnection;
+use crate::broker::observe::connections::LiveConnection;
 use crate::message::ConnectionId;
 use parking_lot::Mutex;
 use std::fs;

@@ -1,7 +1,7 @@
 //! What was lost of a data directory: kept in it until it is acknowledged, and said in the log.
 
 use crate::broker::Broker;
-use crate::broker::losses::in_words;
+use crate::broker::observe::losses::in_words;
 use crate::config::{Config, Engine};
 use crate::store;
 

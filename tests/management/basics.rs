@@ -1,7 +1,7 @@
 //! What holds for every path: logins, methods, bodies that are none, paths that are not there.
 
 use base64::Engine;
-use leveret::broker::users::User;
+use leveret::broker::access::users::User;
 use leveret_test_support::api_client::TestBroker;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! What RabbitMQ of all ages exports is imported: `exports/` has a file for each shape, and beside it what is said of its entries.
 //! `WRITE_EXPECTED=1` writes the latter anew. `4.3.json` and `4.3-of-a-vhost.json` were exported by RabbitMQ 4.3.6 with everything in it that Leveret lacks.
 
-use leveret::broker::users::User;
+use leveret::broker::access::users::User;
 use leveret_test_support::api_client::{AS_GUEST, TestBroker, ask, in_memory};
 use serde_json::{Value, json};
 use std::fs;

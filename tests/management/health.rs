@@ -1,7 +1,7 @@
 //! Health checks: what is answered while all is well, and what while it is not.
 
+use leveret::broker::access::users::User;
 use leveret::broker::alarms::Alarm;
-use leveret::broker::users::User;
 use leveret::config::{ClientCertificates, Config, Engine, LoginFrom, Tls, TlsVersion};
 use leveret_test_support::api_client::TestBroker;
 use rcgen::{CertificateParams, KeyPair};

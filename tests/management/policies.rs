@@ -1,8 +1,8 @@
 //! Policies and parameters: what RabbitMQ 3.10.8 answered to the requests in `policies.txt`, and who may ask.
 
 use base64::Engine;
-use leveret::broker::permissions::Patterns;
-use leveret::broker::users::User;
+use leveret::broker::access::permissions::Patterns;
+use leveret::broker::access::users::User;
 use leveret_test_support::api_client::TestBroker;
 use serde_json::Value;
 

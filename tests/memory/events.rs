@@ -2,7 +2,7 @@
 //! was seen to give.
 
 use leveret::broker::BrokerLimits;
-use leveret::broker::events::EventSettings;
+use leveret::broker::observe::events::EventSettings;
 use leveret_conformance::{Broker as Kind, Case, Options, Outcome, run};
 use leveret_test_support::in_memory::InMemory;
 

@@ -1,9 +1,9 @@
 //! Replays the corpora of the fuzz targets, and a few seconds of changes to them that are the same every time.
 
-use leveret::broker::definitions::Definition;
 use leveret::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use leveret::broker::queue::QueueDeclaration;
-use leveret::broker::vhost_settings::VhostSettings;
+use leveret::broker::topology::definitions::Definition;
+use leveret::broker::topology::vhost_settings::VhostSettings;
 use leveret::message::{FieldTable, Properties, QueueId, Value};
 use leveret_conformance::{Arrived, Broker as Kind, ConnectionId, Options, Transport, library, run};
 use leveret_test_support::fuzz_bodies::{Step, TARGETS, TIMES_MS, opened, target};

@@ -2,9 +2,9 @@
 
 use super::{Channel, Consumer, Context};
 use crate::broker::Broker;
-use crate::broker::connections::LiveConnection;
 use crate::broker::delivery::Outgoing;
-use crate::broker::events::{By, Headers, arguments, number, text};
+use crate::broker::observe::connections::LiveConnection;
+use crate::broker::observe::events::{By, Headers, arguments, number, text};
 use crate::message::{ConnectionId, FieldTable, Name, Value};
 
 impl Channel {

@@ -2,9 +2,9 @@
 
 use super::{Channel, Context, unimplemented};
 use crate::amqp::error::AmqpError;
+use crate::broker::access::permissions::Access;
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
-use crate::broker::permissions::Access;
 use crate::broker::topology::without_line_ends;
 use crate::message::{FieldTable, Value};
 use amq_protocol::protocol::exchange::AMQPMethod::{

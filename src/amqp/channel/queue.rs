@@ -2,9 +2,9 @@
 
 use super::{Channel, Context, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
+use crate::broker::access::permissions::Access;
 use crate::broker::error::{BrokerError, Resource, ResourceKind};
 use crate::broker::exchange::{Binding, Destination};
-use crate::broker::permissions::Access;
 use crate::broker::queue::{QueueCounts, QueueDeclaration};
 use crate::broker::routing::REPLY_TO_PREFIX;
 use crate::broker::topology::{RESERVED_PREFIX, without_line_ends};

@@ -4,10 +4,10 @@ use super::deliver::properties_of_entry;
 use super::{Channel, Context};
 use crate::broker::Turn;
 use crate::broker::VirtualHost;
-use crate::broker::connections::LiveConnection;
 use crate::broker::delivery::{Entry, Outgoing};
+use crate::broker::observe::connections::LiveConnection;
+use crate::broker::observe::trace::{Delivered, Party};
 use crate::broker::queue::QueueHandle;
-use crate::broker::trace::{Delivered, Party};
 use crate::message::Message;
 
 impl Channel {

@@ -2,8 +2,8 @@
 
 use super::{Channel, Mode};
 use crate::broker::Turn;
-use crate::broker::browse::UnackedMessage;
 use crate::broker::memory::Holdings;
+use crate::broker::observe::browse::UnackedMessage;
 use crate::message::{Position, QueueId};
 
 impl Channel {

@@ -1,8 +1,8 @@
 //! The events of a connection: who logs in, what opens and closes. The fields are those of RabbitMQ's event exchange.
 
 use super::{Connection, Open};
-use crate::broker::connections::{CertificateFacts, ConnectionFacts, TlsFacts};
-use crate::broker::events::{By, Headers, arguments, number, text};
+use crate::broker::observe::connections::{CertificateFacts, ConnectionFacts, TlsFacts};
+use crate::broker::observe::events::{By, Headers, arguments, number, text};
 use crate::message::{ChannelNumber, Value};
 use core::net::IpAddr;
 

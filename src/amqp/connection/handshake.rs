@@ -4,10 +4,10 @@ use super::{CAPABILITIES, Connection, End, Open, Stage};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::{self, Frame, put_method, put_raw_method};
 use crate::amqp::method::{self, Method};
-use crate::broker::connections::CertificateFacts;
-use crate::broker::logins::Proof;
-use crate::broker::permissions::Grants;
-use crate::broker::users::{LoginRefusal, User};
+use crate::broker::access::logins::Proof;
+use crate::broker::access::permissions::Grants;
+use crate::broker::access::users::{LoginRefusal, User};
+use crate::broker::observe::connections::CertificateFacts;
 use crate::message::{FieldTable, Millis, Value};
 use amq_protocol::protocol::connection::AMQPMethod::{
     Close, CloseOk, Open as OpenMethod, OpenOk, StartOk, Tune, TuneOk, UpdateSecret, UpdateSecretOk,

@@ -2,7 +2,7 @@
 //! passwords are checked elsewhere since that takes long. Nothing more is read meanwhile.
 
 use super::{Connection, Stage};
-use crate::broker::logins::{Login, LoginOutcome, Proof, WaitingLogin};
+use crate::broker::access::logins::{Login, LoginOutcome, Proof, WaitingLogin};
 use crate::message::Millis;
 use parking_lot::Mutex;
 use std::sync::Arc;

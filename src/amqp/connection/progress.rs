@@ -5,10 +5,10 @@ use super::{Channel, Connection, Open};
 use crate::amqp::answers::Told;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::VirtualHost;
-use crate::broker::browse::{Inquiry, UnackedInquiry, UnackedMessage};
-use crate::broker::connections::{ConnectionFacts, ConnectionState, LiveConnection};
+use crate::broker::access::users::User;
 use crate::broker::memory::Holdings;
-use crate::broker::users::User;
+use crate::broker::observe::browse::{Inquiry, UnackedInquiry, UnackedMessage};
+use crate::broker::observe::connections::{ConnectionFacts, ConnectionState, LiveConnection};
 use crate::message::{ChannelNumber, Millis};
 use std::sync::Arc;
 

@@ -30,9 +30,9 @@ pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Ref
 use super::done::Ticket;
 use super::error::{BrokerError, Resource};
 use super::memory::{Held, MemoryAccount, MemoryUse};
+use super::observe::stats::{ExchangeCounters, ExchangeStats, Samples};
 use super::policy::{self, Applied};
 use super::queue::{inequivalent, same_value};
-use super::stats::{ExchangeCounters, ExchangeStats, Samples};
 use crate::message::{EncodedTable, FieldTable, Lsn, Millis, Name, ShortStr};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;

@@ -6,9 +6,9 @@
 
 use super::undecided::GivenUp;
 use super::{Applied, Policies, Policy, PolicyKind, Target};
-use crate::broker::definitions::Definition;
 use crate::broker::exchange::Exchange;
 use crate::broker::queue::QueueHandle;
+use crate::broker::topology::definitions::Definition;
 use crate::broker::{BrokerError, Turn, VirtualHost};
 use crate::store::DefinitionChanges;
 use std::sync::Arc;

@@ -2,13 +2,14 @@
 //! another machine that has it; what can be done with a queue is in `verbs.rs`.
 
 use super::arguments::{self, Heeded};
-use super::{BrokerError, FieldTable, Queue, QueueDefinition, QueueType};
+use super::classic::Queue;
+use super::{QueueDefinition, QueueType};
 use crate::broker::done::Ticket;
-use crate::broker::error::Resource;
+use crate::broker::error::{BrokerError, Resource};
 use crate::broker::memory::{Held, MemoryUse};
 use crate::broker::turn::Turn;
 use crate::broker::{BrokerLimits, Shared};
-use crate::message::{ConnectionId, Name, Position, QueueId, Value};
+use crate::message::{ConnectionId, FieldTable, Name, Position, QueueId, Value};
 use crate::store::RecoveredQueue;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;

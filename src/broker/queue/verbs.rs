@@ -1,13 +1,15 @@
 //! What can be done with a queue, by any owner of its handle. Each verb takes the queue's lock for itself and for work in memory
 //! alone; nothing else does, so callers need not know that there is one. What is to be done elsewhere is in the turn's effects.
 
-use super::look::{ConsumerState, Glimpse, QueueState, SeenMessage};
-use super::{AwayRun, DeathReason, Got, NewConsumer, PageRequest, QueueCounts, QueueHandle, QueueSettings};
+use super::{
+    AwayRun, ConsumerState, DeathReason, Glimpse, Got, NewConsumer, PageRequest, QueueCounts, QueueHandle,
+    QueueSettings, QueueState, SeenMessage,
+};
 use crate::broker::delivery::Entry;
 use crate::broker::error::BrokerError;
-use crate::broker::lengths::Lengths;
+use crate::broker::observe::lengths::Lengths;
+use crate::broker::observe::stats::{MessageStats, QueueSample, Samples};
 use crate::broker::policy::Applied;
-use crate::broker::stats::{MessageStats, QueueSample, Samples};
 use crate::broker::turn::Turn;
 use crate::message::{ConsumerId, Message, Millis, Position};
 use crate::store::StoredMessage;

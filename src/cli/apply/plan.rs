@@ -3,7 +3,7 @@
 use super::super::output::printable;
 use super::keep;
 use super::thing::{Id, Kind, Things};
-use leveret::broker::passwords::{HashingAlgorithm, PasswordHash};
+use leveret::broker::access::passwords::{HashingAlgorithm, PasswordHash};
 use leveret::config::Config;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;

@@ -3,11 +3,11 @@
 
 use super::toml::{Entry, quoted, take_unwritable, write};
 use leveret::api::Table;
+use leveret::broker::access::passwords::HashingAlgorithm;
+use leveret::broker::access::users::User;
 use leveret::broker::exchange::{Binding, Destination, ExchangeTypes};
-use leveret::broker::parameters::CLUSTER_NAME;
-use leveret::broker::passwords::HashingAlgorithm;
 use leveret::broker::policy::PolicyKind;
-use leveret::broker::users::User;
+use leveret::broker::topology::parameters::CLUSTER_NAME;
 use leveret::config::Config;
 use leveret::management::definitions::{Options, Step, in_a_line, read};
 use leveret::server;

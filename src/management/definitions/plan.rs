@@ -2,13 +2,13 @@
 
 use super::note::Note;
 use crate::api::{self, Table};
+use crate::broker::access::permissions::{Permission, TopicPermission};
+use crate::broker::access::users::User;
 use crate::broker::exchange::{Binding, ExchangeDefinition};
-use crate::broker::parameters::ParameterKey;
-use crate::broker::permissions::{Permission, TopicPermission};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::QueueDeclaration;
-use crate::broker::users::User;
-use crate::broker::vhost_settings::VhostSettings;
+use crate::broker::topology::parameters::ParameterKey;
+use crate::broker::topology::vhost_settings::VhostSettings;
 use crate::broker::{Actor, Broker, BrokerError, Turn};
 use crate::management::{bindings, exchanges, parameters, permissions, policies, queues, users, vhosts};
 use crate::message::{Name, Value};

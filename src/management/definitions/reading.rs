@@ -10,7 +10,7 @@ mod topology;
 use super::note::{Entry, Note, Outcome, in_a_line};
 use super::plan::{Plan, Step};
 use crate::api::{self, Form};
-use crate::broker::rehearsal::Rehearsal;
+use crate::broker::topology::rehearsal::Rehearsal;
 use crate::broker::{Broker, BrokerError};
 use crate::management::answer::ApiError;
 use crate::message::Name;

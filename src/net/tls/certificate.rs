@@ -1,6 +1,6 @@
 //! Reads certificates, and writes their names as RabbitMQ does.
 
-use crate::broker::connections::CertificateFacts;
+use crate::broker::observe::connections::CertificateFacts;
 use crate::config::{LoginFrom, SanType};
 use crate::steps;
 use std::fmt::Write;

@@ -8,7 +8,7 @@ pub(super) use reason::plain_reason;
 pub(super) use stream::{SplitTcp, split};
 
 use super::Shutdown;
-use crate::broker::connections::TlsFacts;
+use crate::broker::observe::connections::TlsFacts;
 use crate::clock::Clock;
 use crate::config::{self, ClientCertificates, TlsVersion};
 use crate::message::Millis;

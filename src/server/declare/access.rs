@@ -3,12 +3,12 @@
 
 use super::Faults;
 use crate::broker::Broker;
-use crate::broker::administration::Put;
+use crate::broker::access::passwords::{HashingAlgorithm, PasswordHash};
+use crate::broker::access::permissions::Patterns;
+use crate::broker::access::users::{User, Users};
 use crate::broker::error::BrokerError;
-use crate::broker::passwords::{HashingAlgorithm, PasswordHash};
-use crate::broker::permissions::Patterns;
-use crate::broker::users::{User, Users};
-use crate::broker::vhost_settings::VhostSettings;
+use crate::broker::topology::administration::Put;
+use crate::broker::topology::vhost_settings::VhostSettings;
 use crate::config::{self, Config, Credentials};
 
 pub(super) fn declare(broker: &Broker, config: &Config, is_in_use: bool, faults: &mut Faults) {

@@ -227,7 +227,7 @@ fn change_otherwise(random: &mut Random, broker: &Broker) {
     match random.below(5) {
         0 => drop(broker.put_vhost("v", |settings| settings.description = random.name("d")).unwrap()),
         1 if broker.vhost("v").is_some() => {
-            let all = leveret::broker::permissions::Patterns::new(".*", ".*", ".*").unwrap();
+            let all = leveret::broker::access::permissions::Patterns::new(".*", ".*", ".*").unwrap();
             broker.set_permissions("guest", "v", all).unwrap();
         }
         2 if broker.vhost("v").is_some() => broker.delete_vhost("v", Actor::Broker, &mut turn).unwrap(),

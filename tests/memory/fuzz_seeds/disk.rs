@@ -1,9 +1,9 @@
 //! Seeds of what lies on a disk.
 
 use super::{Seed, long};
-use leveret::broker::definitions::Definition;
 use leveret::broker::queue::QueueDeclaration;
-use leveret::broker::vhost_settings::VhostSettings;
+use leveret::broker::topology::definitions::Definition;
+use leveret::broker::topology::vhost_settings::VhostSettings;
 use leveret::message::{FieldTable, Message, Properties, QueueId, Value};
 
 /// Operations of a record: see `src/store/journal/record.rs`.

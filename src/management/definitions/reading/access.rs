@@ -3,11 +3,11 @@
 use super::{Done, Fault, Reading, needed};
 use crate::api::{self, Form, Table};
 use crate::broker::BrokerError;
-use crate::broker::passwords::{HashingAlgorithm, PasswordHash};
-use crate::broker::permissions::{Patterns, Permission, TopicPatterns, TopicPermission};
+use crate::broker::access::passwords::{HashingAlgorithm, PasswordHash};
+use crate::broker::access::permissions::{Patterns, Permission, TopicPatterns, TopicPermission};
+use crate::broker::access::users::{User, UserLimits};
 use crate::broker::queue::QueueType;
-use crate::broker::users::{User, UserLimits};
-use crate::broker::vhost_settings::{VhostLimits, VhostSettings};
+use crate::broker::topology::vhost_settings::{VhostLimits, VhostSettings};
 use crate::management::definitions::note::Outcome;
 use crate::management::definitions::plan::Step;
 use crate::management::limits::{set_vhost_limit, vhost_limit};

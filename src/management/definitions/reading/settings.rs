@@ -3,9 +3,9 @@
 use super::{Done, Fault, Reading, needed};
 use crate::api::{self, Form, Table};
 use crate::broker::elsewhere;
-use crate::broker::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::policy::{Policy, PolicyKind};
-use crate::broker::vhost_settings::VhostLimits;
+use crate::broker::topology::parameters::{CLUSTER_NAME, ParameterKey};
+use crate::broker::topology::vhost_settings::VhostLimits;
 use crate::management::definitions::note::Outcome;
 use crate::management::definitions::plan::Step;
 use crate::management::json::{table_from_json, value_from_json};

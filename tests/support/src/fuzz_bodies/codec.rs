@@ -1,7 +1,7 @@
 //! Bytes that are decoded: tables, properties, what the store holds.
 
 use bytes::Bytes;
-use leveret::broker::definitions::Definition;
+use leveret::broker::topology::definitions::Definition;
 use leveret::message::{FieldTable, Message, Properties, PropertyScan, StoredShape};
 
 /// The first byte says how deep the table of the others may be nested. Checking and decoding agree, and what was decoded is

@@ -8,8 +8,8 @@ use amq_protocol::protocol::AMQPClass;
 use amq_protocol::protocol::basic::{AMQPMethod, Consume};
 use bytes::Bytes;
 use leveret::amqp::AmqpSettings;
-use leveret::broker::definitions::Definition;
 use leveret::broker::exchange::ExchangeTypes;
+use leveret::broker::topology::definitions::Definition;
 use leveret::broker::{Broker, BrokerLimits};
 use leveret::message::{Lsn, Message, Position, QueueId};
 use leveret::store::{

@@ -1,0 +1,88 @@
+//! What becomes of deliveries: they are acknowledged, requeued, dead-lettered or dropped.
+
+use super::Queue;
+use crate::broker::delivery::Entry;
+use crate::broker::queue::{AwayRun, DeathReason};
+use crate::broker::turn::Turn;
+use crate::message::ConsumerId;
+
+impl Queue {
+    /// Delivered messages are done with: `messages` of them with `bytes` of bodies.
+    pub(in crate::broker::queue) fn settle(
+        &mut self,
+        consumer: Option<ConsumerId>,
+        messages: usize,
+        bytes: u64,
+        turn: &mut Turn,
+    ) {
+        self.stats.ack += messages as u64;
+        self.no_longer_unacked(consumer, messages, bytes);
+        self.dispatch(turn);
+    }
+
+    /// Delivered messages come back, those in `away` without being in memory. `failed` says that their delivery counts as one
+    /// that failed.
+    pub(in crate::broker::queue) fn requeue(
+        &mut self,
+        consumer: Option<ConsumerId>,
+        entries: Vec<Entry>,
+        away: Vec<AwayRun>,
+        failed: bool,
+        turn: &mut Turn,
+    ) {
+        let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
+        self.no_longer_unacked(consumer, entries.len(), bytes);
+        let mut back = Vec::with_capacity(entries.len());
+        for mut entry in entries {
+            entry.redelivered = true;
+            entry.delivery_count = entry.delivery_count.saturating_add(failed.into());
+            // It may have been out while a policy changed.
+            entry.expires_at = self.settings.expires_at(&entry.message, entry.enqueued_at);
+            if self.closed {
+                self.drop_entry(&entry, turn);
+            } else if self.settings.delivery_limit.is_some_and(|limit| entry.delivery_count > limit) {
+                self.bury(entry, DeathReason::DeliveryLimit, turn);
+            } else {
+                if entry.journaled {
+                    turn.changes.requeue(self.definition.id, entry.position, entry.delivery_count);
+                }
+                back.push(entry);
+            }
+        }
+        self.put_all(back);
+        if !away.is_empty() {
+            self.take_back(consumer, away, failed, turn);
+        }
+        self.drop_head(turn);
+        self.drop_expired(turn);
+        self.dispatch(turn);
+    }
+
+    /// Delivered messages were refused for good, those in `away` without being in memory.
+    pub(in crate::broker::queue) fn reject(
+        &mut self,
+        consumer: Option<ConsumerId>,
+        entries: Vec<Entry>,
+        away: Vec<AwayRun>,
+        turn: &mut Turn,
+    ) {
+        let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
+        self.no_longer_unacked(consumer, entries.len(), bytes);
+        if !away.is_empty() || self.is_burying() {
+            self.reject_away(consumer, entries, away, turn);
+        } else {
+            for entry in entries {
+                self.bury(entry, DeathReason::Rejected, turn);
+            }
+        }
+        self.dispatch(turn);
+    }
+
+    pub(super) fn no_longer_unacked(&mut self, consumer: Option<ConsumerId>, messages: usize, bytes: u64) {
+        self.unacked = self.unacked.saturating_sub(messages);
+        self.unacked_bytes = self.unacked_bytes.saturating_sub(bytes);
+        if let Some(consumer) = consumer {
+            self.consumers.settled(consumer, u32::try_from(messages).unwrap_or(u32::MAX));
+        }
+    }
+}
