@@ -33,7 +33,9 @@ pub use diagnose::{ConfigErrors, Location, Problem};
 pub use limits::{Limits, MemoryLimit};
 pub use network::Network;
 pub use policies::Policy;
-pub use settings::{AmqpListener, Engine, Events, Listener, Listeners, Log, LogFormat, Server, Store};
+pub use settings::{
+    AmqpListener, Engine, Events, Listener, Listeners, Log, LogFormat, Server, Store, WebSocket,
+};
 pub use table::{Setting, page as settings_page};
 pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsVersion};
 pub use topology::{Binding, DestinationType, Exchange, Queue, Vhost};
@@ -63,6 +65,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// `[listeners]`: where to listen.
     pub listeners: Listeners,
+    /// `[websocket]`: whose pages may connect over WebSocket.
+    pub websocket: WebSocket,
     /// `[server]`: what clients learn about the broker.
     pub server: Server,
     /// `[limits]`: every bound that a client can meet.
@@ -150,6 +154,7 @@ impl Config {
         let load_definitions = root.text("load_definitions").map(PathBuf::from);
         let tls = root.section("tls", Tls::read);
         let listeners = root.section("listeners", |section| Listeners::read(section, tls.is_some()));
+        let websocket = root.section("websocket", WebSocket::read);
         let server = root.section("server", |section| Server::read(section, &node_name));
         let limits = root.section("limits", Limits::read);
         let access = root.section("access", AccessSettings::read);
@@ -169,6 +174,7 @@ impl Config {
             load_definitions,
             tls,
             listeners,
+            websocket,
             server,
             limits,
             access,

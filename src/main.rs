@@ -265,6 +265,8 @@ async fn run(config: &Config) -> Result<(), Box<dyn std::error::Error>> {
             "amqp/ssl" => say(format_args!("leveret is listening on amqps://{address}")),
             "http" => say(format_args!("the management API is at http://{address}/api")),
             "https" => say(format_args!("the management API is at https://{address}/api")),
+            "http/websocket" => say(format_args!("leveret is listening on ws://{address}/ws")),
+            "https/websocket" => say(format_args!("leveret is listening on wss://{address}/ws")),
             "http/prometheus" => say(format_args!("metrics are at http://{address}/metrics")),
             "https/prometheus" => say(format_args!("metrics are at https://{address}/metrics")),
             // Said before.

@@ -58,12 +58,15 @@ pub struct Peer {
     pub is_loopback: bool,
     /// What was agreed on, if it speaks TLS.
     pub tls: Option<TlsFacts>,
+    /// Whether it came over WebSocket. Nothing depends on that but what RabbitMQ calls the protocol then, as `Web STOMP 1.2`.
+    pub is_web: bool,
 }
 
 impl Peer {
     /// A peer that speaks without TLS.
     pub fn new(address: Endpoint, local_address: Endpoint, is_loopback: bool) -> Peer {
-        Peer { name: format!("{address} -> {local_address}"), address, local_address, is_loopback, tls: None }
+        let name = format!("{address} -> {local_address}");
+        Peer { name, address, local_address, is_loopback, tls: None, is_web: false }
     }
 }
 

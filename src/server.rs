@@ -18,8 +18,9 @@ use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::descriptors::Descriptors;
 use crate::net::{
     self, Committer, Control, DiskLimit, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving,
-    Shutdown, Tls, run_timer,
+    Shutdown, Subprotocol, Tls, WebSocket, run_timer,
 };
+use crate::protocol::Protocol;
 use crate::store::{
     self, Journal, JournalOptions, Loss, MemoryStore, Recovered, SledStore, Store, StoreError,
 };
@@ -301,7 +302,20 @@ fn open_journal(
 
 /// What clients may speak to the broker.
 fn protocols(config: &Config, broker: &Arc<Broker>) -> Protocols {
-    Protocols { amqp: Arc::new(Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) }) }
+    let amqp: Arc<dyn Protocol> =
+        Arc::new(Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) });
+    let websocket = WebSocket {
+        node_name: config.node_name.clone(),
+        hosts: config.access.http_hosts.clone(),
+        origins: config.websocket.origins.clone(),
+        protocols: vec![Subprotocol {
+            protocol: amqp.clone(),
+            names: &["amqp", "AMQPWSB10", "binary"],
+            first_bytes: b"A",
+            is_text: false,
+        }],
+    };
+    Protocols { amqp, websocket: Arc::new(websocket) }
 }
 
 fn serving(config: &Config, clock: &Arc<dyn Clock>, shares: Descriptors) -> Serving {

@@ -16,6 +16,10 @@ pub struct Listeners {
     pub amqp: AmqpListener,
     /// `[listeners.amqps]`: AMQP 0-9-1 over TLS. Default `127.0.0.1:5671`.
     pub amqps: AmqpListener,
+    /// `[listeners.websocket]`: what is spoken over WebSocket. Off unless `bind` is set; then mostly `127.0.0.1:15674`.
+    pub websocket: AmqpListener,
+    /// `[listeners.websockets]`: the same over TLS. Off unless `bind` is set; then mostly `127.0.0.1:15673`.
+    pub websockets: AmqpListener,
     /// `[listeners.http]`: the management API. Default `127.0.0.1:15672`.
     pub http: Listener,
     /// `[listeners.https]`: the management API over TLS. Default `127.0.0.1:15671`.
@@ -26,9 +30,11 @@ pub struct Listeners {
     pub prometheus_https: Listener,
 }
 
-/// One place to listen for AMQP.
+/// One place to listen for clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AmqpListener {
+    /// Whether nothing listens there, as where `bind` is `"off"`; AMQP can't be off.
+    pub is_off: bool,
     /// Address and port, as in [`Listener::bind`].
     pub bind: SocketAddr,
     /// Whether each connection begins with a header of the PROXY protocol, version 1 or 2, which says where the client
@@ -54,13 +60,17 @@ impl Listeners {
         let mut taken = Taken::default();
         let amqp = section.section("amqp", |s| AmqpListener::read(s, &plain("amqp", 5672), &mut taken));
         let amqps = section.section("amqps", |s| AmqpListener::read(s, &tls("amqps", 5671), &mut taken));
+        let websocket = section
+            .section("websocket", |s| AmqpListener::read_optional(s, &plain("websocket", 15674), &mut taken));
+        let websockets = section
+            .section("websockets", |s| AmqpListener::read_optional(s, &tls("websockets", 15673), &mut taken));
         let http = section.section("http", |s| Listener::read(s, &plain("http", 15672), &mut taken));
         let https = section.section("https", |s| Listener::read(s, &tls("https", 15671), &mut taken));
         let prometheus =
             section.section("prometheus", |s| Listener::read(s, &plain("prometheus", 15692), &mut taken));
         let prometheus_https = section
             .section("prometheus_https", |s| Listener::read(s, &tls("prometheus_https", 15691), &mut taken));
-        Listeners { amqp, amqps, http, https, prometheus, prometheus_https }
+        Listeners { amqp, amqps, websocket, websockets, http, https, prometheus, prometheus_https }
     }
 }
 
@@ -77,7 +87,24 @@ type Taken = Vec<(&'static str, SocketAddr)>;
 impl AmqpListener {
     fn read(section: &mut Section<'_>, place: &Place, taken: &mut Taken) -> AmqpListener {
         AmqpListener {
+            is_off: false,
             bind: bind(section.text("bind"), section, place, taken),
+            proxy_protocol: section.boolean("proxy_protocol", false),
+            proxy_networks: AmqpListener::read_networks(section),
+        }
+    }
+
+    /// One that is off unless it is bound.
+    fn read_optional(section: &mut Section<'_>, place: &Place, taken: &mut Taken) -> AmqpListener {
+        let text = section.text("bind").filter(|text| text != OFF);
+        let is_off = text.is_none();
+        if !is_off && !place.is_on {
+            section.report("bind", "needs a certificate; set tls.certificate and tls.key");
+        }
+        let place = Place { is_on: place.is_on && !is_off, ..*place };
+        AmqpListener {
+            is_off,
+            bind: bind(text, section, &place, taken),
             proxy_protocol: section.boolean("proxy_protocol", false),
             proxy_networks: AmqpListener::read_networks(section),
         }
@@ -131,6 +158,30 @@ fn bind(text: Option<String>, section: &Section<'_>, place: &Place, taken: &mut 
     }
     taken.push((place.name, bind));
     bind
+}
+
+/// The table `[websocket]`: who may connect over WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebSocket {
+    /// Origins of web pages that may connect besides those of the broker's own host and port, such as `https://shop.example`;
+    /// `*` is any. Default none.
+    pub origins: Vec<String>,
+}
+
+impl WebSocket {
+    pub(super) fn read(section: &mut Section<'_>) -> WebSocket {
+        let origins = section.texts("origins");
+        for origin in &origins {
+            let is_origin = origin.split_once("://").is_some_and(|(scheme, authority)| {
+                !scheme.is_empty() && !authority.is_empty() && !authority.contains('/')
+            });
+            if !is_origin && !["*", "null"].contains(&origin.as_str()) {
+                let expected = "origins without a path, such as \"https://shop.example\", or \"*\" for any";
+                section.report_unexpected("origins", expected, format!("{origin:?}"));
+            }
+        }
+        WebSocket { origins }
+    }
 }
 
 /// The table `[server]`: what clients read in `connection.start`. Client libraries look at product and version to

@@ -6,6 +6,7 @@
 use super::ManagementSettings;
 use super::answer::ApiError;
 use super::routes::Method;
+use crate::net::pages;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use std::net::IpAddr;
@@ -25,8 +26,9 @@ pub(super) struct Asked<'a> {
 impl Asked<'_> {
     /// Refuses what a page of another site asks.
     pub(super) fn check(&self) -> Result<(), ApiError> {
-        self.check_host()?;
-        let is_ours = self.check_origin()? | self.check_site()?;
+        let page = self.page();
+        page.check_host().map_err(ApiError::Forbidden)?;
+        let is_ours = page.check_origin().map_err(ApiError::Forbidden)? | self.check_site()?;
         if !is_ours && self.is_form_of_a_browser() {
             let text = "a browser says that this comes from a form, and not from which page";
             return Err(ApiError::Forbidden(text.to_owned()));
@@ -34,59 +36,27 @@ impl Asked<'_> {
         Ok(())
     }
 
+    fn page(&self) -> pages::Asked<'_> {
+        pages::Asked {
+            headers: self.headers,
+            peer: self.peer,
+            node_name: &self.settings.node_name,
+            hosts: &self.settings.http_hosts,
+            origins: &self.settings.http_origins,
+            origins_setting: "access.http_origins",
+        }
+    }
+
     fn text(&self, name: impl axum::http::header::AsHeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The name that the API is asked for under. Only names with a dot have owners elsewhere, who may let them point to where
-    /// this broker is; and what has no name of its own is asked from this machine.
-    fn check_host(&self) -> Result<(), ApiError> {
-        let Some(host) = self.text(header::HOST) else { return Ok(()) };
-        let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
-        let listed = &self.settings.http_hosts;
-        let is_address = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
-        let own = self.settings.node_name.rsplit('@').next().unwrap_or_default();
-        let is_known = is_address
-            || !name.contains('.')
-            || name.ends_with(".localhost")
-            || name.eq_ignore_ascii_case(own)
-            || listed.iter().any(|known| known.eq_ignore_ascii_case(&name));
-        if is_known || listed.is_empty() && !self.peer.is_loopback() {
-            return Ok(());
-        }
-        Err(ApiError::Forbidden(format!(
-            "this broker is not asked for under the name {name:?}; access.http_hosts lists the names that it has"
-        )))
-    }
-
-    /// Whether a page of ours asks; requests without a page may. A page of another site may not.
-    fn check_origin(&self) -> Result<bool, ApiError> {
-        let Some(origin) = self.headers.get(header::ORIGIN) else { return Ok(false) };
-        let origin = origin.to_str().unwrap_or("null");
-        let authority = origin.split_once("://").map(|(scheme, rest)| (default_port(scheme), rest));
-        let host = self.text(header::HOST).unwrap_or_default();
-        let is_ours = authority.is_some_and(|(port, authority)| {
-            with_port(authority, port).eq_ignore_ascii_case(&with_port(host, port))
-        });
-        if is_ours || self.is_listed(origin) {
-            return Ok(true);
-        }
-        Err(ApiError::Forbidden(format!(
-            "a page of {origin:?} may not ask; access.http_origins lists those that may"
-        )))
-    }
-
-    fn is_listed(&self, origin: &str) -> bool {
-        self.settings.http_origins.iter().any(|known| known.eq_ignore_ascii_case(origin))
-    }
-
-    /// As [`Asked::check_origin`], by what the browser makes of it.
+    /// Whether a page of ours asks, by what the browser makes of it.
     fn check_site(&self) -> Result<bool, ApiError> {
-        let is_listed = self.text(header::ORIGIN).is_some_and(|origin| self.is_listed(origin));
         match self.text("sec-fetch-site") {
             None => Ok(false),
             Some("same-origin" | "none") => Ok(true),
-            Some(_) if is_listed => Ok(true),
+            Some(_) if self.page().is_from_listed_origin() => Ok(true),
             // A link to what can be read, which the other page does not get to see.
             Some(_) if self.method == Method::Get && self.text("sec-fetch-mode") == Some("navigate") => {
                 Ok(true)
@@ -101,22 +71,6 @@ impl Asked<'_> {
         let is_form = FORM_TYPES.iter().any(|form| content_type.starts_with(form));
         self.method != Method::Get && is_browser && is_form
     }
-}
-
-fn default_port(scheme: &str) -> &'static str {
-    if scheme.eq_ignore_ascii_case("https") { "443" } else { "80" }
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    }
-}
-
-/// A name and a port, which browsers leave out where it is the scheme's own.
-fn with_port(host: &str, default: &str) -> String {
-    if without_port(host).len() == host.len() { format!("{host}:{default}") } else { host.to_owned() }
 }
 
 /// Adds the headers by which a browser takes an answer for data and no page, and knows whether it may keep it.

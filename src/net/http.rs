@@ -2,8 +2,9 @@
 
 mod compress;
 mod slots;
+mod websocket;
 
-use super::tls::{Tls, plain_reason};
+use super::tls::{SplitTcp, Tls, plain_reason};
 use super::{Shutdown, canonical};
 use axum::extract::ConnectInfo;
 use axum::{Extension, Router};
@@ -24,6 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::server::TlsStream;
+pub use websocket::Entrance;
+use websocket::Upgrading;
 
 /// How long requests that have begun may take when the broker stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -71,14 +74,18 @@ impl HttpListener {
         self.socket.local_addr()
     }
 
-    /// Serves until the shutdown begins, and lets requests end that have begun by then.
-    pub async fn run(self, router: Router, shutdown: Shutdown) {
-        let router = router.layer(axum::middleware::from_fn(compress::compress));
+    /// Serves until the shutdown begins, and lets requests end that have begun by then. With an entrance WebSocket is spoken too.
+    pub async fn run(self, router: Router, entrance: Option<Arc<Entrance>>, shutdown: Shutdown) {
+        let mut router = router.layer(axum::middleware::from_fn(compress::compress));
+        if let Some(entrance) = &entrance {
+            router = router.merge(entrance.router());
+        }
         let mut open = JoinSet::new();
         loop {
             tokio::select! {
                 (connection, peer) = self.accept() => {
-                    drop(open.spawn(serve(connection, peer, router.clone(), shutdown.clone())));
+                    let (router, entrance) = (router.clone(), entrance.clone());
+                    drop(open.spawn(serve(connection, peer, router, entrance, shutdown.clone())));
                 }
                 Some(_) = open.join_next() => {}
                 () = shutdown.begun() => break,
@@ -121,13 +128,20 @@ fn millis_since(began: Instant) -> u64 {
 
 /// Serves one connection. It ends when its client says nothing for too long, or does not read what it asked for, and when it has
 /// nothing to do while others want its place.
-async fn serve(connection: Connection, peer: SocketAddr, router: Router, shutdown: Shutdown) {
+async fn serve(
+    connection: Connection,
+    peer: SocketAddr,
+    router: Router,
+    entrance: Option<Arc<Entrance>>,
+    shutdown: Shutdown,
+) {
     let slot = connection.seat.slot().clone();
+    let upgrading = Upgrading::default();
     let router = router.layer(Extension(ConnectInfo(PeerAddress(peer)))).layer(Extension(slot.clone()));
-    let service = TowerToHyperService::new(router);
+    let service = TowerToHyperService::new(router.layer(Extension(upgrading.clone())));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_PATIENCE);
-    let mut served = pin!(builder.serve_connection(TokioIo::new(connection), service));
+    let mut served = pin!(builder.serve_connection(TokioIo::new(connection), service).with_upgrades());
     let ended = tokio::select! {
         ended = served.as_mut() => ended,
         () = shutdown.begun() => {
@@ -142,10 +156,13 @@ async fn serve(connection: Connection, peer: SocketAddr, router: Router, shutdow
     if let Err(error) = ended {
         tracing::debug!("the HTTP connection from {peer} ended: {error}");
     }
+    if let (Some(entrance), Some(upgraded)) = (entrance, upgrading.take()) {
+        Box::pin(entrance.serve(upgraded, peer, &shutdown)).await;
+    }
 }
 
 /// The handshake of TLS, which must not keep others from being accepted.
-async fn greet(tls: Arc<Tls>, stream: TcpStream, peer: SocketAddr) -> io::Result<TlsStream<TcpStream>> {
+async fn greet(tls: Arc<Tls>, stream: TcpStream, peer: SocketAddr) -> io::Result<TlsStream<SplitTcp>> {
     let greeted = tokio::time::timeout(TLS_PATIENCE, tls.accept_anybody(stream)).await;
     let greeted = greeted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     greeted.inspect_err(|error| {
@@ -167,19 +184,19 @@ struct Connection {
     began: Instant,
 }
 
-type Greeting = Pin<Box<dyn Future<Output = io::Result<TlsStream<TcpStream>>> + Send>>;
+type Greeting = Pin<Box<dyn Future<Output = io::Result<TlsStream<SplitTcp>>> + Send>>;
 
 enum Stream {
     Plain(TcpStream),
     Greeting(Greeting),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<SplitTcp>>),
 }
 
 trait ReadWrite: AsyncRead + AsyncWrite + Unpin {}
 
 impl ReadWrite for TcpStream {}
 
-impl ReadWrite for TlsStream<TcpStream> {}
+impl ReadWrite for TlsStream<SplitTcp> {}
 
 impl Connection {
     /// What bytes go through, once there is such a thing.
@@ -278,7 +295,7 @@ mod tests {
             .route("/small", get(async || "here"))
             .route("/large", large)
             .route("/working", get(working));
-        tokio::spawn(listener.run(router, Shutdown::default()));
+        tokio::spawn(listener.run(router, None, Shutdown::default()));
         address
     }
 

@@ -5,7 +5,8 @@ use super::drive::{DriveLimits, Driven, drive};
 use super::event_loops::EventLoops;
 use super::proxy::{self, Addresses};
 use super::socket::SharedWriteHalf;
-use super::tls::{self, SplitTcp, Tls};
+use super::tls::{self, SplitTcp, Tls, TlsInput, TlsOutput};
+use super::websocket::{Beginning, Opened, WebSocket};
 use super::{Shutdown, canonical};
 use crate::broker::access::newcomers::{Newcomer, Newcomers, Origin, TooMany};
 use crate::broker::observe::connections::{Endpoint, TlsFacts};
@@ -21,6 +22,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -64,6 +66,8 @@ pub struct Transport {
     pub proxy_networks: Arc<[Network]>,
     /// The certificate to accept with, where TLS is spoken.
     pub tls: Option<Arc<Tls>>,
+    /// What is offered over WebSocket, where that is spoken: then the client says which protocol comes.
+    pub websocket: Option<Arc<WebSocket>>,
 }
 
 impl Transport {
@@ -97,6 +101,50 @@ pub struct Serving {
     pub newcomers: Arc<Newcomers>,
     /// What was said last of those that were not let in.
     pub refusals: Arc<Refusals>,
+}
+
+/// A connection that there is room for.
+pub(super) struct Admitted {
+    pub(super) newcomer: Newcomer,
+    /// Counts it for as long as it lives.
+    pub(super) counted: CountGuard,
+    /// Comes when it has not logged in, and has to make way for others.
+    pub(super) left: oneshot::Receiver<()>,
+}
+
+impl Serving {
+    fn is_full(&self) -> bool {
+        self.open.load(Ordering::Relaxed) >= self.limits.connections_max
+    }
+
+    /// Lets a connection in, unless there are too many; then that is logged. Without an origin it becomes known later.
+    pub(super) fn admit(&self, peer: SocketAddr, origin: Option<Origin>) -> Option<Admitted> {
+        let now = self.clock.now();
+        if self.is_full() {
+            let max = self.limits.connections_max;
+            let reason =
+                format!("all {max} connections are open that limits.connections_max and RLIMIT_NOFILE allow");
+            self.refusals.tell(&peer, &reason, now);
+            return None;
+        }
+        let (leave, left) = oneshot::channel();
+        let leave = move || {
+            // A client that is gone meanwhile needs no answer.
+            let _ = leave.send(());
+        };
+        match self.newcomers.enter(origin, now, leave) {
+            Ok(newcomer) => Some(Admitted { newcomer, counted: CountGuard::new(&self.open), left }),
+            Err(refused) => {
+                self.refusals.tell(&peer, &too_many(refused), now);
+                None
+            }
+        }
+    }
+
+    /// Logs that a connection made way for others.
+    pub(super) fn log_left(&self, peer: &SocketAddr) {
+        self.refusals.tell(peer, "it has not logged in, and made way for others", self.clock.now());
+    }
 }
 
 /// Says that connections were refused, though not of each one.
@@ -156,9 +204,11 @@ impl Listener {
     /// What RabbitMQ calls such a listener, as `amqp` or `amqp/ssl`.
     pub fn name(&self) -> &'static str {
         let Spoken { protocol, transport } = &self.spoken;
-        match transport.tls {
-            None => protocol.name(),
-            Some(_) => protocol.name_over_tls(),
+        match (&transport.websocket, &transport.tls) {
+            (None, None) => protocol.name(),
+            (None, Some(_)) => protocol.name_over_tls(),
+            (Some(_), None) => "http/websocket",
+            (Some(_), Some(_)) => "https/websocket",
         }
     }
 
@@ -205,7 +255,7 @@ impl Listener {
         loop {
             match arrived.take() {
                 Some(next) => {
-                    if self.serving.newcomers.has_room(self.serving.clock.now(), self.is_full()) {
+                    if self.serving.newcomers.has_room(self.serving.clock.now(), self.serving.is_full()) {
                         return next;
                     }
                     *arrived = Some(next);
@@ -224,42 +274,21 @@ impl Listener {
         }
     }
 
-    fn is_full(&self) -> bool {
-        self.serving.open.load(Ordering::Relaxed) >= self.serving.limits.connections_max
-    }
-
     fn serve(&self, stream: TcpStream, peer: SocketAddr, connections: &mut JoinSet<()>, shutdown: &Shutdown) {
-        let now = self.serving.clock.now();
-        if self.is_full() {
-            let max = self.serving.limits.connections_max;
-            let reason =
-                format!("all {max} connections are open that limits.connections_max and RLIMIT_NOFILE allow");
-            return self.serving.refusals.tell(&peer, &reason, now);
-        }
-        let (leave, left) = oneshot::channel();
         // Behind a balancer the header says where the client is.
         let origin = (!self.spoken.transport.proxy_protocol).then(|| origin(peer));
-        let leave = move || {
-            // A client that is gone meanwhile needs no answer.
-            let _ = leave.send(());
-        };
-        let newcomer = match self.serving.newcomers.enter(origin, now, leave) {
-            Ok(newcomer) => newcomer,
-            Err(refused) => return self.serving.refusals.tell(&peer, &too_many(refused), now),
-        };
-        let guard = CountGuard::new(&self.serving.open);
+        let Some(Admitted { newcomer, counted, left }) = self.serving.admit(peer, origin) else { return };
         let (serving, spoken, shutdown) = (self.serving.clone(), self.spoken.clone(), shutdown.clone());
         let seat = self.loops.seat();
         let handle = seat.handle().clone();
         // Its socket has to be known to the loop that it will run on.
         let stream = stream.into_std();
         let connection = async move {
-            let _held = (guard, &seat);
+            let _held = (counted, &seat);
             let bell = Arc::new(Bell::new(seat.sleep().clone()));
-            let (refusals, clock) = (serving.refusals.clone(), serving.clock.clone());
             let served = async {
                 let stream = TcpStream::from_std(stream?)?;
-                serve_connection(stream, peer, &spoken, serving, newcomer, bell, &shutdown).await
+                serve_connection(stream, peer, &spoken, &serving, newcomer, bell, &shutdown).await
             };
             tokio::select! {
                 biased;
@@ -268,9 +297,7 @@ impl Listener {
                         tracing::debug!("connection from {peer} ended: {error}");
                     }
                 }
-                Ok(()) = left => {
-                    refusals.tell(&peer, "it has not logged in, and made way for others", clock.now());
-                }
+                Ok(()) = left => serving.log_left(&peer),
             }
         };
         connections.spawn_on(connection, &handle);
@@ -288,7 +315,7 @@ async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
     Spoken { protocol, transport }: &Spoken,
-    serving: Serving,
+    serving: &Serving,
     newcomer: Newcomer,
     bell: Arc<Bell>,
     shutdown: &Shutdown,
@@ -309,8 +336,8 @@ async fn serve_connection(
             return Ok(());
         }
         Err(_) => {
-            let (title, ms) = (protocol.title(), limits.handshake_timeout_ms);
-            log_refused(&peer, &format_args!("no {title} after {ms} ms"));
+            let title = if transport.websocket.is_some() { "WebSocket" } else { protocol.title() };
+            log_refused(&peer, &format_args!("no {title} after {} ms", limits.handshake_timeout_ms));
             return Ok(());
         }
     };
@@ -323,11 +350,10 @@ async fn serve_connection(
         refusals.tell(&peer, &too_many(refused), clock.now());
         return Ok(());
     }
-    let mut peer = Peer::new(endpoint(peer), endpoint(local), peer.ip().is_loopback());
+    let mut peer = peer_of(peer, local);
     match stream {
         Prepared::Plain(stream) => {
-            let (reader, writer) = stream.into_split();
-            let writer = SharedWriteHalf::new(writer);
+            let (reader, writer) = split(stream);
             let socket: Arc<dyn DirectWrite> = Arc::new(writer.clone());
             let session = protocol.open(Accepted {
                 peer,
@@ -339,7 +365,7 @@ async fn serve_connection(
             let driven = Arc::new(Driven::new(session, bell.clone(), Some(socket), accepted_at));
             let others = Arc::downgrade(&driven);
             bell.admit(others);
-            drive(&*driven, reader, writer, &*clock, limits.drive, shutdown).await
+            drive(&*driven, reader, writer, &**clock, limits.drive, shutdown).await
         }
         Prepared::Tls(stream, facts) => {
             peer.tls = Some(*facts);
@@ -347,13 +373,17 @@ async fn serve_connection(
             let (reader, writer) = tls::split(*stream);
             // On its own, as above: the task of any connection has room for what either way keeps.
             let driven = Arc::new(Driven::new(session, bell, None, accepted_at));
-            drive(&driven, reader, writer, &*clock, limits.drive, shutdown).await
+            drive(&driven, reader, writer, &**clock, limits.drive, shutdown).await
+        }
+        Prepared::Web(web) => {
+            let beginning = Beginning { peer, newcomer, bell, accepted_at };
+            Box::pin(web.drive(beginning, serving, shutdown)).await
         }
     }
 }
 
 /// The origin that a connection counts for: of IPv6 the network of 64 bits, since that is what one customer gets.
-fn origin(peer: SocketAddr) -> Origin {
+pub(super) fn origin(peer: SocketAddr) -> Origin {
     match peer.ip() {
         IpAddr::V4(address) => Origin(address.to_ipv6_mapped().to_bits()),
         IpAddr::V6(address) => Origin(address.to_bits() & !u128::from(u64::MAX)),
@@ -366,13 +396,38 @@ fn too_many(TooMany(max): TooMany) -> String {
     )
 }
 
+pub(super) fn split(stream: TcpStream) -> (OwnedReadHalf, SharedWriteHalf) {
+    let (reader, writer) = stream.into_split();
+    (reader, SharedWriteHalf::new(writer))
+}
+
 /// A socket on which the protocol comes next.
 enum Prepared {
     Plain(TcpStream),
     Tls(Box<TlsStream<SplitTcp>>, Box<TlsFacts>),
+    Web(Web),
 }
 
-/// Does what comes before the protocol, the PROXY header and the TLS handshake, and returns the two ends of the connection.
+/// One over WebSocket.
+enum Web {
+    Plain(Box<Opened<OwnedReadHalf, SharedWriteHalf>>),
+    Tls(Box<Opened<TlsInput, TlsOutput>>, Box<TlsFacts>),
+}
+
+impl Web {
+    async fn drive(self, mut beginning: Beginning, serving: &Serving, shutdown: &Shutdown) -> io::Result<()> {
+        match self {
+            Web::Plain(opened) => opened.drive(beginning, serving, shutdown).await,
+            Web::Tls(opened, facts) => {
+                beginning.peer.tls = Some(*facts);
+                opened.drive(beginning, serving, shutdown).await
+            }
+        }
+    }
+}
+
+/// Does what comes before the protocol, the PROXY header, the TLS handshake and the upgrade to WebSocket, and returns the two ends
+/// of the connection.
 async fn prepare(
     mut stream: TcpStream,
     socket: Addresses,
@@ -382,12 +437,26 @@ async fn prepare(
     if transport.takes_header_from(socket.peer.ip()) {
         addresses = proxy::read_header(&mut stream).await?.unwrap_or(socket);
     }
-    let Some(tls) = &transport.tls else { return Ok((addresses, Prepared::Plain(stream))) };
+    let peer = addresses.peer.ip();
+    let Some(tls) = &transport.tls else {
+        let Some(websocket) = &transport.websocket else { return Ok((addresses, Prepared::Plain(stream))) };
+        let opened = Box::pin(websocket.open(stream, peer, split)).await?;
+        return Ok((addresses, Prepared::Web(Web::Plain(Box::new(opened)))));
+    };
     let stream = tls.accept(stream).await;
     let stream = stream
         .map_err(|error| io::Error::new(error.kind(), format!("TLS: {}", tls::plain_reason(&error))))?;
-    let facts = tls.facts(stream.get_ref().1);
-    Ok((addresses, Prepared::Tls(Box::new(stream), Box::new(facts))))
+    let facts = Box::new(tls.facts(stream.get_ref().1));
+    let Some(websocket) = &transport.websocket else {
+        return Ok((addresses, Prepared::Tls(Box::new(stream), facts)));
+    };
+    let opened = Box::pin(websocket.open(stream, peer, tls::split)).await?;
+    Ok((addresses, Prepared::Web(Web::Tls(Box::new(opened), facts))))
+}
+
+/// The client's end, and the broker's.
+pub(super) fn peer_of(peer: SocketAddr, local: SocketAddr) -> Peer {
+    Peer::new(endpoint(peer), endpoint(local), peer.ip().is_loopback())
 }
 
 fn endpoint(address: SocketAddr) -> Endpoint {
@@ -395,7 +464,7 @@ fn endpoint(address: SocketAddr) -> Endpoint {
 }
 
 /// Counts an open connection for as long as it lives.
-struct CountGuard(Arc<AtomicU32>);
+pub(super) struct CountGuard(Arc<AtomicU32>);
 
 impl CountGuard {
     fn new(count: &Arc<AtomicU32>) -> CountGuard {

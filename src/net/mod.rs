@@ -11,11 +11,13 @@ mod hashing;
 mod http;
 mod listen;
 mod memory;
+pub mod pages;
 mod process;
 pub mod proxy;
 mod pump;
 mod socket;
 pub mod tls;
+mod websocket;
 
 pub use control::Control;
 pub use descriptors::Descriptors;
@@ -23,12 +25,13 @@ pub use disk::{DiskLimit, DiskWatch, Volume};
 pub use drive::DriveLimits;
 pub use event_loops::EventLoops;
 pub use hashing::start_hashing;
-pub use http::{AtWork, HttpListener, PeerAddress, Slot};
+pub use http::{AtWork, Entrance, HttpListener, PeerAddress, Slot};
 pub use listen::{Listener, ListenerLimits, Serving, Spoken, Transport};
 pub use memory::{MemorySource, MemoryWatch, resident_bytes, total_bytes};
 pub use process::Process;
 pub use pump::{Committer, run_timer};
 pub use tls::Tls;
+pub use websocket::{Subprotocol, WebSocket};
 
 use std::net::SocketAddr;
 use std::sync::Arc;

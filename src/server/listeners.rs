@@ -5,7 +5,8 @@ use crate::config::{self, Config};
 use crate::management::{ListenerFacts, Management};
 use crate::metrics::Metrics;
 use crate::net::{
-    Descriptors, EventLoops, HttpListener, Listener, Serving, Shutdown, Spoken, Tls, Transport,
+    Descriptors, Entrance, EventLoops, HttpListener, Listener, Serving, Shutdown, Spoken, Tls, Transport,
+    WebSocket,
 };
 use crate::protocol::Protocol;
 use std::io;
@@ -16,6 +17,8 @@ use tokio::task::JoinSet;
 /// The protocols that clients may speak.
 pub(super) struct Protocols {
     pub(super) amqp: Arc<dyn Protocol>,
+    /// Them, and who may speak them, over WebSocket.
+    pub(super) websocket: Arc<WebSocket>,
 }
 
 /// A place to listen for clients of a protocol.
@@ -25,6 +28,7 @@ struct Place<'a> {
     listener: &'a config::AmqpListener,
     protocol: &'a Arc<dyn Protocol>,
     over_tls: bool,
+    over_websocket: bool,
 }
 
 /// A place to listen for HTTP.
@@ -49,14 +53,22 @@ enum Pages {
 pub(super) struct Listeners {
     of_protocols: Vec<Listener>,
     of_pages: Vec<(&'static str, Pages, HttpListener)>,
+    /// For clients that speak WebSocket, at the listeners of the management API.
+    entrance: Arc<Entrance>,
 }
 
 /// All places for clients: a further protocol has its rows here.
-fn places<'a>(config: &'a config::Listeners, protocols: &'a Protocols) -> [Place<'a>; 2] {
+fn places<'a>(config: &'a config::Listeners, protocols: &'a Protocols) -> [Place<'a>; 4] {
     let amqp = &protocols.amqp;
+    let plain =
+        |key, listener, protocol| Place { key, listener, protocol, over_tls: false, over_websocket: false };
+    let over_tls = |place| Place { over_tls: true, ..place };
+    let over_websocket = |place| Place { over_websocket: true, ..place };
     [
-        Place { key: "listeners.amqp.bind", listener: &config.amqp, protocol: amqp, over_tls: false },
-        Place { key: "listeners.amqps.bind", listener: &config.amqps, protocol: amqp, over_tls: true },
+        plain("listeners.amqp.bind", &config.amqp, amqp),
+        over_tls(plain("listeners.amqps.bind", &config.amqps, amqp)),
+        over_websocket(plain("listeners.websocket.bind", &config.websocket, amqp)),
+        over_tls(over_websocket(plain("listeners.websockets.bind", &config.websockets, amqp))),
     ]
 }
 
@@ -87,16 +99,18 @@ impl Listeners {
     ) -> Result<Listeners, StartError> {
         let loops = Arc::new(EventLoops::start()?);
         let (listeners, max) = (&config.listeners, descriptors.http_connections as usize);
-        let mut bound = Listeners { of_protocols: Vec::new(), of_pages: Vec::new() };
+        let entrance = Arc::new(Entrance::new(protocols.websocket.clone(), serving.clone()));
+        let mut bound = Listeners { of_protocols: Vec::new(), of_pages: Vec::new(), entrance };
         let can_be_had = |over_tls: bool| !over_tls || tls.is_some();
-        for Place { key, listener, protocol, over_tls } in places(listeners, protocols) {
-            if !can_be_had(over_tls) {
+        for Place { key, listener, protocol, over_tls, over_websocket } in places(listeners, protocols) {
+            if listener.is_off || !can_be_had(over_tls) {
                 continue;
             }
             let transport = Transport {
                 proxy_protocol: listener.proxy_protocol,
                 proxy_networks: listener.proxy_networks.clone().into(),
                 tls: tls.filter(|_| over_tls).cloned(),
+                websocket: over_websocket.then(|| protocols.websocket.clone()),
             };
             let spoken = Spoken { protocol: protocol.clone(), transport };
             let listening = Listener::bind(listener.bind, spoken, serving.clone(), loops.clone()).await;
@@ -134,7 +148,11 @@ impl Listeners {
                 Pages::Management => management.router(),
                 Pages::Metrics => metrics.router(),
             };
-            tasks.spawn(listener.run(router, shutdown.clone()));
+            let entrance = match pages {
+                Pages::Management => Some(self.entrance.clone()),
+                Pages::Metrics => None,
+            };
+            tasks.spawn(listener.run(router, entrance, shutdown.clone()));
         }
         for listener in self.of_protocols {
             tasks.spawn(listener.run(shutdown.clone()));

@@ -275,6 +275,7 @@ fn the_example_shows_defaults() {
             node_name,
             default_queue_type,
             listeners,
+            websocket,
             server,
             limits,
             access,
@@ -282,7 +283,8 @@ fn the_example_shows_defaults() {
             log,
             ..
         } = config;
-        (data_dir, node_name, default_queue_type, listeners, server, limits, access, store, log)
+        let about_clients = (listeners, websocket, server);
+        (data_dir, node_name, default_queue_type, about_clients, limits, access, store, log)
     };
     assert_eq!(settings(example), settings(default));
 }
@@ -292,10 +294,13 @@ fn the_example_shows_every_key() {
     let example = example_with_every_key();
     load(&example);
     // An unknown key is answered with the known ones, which is how this test learns of a key added later.
-    let sections: [(&str, &str); 17] = [
+    let sections: [(&str, &str); 20] = [
         ("", ""),
         ("listeners", "[listeners]\n"),
         ("listeners.amqp", "[listeners.amqp]\n"),
+        ("listeners.websocket", "[listeners.websocket]\n"),
+        ("listeners.websockets", "[listeners.websockets]\n"),
+        ("websocket", "[websocket]\n"),
         ("server", "[server]\n"),
         ("limits", "[limits]\n"),
         ("access", "[access]\n"),

@@ -28,3 +28,4 @@ mod private_files;
 mod proxy_protocol;
 mod robustness;
 mod tls;
+mod websocket;

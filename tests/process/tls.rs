@@ -594,3 +594,27 @@ fn a_certificate_that_was_revoked_is_not_let_in() {
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     assert!(!output.status.success() && said.contains("tls.revocation_lists needs"), "{said}");
 }
+
+#[test]
+fn websocket_goes_over_tls() {
+    let files = Files::new("tls-websocket");
+    let (broker, _) = files.start("[listeners.websockets]\nbind = '127.0.0.1:0'");
+    let address = broker.address_of("wss").trim_end_matches("/ws").to_owned();
+    let mut transport = Tls::to(&address, client(&files.authority, None, BOTH));
+    let id = transport.open().unwrap();
+    let (mut socket, _) = tungstenite::client(format!("ws://{address}/ws"), transport.stream(id)).unwrap();
+    for ping in [&b"one"[..], b"two"] {
+        socket.send(tungstenite::Message::Ping(ping.into())).unwrap();
+        assert_eq!(socket.read().unwrap(), tungstenite::Message::Pong(ping.into()));
+    }
+    socket.send(tungstenite::Message::binary(&b"AMQP\0\0\x09\x01"[..])).unwrap();
+    let start = socket.read().unwrap().into_data();
+    assert_eq!(
+        start[..11],
+        [1, 0, 0, start[3], start[4], start[5], start[6], 0, 10, 0, 10],
+        "connection.start"
+    );
+    socket.close(None).unwrap();
+    while socket.read().is_ok() {}
+    broker.wait_for_log("the peer is gone");
+}

@@ -78,6 +78,7 @@ const OUTSIDE: &[(&str, &[&str])] = &[
     ("SystemTime", &["clock", "perf"]),
     ("amq_protocol::", &["amqp", "perf"]),
     ("sled::", &["store"]),
+    ("tungstenite::", &["net"]),
     ("axum::", &["management", "metrics", "net"]),
 ];
 

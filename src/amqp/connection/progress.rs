@@ -64,7 +64,7 @@ impl Connection {
             local: self.peer.local_address.clone(),
             user: user.name.clone(),
             vhost: vhost.name().clone(),
-            protocol: "AMQP 0-9-1",
+            protocol: if self.peer.is_web { "Web AMQP 0-9-1" } else { "AMQP 0-9-1" },
             auth_mechanism: self.auth_mechanism.clone(),
             client_properties: self.client_properties.clone(),
             tls: self.peer.tls.clone(),

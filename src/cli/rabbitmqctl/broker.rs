@@ -313,6 +313,8 @@ fn purpose(protocol: &str) -> &'static str {
         "amqp/ssl" => "AMQP 0-9-1 over TLS",
         "http" => "HTTP API",
         "https" => "HTTPS API",
+        "http/websocket" => "WebSocket",
+        "https/websocket" => "WebSocket over TLS (HTTPS)",
         "http/prometheus" => "Prometheus exporter API over HTTP",
         "https/prometheus" => "Prometheus exporter API over TLS (HTTPS)",
         _ => "(unknown)",

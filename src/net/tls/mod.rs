@@ -5,7 +5,7 @@ mod reason;
 mod stream;
 
 pub(super) use reason::plain_reason;
-pub(super) use stream::{SplitTcp, split};
+pub(super) use stream::{SplitTcp, TlsInput, TlsOutput, split};
 
 use super::Shutdown;
 use crate::broker::observe::connections::TlsFacts;
@@ -212,9 +212,9 @@ impl Tls {
     ///
     /// # Errors
     /// When the handshake fails.
-    pub async fn accept_anybody(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn accept_anybody(&self, stream: TcpStream) -> io::Result<TlsStream<SplitTcp>> {
         let config = self.current.read().silent.clone();
-        TlsAcceptor::from(config).accept(stream).await
+        TlsAcceptor::from(config).accept(stream::split_tcp(stream)).await
     }
 
     /// What there is to know of a connection after its handshake.

@@ -2,7 +2,7 @@
 
 use crate::net::drive::{Input, Output, hung_up};
 use crate::net::socket::SharedWriteHalf;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Join, ReadBuf, ReadHalf, WriteHalf};
@@ -61,6 +61,14 @@ pub(crate) struct TlsOutput {
     holds_bytes: bool,
 }
 
+impl TlsOutput {
+    /// After bytes were taken: what was taken is taken, so a failure to pass it on comes with the next call.
+    fn has_taken(&mut self, context: &mut Context<'_>, bytes: usize) -> Poll<io::Result<usize>> {
+        self.holds_bytes = !matches!(Pin::new(&mut self.half).poll_flush(context), Poll::Ready(Ok(())));
+        Poll::Ready(Ok(bytes))
+    }
+}
+
 impl AsyncWrite for TlsOutput {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -68,12 +76,16 @@ impl AsyncWrite for TlsOutput {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.half).poll_write(context, bytes))?;
-        self.holds_bytes = true;
-        // What was taken is taken, so a failure to pass it on comes with the next call.
-        if let Poll::Ready(Ok(())) = Pin::new(&mut self.half).poll_flush(context) {
-            self.holds_bytes = false;
-        }
-        Poll::Ready(Ok(written))
+        self.has_taken(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.half).poll_write_vectored(context, slices))?;
+        self.has_taken(context, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
