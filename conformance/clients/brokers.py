@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-LISTENERS = ("AMQP", "AMQPS", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS")
+LISTENERS = ("AMQP", "AMQPS", "WEBSOCKET", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS")
 START_SECONDS, STOP_SECONDS = 180, 30
 USER = "guest:guest"
 
@@ -26,6 +26,8 @@ def leveret(binary, *options, scheme="amqp"):
         process = start([binary, *options], directory, environment)
         try:
             port = wait_for(process, directory, lambda: listening_port(directory, scheme))
+            websocket = wait_for(process, directory, lambda: listening_port(directory, "ws"))
+            os.environ["WEBSOCKET_URL"] = f"ws://127.0.0.1:{websocket}/ws"
             yield f"{scheme}://{USER}@127.0.0.1:{port}/%2F"
         finally:
             status = stop(process)

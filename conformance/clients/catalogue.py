@@ -119,6 +119,9 @@ CLIENTS = [
            {"NODE_PATH": INSTALLED / "node/node_modules"}),
     Client("amqp-connection-manager", "npm", npm("amqp-connection-manager"),
            ["node", HERE / "node/amqp-connection-manager.js"], {"NODE_PATH": INSTALLED / "node/node_modules"}),
+    # Over WebSocket.
+    Client("amqp-client.js", "npm", npm("@cloudamqp/amqp-client"), ["node", HERE / "node/amqp-client.js"],
+           {"NODE_PATH": INSTALLED / "node/node_modules"}, only="Leveret"),
     Client("lapin", "crates.io", cargo(WORKSPACE, "lapin", "test", "--quiet", "--no-run", "--test", "clients"),
            [*CLIENT_TESTS, "lapin_client", *TESTS_OF]),
     Client("amqprs", "crates.io",
