@@ -17,7 +17,7 @@ pub mod proxy;
 mod pump;
 mod socket;
 pub mod tls;
-mod websocket;
+pub mod websocket;
 
 pub use control::Control;
 pub use descriptors::Descriptors;

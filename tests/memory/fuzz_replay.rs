@@ -134,6 +134,7 @@ changes! {
     proxy_header,
     session,
     stored,
+    websocket,
 }
 
 /// What a case sends, and the time that passes.

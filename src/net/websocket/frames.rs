@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod tests;
 
+use crate::steps;
 use std::io::Cursor;
 use std::ops::Range;
 use tungstenite::protocol::frame::FrameHeader;
@@ -15,11 +16,11 @@ use tungstenite::protocol::frame::coding::{CloseCode, Control, Data, OpCode};
 const HEADER_BYTES_MAX: usize = 14;
 
 /// Bytes that a control frame may carry at most (section 5.5).
-pub(super) const CONTROL_BYTES_MAX: u64 = 125;
+const CONTROL_BYTES_MAX: u64 = 125;
 
 /// Decodes the frames of one client.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
+pub struct Decoder {
     part: Part,
     /// What has come of a header that is not whole.
     header: Start<HEADER_BYTES_MAX>,
@@ -59,7 +60,7 @@ enum Message {
 
 /// Why nothing more is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub enum End {
     /// The client has sent a close frame, with that code if it has one.
     Closed(Option<CloseCode>),
     /// It has sent what is not allowed.
@@ -68,11 +69,11 @@ pub(super) enum End {
 
 /// What is wrong with a client's frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Violation {
+pub struct Violation {
     /// What it is answered with (section 7.4.1).
-    pub(super) code: CloseCode,
+    pub code: CloseCode,
     /// What was wrong.
-    pub(super) reason: &'static str,
+    pub reason: &'static str,
 }
 
 impl Violation {
@@ -88,9 +89,10 @@ impl Violation {
 
 impl Decoder {
     /// Decodes what was read. Returns how many bytes of payload there are now at its front; the rest means nothing any more.
-    pub(super) fn decode(&mut self, bytes: &mut [u8]) -> usize {
+    pub fn decode(&mut self, bytes: &mut [u8]) -> usize {
         let (mut at, mut filled) = (0, 0);
         while at < bytes.len() && self.end.is_none() {
+            steps::count(1);
             at += match &mut self.part {
                 Part::Header => self.take_header(&bytes[at..]),
                 Part::Payload { left, .. } => {
@@ -107,12 +109,12 @@ impl Decoder {
     }
 
     /// Why nothing more is decoded, if so.
-    pub(super) fn end(&self) -> Option<End> {
+    pub fn end(&self) -> Option<End> {
         self.end
     }
 
     /// What a ping carried that is to be answered. Of several that came together that is the last one (section 5.5.3).
-    pub(super) fn take_ping(&mut self) -> Option<Vec<u8>> {
+    pub fn take_ping(&mut self) -> Option<Vec<u8>> {
         self.ping.take()
     }
 

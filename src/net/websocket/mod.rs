@@ -3,7 +3,7 @@
 //!
 //! Where messages begin and end means nothing here, and extensions such as permessage-deflate are not agreed to.
 
-mod frames;
+pub mod frames;
 mod stream;
 mod upgrade;
 

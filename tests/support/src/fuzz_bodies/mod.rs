@@ -8,6 +8,7 @@ mod http;
 mod input;
 mod json;
 mod text;
+mod websocket;
 mod wire;
 
 pub use json::bytes_of;
@@ -40,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "proxy_header", body: text::proxy_header, steps: (300, 4) },
     Target { name: "session", body: wire::session, steps: (3_000, 50) },
     Target { name: "stored", body: codec::stored, steps: (50, 3) },
+    // Read twice, the second time in pieces of one byte at the least.
+    Target { name: "websocket", body: websocket::websocket, steps: (10, 4) },
 ];
 
 /// Runs a target on libFuzzer's bytes.
