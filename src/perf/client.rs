@@ -106,7 +106,7 @@ impl Client {
             Failure::Lost(reason) | Failure::Garbled { reason, .. } => reason,
             other => return other,
         };
-        Failure::Garbled { address: target.address.clone(), reason }
+        Failure::Garbled { address: target.address.clone(), protocol: "AMQP 0-9-1", reason }
     }
 
     /// Puts a method behind what is to be written.

@@ -23,8 +23,11 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub(super) fn new(largest: usize, persistent: bool, frame_max: usize) -> Encoder {
-        let filler = (0..largest).map(|at| b'a' + (at % 26) as u8).collect();
-        Encoder { filler, delivery_mode: 1 + u8::from(persistent), payload_max: frame_max - ENVELOPE_BYTES }
+        Encoder {
+            filler: filler(largest),
+            delivery_mode: 1 + u8::from(persistent),
+            payload_max: frame_max - ENVELOPE_BYTES,
+        }
     }
 
     /// Appends what follows basic.publish: the header and a body of that size, which no body is above.
@@ -36,10 +39,41 @@ impl Encoder {
             put_frame(out, BODY, 1, &[piece]);
         }
         if body_bytes >= STAMP_BYTES {
-            out[body_at..body_at + MARK.len()].copy_from_slice(&MARK);
-            out[body_at + MARK.len()..body_at + STAMP_BYTES].copy_from_slice(&stamp_us.to_be_bytes());
+            stamp(&mut out[body_at..body_at + STAMP_BYTES], stamp_us);
         }
         debug_assert_eq!(out.last(), Some(&END));
+    }
+}
+
+/// Bodies without frames around them.
+#[derive(Clone, Debug)]
+pub(super) struct Body {
+    /// As long as the largest.
+    filler: Vec<u8>,
+}
+
+impl Body {
+    pub(super) fn new(largest: usize) -> Body {
+        Body { filler: filler(largest) }
+    }
+
+    /// Appends a body of that size, which no body is above.
+    pub(super) fn put(&self, out: &mut Vec<u8>, body_bytes: usize, stamp_us: u64) {
+        let body_at = out.len();
+        out.extend_from_slice(&self.filler[..body_bytes]);
+        stamp(&mut out[body_at..], stamp_us);
+    }
+}
+
+fn filler(largest: usize) -> Vec<u8> {
+    (0..largest).map(|at| b'a' + (at % 26) as u8).collect()
+}
+
+/// Writes the time to the front of a body, if there is room.
+fn stamp(body: &mut [u8], stamp_us: u64) {
+    if let Some(front) = body.first_chunk_mut::<STAMP_BYTES>() {
+        front[..MARK.len()].copy_from_slice(&MARK);
+        front[MARK.len()..].copy_from_slice(&stamp_us.to_be_bytes());
     }
 }
 

@@ -1,4 +1,4 @@
-//! `leveret perf`: publishes and consumes on any AMQP 0-9-1 broker, and says how fast that went.
+//! `leveret perf`: publishes and consumes on any broker of AMQP 0-9-1, or over STOMP, and says how fast that went.
 //!
 //! `options.rs` makes a [`plan::Plan`] of what was typed; `run.rs` carries it out with a task for each connection
 //! (`producer.rs`, `consumer.rs`), above a client of few words (`client.rs`, `wire.rs`). `meter.rs` counts, `report.rs` and
@@ -17,6 +17,7 @@ mod producer;
 mod report;
 mod run;
 mod sizes;
+mod stomp;
 mod target;
 mod wire;
 
@@ -35,8 +36,8 @@ enum Failure {
     #[error("no broker answers at {address}: {reason}; is it running, and is --url right?")]
     Unreachable { address: String, reason: String },
     /// What answers is no broker.
-    #[error("what answers at {address} does not speak AMQP 0-9-1: {reason}")]
-    Garbled { address: String, reason: String },
+    #[error("what answers at {address} does not speak {protocol}: {reason}")]
+    Garbled { address: String, protocol: &'static str, reason: String },
     /// The broker can't be trusted, or trusts us not.
     #[error("no TLS with what answers at {address}: {reason}")]
     Tls { address: String, reason: String },
@@ -46,6 +47,9 @@ enum Failure {
     /// The broker refuses something, in its own words.
     #[error("the broker refused: {code} {text}")]
     Refused { code: u16, text: String },
+    /// The same over STOMP.
+    #[error("the broker refused: {0}")]
+    Error(String),
     /// The connection is gone.
     #[error("the connection to the broker was lost: {0}")]
     Lost(String),
@@ -61,7 +65,7 @@ impl Failure {
             Failure::Typed(_) => 2,
             Failure::Unreachable { .. } | Failure::Garbled { .. } | Failure::Tls { .. } => 3,
             Failure::Login { .. } => 4,
-            Failure::Refused { .. } | Failure::Lost(_) | Failure::Output { .. } => 1,
+            Failure::Refused { .. } | Failure::Error(_) | Failure::Lost(_) | Failure::Output { .. } => 1,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::sizes::Sizes;
 use super::target::{Target, TlsFiles};
 use amq_protocol::types::{AMQPValue, FieldTable};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ Examples:
       routing: each message goes to ten queues, or to none
   leveret perf --url amqp://app:secret@broker:5672/orders --queue invoices --producers 0 --time 60
       consumes what is in a queue that is there
+  leveret perf --protocol stomp --confirm 1000 --persistent --durable --time 10
+      over STOMP on port 61613 of the same host, with a receipt for each message
   leveret perf --url amqps://app:secret@broker:5671 --ca-certificate ca.pem --time 10
       over TLS
 
@@ -33,9 +35,21 @@ of the latter. It is right within a hundredth, and between two machines as right
 It ends with 0 when the run has come to its end or Ctrl-C ended it, 1 when the broker refuses something or goes away, 2 when the \
 options make no sense, 3 when no broker answers, and 4 when the login fails.";
 
+/// What a broker is put under load with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Protocol {
+    /// AMQP 0-9-1
+    Amqp,
+    /// STOMP 1.2, with receipts for confirms
+    Stomp,
+}
+
+/// The port that STOMP is mostly spoken on.
+const STOMP_PORT: u16 = 61613;
+
 /// Puts a broker under load, and says how fast it is
 ///
-/// Publishes and consumes over AMQP 0-9-1, on this broker or any other, until Ctrl-C or as --time and --count say. A line each
+/// Publishes and consumes over AMQP 0-9-1, or STOMP, on this broker or any other, until Ctrl-C or as --time and --count say. A line each
 /// second has the rates and the latency, as median and 99th percentile; a summary comes at the end.
 #[derive(Args, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -44,6 +58,12 @@ pub(crate) struct Perf {
     #[arg(long, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
     #[arg(default_value = "amqp://guest:guest@127.0.0.1:5672")]
     url: String,
+    /// What is published and consumed over; queues and exchanges are made over AMQP all the same
+    #[arg(long, value_name = "PROTOCOL", value_enum, default_value_t = Protocol::Amqp)]
+    protocol: Protocol,
+    /// Where STOMP is spoken [default: port 61613 of the host in --url]
+    #[arg(long, value_name = "HOST:PORT")]
+    stomp_address: Option<String>,
     /// For amqps: trusts certificates that this one (PEM) has signed, and no others [default: those that the system trusts]
     #[arg(long, value_name = "FILE")]
     ca_certificate: Option<PathBuf>,
@@ -135,8 +155,10 @@ impl Perf {
     pub(super) fn plan(&self) -> Result<Plan, Failure> {
         let own_queues = self.queue.is_empty();
         let run = format!("leveret-perf-{}", std::process::id());
+        let target = Target::parse(&self.url, self.tls_files())?;
         let plan = Plan {
-            target: Target::parse(&self.url, self.tls_files())?,
+            stomp: self.stomp_address(&target),
+            target,
             producers: self.producers as usize,
             consumers: self.consumers as usize,
             queues: match own_queues {
@@ -172,6 +194,15 @@ impl Perf {
         }
     }
 
+    /// Where STOMP is spoken, if it is to be.
+    fn stomp_address(&self, target: &Target) -> Option<String> {
+        let of_url = || {
+            let host = target.address.rsplit_once(':').map_or(&*target.address, |(host, _)| host);
+            format!("{host}:{STOMP_PORT}")
+        };
+        (self.protocol == Protocol::Stomp).then(|| self.stomp_address.clone().unwrap_or_else(of_url))
+    }
+
     fn tls_files(&self) -> TlsFiles<'_> {
         TlsFiles {
             ca_certificate: self.ca_certificate.as_deref(),
@@ -190,6 +221,12 @@ impl Perf {
             "consumers need a queue: with --queues 0 goes --consumers 0".to_owned()
         } else if plan.queues.is_empty() && plan.exchange.is_empty() {
             "with --queues 0 messages go nowhere; name an exchange with --exchange".to_owned()
+        } else if plan.stomp.is_none() && self.stomp_address.is_some() {
+            "--stomp-address goes with --protocol stomp".to_owned()
+        } else if plan.stomp.is_some() && plan.mandatory {
+            "--mandatory is for AMQP: STOMP returns no messages".to_owned()
+        } else if plan.stomp.is_some() && plan.target.tls.is_some() {
+            "--protocol stomp is for amqp://: it speaks no TLS".to_owned()
         } else if plan.count.is_some() && plan.producers == 0 {
             "--count counts what is published: without producers say --time".to_owned()
         } else if plan.prefetch > 0 && plan.ack_every.is_some_and(|every| every > u64::from(plan.prefetch)) {
@@ -259,6 +296,17 @@ mod tests {
     }
 
     #[test]
+    fn stomp_is_spoken_beside_amqp() {
+        assert_eq!(plan("--url amqp://h:7/v").unwrap().stomp, None);
+        let of = |line: &str| plan(line).unwrap().stomp.unwrap();
+        assert_eq!(of("--url amqp://h:7/v --protocol stomp"), "h:61613");
+        assert_eq!(of("--protocol stomp --url amqp://[::1]"), "[::1]:61613");
+        assert_eq!(of("--protocol stomp --stomp-address other:5"), "other:5");
+        let words = plan("--url amqp://h --protocol stomp").unwrap().describe();
+        assert_eq!(words, "1 producer, 1 consumer, 1 queue, 100 bytes, over STOMP, prefetch 1000");
+    }
+
+    #[test]
     fn queues_are_bound_to_what_is_made_for_them() {
         let own = plan("--exchange-type topic --queues 2 --routing-key a,b --binding-key x.*,y").unwrap();
         assert_eq!(own.routing_keys(0), ["a", "b"]);
@@ -295,6 +343,10 @@ mod tests {
             ("--ca-certificate ca.pem", "certificates are for amqps://"),
             ("--certificate c.pem", "--key <FILE>"),
             ("--confirm 0", "invalid value"),
+            ("--stomp-address h:1", "goes with --protocol stomp"),
+            ("--protocol stomp --mandatory", "--mandatory is for AMQP"),
+            ("--protocol stomp --url amqps://h", "speaks no TLS"),
+            ("--protocol mqtt", "possible values: amqp, stomp"),
             ("--exchange e --exchange-type t", "cannot be used with"),
         ] {
             let found = plan(line).unwrap_err();

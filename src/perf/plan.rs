@@ -10,6 +10,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) target: Target,
+    /// Where messages are published and consumed over STOMP, as `host:port`; `None` for AMQP.
+    pub(super) stomp: Option<String>,
     pub(super) producers: usize,
     pub(super) consumers: usize,
     pub(super) queues: Vec<String>,
@@ -79,6 +81,9 @@ impl Plan {
             counted(self.queues.len(), "queue"),
             format!("{} bytes", self.sizes),
         ];
+        if self.stomp.is_some() {
+            parts.push("over STOMP".to_owned());
+        }
         if self.durable {
             parts.push("durable".to_owned());
         }

@@ -7,6 +7,7 @@ use super::meter::{Meter, Sample};
 use super::plan::Plan;
 use super::producer::Producer;
 use super::report::{self, Report, Screen};
+use super::stomp;
 use amq_protocol::types::FieldTable;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -117,6 +118,10 @@ impl Workers {
     async fn start(plan: &Plan, clock: Clock) -> Result<Workers, Failure> {
         let mut workers =
             Workers { tasks: JoinSet::new(), meters: Vec::new(), stop: watch::Sender::new(false) };
+        if let Some(address) = &plan.stomp {
+            workers.start_over_stomp(plan, address, clock).await?;
+            return Ok(workers);
+        }
         let mut producers = Vec::new();
         for number in 0..plan.producers {
             producers.push(Producer::open(plan, number, workers.meter()).await?);
@@ -129,6 +134,21 @@ impl Workers {
             workers.tasks.spawn(producer.run(clock, workers.stop.subscribe()));
         }
         Ok(workers)
+    }
+
+    async fn start_over_stomp(&mut self, plan: &Plan, address: &str, clock: Clock) -> Result<(), Failure> {
+        let mut producers = Vec::new();
+        for number in 0..plan.producers {
+            producers.push(stomp::Producer::open(plan, address, number, self.meter()).await?);
+        }
+        for number in 0..plan.consumers {
+            let consumer = stomp::Consumer::open(plan, address, number, self.meter()).await?;
+            self.tasks.spawn(consumer.run(clock, self.stop.subscribe()));
+        }
+        for producer in producers {
+            self.tasks.spawn(producer.run(clock, self.stop.subscribe()));
+        }
+        Ok(())
     }
 
     fn meter(&mut self) -> Arc<Mutex<Meter>> {

@@ -112,6 +112,18 @@ impl Input {
         Ok(frame)
     }
 
+    /// What `cut` cuts off the front, if that is whole; it says how many bytes it takes.
+    pub(super) fn next<'a, T>(
+        &'a mut self,
+        cut: impl FnOnce(&'a [u8]) -> Result<Option<(T, usize)>, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        let found = cut(&self.bytes[self.seen..])?;
+        Ok(found.map(|(found, bytes)| {
+            self.seen += bytes;
+            found
+        }))
+    }
+
     fn forget_seen(&mut self) {
         self.bytes.advance(self.seen);
         self.seen = 0;
