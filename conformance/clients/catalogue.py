@@ -106,7 +106,7 @@ class Client:
     only: str = ""
 
 
-CLIENT_TESTS = ["cargo", "test", "--quiet", "--manifest-path", WORKSPACE, "--test", "clients", "--"]
+CLIENT_TESTS = ["cargo", "test", "--quiet", "--manifest-path", WORKSPACE, "--test", "process", "--"]
 TESTS_OF = ["--format", "pretty", "--test-threads", "4"]
 SHELL = "a tool does one thing and ends"
 
@@ -122,12 +122,12 @@ CLIENTS = [
     # Over WebSocket.
     Client("amqp-client.js", "npm", npm("@cloudamqp/amqp-client"), ["node", HERE / "node/amqp-client.js"],
            {"NODE_PATH": INSTALLED / "node/node_modules"}, only="Leveret"),
-    Client("lapin", "crates.io", cargo(WORKSPACE, "lapin", "test", "--quiet", "--no-run", "--test", "clients"),
-           [*CLIENT_TESTS, "lapin_client", *TESTS_OF]),
+    Client("lapin", "crates.io", cargo(WORKSPACE, "lapin", "test", "--quiet", "--no-run", "--test", "process"),
+           [*CLIENT_TESTS, "clients::lapin", *TESTS_OF]),
     Client("amqprs", "crates.io",
            cargo(HERE / "rust/Cargo.toml", "amqprs", "build", "--quiet", "--target-dir", INSTALLED / "rust"),
            [INSTALLED / "rust/debug/leveret-conformance-clients"]),
-    Client("amqp-tools", "Debian", debian("amqp-tools"), [*CLIENT_TESTS, "amqp_tools", *TESTS_OF],
+    Client("amqp-tools", "Debian", debian("amqp-tools"), [*CLIENT_TESTS, "clients::amqp_tools", *TESTS_OF],
            without={check: SHELL for check in ("confirms", "returns", "retry", "rpc", "priority", "transaction",
                                                "heartbeat", "reconnect", "exclusive", "cancelled", "blocked")}),
     Client("amqp091-go", "Debian", debian("golang-github-rabbitmq-amqp091-go-dev", "golang-go"),

@@ -9,7 +9,7 @@ from catalogue import CHECKS, REPOSITORY, TARGET, NotInstalled
 
 PROGRAM_SECONDS = 180
 PYTEST = re.compile(r"::test_(\w+)(?:\[.*?\])? (PASSED|FAILED|ERROR)")
-CARGO = re.compile(r"^test \w+::(\w+) \.\.\. (ok|FAILED|ignored)", re.MULTILINE)
+CARGO = re.compile(r"^test (?:\w+::)+(\w+) \.\.\. (ok|FAILED|ignored)", re.MULTILINE)
 PRINTED = re.compile(r"^(ok|failed|without) ([\w.-]+)(?:: (.*))?", re.MULTILINE)
 
 
