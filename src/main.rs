@@ -2,6 +2,7 @@
 
 mod cli;
 mod notify;
+#[cfg(feature = "perf")]
 mod perf;
 mod terminal;
 mod trust;
@@ -78,6 +79,7 @@ enum Command {
     Ctl(cli::Ctl),
     Definitions(cli::Definitions),
     Apply(cli::Apply),
+    #[cfg(feature = "perf")]
     Perf(perf::Perf),
     /// Does what RabbitMQ's command of that name does, for scripts; a link of that name to this program does so too
     ///
@@ -128,6 +130,7 @@ fn main() -> ExitCode {
         Some(Command::Ctl(command)) => cli::run_ctl(&command),
         Some(Command::Apply(command)) => cli::run_apply(&command),
         Some(Command::Definitions(command)) => cli::run_definitions(&command),
+        #[cfg(feature = "perf")]
         Some(Command::Perf(options)) => perf::run(&options),
         Some(Command::Rabbitmqctl { arguments }) => cli::run_tool(Tool::Ctl, &arguments),
         Some(Command::RabbitmqDiagnostics { arguments }) => cli::run_tool(Tool::Diagnostics, &arguments),

@@ -19,6 +19,7 @@ mod run;
 mod sizes;
 mod stomp;
 mod target;
+mod tls;
 mod wire;
 
 pub(crate) use options::Perf;

@@ -1,7 +1,6 @@
 //! Which broker is put under load, and by which user: an amqp URL.
 
-use super::Failure;
-use crate::trust;
+use super::{Failure, tls};
 use hyper::Uri;
 use percent_encoding::percent_decode_str;
 use rustls::ClientConfig;
@@ -90,8 +89,8 @@ impl Target {
 }
 
 fn tls(host: &str, files: TlsFiles<'_>) -> Result<Tls, Failure> {
-    let config = trust::config(files.ca_certificate, files.identity).map_err(Failure::Typed)?;
-    let name = trust::server_name(host.trim_matches(['[', ']'])).map_err(Failure::Typed)?;
+    let config = tls::config(files.ca_certificate, files.identity).map_err(Failure::Typed)?;
+    let name = tls::server_name(host.trim_matches(['[', ']'])).map_err(Failure::Typed)?;
     Ok(Tls { config, name })
 }
 
