@@ -131,7 +131,10 @@ fn simulate_all(seeds: impl Iterator<Item = u64>) {
 
 /// `LEVERET_SIMULATIONS` asks for more runs than the usual ones.
 fn simulations() -> u64 {
-    std::env::var("LEVERET_SIMULATIONS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(500)
+    std::env::var("LEVERET_SIMULATIONS")
+        .ok()
+        .and_then(|runs| runs.parse().ok())
+        .unwrap_or_else(|| leveret_test_support::runs(500))
 }
 
 #[test]

@@ -313,7 +313,7 @@ fn copy(from: &Path, to: &Path) {
 /// power may. Sometimes log and database are gone with it: then the second copy has to have all that it was given.
 #[test]
 fn definitions_survive_random_crashes() {
-    for seed in 0..60 {
+    for seed in 0..leveret_test_support::runs(60) {
         let mut random = Random::new(seed);
         let folder = tempfile::tempdir().unwrap();
         let mut model = Table::new();

@@ -516,7 +516,7 @@ fn simulate() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let seeds = match number("SIMULATION_SEED") {
         Some(seed) => seed..=seed,
-        None => 1..=number("SIMULATION_SEEDS").unwrap_or(SEEDS),
+        None => 1..=number("SIMULATION_SEEDS").unwrap_or_else(|| leveret_test_support::runs(SEEDS)),
     };
     for seed in seeds {
         let mut simulation = Simulation::new(seed);

@@ -14,3 +14,11 @@ pub mod fuzz_bodies;
 pub mod in_memory;
 pub mod lines;
 pub mod volume;
+
+/// How many runs a test has that usually has `usual` of something random: a fifth where `LEVERET_QUICK` is set, as `tests/run --quick` does.
+pub fn runs(usual: u64) -> u64 {
+    match std::env::var_os("LEVERET_QUICK") {
+        Some(_) => usual.div_ceil(5),
+        None => usual,
+    }
+}
