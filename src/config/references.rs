@@ -11,7 +11,7 @@ use super::{Binding, Config, DestinationType, Exchange, Permission, Policy, Queu
 /// The tags that open the management API.
 const MANAGEMENT_TAGS: [&str; 4] = ["management", "policymaker", "monitoring", "administrator"];
 
-/// What is not wrong, and most likely not meant: users who can't do anything.
+/// What is not wrong, and most likely not meant: users who can't do anything, and events without a vhost that has their exchange.
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
     let permitted: HashSet<&str> =
         config.permissions.iter().map(|permission| permission.user.as_str()).collect();
@@ -26,7 +26,20 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
             format!("user {:?} may not open any vhost; give it an entry under [[permissions]]", user.name);
         Some(Problem { file: Some(file), line: Some(line), key, message })
     };
-    useless.filter_map(warning).collect()
+    useless.filter_map(warning).chain(events_without_vhost(config)).collect()
+}
+
+/// Without the vhost that `[events]` names there are no events. It may be there without being declared.
+fn events_without_vhost(config: &Config) -> Option<Problem> {
+    let name = config.events.vhost.as_deref()?;
+    if config.vhosts.iter().any(|vhost| vhost.name == name) {
+        return None;
+    }
+    let message = format!(
+        "vhost {name:?} is not declared under [[vhosts]]; unless it is there already, there are no events"
+    );
+    let Location { file, line, key } = config.events.declared_at.clone()?;
+    Some(Problem { file: Some(file), line: Some(line), key: format!("{key}.vhost"), message })
 }
 
 /// Exchanges that every vhost has from the start. The default exchange is not among them: it takes no bindings.

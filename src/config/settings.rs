@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use tracing_subscriber::EnvFilter;
 
+use super::diagnose::Location;
 use super::network::Network;
 use super::section::Section;
 use super::table::{Shown, settings};
@@ -267,11 +268,15 @@ pub struct Events {
     pub vhost: Option<String>,
     /// Events that may wait at a time; those of one change beyond that are dropped. Default 10000.
     pub waiting_max: usize,
+    /// Where the table stands, if it names a vhost in a file.
+    pub declared_at: Option<Location>,
 }
 
 impl Events {
     pub(super) fn read(section: &mut Section<'_>) -> Events {
-        Events { vhost: section.name("vhost"), waiting_max: section.whole("waiting_max", 1.., 10_000) }
+        let vhost = section.name("vhost");
+        let declared_at = vhost.as_ref().and_then(|_| section.location());
+        Events { vhost, waiting_max: section.whole("waiting_max", 1.., 10_000), declared_at }
     }
 }
 

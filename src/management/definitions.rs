@@ -20,7 +20,7 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api::{self, Imported};
 use crate::broker::memory::MemoryUse;
-use crate::broker::{Broker, BrokerError, Turn};
+use crate::broker::{Actor, Broker, BrokerError, Turn};
 use crate::message::Millis;
 use document::parse_counted;
 use reading::Reading;
@@ -94,7 +94,7 @@ fn run(request: &Request, options: Options) -> Result<Answer, ApiError> {
     let _held = request.broker().memory().hold(MemoryUse::HttpBodies, taken);
     tracing::info!("user '{}' imports definitions", request.user.name);
     let plan = read(request.broker(), &document, &options).map_err(ApiError::bad_request)?;
-    let notes = request.in_turn(|turn| carry_out(plan, request.broker(), turn))?;
+    let notes = request.in_turn(|turn| carry_out(plan, request.broker(), request.actor(), turn))?;
     match request.form_field("redirect") {
         Some(place) => Ok(Answer::SeeOther(place.to_owned())),
         None if notes.is_empty() => Ok(Answer::NoContent),
@@ -111,8 +111,8 @@ pub fn read(broker: &Broker, document: &Value, options: &Options) -> Result<Plan
 }
 
 /// Does what was planned, and logs what there is to say of it.
-fn carry_out(plan: Plan, broker: &Broker, turn: &mut Turn) -> Result<Vec<Note>, BrokerError> {
-    let notes = broker.as_one_change(|| plan.carry_out(broker, turn))?;
+fn carry_out(plan: Plan, broker: &Broker, by: Actor<'_>, turn: &mut Turn) -> Result<Vec<Note>, BrokerError> {
+    let notes = broker.as_one_change(|| plan.carry_out(broker, by, turn))?;
     for note in notes.iter().take(LOGGED_MAX) {
         tracing::warn!("in the definitions {note}");
     }
@@ -162,7 +162,7 @@ pub fn load(
         let document = parse(&text).map_err(|error| refused(error.to_string()))?;
         let plan = read(broker, &document, &Options::new(field_table_depth_max)).map_err(refused)?;
         let mut turn = Turn::at(now);
-        let imported = carry_out(plan, broker, &mut turn);
+        let imported = carry_out(plan, broker, Actor::Broker, &mut turn);
         broker.end_turn(&mut turn);
         imported.map_err(|error| refused(error.to_string()))?;
         tracing::info!("imported the definitions in {}", path.display());

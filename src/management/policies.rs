@@ -7,7 +7,6 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api;
 use crate::broker::elsewhere;
-use crate::broker::observe::events::{Headers, text};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::message::Name;
 use serde_json::Value;
@@ -98,16 +97,7 @@ fn put_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
     let fields = table_from_json(&fields, request.settings().field_table_depth_max)?;
     let policy = Policy::parse(kind, request.parameter("name"), &fields)?;
     let without_effect = elsewhere::in_policy(&policy);
-    let is_new = request.in_turn(|turn| vhost.set_policy(kind, policy, turn))?;
-    request.tell("policy.set", || {
-        let mut told = named(request, vhost.name());
-        let set = vhost.policy(kind, request.parameter("name"));
-        let said = set.map(|policy| policy.fields()).unwrap_or_default();
-        for name in ["apply-to", "definition", "pattern", "priority"] {
-            told.extend(said.field(name).map(|value| (name, value.clone())));
-        }
-        told
-    });
+    let is_new = request.in_turn(|turn| vhost.set_policy(kind, policy, request.actor(), turn))?;
     for warning in &without_effect {
         tracing::warn!("in policy '{}' of vhost '{}' {warning}", request.parameter("name"), vhost.name());
     }
@@ -116,21 +106,11 @@ fn put_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
 
 fn delete_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
     let vhost = request.vhost()?;
-    let was_there = request.in_turn(|turn| vhost.remove_policy(kind, request.parameter("name"), turn))?;
-    if !was_there {
-        return Err(ApiError::NotFound);
+    let (name, by) = (request.parameter("name"), request.actor());
+    match request.in_turn(|turn| vhost.remove_policy(kind, name, by, turn))? {
+        true => Ok(Answer::NoContent),
+        false => Err(ApiError::NotFound),
     }
-    let key = match kind {
-        PolicyKind::Policy => "policy.cleared",
-        PolicyKind::Operator => "operator.policy.cleared",
-    };
-    request.tell(key, || named(request, vhost.name()));
-    Ok(Answer::NoContent)
-}
-
-/// What events say first of a policy.
-fn named(request: &Request, vhost: &str) -> Headers {
-    vec![("name", text(request.parameter("name"))), ("vhost", text(vhost))]
 }
 
 /// A policy as lists and definitions have it.

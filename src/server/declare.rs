@@ -35,6 +35,9 @@ pub(super) fn declare(
     for (kind, policy) in policies.chain(operator_policies) {
         faults.note(&policy.declared_at, set_policy(broker, kind, policy, &mut turn));
     }
+    if let Some(vhost) = config.events.vhost.as_deref().filter(|vhost| broker.vhost(vhost).is_none()) {
+        tracing::warn!("there are no events: vhost '{vhost}', which [events] names, does not exist");
+    }
     for exchange in &config.exchanges {
         faults.note(&exchange.declared_at, declare_exchange(broker, exchange));
     }
@@ -95,7 +98,7 @@ fn set_policy(
         for warning in elsewhere::in_policy(&parsed) {
             tracing::warn!("in policy '{}' of vhost '{}' {warning}", policy.name, policy.vhost);
         }
-        vhost.set_policy(kind, parsed, turn)?;
+        vhost.set_policy(kind, parsed, Actor::Broker, turn)?;
     }
     Ok(())
 }

@@ -360,6 +360,15 @@ fn a_user_who_can_not_do_anything_is_warned_of() {
         ]
     );
     assert_eq!(Config::default().warnings(), []);
+    let warnings: Vec<String> =
+        load("[events]\nvhost = \"nowhere\"").warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            r#"leveret.toml:1: events.vhost: vhost "nowhere" is not declared under [[vhosts]]; unless it is there already, there are no events"#
+        ]
+    );
+    assert_eq!(load("[events]\nvhost = \"/\"").warnings(), []);
 }
 
 #[test]

@@ -109,6 +109,39 @@ fn what_operators_do_is_told() {
             &[("policy.set", "apply-to=all name=p pattern=\"^a\""), ("policy.cleared", "name=p")],
         ),
         (
+            // The same once more tells nothing; a queue tells which policy has changed for it.
+            "PUT /api/queues/%2F/bq {\"durable\":true}\n\
+             PUT /api/policies/%2F/p {\"pattern\":\"^b\",\"definition\":{\"max-length\":5}}\n\
+             PUT /api/policies/%2F/p {\"pattern\":\"^b\",\"definition\":{\"max-length\":5}}\n\
+             PUT /api/operator-policies/%2F/o {\"pattern\":\"^b\",\"definition\":{\"max-length\":3},\"apply-to\":\"queues\"}\n\
+             DELETE /api/operator-policies/%2F/o\nDELETE /api/policies/%2F/p\nDELETE /api/queues/%2F/bq",
+            &[
+                ("queue.created", by_guest),
+                (
+                    "queue.policy.updated",
+                    "apply-to=all definition={max-length=l:5} name=bq pattern=\"^b\" priority=l:0 type=rabbit_classic_queue",
+                ),
+                ("policy.set", "apply-to=all definition={max-length=l:5} name=p pattern=\"^b\" priority=l:0"),
+                (
+                    "queue.policy.updated",
+                    "apply-to=queues definition={max-length=l:3} name=bq pattern=\"^b\"",
+                ),
+                ("policy.set", "apply-to=queues definition={max-length=l:3} name=o"),
+                ("queue.policy.cleared", "name=bq type=rabbit_classic_queue user_who_performed_action=guest"),
+                ("operator.policy.cleared", "name=o"),
+                ("queue.policy.cleared", "name=bq"),
+                ("policy.cleared", "name=p"),
+                ("queue.deleted", by_guest),
+            ],
+        ),
+        (
+            "POST /api/definitions {\"policies\":[{\"vhost\":\"/\",\"name\":\"i\",\"pattern\":\"^i\",\"definition\":{\"max-length\":5}}]}",
+            &[(
+                "policy.set",
+                "name=i pattern=\"^i\" priority=l:0 user_who_performed_action=guest vhost=\"/\"",
+            )],
+        ),
+        (
             "PUT /api/users/u {\"password\":\"p\",\"tags\":\"monitoring\"}",
             &[("user.created", by_guest), ("user.tags.set", "name=u tags=[monitoring]")],
         ),

@@ -7,6 +7,7 @@
 use crate::broker::actor::Actor;
 use crate::broker::exchange::{Binding, Destination, Exchange, ExchangeDefinition};
 use crate::broker::memory::{MemoryAccount, MemoryUse};
+use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::QueueDefinition;
 use crate::broker::term::term_fields;
 use crate::broker::turn::Turn;
@@ -321,6 +322,41 @@ impl VirtualHost {
         });
     }
 
+    pub(in crate::broker) fn tell_queue_policy_updated(
+        &self,
+        queue: &QueueDefinition,
+        policy: &Policy,
+        by: Actor<'_>,
+    ) {
+        self.tell("queue.policy.updated", by, || {
+            let mut told = said_of_policy(policy);
+            told.extend([("name", text(&queue.name)), ("type", text(queue.queue_type.module()))]);
+            told
+        });
+    }
+
+    pub(in crate::broker) fn tell_queue_policy_cleared(&self, queue: &QueueDefinition, by: Actor<'_>) {
+        self.tell("queue.policy.cleared", by, || {
+            vec![("name", text(&queue.name)), ("type", text(queue.queue_type.module()))]
+        });
+    }
+
+    pub(in crate::broker) fn tell_policy_set(&self, policy: &Policy, by: Actor<'_>) {
+        self.tell("policy.set", by, || {
+            let mut told = said_of_policy(policy);
+            told.push(("name", text(&policy.name)));
+            told
+        });
+    }
+
+    pub(in crate::broker) fn tell_policy_cleared(&self, kind: PolicyKind, name: &str, by: Actor<'_>) {
+        let key = match kind {
+            PolicyKind::Policy => "policy.cleared",
+            PolicyKind::Operator => "operator.policy.cleared",
+        };
+        self.tell(key, by, || vec![("name", text(name))]);
+    }
+
     pub(in crate::broker) fn tell_binding(&self, key: &'static str, binding: &Binding, by: Actor<'_>) {
         self.tell(key, by, || {
             let (kind, name) = match &binding.destination {
@@ -337,6 +373,13 @@ impl VirtualHost {
             ]
         });
     }
+}
+
+/// What events say of a policy besides its name.
+fn said_of_policy(policy: &Policy) -> Headers {
+    let fields = policy.fields();
+    let said = ["apply-to", "definition", "pattern", "priority"].into_iter();
+    said.filter_map(|name| Some((name, fields.field(name)?.clone()))).collect()
 }
 
 /// The event's exchange for a vhost, if that is the one which has it.

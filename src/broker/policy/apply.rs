@@ -7,9 +7,9 @@
 use super::undecided::GivenUp;
 use super::{Applied, Policies, Policy, PolicyKind, Target};
 use crate::broker::exchange::Exchange;
-use crate::broker::queue::QueueHandle;
+use crate::broker::queue::{QueueDefinition, QueueHandle};
 use crate::broker::topology::definitions::Definition;
-use crate::broker::{BrokerError, Turn, VirtualHost};
+use crate::broker::{Actor, BrokerError, Turn, VirtualHost};
 use crate::store::DefinitionChanges;
 use std::sync::Arc;
 
@@ -30,14 +30,21 @@ impl VirtualHost {
     }
 
     /// Sets a policy in the place of its namesake, and says whether there was none. Queues and exchanges follow it when this
-    /// returns.
+    /// returns. What has changed are events on the event exchange, in RabbitMQ's order: of the queues first.
     ///
     /// # Errors
     /// When its pattern takes too many steps on the name of one of them, or the store failed.
-    pub fn set_policy(&self, kind: PolicyKind, policy: Policy, turn: &mut Turn) -> Result<bool, BrokerError> {
+    pub fn set_policy(
+        &self,
+        kind: PolicyKind,
+        policy: Policy,
+        by: Actor<'_>,
+        turn: &mut Turn,
+    ) -> Result<bool, BrokerError> {
         let _policing = self.policing.lock();
         self.try_on_all(&policy)?;
         let policy = Arc::new(policy);
+        let is_as_it_was = self.policy(kind, &policy.name).is_some_and(|current| *current == *policy);
         let topology = self.topology.lock();
         self.check_not_deleted(&topology)?;
         self.shared().define(Definition::Policy(self.name().clone(), kind, policy.clone()).as_change())?;
@@ -46,7 +53,15 @@ impl VirtualHost {
         let may_change = |applied: &Applied, target: Target<'_>| {
             has(applied, kind, &policy.name) || policy.applies(target).unwrap_or(true)
         };
-        self.police_where(may_change, turn);
+        let updated = |queue: &QueueDefinition| {
+            if !is_as_it_was {
+                self.tell_queue_policy_updated(queue, &policy, by);
+            }
+        };
+        self.police_where(may_change, updated, turn);
+        if !is_as_it_was {
+            self.tell_policy_set(&policy, by);
+        }
         Ok(is_new)
     }
 
@@ -54,14 +69,22 @@ impl VirtualHost {
     ///
     /// # Errors
     /// When the store failed.
-    pub fn remove_policy(&self, kind: PolicyKind, name: &str, turn: &mut Turn) -> Result<bool, BrokerError> {
+    pub fn remove_policy(
+        &self,
+        kind: PolicyKind,
+        name: &str,
+        by: Actor<'_>,
+        turn: &mut Turn,
+    ) -> Result<bool, BrokerError> {
         let _policing = self.policing.lock();
         let topology = self.topology.lock();
         let Some(policy) = self.policy(kind, name) else { return Ok(false) };
         self.shared().define(Definition::Policy(self.name().clone(), kind, policy).as_removal())?;
         self.change_policies(|policies| policies.remove(kind, name));
         drop(topology);
-        self.police_where(|applied, _| has(applied, kind, name), turn);
+        let cleared = |queue: &QueueDefinition| self.tell_queue_policy_cleared(queue, by);
+        self.police_where(|applied, _| has(applied, kind, name), cleared, turn);
+        self.tell_policy_cleared(kind, name, by);
         Ok(true)
     }
 
@@ -98,11 +121,17 @@ impl VirtualHost {
 
     /// Applies the policies to every queue and exchange; most will find that nothing has changed.
     pub(in crate::broker) fn police_all(&self, turn: &mut Turn) {
-        self.police_where(|_, _| true, turn);
+        self.police_where(|_, _| true, |_| (), turn);
     }
 
-    /// Applies the policies to the objects whose policies may have changed, which are chosen by what applies to them so far.
-    fn police_where(&self, may_change: impl Fn(&Applied, Target<'_>) -> bool, turn: &mut Turn) {
+    /// Applies the policies to the objects whose policies may have changed, which are chosen by what applies to them so far. Calls
+    /// `changed` for each queue of which they have.
+    fn police_where(
+        &self,
+        may_change: impl Fn(&Applied, Target<'_>) -> bool,
+        changed: impl Fn(&QueueDefinition),
+        turn: &mut Turn,
+    ) {
         let mut given_up = GivenUp::default();
         for exchange in self.exchanges() {
             if may_change(&exchange.applied(), Target::Exchange(&exchange.definition().name))
@@ -116,7 +145,9 @@ impl VirtualHost {
                 let applied = queue.applied();
                 if may_change(&applied, target(queue)) {
                     let applied = self.applied_to(target(queue), &mut given_up);
-                    queue.apply(applied, turn);
+                    if queue.apply(applied, turn) {
+                        changed(queue.definition());
+                    }
                 }
             }
             self.apply_effects(turn);

@@ -173,9 +173,10 @@ impl QueueHandle {
         self.lock().dying_read(read, turn);
     }
 
-    /// Follows these policies from now on, and no others. What they change counts for messages that are there already.
-    pub(in crate::broker) fn apply(&self, applied: Applied, turn: &mut Turn) {
-        self.lock().apply(applied, turn);
+    /// Follows these policies from now on, and no others. What they change counts for messages that are there already. False when
+    /// it followed just these.
+    pub(in crate::broker) fn apply(&self, applied: Applied, turn: &mut Turn) -> bool {
+        self.lock().apply(applied, turn)
     }
 
     /// Ends the queue, and says how many ready messages were in it.

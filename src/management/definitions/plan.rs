@@ -89,7 +89,7 @@ impl Step {
     }
 
     /// Does it. What is so already is not written to the store again.
-    fn take(self, broker: &Broker, turn: &mut Turn) -> Result<(), BrokerError> {
+    fn take(self, broker: &Broker, by: Actor<'_>, turn: &mut Turn) -> Result<(), BrokerError> {
         match self {
             Step::User(user) => {
                 if broker.users().get(&user.name).as_deref() != Some(&user) {
@@ -121,7 +121,7 @@ impl Step {
             Step::Policy(vhost, kind, policy) => {
                 let vhost = broker.existing_vhost(&vhost)?;
                 if vhost.policy(kind, &policy.name).is_none_or(|known| *known != policy) {
-                    vhost.set_policy(kind, policy, turn)?;
+                    vhost.set_policy(kind, policy, by, turn)?;
                 }
             }
             Step::Parameter(key, value) => {
@@ -186,9 +186,14 @@ impl Plan {
     ///
     /// # Errors
     /// When the store failed, or another request has changed meanwhile what a step needs: then those before it are taken.
-    pub(super) fn carry_out(self, broker: &Broker, turn: &mut Turn) -> Result<Vec<Note>, BrokerError> {
+    pub(super) fn carry_out(
+        self,
+        broker: &Broker,
+        by: Actor<'_>,
+        turn: &mut Turn,
+    ) -> Result<Vec<Note>, BrokerError> {
         for step in self.steps {
-            step.take(broker, turn)?;
+            step.take(broker, by, turn)?;
         }
         Ok(self.notes)
     }

@@ -240,9 +240,11 @@ fn change_otherwise(random: &mut Random, broker: &Broker) {
             let name = random.name("p");
             let policy = Policy::parse(PolicyKind::Policy, &name, &fields).unwrap();
             let vhost = broker.vhost("v").unwrap_or(vhost);
-            vhost.set_policy(PolicyKind::Policy, policy, &mut turn).unwrap();
+            vhost.set_policy(PolicyKind::Policy, policy, Actor::Broker, &mut turn).unwrap();
         }
-        _ => drop(vhost.remove_policy(PolicyKind::Policy, &random.name("p"), &mut turn).unwrap()),
+        _ => drop(
+            vhost.remove_policy(PolicyKind::Policy, &random.name("p"), Actor::Broker, &mut turn).unwrap(),
+        ),
     }
     broker.end_turn(&mut turn);
 }
@@ -292,6 +294,6 @@ fn play(seed: u64) {
 fn what_was_told_survives_a_crash_and_nothing_survives_in_part() {
     match std::env::var("LEVERET_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => play(seed),
-        None => (0..SEEDS).for_each(play),
+        None => (0..leveret_test_support::runs(SEEDS)).for_each(play),
     }
 }
