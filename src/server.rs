@@ -8,7 +8,7 @@ use crate::broker::error::BrokerError;
 use crate::broker::exchange::ExchangeTypes;
 use crate::broker::observe::events::EventSettings;
 use crate::broker::queue::Window;
-use crate::broker::{Broker, BrokerLimits};
+use crate::broker::{Broker, BrokerLimits, TRACE_FRAME_BYTES};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Engine, MemoryLimit, Problem};
 use crate::management::{ListenerFacts, Management, ManagementSettings};
@@ -419,6 +419,7 @@ fn broker_limits(config: &Config) -> BrokerLimits {
         exchanges_per_vhost_max: config.limits.exchanges_per_vhost_max as usize,
         bindings_per_exchange_max: config.limits.bindings_per_exchange_max as usize,
         priority_max: config.limits.priority_max,
+        trace_header_bytes: (config.limits.frame_max_bytes as usize).saturating_sub(TRACE_FRAME_BYTES),
         arguments: TableLimits {
             fields_max: config.limits.field_table_fields_max as usize,
             bytes_max: config.limits.field_table_bytes_max,

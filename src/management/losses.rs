@@ -40,6 +40,6 @@ fn losses(request: &Request) -> Result<Answer, ApiError> {
 
 fn acknowledge(request: &Request) -> Result<Answer, ApiError> {
     let count = request.broker().losses().acknowledge()?;
-    tracing::info!("{count} losses are acknowledged by user '{}'", request.user.name);
+    tracing::info!("{count} losses acknowledged by user '{}'", request.user.name);
     Ok(Answer::NoContent)
 }

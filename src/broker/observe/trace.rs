@@ -2,6 +2,9 @@
 //! from one of its queues goes to the exchange `amq.rabbitmq.trace`, with the key `publish.EXCHANGE` or `deliver.QUEUE`. The copy
 //! has the message's body, and tells the rest in its headers.
 //!
+//! The headers of a copy fit into a frame: where those of the message leave no room, its largest ones are not there, and the header
+//! `left_out` names them.
+//!
 //! A copy is a message like any other: it counts in the queues that take it, and their limits bound how many there are. It is made
 //! only where something is bound to that exchange. Messages that came through it are not traced again.
 
@@ -95,6 +98,10 @@ impl VirtualHost {
         ]
         .into_iter()
         .collect();
+        let left_out = fit(&mut headers, self.shared().limits.trace_header_bytes);
+        if !left_out.is_empty() {
+            headers.insert("left_out", Value::Array(left_out));
+        }
         headers.sort();
         let key = routing_key(prefix, name);
         message.rewritten(EXCHANGE, &key, &Properties { headers: Some(headers), ..Properties::default() })
@@ -105,6 +112,53 @@ impl VirtualHost {
         // What a full queue refuses is gone: nobody waits for it.
         self.publish(&route, &mut vec![copy], turn, &mut Vec::new());
     }
+}
+
+/// Makes headers no larger than that, about, by leaving out the largest headers of the message, or else lists of names. Returns what was
+/// left out.
+fn fit(headers: &mut FieldTable, bytes_max: usize) -> Vec<Value> {
+    let mut left_out = Vec::new();
+    let mut bytes = encoded_bytes(&Value::Table(headers.clone()));
+    while bytes > bytes_max
+        && let Some((name, taken)) = take_largest(headers)
+    {
+        bytes = bytes.saturating_sub(taken);
+        left_out.push(Value::LongStr(name));
+    }
+    left_out
+}
+
+/// Takes out the largest header of the message, or else the larger list of names; the name of what it was, and its bytes.
+fn take_largest(headers: &mut FieldTable) -> Option<(Vec<u8>, usize)> {
+    if let Some(Value::Table(mut properties)) = headers.remove("properties") {
+        let mut largest = None;
+        if let Some(Value::Table(mut of_message)) = properties.remove("headers") {
+            let by_size = of_message.iter().map(|(name, value)| (encoded_bytes(value), name.clone()));
+            largest = by_size.max_by_key(|(bytes, _)| *bytes);
+            let is_other = |name: &ShortStr| largest.as_ref().is_none_or(|(_, taken)| taken != name);
+            of_message = of_message
+                .iter()
+                .filter(|(name, _)| is_other(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            properties.insert("headers", Value::Table(of_message));
+        }
+        headers.insert("properties", Value::Table(properties));
+        if let Some((bytes, name)) = largest {
+            return Some((name.as_bytes().to_vec(), bytes));
+        }
+    }
+    let lists = ["routing_keys", "routed_queues"].into_iter();
+    let sized = lists.filter_map(|name| Some((encoded_bytes(headers.field(name)?), name)));
+    let (bytes, name) = sized.max_by_key(|(bytes, _)| *bytes)?;
+    headers.remove(name);
+    Some((name.as_bytes().to_vec(), bytes))
+}
+
+fn encoded_bytes(value: &Value) -> usize {
+    let mut encoded = Vec::new();
+    FieldTable::from_iter([("", value.clone())]).encode(&mut encoded);
+    encoded.len()
 }
 
 /// The prefix and the name, cut where a routing key ends: names are as long as routing keys may be.
@@ -178,6 +232,28 @@ mod tests {
         assert_eq!(routing_key("deliver.", &[b'q'; 255]).len(), 255);
         let cut = routing_key("publish.", "é".repeat(127).as_bytes());
         assert_eq!(String::from_utf8(cut), Ok(format!("publish.{}", "é".repeat(123))));
+    }
+
+    #[test]
+    fn the_largest_headers_are_left_out_until_the_rest_fits() {
+        let long = |bytes: usize| Value::LongStr(vec![b'x'; bytes]);
+        let of_message = [("a", long(100)), ("b", long(5000)), ("c", long(3000)), ("d", Value::I32(1))];
+        let of_message = Value::Table(of_message.into_iter().collect());
+        let properties = [("headers", of_message), ("app_id", Value::from("app"))];
+        let all: FieldTable = [
+            ("properties", Value::Table(properties.into_iter().collect())),
+            ("routing_keys", Value::Array(vec![long(2000)])),
+            ("user", Value::from("u")),
+        ]
+        .into_iter()
+        .collect();
+        let names = |bytes_max| {
+            let mut headers = all.clone();
+            let left_out = fit(&mut headers, bytes_max);
+            assert!(encoded_bytes(&Value::Table(headers)) <= bytes_max);
+            left_out.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!([11_000, 6000, 2500, 200].map(names), ["", "b", "b c", "b c a d routing_keys"]);
     }
 
     #[test]

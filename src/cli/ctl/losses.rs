@@ -31,7 +31,8 @@ impl Losses {
         }
         if self.acknowledge {
             client.delete(&path(&["losses"])).about(|| "the losses are not acknowledged".to_owned())?;
-            writeln!(out, "{} losses are acknowledged", losses.len())?;
+            let are = if losses.len() == 1 { "loss is" } else { "losses are" };
+            writeln!(out, "{} {are} acknowledged", losses.len())?;
         }
         Ok(())
     }
