@@ -7,6 +7,7 @@ pub mod access;
 mod actor;
 pub mod alarms;
 pub mod chores;
+pub mod dead_lettering;
 pub mod delivery;
 pub mod done;
 mod due;
@@ -40,6 +41,7 @@ use access::users::Users;
 use alarms::Alarms;
 use chores::{Chore, Chores};
 use dashmap::DashMap;
+use dead_lettering::WaitingLetters;
 use exchange::ExchangeTypes;
 use memory::MemoryAccount;
 use observe::connections::Connections;
@@ -88,6 +90,8 @@ pub struct BrokerLimits {
     pub memory_budget_bytes: u64,
     /// Bytes of messages that are read back at a time.
     pub page_bytes: usize,
+    /// Bytes of the headers of a copy that the firehose makes of a message: they go into one frame.
+    pub trace_header_bytes: usize,
     /// Where events are published, and how many at once.
     pub events: EventSettings,
 }
@@ -110,10 +114,14 @@ impl Default for BrokerLimits {
             arguments: TableLimits::default(),
             memory_budget_bytes: 256 << 20,
             page_bytes: 512 << 10,
+            trace_header_bytes: 131_072 - TRACE_FRAME_BYTES,
             events: EventSettings::default(),
         }
     }
 }
+
+/// What a frame with the headers of a copy has besides them, and room for the list of those left out.
+pub const TRACE_FRAME_BYTES: usize = 2048;
 
 /// What all vhosts share.
 #[derive(Debug)]
@@ -139,6 +147,7 @@ pub struct Shared {
     told: elsewhere::Told,
     retired: Mutex<Retired>,
     chores: Chores,
+    waiting_letters: WaitingLetters,
     events: Events,
 }
 

@@ -5,6 +5,7 @@ use super::access::permissions::Permissions;
 use super::access::users::Users;
 use super::alarms::Alarms;
 use super::chores::Chores;
+use super::dead_lettering::WaitingLetters;
 use super::exchange::{Exchange, ExchangeTypes};
 use super::memory::MemoryAccount;
 use super::observe::connections::Connections;
@@ -82,6 +83,7 @@ impl Broker {
             told: elsewhere::Told::default(),
             retired: Mutex::default(),
             chores: Chores::default(),
+            waiting_letters: WaitingLetters::default(),
         });
         let broker = Broker {
             shared,

@@ -101,7 +101,7 @@ impl Finding {
 
 /// The route of a message with several keys, or one that leads to very many queues, which is found a part at a time: of keys there
 /// may be thousands, and each may lead far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Routing {
     /// Each once, the one that it was published with first.
     keys: Vec<Vec<u8>>,

@@ -23,6 +23,11 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// A message that is staged and has yet to be brought to all of the queues.
+    pub(super) fn of(route: Arc<Route>, staged: Staged) -> Spread {
+        Spread { route, staged, next: 0, refused: Vec::new() }
+    }
+
     /// Whether one of the queues refused it.
     pub fn was_refused(&self) -> bool {
         !self.refused.is_empty()
@@ -45,6 +50,12 @@ impl Chore for Spread {
 }
 
 impl VirtualHost {
+    /// Brings a message that is staged to very many queues, a part at a time.
+    pub fn spread(&self, route: Arc<Route>, staged: Staged, turn: &mut Turn) -> Spread {
+        self.reply(&route, &staged.messages, turn);
+        Spread::of(route, staged)
+    }
+
     /// Gives a message its places in all queues of its route, and tells the journal. Returns what has to be gone on with, and the
     /// record that it will be in.
     pub fn begin_spread(
@@ -57,6 +68,6 @@ impl VirtualHost {
         let staged = self.stage(route, vec![message], turn);
         let record = turn.append_to(&self.shared().journal);
         self.reply(route, &staged.messages, turn);
-        (Spread { route: route.clone(), staged, next: 0, refused: Vec::new() }, record)
+        (Spread::of(route.clone(), staged), record)
     }
 }

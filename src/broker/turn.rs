@@ -6,9 +6,9 @@ use super::observe::stats::MessageSizes;
 use super::queue::{DeadLetter, Discard, PageRequest, QueueDefinition};
 use crate::message::{Lsn, Millis, Name, Position, QueueId};
 use crate::steps;
-use crate::store::{Changes, Journal};
+use crate::store::Journal;
 
-pub use crate::store::{DurableWaiter, StoreError};
+pub use crate::store::{Changes, DurableWaiter, StoreError};
 use std::sync::Arc;
 
 /// What a queue wants done elsewhere. It is done after the queue's lock is released, see [`super::VirtualHost::apply_effects`].
@@ -16,6 +16,8 @@ use std::sync::Arc;
 pub enum Effect {
     /// A message is dead-lettered: it goes to the dead-letter exchange, or is dropped.
     DeadLetter(DeadLetter),
+    /// Dead letters of the vhost that wait for the timer go on.
+    SendLetters,
     /// The queue has had its time: it expired, or its last consumer left.
     Delete {
         /// The name of the queue that is to be deleted.
@@ -53,7 +55,7 @@ pub enum Effect {
 }
 
 /// How many steps a turn may take, of some ten nanoseconds each, before others have theirs: half a millisecond or so, more where memory is cold.
-const TURN_STEPS: usize = 50_000;
+pub(super) const TURN_STEPS: usize = 50_000;
 
 /// What it takes to put a message into a queue and give it to a consumer, in steps.
 pub const DELIVERY_STEPS: usize = 10;
@@ -104,6 +106,11 @@ impl Turn {
     pub fn spend(&mut self, steps: usize) {
         steps::count(steps);
         self.spent += steps;
+    }
+
+    /// Something has taken all of the turn's time, and has counted that itself.
+    pub(super) fn use_up(&mut self) {
+        self.spent = self.spent.max(TURN_STEPS);
     }
 
     /// Whether it has taken so long that what is left of something should be done in the next one.

@@ -4,17 +4,14 @@
 //! queue wants of another comes back as an effect, see [`VirtualHost::apply_effects`].
 
 use super::Shared;
-use super::delivery::Entry;
+use super::dead_lettering::{LetterQueue, Letters};
 use super::exchange::predeclared::{self, PREDECLARED};
 use super::exchange::{Binding, Exchange};
 use super::observe::events;
 use super::observe::lengths::Lengths;
 use super::observe::stats::{MessageStats, Samples, TotalSample, count};
 use super::policy::Policies;
-use super::queue::{
-    DeadLetter, DeadLetterStrategy, DeathReason, Got, Overflow, PageRequest, QueueDefinition, QueueHandle,
-    QueueType, is_cycle,
-};
+use super::queue::{Got, PageRequest, QueueDefinition, QueueHandle, QueueType};
 use super::routing::Route;
 use super::timer::Deadline;
 use super::topology::Topology;
@@ -41,6 +38,8 @@ pub struct VirtualHost {
     /// What the settings say of tracing, for who publishes and delivers.
     is_traced: AtomicBool,
     version: AtomicU64,
+    /// Dead letters that wait for the timer.
+    pub(super) letters: Mutex<LetterQueue>,
     samples: Mutex<Samples<TotalSample>>,
     lengths: Mutex<Lengths>,
 }
@@ -59,15 +58,6 @@ pub struct Staged {
     pub(super) messages: Vec<Message>,
 }
 
-/// A dead letter on its way.
-#[derive(Debug)]
-pub struct StagedLetter {
-    /// The queues that it goes to.
-    pub route: Route,
-    /// The dead letter.
-    pub staged: Staged,
-}
-
 impl VirtualHost {
     pub(super) fn new(name: Name, settings: VhostSettings, shared: Arc<Shared>) -> VirtualHost {
         let vhost = VirtualHost {
@@ -81,6 +71,7 @@ impl VirtualHost {
             is_traced: AtomicBool::new(settings.tracing),
             settings: Mutex::new(Arc::new(settings)),
             version: AtomicU64::new(0),
+            letters: Mutex::default(),
             samples: Mutex::default(),
             lengths: Mutex::default(),
         };
@@ -254,6 +245,11 @@ impl VirtualHost {
         record
     }
 
+    /// Hands what the turn has changed so far to the journal, and returns the record that it will be in, if there was anything.
+    pub fn append(&self, turn: &mut Turn) -> Option<Lsn> {
+        turn.append_to(&self.shared.journal)
+    }
+
     /// Gives messages their places in the queues of their route, and writes them into the turn's changes: their content once
     /// for all queues. The journal has to hear of that before [`VirtualHost::deliver`], so that it knows all that queues hold.
     pub fn stage(&self, route: &Route, messages: Vec<Message>, turn: &mut Turn) -> Staged {
@@ -328,11 +324,12 @@ impl VirtualHost {
 
     /// Does what queues asked for during a turn, until nothing is left: dead letters travel, queues go, timers are set.
     pub fn apply_effects(&self, turn: &mut Turn) {
-        let mut deleted = 0;
+        let (mut deleted, mut letters) = (0, Letters::default());
         while !turn.effects.is_empty() {
             for effect in std::mem::take(&mut turn.effects) {
                 match effect {
-                    Effect::DeadLetter(dead) => self.dead_letter(dead, turn),
+                    Effect::DeadLetter(dead) => letters.send(self, dead, turn),
+                    Effect::SendLetters => self.send_letters(turn),
                     Effect::Delete { name, .. } if deleted > 0 && turn.is_spent() => {
                         // Its time has come when the timer looks at it, too.
                         let at = turn.now;
@@ -358,53 +355,14 @@ impl VirtualHost {
 
     /// Lets a queue look at what time has done.
     pub(super) fn handle_timeout(&self, queue: &str, turn: &mut Turn) {
+        if let Some(at) = self.shared.waiting_letters.pause_until(turn.now) {
+            self.shared.timer.push(Deadline { at, vhost: self.name.clone(), queue: queue.into() });
+            return;
+        }
         if let Some(queue) = self.queue(queue) {
             queue.handle_timeout(turn);
         }
         self.apply_effects(turn);
-    }
-
-    /// Moves a dead message on.
-    fn dead_letter(&self, dead: DeadLetter, turn: &mut Turn) {
-        if let Some(StagedLetter { route, staged }) = self.stage_dead_letter(dead, turn) {
-            turn.append_to(&self.shared.journal);
-            self.deliver(&route, staged, turn, &mut Vec::new());
-        }
-    }
-
-    /// Finds a dead message's way and writes it into the turn's changes: out of its queue and into the others in one record.
-    /// `None` when it has nowhere to go: then it is gone, or held in its queue if it may not get lost.
-    pub fn stage_dead_letter(&self, dead: DeadLetter, turn: &mut Turn) -> Option<StagedLetter> {
-        let letter = dead.letter(turn.now);
-        let DeadLetter { queue, settings, entry, reason } = dead;
-        let exchange = settings.dead_letter_exchange.as_deref().and_then(|name| self.exchange(name));
-        let mut route = exchange.map(|exchange| self.route(&exchange, &letter)).unwrap_or_default();
-        let leads_nowhere = route.is_empty();
-        route.queues.retain(|target| {
-            let cycle = is_cycle(&letter, reason, &target.definition().name);
-            if cycle {
-                tracing::warn!(
-                    "a dead letter of {} would go round in a circle and is dropped",
-                    queue.resource()
-                );
-            }
-            !cycle
-        });
-        let at_least_once = settings.dead_letter_strategy == DeadLetterStrategy::AtLeastOnce
-            && settings.overflow != Overflow::DropHead;
-        if at_least_once && (leads_nowhere || route.queues.iter().any(|target| target.would_refuse(&letter)))
-        {
-            self.hold(&queue, entry, reason, turn);
-            return None;
-        }
-        if entry.journaled {
-            turn.changes.settle(queue.id, entry.position);
-        }
-        if route.is_empty() {
-            return None;
-        }
-        let staged = self.stage(&route, vec![letter], turn);
-        Some(StagedLetter { route, staged })
     }
 
     /// Brings messages back that have left memory. No lock is held while the store is read.
@@ -436,12 +394,6 @@ impl VirtualHost {
             );
         });
         queue.dying_read(read.ok(), turn);
-    }
-
-    fn hold(&self, queue: &Arc<QueueDefinition>, entry: Entry, reason: DeathReason, turn: &mut Turn) {
-        if let Some(source) = self.queue_by_id(&queue.name, queue.id) {
-            source.retry(entry, reason, turn);
-        }
     }
 
     pub(super) fn queue_by_id(&self, name: &str, id: QueueId) -> Option<Arc<QueueHandle>> {

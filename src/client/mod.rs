@@ -2,12 +2,18 @@
 //! acknowledgement, transactions, and names.
 
 mod away;
+mod committing;
+mod ending;
 mod names;
 mod settle;
 mod transaction;
 mod unacked;
 
+pub(crate) use committing::Committing;
+pub(crate) use ending::{CANCEL_STEPS, EndingConsumer, EndingConsumers};
 pub(crate) use names::{DeletingQueues, ExclusiveQueues, NameGenerator};
-pub(crate) use settle::{Returning, SETTLE_STEPS, Settling, Verdict, credit_of, part, settle, tell_queues};
+pub(crate) use settle::{
+    Returning, SETTLE_STEPS, Settling, Verdict, credit_of, part, part_of, settle, tell_queues,
+};
 pub(crate) use transaction::{TooLarge, Transaction, TransactionLimits};
 pub(crate) use unacked::{Taken, Unacked, UnackedList};

@@ -1,6 +1,7 @@
 //! What becomes of deliveries: acknowledged, requeued or rejected by their client, or given back by one that has ended.
 
 use super::away::UnackedRun;
+use super::ending::EndingConsumers;
 use super::unacked::{Taken, Unacked, UnackedList};
 use crate::broker::Turn;
 use crate::broker::chores::Chore;
@@ -125,6 +126,14 @@ pub(crate) fn part() -> usize {
     steps::at_once(PART)
 }
 
+/// The same for those that the client has said that of: each that is rejected may become a dead letter.
+pub(crate) fn part_of(verdict: Verdict) -> usize {
+    match verdict {
+        Verdict::Reject => steps::at_once(PART / 8),
+        _ => part(),
+    }
+}
+
 /// What it takes to tell a queue of one that is settled or comes back, in steps.
 pub(crate) const SETTLE_STEPS: usize = 30;
 
@@ -134,22 +143,36 @@ pub(crate) struct Returning {
     unacked: UnackedList,
     /// What its client has said of some of them before.
     settled: Option<Settling>,
+    /// Its consumers, where some have not ended yet.
+    ending: Option<EndingConsumers>,
     /// Deliveries that it was never sent.
     waiting: VecDeque<Unacked>,
 }
 
 impl Returning {
     pub(crate) fn new(unacked: UnackedList, settled: Option<Settling>, waiting: Vec<Unacked>) -> Returning {
-        Returning { unacked, settled, waiting: waiting.into() }
+        Returning { unacked, settled, ending: None, waiting: waiting.into() }
+    }
+
+    /// The same, of a channel whose consumers have not all ended: they do before anything goes back.
+    pub(crate) fn after(self, ending: EndingConsumers) -> Returning {
+        Returning { ending: Some(ending), ..self }
     }
 }
 
 impl Chore for Returning {
     fn go_on(&mut self, turn: &mut Turn) -> bool {
+        if let Some(ending) = &mut self.ending {
+            if !ending.go_on(turn) {
+                return false;
+            }
+            self.waiting.extend(ending.take_back());
+            self.ending = None;
+        }
         while !turn.is_spent() {
             let mut taken = Taken::default();
             if let Some(Settling { up_to, verdict }) = self.settled {
-                if !self.unacked.take_part(up_to, part(), &mut taken) {
+                if !self.unacked.take_part(up_to, part_of(verdict), &mut taken) {
                     self.settled = None;
                 }
                 turn.spend(SETTLE_STEPS * taken.entries());

@@ -3,13 +3,15 @@
 //! All of a commit's changes go into one record of the journal, so it is atomic across queues too.
 
 use super::away::UnackedRun;
+use super::committing::Committing;
 use super::settle::Verdict;
 use super::unacked::{Taken, Unacked};
+use crate::broker::dead_lettering::StagedLetter;
 use crate::broker::delivery::Entry;
 use crate::broker::memory::{Held, MemoryAccount, MemoryUse};
 use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle};
 use crate::broker::routing::Route;
-use crate::broker::vhost::{Staged, StagedLetter};
+use crate::broker::vhost::Staged;
 use crate::broker::{Turn, VirtualHost};
 use crate::message::Message;
 use std::sync::Arc;
@@ -31,28 +33,34 @@ pub(crate) struct TransactionLimits {
 )]
 pub(crate) struct TooLarge(TransactionLimits);
 
+/// A commit of more than this is not done at once; a dead letter that it makes is as much work as this many others.
+const WORK_AT_ONCE: usize = 1000;
+const REJECTED_WORK: usize = 10;
+
 /// What has been said since the last commit.
 #[derive(Debug, Default)]
 pub(crate) struct Transaction {
-    publishes: Vec<Publish>,
+    pub(super) publishes: Vec<Publish>,
     bytes: usize,
     /// The same, in the account of memory.
-    held: Option<Held>,
-    settlements: Vec<(Taken, Verdict)>,
+    pub(super) held: Option<Held>,
+    /// How much a commit has to do: roughly how many copies of messages, and deliveries.
+    work: usize,
+    pub(super) settlements: Vec<(Taken, Verdict)>,
 }
 
 #[derive(Debug)]
-struct Publish {
+pub(super) struct Publish {
     route: Arc<Route>,
     /// The vhost's topology when the route was found.
     version: u64,
-    message: Message,
-    mandatory: bool,
+    pub(super) message: Message,
+    pub(super) mandatory: bool,
 }
 
 impl Publish {
     /// Its route as it is now: queues may have gone and come since it was published.
-    fn route_now(&self, vhost: &VirtualHost) -> Arc<Route> {
+    pub(super) fn route_now(&self, vhost: &VirtualHost) -> Arc<Route> {
         if self.version == vhost.version() {
             return self.route.clone();
         }
@@ -112,6 +120,7 @@ impl Transaction {
         if self.publishes.len() >= limits.messages_max || self.bytes > limits.bytes_max {
             return Err(TooLarge(limits));
         }
+        self.work += 1 + route.queues.len();
         self.publishes.push(Publish { route, version, message, mandatory });
         self.held.get_or_insert_with(|| memory.hold(MemoryUse::Transactions, 0)).set(self.bytes);
         Ok(())
@@ -132,6 +141,7 @@ impl Transaction {
             let bytes: u64 = taken.away.iter().map(|held| held.run.body_bytes).sum();
             self.bytes = self.bytes.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
+        self.work += taken.entries() * if verdict == Verdict::Reject { REJECTED_WORK } else { 1 };
         // An acknowledgement of everything may be one of nothing.
         if !taken.is_empty() {
             self.settlements.push((taken, verdict));
@@ -157,6 +167,16 @@ impl Transaction {
             unacked.extend(taken);
         }
         unacked
+    }
+
+    /// Whether a commit takes longer than a turn may: then it happens a part at a time, see [`Transaction::begin_commit`].
+    pub(crate) fn is_large(&self) -> bool {
+        self.work > WORK_AT_ONCE
+    }
+
+    /// Begins a commit that takes more than one turn.
+    pub(crate) fn begin_commit(&mut self, vhost: &Arc<VirtualHost>) -> Committing {
+        Committing::new(std::mem::take(self), vhost.clone())
     }
 
     /// Begins to commit: everything is written into the turn's changes, which are one record, before any of it happens.

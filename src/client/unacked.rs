@@ -206,18 +206,44 @@ impl UnackedList {
     pub(crate) fn take_part(&mut self, up_to: DeliveryTag, max: usize, taken: &mut Taken) -> bool {
         let mut left = max;
         while left > 0
-            && let Some(first) = self.early.first_entry().filter(|first| *first.key() <= up_to)
+            && let Some(first) = self.first_tag().filter(|first| *first <= up_to)
+        {
+            let before = taken.entries();
+            match self.away.first_tag() {
+                Some(away) if away == first => {
+                    let bound = self
+                        .first_here()
+                        .map_or(up_to, |here| up_to.min(DeliveryTag(here.0.saturating_sub(1))));
+                    self.away.take_part(bound, left, &mut taken.away);
+                }
+                away => self.take_here_below(away.unwrap_or(DeliveryTag(u64::MAX)), up_to, left, taken),
+            }
+            left -= (taken.entries() - before).clamp(1, left);
+        }
+        self.first_tag().is_some_and(|first| first <= up_to)
+    }
+
+    /// The lowest tag of those in memory.
+    fn first_here(&self) -> Option<DeliveryTag> {
+        self.early.first_key_value().map(|(tag, _)| *tag).or_else(|| Some(self.list.front()?.tag))
+    }
+
+    fn first_tag(&self) -> Option<DeliveryTag> {
+        self.first_here().into_iter().chain(self.away.first_tag()).min()
+    }
+
+    /// Takes up to `max` of those in memory with tags below `away` and up to `up_to`.
+    fn take_here_below(&mut self, away: DeliveryTag, up_to: DeliveryTag, max: usize, taken: &mut Taken) {
+        let is_meant = |tag: DeliveryTag| tag < away && tag <= up_to;
+        let mut left = max;
+        while left > 0
+            && let Some(first) = self.early.first_entry().filter(|first| is_meant(*first.key()))
         {
             taken.here.push(first.remove());
             left -= 1;
         }
-        let is_meant = |unacked: &Unacked| unacked.tag <= up_to;
-        let of_list = self.list.iter().take(left).take_while(|unacked| is_meant(unacked)).count();
+        let of_list = self.list.iter().take(left).take_while(|unacked| is_meant(unacked.tag)).count();
         taken.here.extend(self.list.drain(..of_list));
-        self.away.take_part(up_to, left - of_list, &mut taken.away);
-        self.early.first_key_value().is_some_and(|(tag, _)| *tag <= up_to)
-            || self.list.front().is_some_and(is_meant)
-            || self.away.first_tag().is_some_and(|tag| tag <= up_to)
     }
 
     /// Puts back what was taken and not settled after all.

@@ -179,6 +179,7 @@ fn what_is_refused_for_good_and_has_left_memory_is_dead_lettered_in_order() {
     assert_eq!(counts(&broker, "dead").ready, 0);
     client.send(&mut broker, 1, &method("tx.commit", &[]));
     assert_eq!((counts(&broker, "dead").ready, counts(&broker, "q").unacked), (100, MESSAGES - 100));
+    broker.broker().journal().commit().unwrap();
     // Without one a page at a time.
     client.open_channel(&mut broker, 2).unwrap();
     client.call(&mut broker, 1, &method("channel.close", &[])).unwrap();

@@ -13,6 +13,8 @@ use leveret_test_support::frames::{channel_open, handshake, method, publish};
 use leveret_test_support::in_memory::InMemory;
 use std::time::Duration;
 
+mod commits_and_ends;
+
 /// Steps of a turn, each of some ten nanoseconds: some milliseconds.
 const TURN_MAX: u64 = 150_000;
 

@@ -131,6 +131,7 @@ const FLOORS: &[&[&str]] = &[
         "turn",
     ],
     &[
+        "dead_lettering",
         "observe/events",
         "observe/trace",
         // Policies are applied where the vhost is.

@@ -34,7 +34,7 @@ use crate::broker::delivery::LinkCredit;
 use crate::broker::observe::connections::ChannelFacts;
 use crate::broker::observe::stats::MessageStats;
 use crate::broker::queue::QueueHandle;
-use crate::client::{Returning, Transaction, UnackedList};
+use crate::client::{CANCEL_STEPS, EndingConsumer, EndingConsumers, Returning, Transaction, UnackedList};
 use crate::message::{ChannelNumber, ConsumerId, Lsn, Millis, Name, Reader};
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, access, channel};
@@ -83,6 +83,8 @@ pub(super) struct Channel {
     unacked: UnackedList,
     consumers: BTreeMap<ConsumerId, Consumer>,
     consumer_tags: BTreeMap<Arc<str>, ConsumerId>,
+    /// Consumers with lower ids have ended, since the channel does.
+    ended_below: u64,
     reply_to: Option<ReplyTo>,
     prefetch_count: u16,
     credit: Arc<LinkCredit>,
@@ -106,6 +108,8 @@ pub(super) enum Handled {
     Open,
     /// The channel is closed and its number free.
     Closed,
+    /// The channel is closed, and its client hears of that when what it committed is durable.
+    ClosedBehind,
     /// There is more to do for it than others would wait for: [`Channel::go_on`] comes before the next frame.
     Busy,
 }
@@ -120,6 +124,7 @@ impl Channel {
             unacked: UnackedList::default(),
             consumers: BTreeMap::new(),
             consumer_tags: BTreeMap::new(),
+            ended_below: 0,
             reply_to: None,
             prefetch_count: 0,
             credit: Arc::default(),
@@ -195,8 +200,7 @@ impl Channel {
         if error.hard {
             return Err(error);
         }
-        self.fail(&error, context);
-        Ok(Handled::Open)
+        Ok(self.go_on_ending(Some(error), context))
     }
 
     fn add_consumer(&mut self, id: ConsumerId, consumer: Consumer) {
@@ -235,6 +239,12 @@ impl Channel {
 
     fn fail(&mut self, error: &AmqpError, context: &mut Context<'_>) {
         tracing::info!("channel {} of connection {}: {error}", self.number, context.connection);
+        // What one of them were given from now on had no channel.
+        for (id, consumer) in self.consumers.range(ConsumerId(self.ended_below)..) {
+            consumer.queue.cancel(*id, context.turn);
+            self.tell_consumer_deleted(consumer, context);
+        }
+        self.ended_below = u64::MAX;
         let returning = self.release(context);
         context.leave(returning);
         context.vhost.apply_effects(context.turn);
@@ -297,10 +307,7 @@ impl Channel {
                 Ok(Handled::Open)
             }
             channel::AMQPMethod::Flow(_) => Err(AmqpError::new(ReplyCode::NotImplemented, "active=false")),
-            channel::AMQPMethod::Close(_) => {
-                let returning = self.release(context);
-                Ok(self.go_on_closing(returning, context))
-            }
+            channel::AMQPMethod::Close(_) => Ok(self.go_on_ending(None, context)),
             _ => Err(unimplemented()),
         }
     }
@@ -335,15 +342,21 @@ impl Channel {
         context.vhost.apply_effects(context.turn);
     }
 
-    /// Ends all consumers; what they were given before is still there. A connection does that on all channels before it gives
-    /// anything back, or one of them would get what another one gives.
-    pub(super) fn end_consumers(&mut self, context: &mut Context<'_>) {
+    /// Ends consumers, until all have or the turn is over; what they were given before is still there. True when all have. A connection
+    /// does that on all channels before it gives anything back, or one of them would get what another one gives.
+    pub(super) fn end_consumers(&mut self, context: &mut Context<'_>) -> bool {
         self.content = ContentAssembler::default();
         self.flush(context);
-        for (id, consumer) in &self.consumers {
+        let mut left = self.consumers.range(ConsumerId(self.ended_below)..);
+        while !context.turn.is_over()
+            && let Some((id, consumer)) = left.next()
+        {
+            context.turn.spend(CANCEL_STEPS);
             consumer.queue.cancel(*id, context.turn);
             self.tell_consumer_deleted(consumer, context);
+            self.ended_below = id.0 + 1;
         }
+        left.next().is_none()
     }
 
     /// Gives everything back: consumers end, a transaction is rolled back, and what is returned has to be gone on with: deliveries
@@ -359,10 +372,23 @@ impl Channel {
             self.unacked.put_back(settled);
         }
         let settled = self.leave_underway(context);
-        let waiting = self.take_back_waiting(context);
-        self.consumers.clear();
         self.consumer_tags.clear();
-        Returning::new(std::mem::take(&mut self.unacked), settled, waiting)
+        let mut left = Vec::new();
+        for (id, consumer) in self.consumers.range(ConsumerId(self.ended_below)..) {
+            self.tell_consumer_deleted(consumer, context);
+            left.push(*id);
+        }
+        let waiting = if left.is_empty() { self.take_back_waiting(context) } else { Vec::new() };
+        let consumers = std::mem::take(&mut self.consumers);
+        let returning = Returning::new(std::mem::take(&mut self.unacked), settled, waiting);
+        if left.is_empty() {
+            return returning;
+        }
+        let consumers = consumers.into_iter().map(|(id, consumer)| {
+            (id, EndingConsumer { queue: consumer.queue, acknowledges: !consumer.no_ack })
+        });
+        let (link, outbox) = (self.number.into(), context.outbox.clone());
+        returning.after(EndingConsumers { link, outbox, consumers: consumers.collect(), left })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Channel, Context, Mode, read};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::client::{Settling, Taken, Verdict, credit_of, part, settle, tell_queues};
+use crate::client::{Settling, Taken, Verdict, credit_of, part, part_of, settle, tell_queues};
 use crate::message::DeliveryTag;
 use amq_protocol::protocol::{AMQPClass, basic};
 
@@ -56,7 +56,7 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<(), AmqpError> {
         let is_tx = matches!(self.mode, Mode::Tx(_));
-        if !is_tx && multiple && self.unacked.len() > part() {
+        if !is_tx && multiple && self.unacked.len() > part_of(verdict) {
             return self.judge_many(tag, verdict, context);
         }
         let mut taken = Taken::default();

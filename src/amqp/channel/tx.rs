@@ -2,10 +2,12 @@
 //!
 //! All of a commit's changes go into one record of the journal, so it is atomic across queues too.
 
+use super::underway::Underway;
 use super::{Channel, Context, Mode, unimplemented};
 use crate::amqp::answers::Answer;
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::client::TooLarge;
+use crate::client::{Committing, TooLarge};
+use crate::message::Lsn;
 use amq_protocol::protocol::tx::AMQPMethod::{Commit, CommitOk, Rollback, RollbackOk, Select, SelectOk};
 use amq_protocol::protocol::{AMQPClass, tx};
 
@@ -40,6 +42,10 @@ impl Channel {
     /// Commits: everything is written as one record first, then happens. The answer leaves when that record is durable.
     fn tx_commit(&mut self, context: &mut Context<'_>) -> Result<(), AmqpError> {
         let Mode::Tx(transaction) = &mut self.mode else { return Err(not_transactional()) };
+        if transaction.is_large() {
+            let committing = transaction.begin_commit(context.vhost);
+            return self.go_on_committing(committing, context);
+        }
         let mut commit = transaction.stage(context.vhost, context.turn);
         self.stats.routed += commit.routed;
         for (message, mandatory) in std::mem::take(&mut commit.unroutable) {
@@ -55,7 +61,46 @@ impl Channel {
         }
         commit.deliver_letters(context.vhost, context.turn);
         context.vhost.apply_effects(context.turn);
-        if !refused.is_empty() {
+        self.committed(record, !refused.is_empty(), context)
+    }
+
+    /// Goes on with a commit that takes longer than a turn may. Nothing else of the connection is handled before it is done.
+    pub(super) fn go_on_committing(
+        &mut self,
+        mut committing: Committing,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        let is_staged = committing.stage(context.turn);
+        self.stats.routed += std::mem::take(&mut committing.routed);
+        for (message, mandatory) in std::mem::take(&mut committing.unroutable) {
+            self.unroutable(&message, mandatory, context);
+        }
+        if is_staged {
+            context.turn.waiter = Some(context.answers.clone());
+            committing.append(context.turn);
+            context.turn.waiter = None;
+        }
+        let is_delivered = is_staged && committing.deliver(context.turn);
+        while is_delivered && let Some((taken, verdict)) = committing.next_settled(context.turn) {
+            self.carry_out(taken, verdict, context);
+        }
+        let is_done = is_delivered && committing.deliver_letters(context.turn);
+        context.vhost.apply_effects(context.turn);
+        if !is_done {
+            self.goes_on_with(Underway::Committing(Box::new(committing)));
+            return Ok(());
+        }
+        self.committed(committing.record.flatten(), committing.is_refused, context)
+    }
+
+    /// A commit has happened; it is answered when its record is durable.
+    fn committed(
+        &mut self,
+        record: Option<Lsn>,
+        is_refused: bool,
+        context: &mut Context<'_>,
+    ) -> Result<(), AmqpError> {
+        if is_refused {
             return Err(precondition("partial tx completion"));
         }
         match record {

@@ -89,6 +89,10 @@ impl Connection {
         match handled {
             Handled::Open => {}
             Handled::Closed => self.forget_channel(number),
+            Handled::ClosedBehind => {
+                self.is_answering = true;
+                self.channel_ended(number);
+            }
             Handled::Busy => self.busy = Some(number),
         }
     }

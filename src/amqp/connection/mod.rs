@@ -238,9 +238,12 @@ impl Connection {
     }
 
     fn forget_channel(&mut self, number: ChannelNumber) {
-        let channel = self.channels.remove(&number);
         self.answers.forget(number);
-        if let Some(channel) = channel {
+        self.channel_ended(number);
+    }
+
+    fn channel_ended(&mut self, number: ChannelNumber) {
+        if let Some(channel) = self.channels.remove(&number) {
             self.channel_closed(number, &channel);
         }
     }

@@ -8,7 +8,7 @@ mod handle;
 mod verbs;
 
 pub(crate) use arguments::{inequivalent, same_value};
-pub(crate) use classic::is_cycle;
+pub(in crate::broker) use classic::cycles;
 pub use classic::{
     AwayRun, ConsumerState, DeadLetter, DeathReason, Discard, Glimpse, NewConsumer, PageRequest, QueueState,
     SeenMessage, Window,

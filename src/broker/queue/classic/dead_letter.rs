@@ -160,18 +160,21 @@ fn new_row(
     row
 }
 
-/// Whether a dead letter would go round in a circle by coming to that queue: it was dead-lettered there before, and no consumer has rejected
-/// it since, so that nothing but the broker keeps it moving.
-pub(crate) fn is_cycle(dead_letter: &Message, reason: DeathReason, queue: &str) -> bool {
-    if reason == DeathReason::Rejected {
-        return false;
-    }
-    let Some(Value::Array(rows)) = dead_letter.headers().and_then(|mut headers| headers.remove("x-death"))
-    else {
-        return false;
+/// Says of a queue whether a dead letter would go round in a circle by coming there: it was dead-lettered there before, and no consumer
+/// has rejected it since, so that nothing but the broker keeps it moving.
+pub(in crate::broker) fn cycles(dead_letter: &Message, reason: DeathReason) -> impl Fn(&str) -> bool + use<> {
+    let history = match reason {
+        DeathReason::Rejected => None,
+        _ => dead_letter.headers().and_then(|mut headers| headers.remove("x-death")),
     };
-    let Some(last_there) = rows.iter().position(|row| is_row(row, queue, None)) else { return false };
-    rows[..=last_there].iter().all(|row| !is_rejected(row))
+    let rows = match history {
+        Some(Value::Array(rows)) => rows,
+        _ => Vec::new(),
+    };
+    move |queue| {
+        let last_there = rows.iter().position(|row| is_row(row, queue, None));
+        last_there.is_some_and(|at| rows[..=at].iter().all(|row| !is_rejected(row)))
+    }
 }
 
 fn is_row(row: &Value, queue: &str, reason: Option<DeathReason>) -> bool {

@@ -19,7 +19,7 @@ mod settle;
 
 pub use away::AwayRun;
 pub use consumers::{NewConsumer, Window};
-pub(crate) use dead_letter::is_cycle;
+pub(in crate::broker) use dead_letter::cycles;
 pub use dead_letter::{DeadLetter, DeathReason};
 pub use discard::Discard;
 pub use look::{ConsumerState, Glimpse, QueueState, SeenMessage};
@@ -312,6 +312,7 @@ impl Queue {
             turn.effects.push(Effect::Delete { name: self.definition.name.clone(), id: self.definition.id });
             return;
         }
+        self.go_on_expiring_anew(turn);
         self.go_on_burying(turn);
         self.retry_held(turn);
         self.drop_head(turn);

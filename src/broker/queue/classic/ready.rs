@@ -29,6 +29,8 @@ pub(super) struct Ready {
     bytes: u64,
     resident_bytes: usize,
     expiring: usize,
+    /// Behind which position of its priority messages have yet to be given another time to expire at, while some have.
+    expiring_anew: Option<(u8, Position)>,
 }
 
 /// What [`Ready::take_any`] takes.
@@ -178,18 +180,48 @@ impl Ready {
         Some(entry)
     }
 
-    /// Gives the entries in memory other times to expire at.
-    pub(super) fn expire_anew(&mut self, expires_at: impl Fn(&Entry) -> Millis) {
-        let entries = self.lanes.iter_mut().flat_map(|lane| {
+    /// The entries in memory have to be given other times to expire at, with [`Ready::go_on_expiring_anew`].
+    pub(super) fn expire_anew(&mut self) {
+        self.expiring_anew = self.lanes.first().map(|lane| (lane.priority, Position(0)));
+    }
+
+    /// Whether some entries have yet to be given another time to expire at.
+    pub(super) fn is_expiring_anew(&self) -> bool {
+        self.expiring_anew.is_some()
+    }
+
+    /// Gives up to `count_max` entries, from the front on, another time to expire at, and says how many it were.
+    pub(super) fn go_on_expiring_anew(
+        &mut self,
+        count_max: usize,
+        expires_at: impl Fn(&Entry) -> Millis,
+    ) -> usize {
+        let mut count = 0;
+        while let Some((priority, done)) = self.expiring_anew {
+            // Higher priorities come first.
+            let Some(at) = self.lanes.iter().position(|lane| lane.priority <= priority) else {
+                self.expiring_anew = None;
+                break;
+            };
+            let lane = &mut self.lanes[at];
             lane.put_in_order();
-            &mut lane.entries
-        });
-        self.expiring = entries
-            .map(|entry| {
+            let from = match lane.priority == priority {
+                true => lane.entries.partition_point(|entry| entry.position <= done),
+                false => 0,
+            };
+            for entry in lane.entries.range_mut(from..).take(count_max - count) {
+                self.expiring -= usize::from(entry.expires());
                 entry.expires_at = expires_at(entry);
-                usize::from(entry.expires())
-            })
-            .sum();
+                self.expiring += usize::from(entry.expires());
+                self.expiring_anew = Some((lane.priority, entry.position));
+                count += 1;
+            }
+            if count == count_max {
+                break;
+            }
+            self.expiring_anew = self.lanes.get(at + 1).map(|lane| (lane.priority, Position(0)));
+        }
+        count
     }
 
     /// When the first entry at the front of a lane expires.
