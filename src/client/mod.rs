@@ -1,15 +1,19 @@
 //! What a session keeps for its client, in whatever protocol they speak: deliveries that wait for an
-//! acknowledgement, transactions, and names.
+//! acknowledgement, publishes that wait for their confirms, transactions, and names.
 
+mod answers;
 mod away;
 mod committing;
+mod confirms;
 mod ending;
 mod names;
 mod settle;
 mod transaction;
 mod unacked;
 
+pub(crate) use answers::{Answer, Answers, Told};
 pub(crate) use committing::Committing;
+pub(crate) use confirms::{Confirms, Publishes};
 pub(crate) use ending::{CANCEL_STEPS, EndingConsumer, EndingConsumers};
 pub(crate) use names::{DeletingQueues, ExclusiveQueues, NameGenerator};
 pub(crate) use settle::{

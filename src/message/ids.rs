@@ -62,6 +62,10 @@ number!(
     ConsumerId
 );
 number!(
-    /// A delivery tag: scoped to a channel, counted from 1 (0-9-1 section 1.8.3.13). Also a confirm's number.
+    /// A publish that is to be confirmed, by its number among those of its link, which are counted from 1.
+    PublishId
+);
+number!(
+    /// A delivery tag: scoped to a channel, counted from 1 (0-9-1 section 1.8.3.13).
     DeliveryTag
 );

@@ -11,7 +11,8 @@ mod table;
 
 pub use encoded::{EncodedTable, TableLimits, TableTooLarge};
 pub use ids::{
-    ChannelNumber, ConnectionId, ConsumerId, DeliveryTag, LinkId, Lsn, Millis, NEVER, Name, Position, QueueId,
+    ChannelNumber, ConnectionId, ConsumerId, DeliveryTag, LinkId, Lsn, Millis, NEVER, Name, Position,
+    PublishId, QueueId,
 };
 pub use properties::{Properties, PropertyScan};
 pub use reader::{DecodeError, Reader};

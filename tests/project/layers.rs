@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("store", &["files", "message", "steps", "vocabulary"]),
     ("broker", &["clock", "message", "pattern", "steps", "store", "vocabulary"]),
     // What a session keeps for its client, whatever they speak.
-    ("client", &["broker", "message", "steps"]),
+    ("client", &["broker", "message", "session", "steps"]),
     ("amqp", &["broker", "client", "message", "protocol", "session", "steps"]),
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),

@@ -1,11 +1,11 @@
 //! Class confirm, RabbitMQ's extension: publisher confirms.
 
-use super::confirms::Confirms;
 use super::{Channel, Context, Mode, unimplemented};
 use crate::amqp::answers::Answer;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
-use crate::message::DeliveryTag;
+use crate::client::Confirms;
+use crate::message::PublishId;
 use amq_protocol::protocol::{AMQPClass, basic, confirm};
 
 impl Channel {
@@ -41,7 +41,7 @@ impl Channel {
         let mut waits = false;
         for (answer, lsn) in commits.chain(publishes).filter(|_| !self.closing) {
             let has_unsent = !context.out.is_empty() || context.waiting.len() > 0;
-            context.answers.add(self.number, lsn, answer, has_unsent);
+            context.answers.add(self.number.into(), lsn, answer, has_unsent);
             waits = true;
         }
         waits
@@ -54,20 +54,20 @@ impl Channel {
         }
         self.end_turn(context);
         let durable = context.broker().journal().durable();
-        if let Some(last) = context.answers.answer_channel(self.number, durable, context.out) {
+        if let Some(last) = context.answers.answer_link(self.number.into(), durable, context.out) {
             self.confirmed(last);
         }
     }
 
     /// All publishes up to that one have been confirmed.
-    pub(in crate::amqp) fn confirmed(&mut self, last: u64) {
+    pub(in crate::amqp) fn confirmed(&mut self, last: PublishId) {
         if let Mode::Confirm(confirms) = &mut self.mode {
             self.stats.confirm += confirms.confirm(last);
         }
     }
 
     /// Numbers a publish, in confirm mode.
-    pub(super) fn number_publish(&mut self) -> Option<DeliveryTag> {
+    pub(super) fn number_publish(&mut self) -> Option<PublishId> {
         match &mut self.mode {
             Mode::Confirm(confirms) => Some(confirms.publish()),
             _ => None,
@@ -75,10 +75,10 @@ impl Channel {
     }
 
     /// Sends the publisher a nack, since a queue refused its message.
-    pub(super) fn nack_publish(&mut self, tag: DeliveryTag, context: &mut Context<'_>) {
+    pub(super) fn nack_publish(&mut self, publish: PublishId, context: &mut Context<'_>) {
         if let Mode::Confirm(confirms) = &mut self.mode {
-            confirms.nack(tag);
-            let nack = basic::Nack { delivery_tag: tag.0, multiple: false, requeue: false };
+            confirms.refuse(publish);
+            let nack = basic::Nack { delivery_tag: publish.0, multiple: false, requeue: false };
             put_method(context.out, self.number, AMQPClass::Basic(basic::AMQPMethod::Nack(nack)));
         }
     }

@@ -5,7 +5,6 @@
 
 mod basic;
 mod confirm;
-mod confirms;
 mod content;
 mod context;
 mod deliver;
@@ -34,12 +33,13 @@ use crate::broker::delivery::LinkCredit;
 use crate::broker::observe::connections::ChannelFacts;
 use crate::broker::observe::stats::MessageStats;
 use crate::broker::queue::QueueHandle;
-use crate::client::{CANCEL_STEPS, EndingConsumer, EndingConsumers, Returning, Transaction, UnackedList};
+use crate::client::{
+    CANCEL_STEPS, Confirms, EndingConsumer, EndingConsumers, Returning, Transaction, UnackedList,
+};
 use crate::message::{ChannelNumber, ConsumerId, Lsn, Millis, Name, Reader};
 use crate::session::Transmit;
 use amq_protocol::protocol::{AMQPClass, access, channel};
 use bytes::Buf;
-use confirms::Confirms;
 use publish::PublishBatch;
 use settle::Settlements;
 use std::collections::BTreeMap;
@@ -256,7 +256,7 @@ impl Channel {
             method_id,
         };
         put_method(context.out, self.number, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
-        context.answers.forget(self.number);
+        context.answers.forget(self.number.into());
         self.closing = true;
     }
 
@@ -329,7 +329,7 @@ impl Channel {
     fn record_before_reply(&self, context: &Context<'_>) -> Option<Lsn> {
         let Mode::Tx(_) = self.mode else { return None };
         let of_turn = self.commits.last().map(|(record, _)| *record);
-        let before = of_turn.or_else(|| context.answers.last_of(self.number))?;
+        let before = of_turn.or_else(|| context.answers.last_of(self.number.into()))?;
         // The reply may be about a change that is not durable either.
         Some(context.waiting.ticket().map_or(before, |ticket| before.max(ticket.record())))
     }

@@ -13,7 +13,7 @@ use crate::broker::exchange::Exchange;
 use crate::broker::routing::{Found, REPLY_TO_PREFIX, Route, Routing};
 use crate::broker::spread::Spread;
 use crate::broker::turn::DELIVERY_STEPS;
-use crate::message::{DeliveryTag, FieldTable, Lsn, Message, PropertyScan, Value};
+use crate::message::{FieldTable, Lsn, Message, PropertyScan, PublishId, Value};
 use crate::steps;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(super) struct PublishBatch {
     route_is_for: Option<RouteIsFor>,
     messages: Vec<Message>,
     /// The confirm's number of the first; the others follow.
-    first_tag: Option<DeliveryTag>,
+    first: Option<PublishId>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -162,14 +162,14 @@ impl Channel {
             self.begin_spreading(message, context);
             return Ok(());
         }
-        let tag = self.number_publish();
+        let publish = self.number_publish();
         if self.publishes.route.is_empty() {
             self.stats.routed += self.publishes.route.count(1);
             self.unroutable(&message, mandatory, context);
             return Ok(());
         }
         if self.publishes.messages.is_empty() {
-            self.publishes.first_tag = tag;
+            self.publishes.first = publish;
             // What was acknowledged before has made room by now.
             self.flush_settlements(context);
         }
@@ -197,12 +197,12 @@ impl Channel {
         if !is_done {
             return self.goes_on_with(Underway::Spreading(spreading));
         }
-        let tag = self.number_publish();
+        let publish = self.number_publish();
         if let Mode::Confirm(confirms) = &mut self.mode {
             confirms.await_record(spreading.record);
         }
-        if let Some(tag) = tag.filter(|_| spreading.spread.was_refused()) {
-            self.nack_publish(tag, context);
+        if let Some(publish) = publish.filter(|_| spreading.spread.was_refused()) {
+            self.nack_publish(publish, context);
         }
     }
 
@@ -221,11 +221,11 @@ impl Channel {
         if let Mode::Confirm(confirms) = &mut self.mode {
             confirms.await_record(record);
         }
-        if let Some(first) = self.publishes.first_tag.take() {
+        if let Some(first) = self.publishes.first.take() {
             refused.sort_unstable();
             refused.dedup();
             for index in refused {
-                self.nack_publish(DeliveryTag(first.0 + index as u64), context);
+                self.nack_publish(PublishId(first.0 + index as u64), context);
             }
         }
     }

@@ -103,7 +103,7 @@ impl Channel {
         let mut reply = Transmit::default();
         put_method(&mut reply, self.number, ok);
         let reply = Answer::Behind(reply.copy_to_bytes(reply.remaining()));
-        context.answers.add(self.number, record, reply, !context.out.is_empty());
+        context.answers.add(self.number.into(), record, reply, !context.out.is_empty());
         Handled::ClosedBehind
     }
 

@@ -14,7 +14,7 @@ mod progress;
 mod transmit;
 
 use super::Amqp;
-use super::answers::{Answers, Told};
+use super::answers::Answers;
 use super::channel::{AckDeadline, Channel, Context, Sent};
 use super::error::{AmqpError, ReplyCode};
 use super::waiting::Waiting;
@@ -26,7 +26,7 @@ use crate::broker::delivery::{Outbox, Outgoing, Waker};
 use crate::broker::memory::Held;
 use crate::broker::observe::connections::LiveConnection;
 use crate::broker::{Turn, VirtualHost};
-use crate::client::{ExclusiveQueues, NameGenerator};
+use crate::client::{ExclusiveQueues, NameGenerator, Told};
 use crate::message::{ChannelNumber, ConnectionId, EncodedTable, Millis};
 use crate::protocol::Peer;
 use crate::session::{DirectWrite, Flow, Room, Session, Transmit};
@@ -238,7 +238,7 @@ impl Connection {
     }
 
     fn forget_channel(&mut self, number: ChannelNumber) {
-        self.answers.forget(number);
+        self.answers.forget(number.into());
         self.channel_ended(number);
     }
 

@@ -2,13 +2,13 @@
 //! a turn, taken out when it ends.
 
 use super::{Channel, Connection, Open};
-use crate::amqp::answers::Told;
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::VirtualHost;
 use crate::broker::access::users::User;
 use crate::broker::memory::Holdings;
 use crate::broker::observe::browse::{Inquiry, UnackedInquiry, UnackedMessage};
 use crate::broker::observe::connections::{ConnectionFacts, ConnectionState, LiveConnection};
+use crate::client::Told;
 use crate::message::{ChannelNumber, Millis};
 use std::sync::Arc;
 

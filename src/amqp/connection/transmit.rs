@@ -55,7 +55,8 @@ impl Connection {
         if !self.answers.begin(durable, replies, out, &mut self.told) {
             return false;
         }
-        for (number, last) in self.told.confirmed.drain(..) {
+        for (link, last) in self.told.confirmed.drain(..) {
+            let number = channel_of(link);
             self.traffic.touch(number);
             if let Some(channel) = self.channels.get_mut(&number) {
                 channel.confirmed(last);

@@ -1,15 +1,64 @@
-//! Answers, with a socket that takes as many bytes as a test allows.
+//! Answers, with a socket that takes as many bytes as a test allows, in an encoding that shows them.
 
 use super::*;
+use crate::client::Publishes;
 use std::sync::Weak;
 use std::sync::atomic::AtomicUsize;
+
+/// What this protocol answers.
+#[derive(Debug)]
+enum Said {
+    Confirm(Publishes),
+    Done,
+}
+
+impl Answer for Said {
+    fn joins(&self, next: &Said) -> bool {
+        matches!((self, next), (Said::Confirm(_), Said::Confirm(_)))
+    }
+
+    fn join(&mut self, next: Said) {
+        if let (Said::Confirm(publishes), Said::Confirm(next)) = (self, next) {
+            publishes.join(next);
+        }
+    }
+
+    fn confirms(&self) -> Option<PublishId> {
+        match self {
+            Said::Confirm(publishes) => Some(publishes.last),
+            Said::Done => None,
+        }
+    }
+
+    fn count(&self, _: LinkId, _: &mut Progress) {}
+
+    fn put(self, link: LinkId, out: &mut Transmit) {
+        let link = link.0 as u8;
+        match self {
+            Said::Confirm(publishes) => {
+                if let Some((last, multiple)) = publishes.ack() {
+                    out.put(&ack(link, last.0 as u8, multiple.into()));
+                }
+            }
+            Said::Done => out.put(&done(link)),
+        }
+    }
+}
+
+fn ack(link: u8, last: u8, multiple: u8) -> [u8; 4] {
+    [b'a', link, last, multiple]
+}
+
+fn done(link: u8) -> [u8; 2] {
+    [b'd', link]
+}
 
 /// Takes a number of bytes, and lets the session try to send meanwhile.
 #[derive(Default)]
 struct Socket {
     takes: AtomicUsize,
     written: Mutex<Vec<u8>>,
-    session: Mutex<Weak<Answers>>,
+    session: Mutex<Weak<Answers<Said>>>,
 }
 
 impl DirectWrite for Socket {
@@ -27,7 +76,7 @@ impl DirectWrite for Socket {
 }
 
 struct Fixture {
-    answers: Arc<Answers>,
+    answers: Arc<Answers<Said>>,
     socket: Arc<Socket>,
     wakes: Arc<AtomicUsize>,
 }
@@ -46,8 +95,8 @@ impl Fixture {
     }
 
     /// A turn that publishes, after which nothing is left to send.
-    fn publish(&self, channel: ChannelNumber, tags: std::ops::RangeInclusive<u64>, lsn: u64) {
-        self.answers.add(channel, Lsn(lsn), confirm(tags, &[]), false);
+    fn publish(&self, link: u32, tags: std::ops::RangeInclusive<u64>, lsn: u64) {
+        self.answers.add(LinkId(link), Lsn(lsn), confirm(tags, &[]), false);
         self.send(0);
         assert!(self.answers.finish(true));
     }
@@ -68,45 +117,42 @@ impl Fixture {
     }
 }
 
-fn confirm(tags: std::ops::RangeInclusive<u64>, nacked: &[u64]) -> Answer {
-    Answer::Confirm(Publishes { first: *tags.start(), last: *tags.end(), nacked: nacked.to_vec() })
-}
-
-fn ack(channel: u8, tag: u8, multiple: u8) -> Vec<u8> {
-    vec![1, 0, channel, 0, 0, 0, 13, 0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, tag, multiple, 0xCE]
+fn confirm(tags: std::ops::RangeInclusive<u64>, refused: &[u64]) -> Said {
+    let refused = refused.iter().copied().map(PublishId).collect();
+    Said::Confirm(Publishes { first: PublishId(*tags.start()), last: PublishId(*tags.end()), refused })
 }
 
 #[test]
-fn each_channel_gets_one_ack_for_all_that_is_durable() {
+fn each_link_gets_one_ack_for_all_that_is_durable() {
     let Fixture { answers, .. } = Fixture::new();
     let acks = |durable| {
         let mut out = Transmit::default();
         assert!(answers.begin(Lsn(durable), &mut Transmit::default(), &mut out, &mut Told::default()));
         out.chunk().to_vec()
     };
-    for (channel, tags, lsn) in [(1, 1..=3, 1), (2, 1..=1, 1), (1, 4..=4, 1), (1, 5..=6, 2)] {
-        answers.add(channel, Lsn(lsn), confirm(tags, &[]), false);
+    for (link, tags, lsn) in [(1, 1..=3, 1), (2, 1..=1, 1), (1, 4..=4, 1), (1, 5..=6, 2)] {
+        answers.add(LinkId(link), Lsn(lsn), confirm(tags, &[]), false);
     }
     assert!(acks(0).is_empty());
     assert_eq!(acks(1), [ack(1, 4, 1), ack(2, 1, 0)].concat());
     assert!(acks(1).is_empty());
-    // What waits for no record is confirmed at once, and so on a channel where nothing else waits.
-    answers.add(2, Lsn(0), confirm(2..=2, &[]), false);
+    // What waits for no record is confirmed at once, and so on a link where nothing else waits.
+    answers.add(LinkId(2), Lsn(0), confirm(2..=2, &[]), false);
     assert_eq!(acks(1), ack(2, 2, 0));
     assert_eq!(acks(9), ack(1, 6, 1));
 }
 
 #[test]
-fn what_was_nacked_is_not_acked() {
+fn what_was_refused_is_not_acked() {
     let Fixture { answers, .. } = Fixture::new();
-    for (tags, nacked, acked) in
+    for (tags, refused, acked) in
         [(1..=3, &[2, 3][..], Some(ack(1, 1, 0))), (4..=5, &[4, 5], None), (6..=8, &[7], Some(ack(1, 8, 1)))]
     {
-        answers.add(1, Lsn(1), confirm(tags.clone(), nacked), false);
+        answers.add(LinkId(1), Lsn(1), confirm(tags.clone(), refused), false);
         let (mut out, mut told) = (Transmit::default(), Told::default());
         assert!(answers.begin(Lsn(1), &mut Transmit::default(), &mut out, &mut told));
-        assert_eq!(out.chunk(), acked.unwrap_or_default());
-        assert_eq!(told.confirmed, [(1, *tags.end())]);
+        assert_eq!(out.chunk(), acked.map_or(vec![], |acked| acked.to_vec()));
+        assert_eq!(told.confirmed, [(LinkId(1), PublishId(*tags.end()))]);
     }
 }
 
@@ -123,7 +169,8 @@ fn a_silent_session_is_not_woken() {
     assert_eq!(fixture.wakes(), 0);
     let (sent, told) = fixture.send(7);
     assert!(sent.is_empty());
-    assert_eq!(told, Told { confirmed: vec![(1, 2), (2, 1)], sent_bytes: 42, sent_count: 2 });
+    let confirmed = vec![(LinkId(1), PublishId(2)), (LinkId(2), PublishId(1))];
+    assert_eq!(told, Told { confirmed, sent_bytes: 8, sent_count: 2 });
     assert!(!fixture.answers.finish(true), "nothing waits");
 }
 
@@ -132,12 +179,12 @@ fn a_session_that_has_something_to_send_answers_itself() {
     let fixture = Fixture::new();
     fixture.publish(1, 1..=1, 5);
     // A message comes back before the publish behind it is confirmed.
-    fixture.answers.add(1, Lsn(6), confirm(2..=3, &[]), true);
+    fixture.answers.add(LinkId(1), Lsn(6), confirm(2..=3, &[]), true);
     fixture.answers.durable(Lsn(6), false);
     assert_eq!((fixture.written(), fixture.wakes()), (vec![], 1));
     assert_eq!(fixture.send(6).0, ack(1, 3, 1));
     // Nor is its socket written to while the peer has not taken everything.
-    fixture.answers.add(1, Lsn(7), confirm(4..=4, &[]), false);
+    fixture.answers.add(LinkId(1), Lsn(7), confirm(4..=4, &[]), false);
     assert!(fixture.answers.finish(false));
     fixture.answers.durable(Lsn(7), false);
     assert_eq!((fixture.written(), fixture.wakes()), (vec![], 1));
@@ -154,7 +201,7 @@ fn a_committer_in_a_hurry_only_wakes_the_session() {
 
 #[test]
 fn what_the_socket_does_not_take_goes_first() {
-    for takes in [0, 8] {
+    for takes in [0, 2] {
         let fixture = Fixture::new();
         fixture.socket.takes.store(takes, Ordering::Relaxed);
         fixture.publish(1, 1..=1, 5);
@@ -178,7 +225,7 @@ fn a_session_waits_for_the_committer_to_write_and_is_woken_then() {
     fixture.publish(1, 1..=1, 5);
     *fixture.socket.session.lock() = Arc::downgrade(&fixture.answers);
     fixture.answers.durable(Lsn(5), false);
-    assert_eq!((fixture.written(), fixture.wakes()), (ack(1, 1, 0), 1));
+    assert_eq!((fixture.written(), fixture.wakes()), (ack(1, 1, 0).to_vec(), 1));
     assert!(fixture.send(5).0.is_empty());
 }
 
@@ -187,28 +234,27 @@ fn what_has_ended_is_not_answered() {
     let fixture = Fixture::new();
     fixture.publish(1, 1..=1, 5);
     fixture.publish(2, 1..=1, 5);
-    fixture.answers.forget(1);
+    fixture.answers.forget(LinkId(1));
     fixture.answers.durable(Lsn(5), false);
     assert_eq!(fixture.written(), ack(2, 1, 0));
     fixture.publish(2, 2..=2, 6);
     fixture.answers.end();
     fixture.answers.durable(Lsn(6), false);
     assert!(fixture.written().is_empty());
-    assert_eq!(Arc::strong_count(&fixture.socket), 1, "the socket is let go");
+    assert_eq!(Arc::strong_count(&fixture.socket), 1, "the socket is released");
 }
 
 #[test]
 fn commits_are_answered_in_order() {
     let fixture = Fixture::new();
-    fixture.answers.add(3, Lsn(1), Answer::CommitOk, false);
-    fixture.answers.add(3, Lsn(2), Answer::CommitOk, false);
+    fixture.answers.add(LinkId(3), Lsn(1), Said::Done, false);
+    fixture.answers.add(LinkId(3), Lsn(2), Said::Done, false);
     fixture.send(0);
     assert!(fixture.answers.finish(true));
-    let commit_ok = [1, 0, 3, 0, 0, 0, 4, 0, 90, 0, 21, 0xCE];
     fixture.answers.durable(Lsn(1), false);
-    assert_eq!(fixture.written(), commit_ok);
+    assert_eq!(fixture.written(), done(3));
     fixture.answers.durable(Lsn(2), false);
-    assert_eq!((fixture.written(), fixture.wakes()), (commit_ok.to_vec(), 0));
+    assert_eq!((fixture.written(), fixture.wakes()), (done(3).to_vec(), 0));
 }
 
 #[test]
