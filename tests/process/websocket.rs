@@ -177,11 +177,15 @@ fn the_broker_closes_with_a_code() {
     socket.get_mut().write_all(b"\x82\x01x").unwrap();
     assert_eq!(close(&mut socket), Some(CloseCode::Protocol));
     broker.wait_for_log("a frame is not masked, as those of clients have to be");
-    // A stop closes AMQP first: the client has to answer that.
+    // A stop closes AMQP first, which the client answers.
+    web.sockets.clear();
     let mut socket = web.connect().unwrap();
     socket.send(Message::binary(&b"AMQP\0\0\x09\x01"[..])).unwrap();
     assert!(socket.read().unwrap().is_binary());
     broker.ask_to_stop();
+    let connection_close = socket.read().unwrap().into_data();
+    assert_eq!(connection_close[7..11], [0, 10, 0, 50]);
+    socket.send(Message::binary(&b"\x01\0\0\0\0\0\x04\0\x0a\0\x33\xce"[..])).unwrap();
     assert_eq!(close(&mut socket), Some(CloseCode::Normal));
 }
 
