@@ -102,7 +102,13 @@ impl AwayList {
 
     /// Whether the delivery of that tag is here.
     pub(crate) fn contains(&self, tag: DeliveryTag) -> bool {
-        self.runs.range(..=tag.0).next_back().is_some_and(|(_, run)| run.tags().contains(&tag.0))
+        self.get(tag).is_some()
+    }
+
+    /// The run that has the delivery of that tag.
+    pub(crate) fn get(&self, tag: DeliveryTag) -> Option<&UnackedRun> {
+        let (_, run) = self.runs.range(..=tag.0).next_back()?;
+        run.tags().contains(&tag.0).then_some(run)
     }
 
     /// The lowest tag.

@@ -1,8 +1,9 @@
 //! What a session keeps for its client, in whatever protocol they speak: deliveries that wait for an
-//! acknowledgement, publishes that wait for their confirms, transactions, and names.
+//! acknowledgement, publishes that wait for their confirms, transactions, names, and what is checked of messages.
 
 mod answers;
 mod away;
+mod checks;
 mod committing;
 mod confirms;
 mod ending;
@@ -12,6 +13,7 @@ mod transaction;
 mod unacked;
 
 pub(crate) use answers::{Answer, Answers, Told};
+pub(crate) use checks::check_properties;
 pub(crate) use committing::Committing;
 pub(crate) use confirms::{Confirms, Publishes};
 pub(crate) use ending::{CANCEL_STEPS, EndingConsumer, EndingConsumers};

@@ -202,6 +202,17 @@ impl UnackedList {
             || self.taken_back.remove(&tag)
     }
 
+    /// The consumer that was given the delivery of that tag, if it waits for an acknowledgement.
+    pub(crate) fn consumer_of(&self, tag: DeliveryTag) -> Option<ConsumerId> {
+        match self.list.binary_search_by_key(&tag, |unacked| unacked.tag) {
+            Ok(at) => self.list[at].consumer,
+            Err(_) => match self.early.get(&tag) {
+                Some(unacked) => unacked.consumer,
+                None => self.away.get(tag)?.consumer,
+            },
+        }
+    }
+
     /// Takes some of those up to a tag, the first ones first, and says whether there are more.
     pub(crate) fn take_part(&mut self, up_to: DeliveryTag, max: usize, taken: &mut Taken) -> bool {
         let mut left = max;

@@ -13,7 +13,8 @@ use crate::broker::exchange::Exchange;
 use crate::broker::routing::{Found, REPLY_TO_PREFIX, Route, Routing};
 use crate::broker::spread::Spread;
 use crate::broker::turn::DELIVERY_STEPS;
-use crate::message::{FieldTable, Lsn, Message, PropertyScan, PublishId, Value};
+use crate::client::check_properties;
+use crate::message::{Lsn, Message, PropertyScan, PublishId};
 use crate::steps;
 use std::sync::Arc;
 
@@ -263,23 +264,7 @@ impl Channel {
     fn check_properties(&self, message: Message, context: &Context<'_>) -> Result<Message, AmqpError> {
         let scan = PropertyScan::of(message.properties(), usize::MAX)
             .map_err(|error| precondition(error.to_string()))?;
-        if let Some(expiration) = scan.expiration {
-            check_expiration(expiration)?;
-        }
-        let user = &context.user;
-        if let Some(user_id) = scan.user_id
-            && user_id != user.name.as_bytes()
-            && !user.has_tag("impersonator")
-        {
-            let claimed = String::from_utf8_lossy(user_id);
-            return Err(precondition(format!(
-                "user_id property set to '{claimed}' but authenticated user was '{}'",
-                user.name
-            )));
-        }
-        if scan.has_copies {
-            check_copies(&message.headers().unwrap_or_default())?;
-        }
+        check_properties(&scan, context.user, || message.headers().unwrap_or_default())?;
         if scan.reply_to == Some(super::queue::REPLY_TO.as_bytes()) {
             return self.with_reply_address(&message);
         }
@@ -313,47 +298,4 @@ fn target_exchange(message: &Message, context: &mut Context<'_>) -> Result<Arc<E
 
 fn precondition(text: String) -> AmqpError {
     AmqpError::new(ReplyCode::PreconditionFailed, text)
-}
-
-/// Ten years in milliseconds: RabbitMQ's limit for times.
-const EXPIRATION_MAX_MS: i128 = 315_360_000_000;
-
-/// An expiration is a whole number of milliseconds in decimal, and nothing else.
-fn check_expiration(expiration: &[u8]) -> Result<(), AmqpError> {
-    let text = String::from_utf8_lossy(expiration);
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    let (number, rest) = (&digits[..end], &digits[end..]);
-    let reason = if number.is_empty() {
-        "no_integer".to_owned()
-    } else if !rest.is_empty() {
-        format!("{{leftover_string,\"{rest}\"}}")
-    } else {
-        let magnitude: i128 = number.parse().unwrap_or(i128::MAX);
-        let value = if text.starts_with('-') { -magnitude } else { magnitude };
-        match value {
-            ..0 => format!("{{value_negative,{value}}}"),
-            0..=EXPIRATION_MAX_MS => return Ok(()),
-            _ => format!("{{value_too_large,{number}}}"),
-        }
-    };
-    Err(precondition(format!("invalid expiration '{text}': {reason}")))
-}
-
-/// CC and BCC are arrays; what in them is no long string is passed over.
-fn check_copies(headers: &FieldTable) -> Result<(), AmqpError> {
-    for name in ["CC", "BCC"] {
-        let value = match headers.field(name) {
-            None => continue,
-            Some(Value::Array(_)) => continue,
-            Some(other) => other,
-        };
-        {
-            let kind = value.type_name();
-            return Err(precondition(format!(
-                "invalid message: {{unacceptable_type_in_header,\"{name}\",{kind}}}"
-            )));
-        }
-    }
-    Ok(())
 }
