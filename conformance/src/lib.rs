@@ -21,6 +21,7 @@ pub mod record;
 pub mod report;
 pub mod run;
 pub mod show;
+pub mod stomp;
 pub mod suite;
 pub mod text;
 pub mod transport;

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use diff_command::DiffArguments;
 use leveret_conformance::report::{self, Line};
 use leveret_conformance::{
-    Broker, Case, Failure, Management, Options, TcpTransport, differences, library, record, suite, url,
+    Broker, Case, Failure, Management, Options, TcpTransport, differences, library, record, stomp, suite, url,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,12 +60,59 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Diff(DiffArguments),
+    Stomp(StompArguments),
+}
+
+/// Plays the cases in STOMP, one after the other.
+#[derive(clap::Args)]
+struct StompArguments {
+    /// Where STOMP is spoken: host:port
+    #[arg(long, default_value = "127.0.0.1:61613")]
+    address: String,
+    /// Where the management API is: host:port; its user is guest
+    #[arg(long, default_value = "127.0.0.1:15672")]
+    management: String,
+    /// Whose behaviour it is to be: leveret or rabbitmq
+    #[arg(long, default_value = "leveret")]
+    broker: String,
+    /// Plays only cases whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
+}
+
+fn play_stomp(arguments: &StompArguments) -> Result<bool, String> {
+    let played = match arguments.broker.as_str() {
+        "leveret" => stomp::Played::Leveret,
+        "rabbitmq" => stomp::Played::RabbitMq,
+        other => return Err(format!("--broker is leveret or rabbitmq, not {other}")),
+    };
+    let management = Management {
+        address: arguments.management.clone(),
+        user: "guest".to_owned(),
+        password: "guest".to_owned(),
+    };
+    let (run, mut failed) = (std::process::id().to_string(), 0);
+    let mut scripts = stomp::load(&stomp::folder())?;
+    scripts.retain(|script| script.name.contains(&arguments.only));
+    for script in &scripts {
+        let mut transport = TcpTransport::new(&arguments.address, Some(management.clone()));
+        match stomp::play(script, &mut transport, played, &run) {
+            Ok(()) => println!("{} passed", script.name),
+            Err(error) => {
+                failed += 1;
+                println!("{} failed: {error}", script.name);
+            }
+        }
+    }
+    println!("{} cases in STOMP, {failed} failed", scripts.len());
+    Ok(failed == 0)
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
         Some(Command::Diff(arguments)) => diff_command::run(arguments),
+        Some(Command::Stomp(arguments)) => play_stomp(arguments),
         None => command(&arguments),
     };
     match result {
