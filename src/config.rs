@@ -19,6 +19,7 @@ mod references;
 mod section;
 mod settings;
 mod source;
+mod stomp;
 mod table;
 mod tls;
 mod topology;
@@ -36,6 +37,7 @@ pub use policies::Policy;
 pub use settings::{
     AmqpListener, Engine, Events, Listener, Listeners, Log, LogFormat, Server, Store, WebSocket,
 };
+pub use stomp::Stomp;
 pub use table::{Setting, page as settings_page};
 pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsVersion};
 pub use topology::{Binding, DestinationType, Exchange, Queue, Vhost};
@@ -67,6 +69,8 @@ pub struct Config {
     pub listeners: Listeners,
     /// `[websocket]`: whose pages may connect over WebSocket.
     pub websocket: WebSocket,
+    /// `[stomp]`: what STOMP clients can leave out, and what they are sent.
+    pub stomp: Stomp,
     /// `[server]`: what clients learn about the broker.
     pub server: Server,
     /// `[limits]`: every bound that a client can meet.
@@ -155,6 +159,7 @@ impl Config {
         let tls = root.section("tls", Tls::read);
         let listeners = root.section("listeners", |section| Listeners::read(section, tls.is_some()));
         let websocket = root.section("websocket", WebSocket::read);
+        let stomp = root.section("stomp", Stomp::read);
         let server = root.section("server", |section| Server::read(section, &node_name));
         let limits = root.section("limits", Limits::read);
         let access = root.section("access", AccessSettings::read);
@@ -175,6 +180,7 @@ impl Config {
             tls,
             listeners,
             websocket,
+            stomp,
             server,
             limits,
             access,

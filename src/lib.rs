@@ -41,6 +41,7 @@
 //! | [`net`] | sockets, TLS, event loops, the committer's thread, the timer's task, watches on disk and memory |
 //! | [`protocol`], [`session`] | the contracts between a listener and a protocol, and between a socket and a session of it |
 //! | [`amqp`] | AMQP 0-9-1: frames, methods, connections, channels, confirms |
+//! | [`stomp`] | STOMP 1.0 to 1.2: frames, destinations, connections, receipts |
 //! | [`broker`] | the core: virtual hosts, exchanges, queues, users, policies; synchronous, without I/O, time is an argument |
 //! | [`store`] | what durable means: the journal, and the engines below it |
 //! | [`message`] | messages, properties, field tables, ids |
@@ -74,6 +75,7 @@ pub mod protocol;
 pub mod server;
 pub mod session;
 pub mod steps;
+pub mod stomp;
 pub mod store;
 pub mod vocabulary;
 

@@ -1,7 +1,7 @@
 //! A whole broker as its configuration wants it: opened, its topology declared, its listeners bound. `main` runs one; a
 //! program that embeds Leveret does too, with exchange types of its own.
 
-use crate::amqp::{Amqp, AmqpSettings, ContentLimits};
+use crate::amqp::{AmqpSettings, ContentLimits};
 use crate::broker::access::newcomers::{NewcomerLimits, Newcomers};
 use crate::broker::alarms::Alarm;
 use crate::broker::error::BrokerError;
@@ -18,13 +18,12 @@ use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::descriptors::Descriptors;
 use crate::net::{
     self, Committer, Control, DiskLimit, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving,
-    Shutdown, Subprotocol, Tls, WebSocket, run_timer,
+    Shutdown, Tls, run_timer,
 };
-use crate::protocol::Protocol;
 use crate::store::{
     self, Journal, JournalOptions, Loss, MemoryStore, Recovered, SledStore, Store, StoreError,
 };
-use listeners::{Listeners, Protocols};
+use listeners::Listeners;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +35,7 @@ mod descriptors;
 mod error;
 mod listeners;
 mod losses;
+mod protocols;
 
 pub use error::{DeclarationError, StartError};
 
@@ -86,7 +86,7 @@ impl Server {
         let tls = config.tls.as_ref().map(Tls::load).transpose()?.map(Arc::new);
         let shares = descriptors::share_out(config, limit, tls.is_some());
         let serving = serving(config, &clock, shares);
-        let protocols = protocols(config, &broker);
+        let protocols = protocols::protocols(config, &broker);
         let listeners = Listeners::bind(config, &protocols, tls.as_ref(), &serving, shares).await?;
         let shutdown = Shutdown::default();
         let management = Management::new(
@@ -298,24 +298,6 @@ fn open_journal(
         );
     }
     Ok((Arc::new(journal), recovered))
-}
-
-/// What clients may speak to the broker.
-fn protocols(config: &Config, broker: &Arc<Broker>) -> Protocols {
-    let amqp: Arc<dyn Protocol> =
-        Arc::new(Amqp { broker: broker.clone(), settings: Arc::new(amqp_settings(config)) });
-    let websocket = WebSocket {
-        node_name: config.node_name.clone(),
-        hosts: config.access.http_hosts.clone(),
-        origins: config.websocket.origins.clone(),
-        protocols: vec![Subprotocol {
-            protocol: amqp.clone(),
-            names: &["amqp", "AMQPWSB10", "binary"],
-            first_bytes: b"A",
-            is_text: false,
-        }],
-    };
-    Protocols { amqp, websocket: Arc::new(websocket) }
 }
 
 fn serving(config: &Config, clock: &Arc<dyn Clock>, shares: Descriptors) -> Serving {

@@ -1,7 +1,7 @@
 //! What is looked at of a message that a client publishes, whatever protocol it came in: the properties that RabbitMQ looks at.
 
 use crate::broker::BrokerError;
-use crate::broker::users::User;
+use crate::broker::access::users::User;
 use crate::message::{FieldTable, PropertyScan, Value};
 
 /// Ten years in milliseconds: RabbitMQ's limit for times.

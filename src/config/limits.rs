@@ -124,6 +124,16 @@ settings! {
         tx_messages_max: u32 = 1_000_000, optional_whole(1..=u32::MAX);
         /// Bytes of bodies and properties in one uncommitted transaction.
         tx_bytes_max: u64 = 268_435_456, optional_whole(1..);
+        /// Headers of a STOMP frame.
+        stomp_headers_max: u32 = 100, optional_whole(1..=10_000);
+        /// Bytes of one of them, that is of its line.
+        stomp_header_max_bytes: usize = 102_400, optional_whole(64..);
+        /// Bytes of all of them with the command. What a message has of them has to fit into a frame of AMQP.
+        stomp_head_max_bytes: usize = 122_880, optional_whole(1024..);
+        /// Subscriptions of a STOMP connection, with those that have ended while deliveries are unacknowledged.
+        stomp_subscriptions_max: u32 = 2047, optional_whole(1..=u32::MAX);
+        /// Open transactions of a STOMP connection. `tx_messages_max` is of each, `tx_bytes_max` of all of them.
+        stomp_transactions_max: u32 = 16, optional_whole(1..=u32::MAX);
         /// Highest `x-max-priority` that a queue may be declared with, 1 to 255; each level costs memory.
         priority_max: u8 = 255, optional_whole(1..=u8::MAX);
         /// Publishers are blocked while the process takes more: a fraction of the memory that it may take (written

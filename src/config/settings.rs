@@ -21,6 +21,10 @@ pub struct Listeners {
     pub websocket: AmqpListener,
     /// `[listeners.websockets]`: the same over TLS. Off unless `bind` is set; then mostly `127.0.0.1:15673`.
     pub websockets: AmqpListener,
+    /// `[listeners.stomp]`: STOMP. Off unless `bind` is set; then mostly `127.0.0.1:61613`.
+    pub stomp: AmqpListener,
+    /// `[listeners.stomps]`: STOMP over TLS. Off unless `bind` is set; then mostly `127.0.0.1:61614`.
+    pub stomps: AmqpListener,
     /// `[listeners.http]`: the management API. Default `127.0.0.1:15672`.
     pub http: Listener,
     /// `[listeners.https]`: the management API over TLS. Default `127.0.0.1:15671`.
@@ -65,13 +69,28 @@ impl Listeners {
             .section("websocket", |s| AmqpListener::read_optional(s, &plain("websocket", 15674), &mut taken));
         let websockets = section
             .section("websockets", |s| AmqpListener::read_optional(s, &tls("websockets", 15673), &mut taken));
+        let stomp =
+            section.section("stomp", |s| AmqpListener::read_optional(s, &plain("stomp", 61613), &mut taken));
+        let stomps =
+            section.section("stomps", |s| AmqpListener::read_optional(s, &tls("stomps", 61614), &mut taken));
         let http = section.section("http", |s| Listener::read(s, &plain("http", 15672), &mut taken));
         let https = section.section("https", |s| Listener::read(s, &tls("https", 15671), &mut taken));
         let prometheus =
             section.section("prometheus", |s| Listener::read(s, &plain("prometheus", 15692), &mut taken));
         let prometheus_https = section
             .section("prometheus_https", |s| Listener::read(s, &tls("prometheus_https", 15691), &mut taken));
-        Listeners { amqp, amqps, websocket, websockets, http, https, prometheus, prometheus_https }
+        Listeners {
+            amqp,
+            amqps,
+            websocket,
+            websockets,
+            stomp,
+            stomps,
+            http,
+            https,
+            prometheus,
+            prometheus_https,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 /// The protocols that clients may speak.
 pub(super) struct Protocols {
     pub(super) amqp: Arc<dyn Protocol>,
+    pub(super) stomp: Arc<dyn Protocol>,
     /// Them, and who may speak them, over WebSocket.
     pub(super) websocket: Arc<WebSocket>,
 }
@@ -58,8 +59,8 @@ pub(super) struct Listeners {
 }
 
 /// All places for clients: a further protocol has its rows here.
-fn places<'a>(config: &'a config::Listeners, protocols: &'a Protocols) -> [Place<'a>; 4] {
-    let amqp = &protocols.amqp;
+fn places<'a>(config: &'a config::Listeners, protocols: &'a Protocols) -> [Place<'a>; 6] {
+    let (amqp, stomp) = (&protocols.amqp, &protocols.stomp);
     let plain =
         |key, listener, protocol| Place { key, listener, protocol, over_tls: false, over_websocket: false };
     let over_tls = |place| Place { over_tls: true, ..place };
@@ -69,6 +70,8 @@ fn places<'a>(config: &'a config::Listeners, protocols: &'a Protocols) -> [Place
         over_tls(plain("listeners.amqps.bind", &config.amqps, amqp)),
         over_websocket(plain("listeners.websocket.bind", &config.websocket, amqp)),
         over_tls(over_websocket(plain("listeners.websockets.bind", &config.websockets, amqp))),
+        plain("listeners.stomp.bind", &config.stomp, stomp),
+        over_tls(plain("listeners.stomps.bind", &config.stomps, stomp)),
     ]
 }
 

@@ -133,6 +133,7 @@ changes! {
     properties,
     proxy_header,
     session,
+    stomp,
     stored,
     websocket,
 }

@@ -21,5 +21,6 @@ mod not_logged_in;
 mod one_read;
 mod permissions;
 mod simulation;
+mod stomp;
 mod store;
 mod turns;

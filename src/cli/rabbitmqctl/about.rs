@@ -3,22 +3,6 @@
 /// The line of a command; empty for one that there is not.
 pub(super) fn about(command: &str) -> &'static str {
     match command {
-        "list_queues" => "Lists the queues of a vhost, with the columns that are named",
-        "list_exchanges" => "Lists the exchanges of a vhost",
-        "list_bindings" => "Lists the bindings of a vhost",
-        "list_connections" => "Lists the open connections",
-        "list_channels" => "Lists the open channels",
-        "list_consumers" => "Lists the consumers in a vhost",
-        "list_vhosts" => "Lists the vhosts",
-        "list_users" => "Lists the users with their tags",
-        "list_permissions" => "Lists what users may do in a vhost",
-        "list_user_permissions" => "Lists what a user may do in each vhost",
-        "list_topic_permissions" => "Lists which routing keys users may use in a vhost",
-        "list_user_topic_permissions" => "Lists which routing keys a user may use in each vhost",
-        "list_policies" => "Lists the policies of a vhost",
-        "list_operator_policies" => "Lists the operator policies of a vhost",
-        "list_parameters" => "Lists the runtime parameters of a vhost",
-        "list_global_parameters" => "Lists the global runtime parameters",
         "add_user" => "Adds a user, without permissions at first; reads the password if none is given",
         "delete_user" => "Deletes a user and its permissions",
         "change_password" => "Gives a user another password",
@@ -31,14 +15,12 @@ pub(super) fn about(command: &str) -> &'static str {
         "clear_topic_permissions" => "Takes these rules away, of one exchange or all",
         "set_user_limits" => "Sets how many connections and channels a user may open, as JSON",
         "clear_user_limits" => "Takes such a limit away, or all of them",
-        "list_user_limits" => "Lists the limits of users",
         "add_vhost" => "Adds a vhost",
         "trace_on" => "Has copies of all messages of a vhost sent to its exchange amq.rabbitmq.trace",
         "trace_off" => "Ends that",
         "delete_vhost" => "Deletes a vhost and all that is in it",
         "set_vhost_limits" => "Sets how many connections and queues a vhost may have, as JSON",
         "clear_vhost_limits" => "Takes the limits of a vhost away",
-        "list_vhost_limits" => "Lists the limits of vhosts",
         "set_policy" => {
             "Sets a policy for the queues and exchanges whose names match a pattern; its definition is JSON"
         }
@@ -65,7 +47,6 @@ pub(super) fn about(command: &str) -> &'static str {
         }
         "set_disk_free_limit" => "Says how much of the disk has to stay free, or publishers are blocked",
         "set_log_level" => "Says from which level on lines are logged",
-        "list_feature_flags" => "Lists the feature flags, all of which are enabled",
         "enable_feature_flag" => "Enables a feature flag, or all: they are enabled already",
         "list_unresponsive_queues" => "Asks every queue of a vhost, and lists those that do not answer",
         "node_health_check" => "Does nothing any more: see check_running and the other checks",
@@ -98,6 +79,33 @@ pub(super) fn about(command: &str) -> &'static str {
         "directories" => "Says where plugins lie, which is nowhere",
         "enable" => "Says that plugins are enabled, if the broker does their work",
         "disable" => "Says that plugins are disabled, if the broker does not do their work",
+        other => about_lists(other),
+    }
+}
+
+/// The line of a command that lists.
+fn about_lists(command: &str) -> &'static str {
+    match command {
+        "list_queues" => "Lists the queues of a vhost, with the columns that are named",
+        "list_exchanges" => "Lists the exchanges of a vhost",
+        "list_bindings" => "Lists the bindings of a vhost",
+        "list_connections" => "Lists the open connections",
+        "list_stomp_connections" => "Lists the open connections that speak STOMP",
+        "list_channels" => "Lists the open channels",
+        "list_consumers" => "Lists the consumers in a vhost",
+        "list_vhosts" => "Lists the vhosts",
+        "list_users" => "Lists the users with their tags",
+        "list_permissions" => "Lists what users may do in a vhost",
+        "list_user_permissions" => "Lists what a user may do in each vhost",
+        "list_topic_permissions" => "Lists which routing keys users may use in a vhost",
+        "list_user_topic_permissions" => "Lists which routing keys a user may use in each vhost",
+        "list_policies" => "Lists the policies of a vhost",
+        "list_operator_policies" => "Lists the operator policies of a vhost",
+        "list_parameters" => "Lists the runtime parameters of a vhost",
+        "list_global_parameters" => "Lists the global runtime parameters",
+        "list_user_limits" => "Lists the limits of users",
+        "list_vhost_limits" => "Lists the limits of vhosts",
+        "list_feature_flags" => "Lists the feature flags, all of which are enabled",
         _ => "",
     }
 }

@@ -311,6 +311,8 @@ fn purpose(protocol: &str) -> &'static str {
     match protocol {
         "amqp" => "AMQP 0-9-1",
         "amqp/ssl" => "AMQP 0-9-1 over TLS",
+        "stomp" => "STOMP",
+        "stomp/ssl" => "STOMP over TLS",
         "http" => "HTTP API",
         "https" => "HTTPS API",
         "http/websocket" => "WebSocket",

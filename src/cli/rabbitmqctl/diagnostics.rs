@@ -148,6 +148,7 @@ fn check_protocol_listener(call: &mut Call) -> Done {
     let name = match wanted.to_lowercase().as_str() {
         "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp-0-9-1" => "amqp".to_owned(),
         "amqps" | "amqp-ssl" | "amqp_ssl" => "amqp/ssl".to_owned(),
+        "stomps" | "stomp+ssl" => "stomp/ssl".to_owned(),
         "prometheus" => "http/prometheus".to_owned(),
         other => other.to_owned(),
     };

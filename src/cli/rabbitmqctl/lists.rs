@@ -12,6 +12,7 @@ pub(super) const COMMANDS: &[Command] = &[
     command("list_exchanges", (0, MANY), exchanges, "[--vhost <vhost>] [--no-table-headers] [<column>, ...]"),
     command("list_bindings", (0, MANY), bindings, "[--vhost <vhost>] [--no-table-headers] [<column>, ...]"),
     command("list_connections", (0, MANY), connections, "[--no-table-headers] [<column>, ...]"),
+    command("list_stomp_connections", (0, MANY), stomp_connections, "[--no-table-headers] [<column>, ...]"),
     command("list_channels", (0, MANY), channels, "[--no-table-headers] [<column>, ...]"),
     command("list_consumers", (0, MANY), consumers, "[--vhost <vhost>] [--no-table-headers] [<column>, ...]"),
     command("list_vhosts", (0, MANY), vhosts, "[--no-table-headers] [<column>, ...]"),
@@ -243,6 +244,31 @@ pub(super) const FEATURE_FLAG: &[Column] = &[
     field("doc_url"),
 ];
 
+/// RabbitMQ's names, as far as there is something to show; its `session_id` is known to the client alone.
+const STOMP_CONNECTION: &[Column] = &[
+    at("conn_name", "name"),
+    field("user"),
+    field("vhost"),
+    field("protocol"),
+    field("host"),
+    field("port"),
+    field("peer_host"),
+    field("peer_port"),
+    field("channels"),
+    field("channel_max"),
+    field("frame_max"),
+    field("timeout"),
+    field("state"),
+    field("ssl"),
+    field("ssl_protocol"),
+    field("auth_mechanism"),
+    field("recv_oct"),
+    field("recv_cnt"),
+    field("send_oct"),
+    field("send_cnt"),
+    field("connected_at"),
+];
+
 /// The columns that a command can be asked for.
 pub(super) fn columns(command: &str) -> Option<Vec<&'static str>> {
     let columns = match command {
@@ -250,6 +276,7 @@ pub(super) fn columns(command: &str) -> Option<Vec<&'static str>> {
         "list_exchanges" => EXCHANGE,
         "list_bindings" => BINDING,
         "list_connections" => CONNECTION,
+        "list_stomp_connections" => STOMP_CONNECTION,
         "list_channels" => CHANNEL,
         "list_consumers" => CONSUMER,
         "list_vhosts" => VHOST,
@@ -344,6 +371,19 @@ fn connections(call: &mut Call) -> Done {
     let columns = chosen(call, CONNECTION, 4)?;
     call.banner("Listing connections ...")?;
     write(call, &["connections"], &columns)
+}
+
+/// Lists the connections that speak STOMP.
+fn stomp_connections(call: &mut Call) -> Done {
+    let columns = chosen(call, STOMP_CONNECTION, 2)?;
+    call.banner("Listing STOMP connections ...")?;
+    let mut listed: Value = call.client.get(&path(&["connections"]))?;
+    if let Some(connections) = listed.as_array_mut() {
+        connections.retain(|connection| {
+            connection["protocol"].as_str().is_some_and(|protocol| protocol.starts_with("STOMP"))
+        });
+    }
+    write_items(call, &listed, &columns)
 }
 
 fn channels(call: &mut Call) -> Done {

@@ -7,6 +7,7 @@ mod glob;
 mod http;
 mod input;
 mod json;
+mod stomp;
 mod text;
 mod websocket;
 mod wire;
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "properties", body: codec::properties, steps: (50, 3) },
     Target { name: "proxy_header", body: text::proxy_header, steps: (300, 4) },
     Target { name: "session", body: wire::session, steps: (3_000, 50) },
+    Target { name: "stomp", body: stomp::stomp, steps: (6_000, 200) },
     Target { name: "stored", body: codec::stored, steps: (50, 3) },
     // Read twice, the second time in pieces of one byte at the least.
     Target { name: "websocket", body: websocket::websocket, steps: (10, 4) },

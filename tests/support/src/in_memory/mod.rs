@@ -13,6 +13,7 @@ use leveret::broker::{Broker, BrokerError, BrokerLimits};
 use leveret::clock::{Clock, TestClock};
 use leveret::protocol::Peer;
 use leveret::session::{Flow, Session, Transmit};
+use leveret::stomp::{self, Stomp, StompSettings};
 use leveret::store::{Journal, JournalOptions, Loss, MemoryStore, Store};
 use leveret_conformance::{Arrived, ConnectionId, Transport};
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ use std::time::Duration;
 /// A broker without sockets, and the connections to it.
 pub struct InMemory {
     amqp: Amqp,
+    /// What clients speak that come now, if it is not AMQP.
+    stomp: Option<Stomp>,
     clock: TestClock,
     connections: BTreeMap<ConnectionId, Line>,
     opened: usize,
@@ -44,7 +47,7 @@ pub enum Commits {
 
 /// One connection: the session, and the bytes on their way in either direction.
 struct Line {
-    session: Connection,
+    session: Box<dyn Session>,
     woken: Arc<AtomicBool>,
     input: BytesMut,
     /// Whether the session has more to do with what has come.
@@ -86,7 +89,15 @@ impl InMemory {
         let amqp = Amqp { broker: Arc::new(broker), settings: Arc::new(AmqpSettings::default()) };
         let connections = BTreeMap::new();
         Ok((
-            InMemory { amqp, clock, connections, opened: 0, commits: Commits::Changes, longest_turn: 0 },
+            InMemory {
+                amqp,
+                stomp: None,
+                clock,
+                connections,
+                opened: 0,
+                commits: Commits::Changes,
+                longest_turn: 0,
+            },
             losses,
         ))
     }
@@ -99,6 +110,17 @@ impl InMemory {
     /// The steps of the longest turn of a session, or of the broker's timer, since this was asked before.
     pub fn take_longest_turn(&mut self) -> u64 {
         std::mem::take(&mut self.longest_turn)
+    }
+
+    /// Clients that come from now on speak STOMP.
+    pub fn speak_stomp(&mut self, settings: StompSettings) {
+        let broker = self.amqp.broker.clone();
+        self.stomp = Some(Stomp { broker, settings: Arc::new(settings) });
+    }
+
+    /// Clients that come from now on speak AMQP.
+    pub fn speak_amqp(&mut self) {
+        self.stomp = None;
     }
 
     /// Something comes from a client, and nothing happens yet.
@@ -226,7 +248,11 @@ impl Transport for InMemory {
         let bell = woken.clone();
         let waker = Box::new(move || bell.store(true, Ordering::Relaxed));
         let socket = DirectSocket::new(&received, &Arc::new(AtomicBool::new(true)));
-        let session = Connection::new(self.amqp.clone(), peer, waker, Some(socket), self.clock.now());
+        let now = self.clock.now();
+        let session: Box<dyn Session> = match &self.stomp {
+            Some(stomp) => Box::new(stomp::Connection::new(stomp.clone(), peer, waker, now)),
+            None => Box::new(Connection::new(self.amqp.clone(), peer, waker, Some(socket), now)),
+        };
         let line = Line { session, woken, input: BytesMut::new(), unhandled: false, received, closed: false };
         self.connections.insert(self.opened, line);
         Ok(self.opened)
