@@ -16,8 +16,9 @@ use super::queue::{QueueHandle, QueueType};
 use super::timer::Timer;
 use super::topology::definitions::Definition;
 use super::topology::parameters::Parameters;
+use super::topology::unreadable::Unreadable;
 use super::{Broker, BrokerError, BrokerLimits, Shared, Turn, VirtualHost, elsewhere, store_error};
-use crate::message::{Millis, Name, QueueId};
+use crate::message::{DecodeError, Millis, Name, QueueId};
 use crate::store::{DefinitionChanges, Journal, Recovered, RecoveredQueue};
 use bytes::Bytes;
 use dashmap::DashMap;
@@ -52,7 +53,7 @@ impl Broker {
     /// A broker above a journal, with what the store remembers and the journal recovered.
     ///
     /// # Errors
-    /// When the store can't be read, or holds what can't be restored.
+    /// When the store can't be read. A definition that can't be restored is a [loss](Broker::losses), and the rest is there.
     pub fn open(
         journal: Arc<Journal>,
         recovered: Recovered,
@@ -103,20 +104,43 @@ impl Broker {
         let mut turn = Turn::at(now);
         let mut messages: BTreeMap<QueueId, RecoveredQueue> =
             recovered.queues.into_iter().map(|queue| (queue.queue, queue)).collect();
-        for (key, value) in &stored {
-            let damaged = |error| BrokerError::Store(format!("a stored definition can't be read: {error}"));
-            if let Some(definition) = Definition::decode(key, value).map_err(damaged)? {
-                broker.restore(definition, &mut messages, &mut turn)?;
-            }
-        }
-        for queue in messages.into_keys() {
-            // A queue that is not defined any more: it was deleted, and the journal did not hear of it in time.
-            turn.changes.drop_queue(queue);
-        }
+        broker.restore_all(&stored, &mut messages, &mut turn)?;
         broker.begin_queues(now);
         turn.effects.clear();
         broker.end_turn(&mut turn);
         Ok(broker)
+    }
+
+    /// Restores what is defined, and what there is in its queues.
+    fn restore_all(
+        &self,
+        stored: &[(Bytes, Bytes)],
+        messages: &mut BTreeMap<QueueId, RecoveredQueue>,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
+        let mut unreadable = Unreadable::default();
+        for (key, value) in stored {
+            let damaged = |error: DecodeError| BrokerError::Store(error.to_string());
+            let restored =
+                Definition::decode(key, value).map_err(damaged).and_then(|definition| match definition {
+                    Some(definition) => self.restore(definition, messages, &unreadable, turn),
+                    None => Ok(()),
+                });
+            if let Err(why) = restored {
+                if self.shared.journal.failure().is_some() {
+                    return Err(why);
+                }
+                unreadable.note(key, &why);
+            }
+        }
+        unreadable.report(stored, &self.losses, turn.now);
+        if !unreadable.is_any_queue() {
+            for queue in messages.keys() {
+                // A queue that is not defined any more: it was deleted, and the journal did not hear of it in time.
+                turn.changes.drop_queue(*queue);
+            }
+        }
+        Ok(())
     }
 
     /// Lets restored queues look at their policies and at the time.
@@ -136,6 +160,7 @@ impl Broker {
         &self,
         definition: Definition,
         messages: &mut BTreeMap<QueueId, RecoveredQueue>,
+        unreadable: &Unreadable,
         turn: &mut Turn,
     ) -> Result<(), BrokerError> {
         match definition {
@@ -147,12 +172,12 @@ impl Broker {
             Definition::Permission(permission) => drop(self.permissions.set(permission)),
             Definition::TopicPermission(permission) => drop(self.permissions.set_topic(permission)),
             Definition::Exchange(exchange) => {
-                let vhost = self.vhost_of_stored(&exchange.vhost)?;
+                let vhost = self.vhost_of_stored(&exchange.vhost, unreadable)?;
                 let exchange = Exchange::new(exchange, &self.shared.exchange_types)?;
                 vhost.insert_exchange(Arc::new(exchange));
             }
             Definition::Queue(name, id, declaration) => {
-                let vhost = self.vhost_of_stored(&name)?;
+                let vhost = self.vhost_of_stored(&name, unreadable)?;
                 let queue = QueueHandle::new(&name, id, declaration, &self.shared, turn)?;
                 if let Some(recovered) = messages.remove(&id) {
                     queue.restore(&recovered);
@@ -160,13 +185,13 @@ impl Broker {
                 vhost.insert_queue(Arc::new(queue));
             }
             Definition::Binding(name, binding) => {
-                let vhost = self.vhost_of_stored(&name)?;
-                vhost.restore_binding(binding)?;
+                let vhost = self.vhost_of_stored(&name, unreadable)?;
+                vhost.restore_binding(binding, unreadable.is_any())?;
             }
             Definition::Policy(name, kind, policy) => {
-                self.vhost_of_stored(&name)?.restore_policy(kind, policy);
+                self.vhost_of_stored(&name, unreadable)?.restore_policy(kind, policy);
             }
-            Definition::Parameter(key, value) if self.vhost(&key.vhost).is_none() => {
+            Definition::Parameter(key, value) if !unreadable.is_any() && self.vhost(&key.vhost).is_none() => {
                 tracing::info!("parameter '{}' of the deleted vhost '{}' is forgotten", key.name, key.vhost);
                 self.shared.define(Definition::Parameter(key, value).as_removal())?;
             }
@@ -178,11 +203,11 @@ impl Broker {
 
     /// The vhost of something that the store has. Where definitions were lost it may be one of them: then it is made anew, since
     /// what is left in it is worth more than it was.
-    fn vhost_of_stored(&self, name: &Name) -> Result<Arc<VirtualHost>, BrokerError> {
+    fn vhost_of_stored(&self, name: &Name, unreadable: &Unreadable) -> Result<Arc<VirtualHost>, BrokerError> {
         if let Some(vhost) = self.vhost(name) {
             return Ok(vhost);
         }
-        if self.losses.count() == 0 {
+        if self.losses.count() == 0 && !unreadable.is_any() {
             return Err(BrokerError::Store(format!("the store has an object of the missing vhost '{name}'")));
         }
         tracing::error!(

@@ -24,6 +24,11 @@ impl Losses {
         Losses { notes: Mutex::new(notes_of(losses, now)), forget: OnceLock::new() }
     }
 
+    /// One more.
+    pub(in crate::broker) fn add(&self, note: LossNote) {
+        self.notes.lock().push(note);
+    }
+
     /// All that is not acknowledged, oldest first.
     pub fn list(&self) -> Vec<LossNote> {
         self.notes.lock().clone()
@@ -34,9 +39,14 @@ impl Losses {
         self.notes.lock().len()
     }
 
-    /// Adds what earlier starts have found, and says how what is kept of them all is forgotten.
+    /// Adds what earlier starts have found, and says how what is kept of them all is forgotten. What both have found is there once.
     pub fn add_earlier(&self, mut earlier: Vec<LossNote>, forget: Forget) {
         let mut notes = self.notes.lock();
+        // What can't be read is found at each start.
+        let is_same = |one: &LossNote, other: &LossNote| {
+            (&one.what, one.lost, one.of) == (&other.what, other.lost, other.of)
+        };
+        notes.retain(|note| !earlier.iter().any(|known| is_same(known, note)));
         earlier.append(&mut notes);
         *notes = earlier;
         // The server that opened the broker says it once.

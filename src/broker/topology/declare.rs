@@ -184,12 +184,16 @@ impl VirtualHost {
     }
 
     /// Takes over a stored binding. One whose ends are not both there is forgotten: they were deleted, and the broker was
-    /// stopped before it got to the binding.
-    pub(in crate::broker) fn restore_binding(&self, binding: Binding) -> Result<(), BrokerError> {
+    /// stopped before it got to the binding. Unless one of them may be there and could not be read (`may_be_needed`).
+    pub(in crate::broker) fn restore_binding(
+        &self,
+        binding: Binding,
+        may_be_needed: bool,
+    ) -> Result<(), BrokerError> {
         let mut topology = self.topology.lock();
         match self.check_ends(&binding.source, &binding.destination, Actor::Broker) {
             Ok(source) => self.attach(&mut topology, &source, binding).map(|_| ()),
-            Err(BrokerError::NotFound(missing)) => {
+            Err(BrokerError::NotFound(missing)) if !may_be_needed => {
                 tracing::info!("a binding of the deleted {missing} is forgotten");
                 self.shared().define(Definition::Binding(self.name().clone(), binding).as_removal()).map(drop)
             }

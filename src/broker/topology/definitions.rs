@@ -42,7 +42,7 @@ pub enum Definition {
 /// Definitions of one kind are together, in the order in which they have to be restored.
 const VHOST: u8 = b'1';
 const EXCHANGE: u8 = b'2';
-const QUEUE: u8 = b'3';
+pub(super) const QUEUE: u8 = b'3';
 const BINDING: u8 = b'4';
 /// Of these no order matters, but that they come behind the vhosts.
 const POLICY: u8 = b'P';
@@ -332,4 +332,19 @@ fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
         key.extend_from_slice(part);
     }
     key
+}
+
+/// What stands under a key of the table, for the log: its kind, and the names in the key.
+pub(super) fn described(key: &[u8]) -> String {
+    let kind = key.first().map_or("definitions", |kind| kind_name(*kind));
+    let mut described = format!("of the stored {}", kind.replace('_', " "));
+    let mut rest = key.get(1..).unwrap_or_default();
+    while let Some((length, behind)) = rest.split_first_chunk() {
+        let Some((part, behind)) = behind.split_at_checked(u32::from_be_bytes(*length) as usize) else {
+            break;
+        };
+        described.push_str(&format!(" '{}'", String::from_utf8_lossy(part)));
+        rest = behind;
+    }
+    described
 }
