@@ -3,7 +3,6 @@
 
 use crate::amqp::{AmqpSettings, ContentLimits};
 use crate::broker::access::newcomers::{NewcomerLimits, Newcomers};
-use crate::broker::alarms::Alarm;
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::ExchangeTypes;
 use crate::broker::observe::events::EventSettings;
@@ -17,12 +16,10 @@ use crate::metrics::{Metrics, MetricsSettings};
 use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::descriptors::Descriptors;
 use crate::net::{
-    self, Committer, Control, DiskLimit, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch, Serving,
-    Shutdown, Tls, run_timer,
+    self, Checkpoints, Committer, Control, DiskLimit, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch,
+    Serving, Shutdown, Tls, run_timer,
 };
-use crate::store::{
-    self, Journal, JournalOptions, Loss, MemoryStore, Recovered, SledStore, Store, StoreError,
-};
+use crate::store::{self, Journal, JournalOptions, Loss, MemoryStore, Recovered, SledStore, Store};
 use listeners::Listeners;
 use std::io;
 use std::net::SocketAddr;
@@ -36,8 +33,10 @@ mod error;
 mod listeners;
 mod losses;
 mod protocols;
+mod store_trouble;
 
 pub use error::{DeclarationError, StartError};
+use store_trouble::{on_failure, on_shortage};
 
 /// A broker that is ready to serve; see the module.
 pub struct Server {
@@ -48,6 +47,7 @@ pub struct Server {
     management: Management,
     metrics: Metrics,
     committer: Committer,
+    checkpoints: Checkpoints,
     disk_watch: Option<DiskWatch>,
     memory_watch: Arc<MemoryWatch>,
     control: Option<Control>,
@@ -114,6 +114,7 @@ impl Server {
         let metrics = Metrics::new(broker.clone(), clock.clone(), commits.clone(), metrics_settings);
         let store_failed = Arc::new(AtomicBool::new(false));
         let failed = on_failure(store_failed.clone(), shutdown.clone());
+        let checkpoints = Checkpoints::start(journal.clone())?;
         let committer = Committer::start(journal, commits, on_shortage(broker.clone()), failed)?;
         Ok(Server {
             broker,
@@ -123,6 +124,7 @@ impl Server {
             management,
             metrics,
             committer,
+            checkpoints,
             disk_watch,
             memory_watch,
             control,
@@ -199,6 +201,7 @@ impl Server {
         if self.store_failed.load(Ordering::Acquire) {
             return Err(BrokerError::Store("the store failed, see above".to_owned()));
         }
+        self.checkpoints.stop();
         Ok(())
     }
 }
@@ -236,29 +239,6 @@ pub fn scratch(config: &Config, exchange_types: &ExchangeTypes) -> Result<Broker
     Broker::open(Arc::new(journal), recovered, exchange_types.clone(), broker_limits(config), 0)
 }
 
-/// Begins the shutdown when the store has failed.
-fn on_failure(failed: Arc<AtomicBool>, shutdown: Shutdown) -> impl FnOnce(StoreError) + Send + 'static {
-    move |error| {
-        tracing::error!("{error}: nothing can be confirmed any more, the broker stops");
-        failed.store(true, Ordering::Release);
-        shutdown.begin();
-    }
-}
-
-/// Raises and clears the alarm for a store that is out of room or descriptors.
-fn on_shortage(broker: Arc<Broker>) -> impl FnMut(Option<StoreError>) + Send + 'static {
-    move |shortage| match shortage {
-        Some(error) => {
-            broker.raise_alarm(Alarm::Store);
-            tracing::error!("{error}. Publishers are blocked and nothing is confirmed until that has passed");
-        }
-        None => {
-            broker.clear_alarm(Alarm::Store);
-            tracing::info!("the store can write again, publishers go on");
-        }
-    }
-}
-
 /// Opens the store, and says on the way what is going on and what was lost.
 fn open_journal(
     config: &Config,
@@ -272,8 +252,11 @@ fn open_journal(
             Box::new(SledStore::open_with(&config.data_dir, config.store.durability, options)?)
         }
     };
-    let options =
+    let mut options =
         JournalOptions { commit_bytes_max: config.store.commit_bytes_max, ..JournalOptions::default() };
+    if config.store.engine == Engine::Memory {
+        options.checkpoint_every_bytes = 0;
+    }
     let started_at = clock.now();
     let mut told_at = started_at;
     let store = Box::new(MeasuredStore::new(store, commits));
@@ -291,9 +274,10 @@ fn open_journal(
     }
     if recovered.records > 0 {
         tracing::info!(
-            "recovered {} messages from {} records in {} ms",
+            "recovered {} messages from {} records, {} of which were read, in {} ms",
             recovered.messages,
             recovered.records,
+            recovered.scanned,
             clock.now() - started_at
         );
     }

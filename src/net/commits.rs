@@ -2,7 +2,9 @@
 //! for a single message.
 
 use crate::message::Lsn;
-use crate::store::{Bell, DefinitionChanges, Definitions, Loss, RecordLog, Scanned, Store, StoreError};
+use crate::store::{
+    Bell, Checkpoint, DefinitionChanges, Definitions, Loss, RecordLog, Scanned, Store, StoreError,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -274,6 +276,14 @@ impl RecordLog for MeasuredStore {
 
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError> {
         self.store.discard(lsns)
+    }
+
+    fn checkpoint(&self, at: Lsn, state: &[u8]) -> Result<(), StoreError> {
+        self.store.checkpoint(at, state)
+    }
+
+    fn last_checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
+        self.store.last_checkpoint()
     }
 
     fn shortage(&self) -> Option<StoreError> {

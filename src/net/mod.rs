@@ -1,6 +1,7 @@
-//! The asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, the timer, the
+//! The asynchronous I/O: accepting, the read, handle, flush loop of each connection, the committer, checkpoints, the timer, the
 //! watches on the disk and the memory, shutdown.
 
+mod checkpoints;
 pub mod commits;
 pub mod control;
 pub mod descriptors;
@@ -19,6 +20,7 @@ mod socket;
 pub mod tls;
 pub mod websocket;
 
+pub use checkpoints::Checkpoints;
 pub use control::Control;
 pub use descriptors::Descriptors;
 pub use disk::{DiskLimit, DiskWatch, Volume};

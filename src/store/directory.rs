@@ -9,6 +9,7 @@
 //! wal/      the write-ahead log
 //! db-1/     the database; a rewritten one is db-2, and so on
 //! definitions  what is defined, once more
+//! index     what spares a start reading the records, see the journal's checkpoints
 //! ```
 
 use super::StoreError;

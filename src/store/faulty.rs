@@ -1,6 +1,6 @@
 //! A store that fails on purpose: for tests of what stands above a store, see [`FaultyStore`].
 
-use super::{Bell, DefinitionChanges, Definitions, RecordLog, Scanned, StoreError};
+use super::{Bell, Checkpoint, DefinitionChanges, Definitions, RecordLog, Scanned, StoreError};
 use crate::message::Lsn;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex};
@@ -62,10 +62,12 @@ struct Contents {
     definitions: BTreeMap<Bytes, Bytes>,
     records: BTreeMap<Lsn, Bytes>,
     last: Lsn,
+    checkpoint: Option<(Lsn, Bytes)>,
 }
 
 #[derive(Clone, Debug)]
 enum Operation {
+    Checkpoint(Lsn, Bytes),
     Append(Lsn, Bytes),
     Discard(Lsn),
     Define(DefinitionChanges),
@@ -147,6 +149,29 @@ impl FaultyStore {
         let mut state = self.shared.state.lock();
         state.durable.records.remove(&lsn);
         state.current.records.remove(&lsn);
+    }
+
+    /// The checkpoint of the index that is kept.
+    pub fn kept_checkpoint(&self) -> Option<(Lsn, Bytes)> {
+        self.shared.state.lock().current.checkpoint.clone()
+    }
+
+    /// Keeps another checkpoint of the index in its place, or none.
+    pub fn keep_checkpoint(&self, checkpoint: Option<(Lsn, Bytes)>) {
+        let mut state = self.shared.state.lock();
+        state.durable.checkpoint = checkpoint.clone();
+        state.current.checkpoint = checkpoint;
+    }
+
+    /// Another store with what this one has now.
+    pub fn copied(&self) -> FaultyStore {
+        let copy = FaultyStore::default();
+        {
+            let (from, mut to) = (self.shared.state.lock(), copy.shared.state.lock());
+            to.durable = from.current.clone();
+            to.current = from.current.clone();
+        }
+        copy
     }
 
     /// Waits until a sync is being held back.
@@ -231,6 +256,22 @@ impl RecordLog for FaultyStore {
         Ok(())
     }
 
+    fn checkpoint(&self, at: Lsn, state: &[u8]) -> Result<(), StoreError> {
+        let mut state_now = self.shared.state.lock();
+        state_now.take_room()?;
+        let operation = Operation::Checkpoint(at, Bytes::copy_from_slice(state));
+        state_now.current.apply(operation.clone());
+        state_now.unsynced.push(operation);
+        Ok(())
+    }
+
+    fn last_checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
+        let state = self.shared.state.lock();
+        let kept = |at: Lsn| state.current.records.range(..=at).map(|(lsn, _)| *lsn).collect();
+        let last = state.current.checkpoint.clone();
+        Ok(last.map(|(at, state)| Checkpoint { at, state, kept: kept(at) }))
+    }
+
     fn shortage(&self) -> Option<StoreError> {
         (self.shared.state.lock().faults.room_left == Some(0)).then(no_room)
     }
@@ -269,6 +310,7 @@ impl State {
 impl Contents {
     fn apply(&mut self, operation: Operation) {
         match operation {
+            Operation::Checkpoint(at, state) => self.checkpoint = Some((at, state)),
             Operation::Append(lsn, record) => {
                 self.records.insert(lsn, record);
                 self.last = lsn;

@@ -25,8 +25,8 @@ pub use definitions::DefinitionChanges;
 pub use directory::{note_in_use, was_in_use};
 pub use faulty::{Faults, FaultyStore};
 pub use journal::{
-    BackupContents, Changes, DurableWaiter, Hold, Journal, JournalOptions, Loss, Recovered, RecoveredQueue,
-    RecoveredRun, Redelivery, StoredMessage, Usage,
+    BackupContents, Changes, Checkpoint, DurableWaiter, Hold, Journal, JournalOptions, Loss, Recovered,
+    RecoveredQueue, RecoveredRun, Redelivery, StoredMessage, Usage,
 };
 pub use losses::{LossNote, keep_losses, read_losses};
 pub use memory::MemoryStore;
@@ -167,6 +167,24 @@ pub trait RecordLog: Send + Sync {
     /// # Errors
     /// When the log failed.
     fn discard(&self, lsns: &[Lsn]) -> Result<(), StoreError>;
+
+    /// Keeps what spares the next start reading the records up to `at`, all of which are durable, in place of what was kept before. It is
+    /// whole after a crash, or the last one is, or there is none.
+    ///
+    /// # Errors
+    /// When it can't be kept.
+    fn checkpoint(&self, at: Lsn, state: &[u8]) -> Result<(), StoreError> {
+        let _ = (at, state);
+        Ok(())
+    }
+
+    /// What was kept last. `None` when there is nothing, or when it is not known without reading them which records there are.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    fn last_checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
+        Ok(None)
+    }
 
     /// What it is out of, if there is anything, after trying to get it: then it should be given no more than it has to be. What
     /// it needs to go on for a while it has.

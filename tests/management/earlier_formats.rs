@@ -1,6 +1,6 @@
 //! Data directories that earlier versions wrote are opened, and have what was in them. `format_2/` was made by the version before
-//! definitions were kept twice: some of what is in it is in the database, some in the log alone, and the broker was killed. Each
-//! file is packed with gzip.
+//! definitions were kept twice, `format_3/` by the one before checkpoints of the index: some of what is in them is in the database,
+//! some in the log alone, and the broker was killed. Each file is packed with gzip.
 
 use flate2::read::GzDecoder;
 use leveret::config::Config;
@@ -10,8 +10,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-fn packed() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/management/format_2")
+fn packed(format: u32) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/management/format_{format}"))
 }
 
 fn unpack(from: &Path, to: &Path) {
@@ -40,10 +40,20 @@ fn body(number: usize) -> String {
 
 #[test]
 fn a_data_directory_of_format_2_is_opened_as_it_was_left() {
+    opens_as_it_was_left(2);
+}
+
+#[test]
+fn a_data_directory_of_format_3_is_opened_as_it_was_left() {
+    opens_as_it_was_left(3);
+}
+
+fn opens_as_it_was_left(format: u32) {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    unpack(&packed(), &data);
-    let expected = serde_json::from_slice(&fs::read(packed().join("definitions.json")).unwrap()).unwrap();
+    unpack(&packed(format), &data);
+    let expected =
+        serde_json::from_slice(&fs::read(packed(format).join("definitions.json")).unwrap()).unwrap();
     let expected = without_versions(expected);
     let mut config = Config { data_dir: data.clone(), ..Config::default() };
     config.limits.disk_free_bytes = Some(1_000_000);

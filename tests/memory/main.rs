@@ -24,3 +24,4 @@ mod simulation;
 mod stomp;
 mod store;
 mod turns;
+mod unreadable_definitions;

@@ -64,6 +64,7 @@ impl Journal {
         let bytes: usize = written.iter().map(|writing| writing.body.len()).sum();
         committing.uncopied_bytes += bytes as u64;
         committing.unsynced_bytes += bytes;
+        self.written_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.sync_if_due(committing, is_asked_for, is_idle)?;
         {
             let mut index = self.index.lock();

@@ -8,8 +8,8 @@
 use super::ledger::{Ledger, Slot};
 use super::positions::{Known, Positions};
 use super::record::{Enqueue, Operation, OperationReader, Target};
+use super::waiting::Waiting;
 use crate::message::{Lsn, Position, QueueId};
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many records a settle or a return waits for the enqueue that it speaks of.
@@ -59,26 +59,6 @@ pub(super) struct Mark {
     slot: Slot,
 }
 
-/// What was said about messages that are not known yet.
-#[derive(Debug, Default)]
-struct Waiting {
-    singles: BTreeMap<Position, (Slot, Lsn)>,
-    ranges: Vec<WaitingRange>,
-    /// The last position that any of those two speaks of.
-    last: Position,
-    returned: Vec<(Position, Lsn)>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct WaitingRange {
-    first: Position,
-    last: Position,
-    /// How many of its positions are not known yet.
-    missing: u64,
-    slot: Slot,
-    since: Lsn,
-}
-
 impl Index {
     /// Applies the record after the last one. `recovering` leaves out what is not to be recovered.
     pub(super) fn apply(&mut self, lsn: Lsn, record_bytes: usize, body: &[u8], recovering: bool) -> Slot {
@@ -86,6 +66,12 @@ impl Index {
         for operation in OperationReader::new(body) {
             self.apply_operation(slot, &operation, recovering);
         }
+        self.end_record(lsn, slot);
+        slot
+    }
+
+    /// All of a record was applied.
+    pub(super) fn end_record(&mut self, lsn: Lsn, slot: Slot) {
         self.ledger.close(slot);
         while let Some(at) = self.copied.iter().position(|(copies, _)| *copies <= lsn) {
             let (copies, slots) = self.copied.swap_remove(at);
@@ -94,10 +80,9 @@ impl Index {
         if lsn.0.is_multiple_of(EXPIRE_EVERY_RECORDS) {
             self.expire();
         }
-        slot
     }
 
-    fn apply_operation(&mut self, slot: Slot, operation: &Operation<'_>, recovering: bool) {
+    pub(super) fn apply_operation(&mut self, slot: Slot, operation: &Operation<'_>, recovering: bool) {
         let ledger = &mut self.ledger;
         match *operation {
             Operation::Enqueue(ref enqueue) => {
@@ -118,6 +103,18 @@ impl Index {
             }
             Operation::Delivered { queue, priority, position } => {
                 self.queues.entry(queue).or_default().mark(ledger, priority, position, slot);
+            }
+        }
+    }
+
+    /// Messages of one queue are in record `slot`.
+    pub(super) fn enqueue_run(&mut self, slot: Slot, targets: impl Iterator<Item = Target>) {
+        let mut targets = targets.peekable();
+        let Some(first) = targets.peek() else { return };
+        let queue = self.queues.entry(first.queue).or_default();
+        for target in targets {
+            if !queue.enqueue(&mut self.ledger, &target, slot) {
+                self.doubled.insert(slot);
             }
         }
     }
@@ -168,8 +165,7 @@ impl Index {
         let entry = size_of::<(QueueId, QueueIndex)>();
         let queues = self.queues.values().map(|queue| {
             let returned = queue.returned.len() * size_of::<(Position, Returned)>() * 2;
-            let waiting = queue.waiting.singles.len() * 48 + queue.waiting.ranges.len() * 48;
-            queue.positions.memory_bytes() + returned + waiting
+            queue.positions.memory_bytes() + returned + queue.waiting.memory_bytes()
         });
         self.ledger.memory_bytes() + self.queues.capacity() * entry + queues.sum::<usize>()
     }
@@ -222,15 +218,15 @@ impl QueueIndex {
                 self.returned.remove(&position);
             }
         }
-        self.waiting.move_to(ledger, first, last, by);
+        self.waiting.move_singles(ledger, first, last, by);
         let known = self.positions.settle(ledger, first, last, by);
         let missing = (last.0 - first.0).saturating_add(1).saturating_sub(known);
         if missing == 0 {
             return;
         }
         if last.0 - first.0 >= SINGLES_MAX {
-            self.waiting
-                .add_range(ledger, WaitingRange { first, last, missing, slot: by, since: ledger.applied() });
+            let known = |ledger: &Ledger, first, last| self.positions.count_known(ledger, first, last);
+            self.waiting.add_range(ledger, (first, last), by, known);
             return;
         }
         for position in first.0..=last.0 {
@@ -246,7 +242,7 @@ impl QueueIndex {
             Known::Dead => return,
             Known::Alive(_) => {}
             Known::Not if self.waiting.covers(position) => return,
-            Known::Not => self.waiting.returned.push((position, ledger.applied())),
+            Known::Not => self.waiting.came_back(ledger, position),
         }
         self.set_returned(ledger, position, delivery_count, slot);
     }
@@ -312,8 +308,7 @@ impl QueueIndex {
         self.positions.is_empty()
             && self.returned.is_empty()
             && self.marks.is_empty()
-            && self.waiting.singles.is_empty()
-            && self.waiting.ranges.is_empty()
+            && self.waiting.is_nothing_settled()
     }
 
     /// Whether the queue was dropped.
@@ -350,108 +345,5 @@ impl QueueIndex {
         self.marks
             .iter()
             .any(|mark| mark.slot == slot && mark.priority == priority && mark.position == position)
-    }
-}
-
-impl Waiting {
-    /// What waits for positions that record `by` settles as well counts on that record from now on.
-    fn move_to(&mut self, ledger: &mut Ledger, first: Position, last: Position, by: Slot) {
-        let mut counted_on = Vec::new();
-        for (slot, _) in self.singles.range_mut(first..=last).map(|(_, single)| single) {
-            counted_on.push(std::mem::replace(slot, by));
-        }
-        for range in &mut self.ranges {
-            if first <= range.first && range.last <= last {
-                counted_on.push(std::mem::replace(&mut range.slot, by));
-            }
-        }
-        for slot in counted_on {
-            ledger.need(by);
-            ledger.release(slot);
-        }
-    }
-
-    fn add(&mut self, ledger: &mut Ledger, position: Position, slot: Slot) {
-        self.last = self.last.max(position);
-        if let Entry::Vacant(entry) = self.singles.entry(position) {
-            ledger.need(slot);
-            entry.insert((slot, ledger.applied()));
-        }
-    }
-
-    fn add_range(&mut self, ledger: &mut Ledger, range: WaitingRange) {
-        self.last = self.last.max(range.last);
-        let same = |other: &WaitingRange| other.first == range.first && other.last == range.last;
-        if !self.ranges.iter().any(same) {
-            ledger.need(range.slot);
-            self.ranges.push(range);
-        }
-    }
-
-    /// The record that settled this position, which becomes known now. That record is held until the caller releases it.
-    fn take(&mut self, ledger: &mut Ledger, position: Position) -> Option<Slot> {
-        if position > self.last || (self.singles.is_empty() && self.ranges.is_empty()) {
-            return None;
-        }
-        let mut by = None;
-        if let Some((slot, _)) = self.singles.remove(&position) {
-            by = Some(slot);
-        }
-        self.ranges.retain_mut(|range| {
-            if position < range.first || position > range.last {
-                return true;
-            }
-            if by.is_none() {
-                ledger.need(range.slot);
-                by = Some(range.slot);
-            }
-            range.missing -= 1;
-            if range.missing == 0 {
-                ledger.release(range.slot);
-            }
-            range.missing > 0
-        });
-        by
-    }
-
-    fn covers(&self, position: Position) -> bool {
-        position <= self.last
-            && (self.singles.contains_key(&position)
-                || self.ranges.iter().any(|range| range.first <= position && position <= range.last))
-    }
-
-    fn counts_on(&self, slot: Slot, first: Position, last: Position) -> bool {
-        self.singles.range(first..=last).any(|(_, (by, _))| *by == slot)
-            || self
-                .ranges
-                .iter()
-                .any(|range| range.slot == slot && range.first >= first && range.last <= last)
-    }
-
-    /// Lets go of what has waited long enough; returns the messages said to have come back.
-    fn expire(&mut self, ledger: &mut Ledger, is_over: impl Fn(Lsn) -> bool) -> Vec<Position> {
-        self.singles.retain(|_, (slot, since)| {
-            let over = is_over(*since);
-            if over {
-                ledger.release(*slot);
-            }
-            !over
-        });
-        self.ranges.retain(|range| {
-            let over = is_over(range.since);
-            if over {
-                ledger.release(range.slot);
-            }
-            !over
-        });
-        let mut gone = Vec::new();
-        self.returned.retain(|(position, since)| {
-            let over = is_over(*since);
-            if over {
-                gone.push(*position);
-            }
-            !over
-        });
-        gone
     }
 }

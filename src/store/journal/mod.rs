@@ -20,13 +20,15 @@
 //! The watermark is what the log's sync returns. A log that says later how far it is durable rings the journal's bell, and the
 //! committer asks again; until then what was written stays in memory, to be read from there.
 //!
-//! Locks, in the order of taking: `committing`, `index`, `gathering`.
+//! Locks, in the order of taking: `checkpointing`, `committing`, `index`, `gathering`.
 
 mod backup;
 mod bell;
 mod changes;
+mod checkpoint;
 mod committing;
 mod defining;
+mod digest;
 mod gathering;
 mod index;
 mod ledger;
@@ -35,10 +37,13 @@ mod positions;
 mod reading;
 mod record;
 mod recovery;
+mod runs;
 mod tidy;
+mod waiting;
 
 pub use backup::BackupContents;
 pub use changes::Changes;
+pub use checkpoint::Checkpoint;
 pub use defining::Hold;
 pub use reading::StoredMessage;
 pub use recovery::{Loss, Recovered, RecoveredQueue, RecoveredRun, Redelivery};
@@ -47,13 +52,14 @@ use super::{DefinitionChanges, Definitions, RecordLog, Store, StoreError};
 use crate::message::Lsn;
 use bell::Doorbell;
 use bytes::Bytes;
+use checkpoint::Checkpointing;
 use committing::Committing;
 use gathering::{CommitterState, Gathering, Sealed};
 use index::Index;
 use parking_lot::Mutex;
 use reading::RecordCache;
 use record::{HEADER_BYTES, check};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -80,6 +86,10 @@ pub struct JournalOptions {
     /// Bytes of records after which what is mostly dead is copied forward however little that gains: an engine that writes to a
     /// log can't discard anything behind a record that is still needed.
     pub copy_anything_bytes: u64,
+    /// Bytes of records after which a checkpoint of the index is due; 0 for none at all.
+    pub checkpoint_every_bytes: u64,
+    /// Bytes that a checkpoint may take. Records that it has no room for are read at the next start.
+    pub checkpoint_bytes_max: usize,
     /// How many waiters of one commit may take their time. The others are hurried: one thread should not answer those whom all
     /// processors could answer together.
     pub unhurried_waiters_max: usize,
@@ -96,6 +106,8 @@ impl Default for JournalOptions {
             copy_gain_bytes_min: 1 << 20,
             copy_look_records: 16,
             copy_anything_bytes: 16 << 20,
+            checkpoint_every_bytes: 64 << 20,
+            checkpoint_bytes_max: 256 << 20,
             unhurried_waiters_max: 64,
         }
     }
@@ -121,6 +133,13 @@ pub struct Journal {
     committing: Mutex<Committing>,
     /// Backups under way; while there are any nothing is discarded.
     snapshots: AtomicU32,
+    /// Taken before all other locks.
+    checkpointing: Mutex<Checkpointing>,
+    /// Records that could not be read while they were kept.
+    distrusted: Mutex<BTreeSet<Lsn>>,
+    is_checkpoint_wrong: AtomicBool,
+    /// Bytes of records that were read at the start, and written since.
+    written_bytes: AtomicU64,
     index: Mutex<Index>,
     gathering: Arc<Mutex<Gathering>>,
     bell: Arc<Doorbell>,

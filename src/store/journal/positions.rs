@@ -128,6 +128,25 @@ impl Positions {
         known + u64::from(seen.count_ones())
     }
 
+    /// How many positions from `first` to `last` are known.
+    pub(super) fn count_known(&self, ledger: &Ledger, first: Position, last: Position) -> u64 {
+        let (mut known, mut number, mut seen) = (0, u64::MAX, 0u16);
+        for block in self.blocks.range(self.start(first)..) {
+            if number_of(block) > last.0 / BLOCK {
+                break;
+            }
+            if ledger.is_retired(block.slot) {
+                continue;
+            }
+            if number_of(block) != number {
+                known += u64::from(seen.count_ones());
+                (number, seen) = (number_of(block), 0);
+            }
+            seen |= block.present & mask_of(number, first, last);
+        }
+        known + u64::from(seen.count_ones())
+    }
+
     /// Whether a record other than `besides` holds a message from `first` to `last`, alive or not.
     pub(super) fn any_present(
         &self,

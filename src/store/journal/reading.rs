@@ -193,7 +193,8 @@ impl Journal {
         if let Some(contents) = self.cache.lock().find(source.lsn) {
             return Ok(Some(contents));
         }
-        let Some(record) = self.log.get(source.lsn)? else { return Ok(None) };
+        let read = self.log.get(source.lsn).inspect_err(|_| self.distrust(source.lsn));
+        let Some(record) = read? else { return Ok(None) };
         let contents = Arc::new(Contents::of(record.slice(HEADER_BYTES.min(record.len())..)));
         self.cache.lock().keep(source.lsn, &contents);
         Ok(Some(contents))

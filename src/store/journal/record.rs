@@ -166,6 +166,7 @@ impl<'a> Enqueue<'a> {
 }
 
 /// Reads a record's operations in order; ends early at what it can't read, see [`OperationReader::is_sound`].
+#[derive(Clone)]
 pub(super) struct OperationReader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -185,7 +186,7 @@ impl<'a> OperationReader<'a> {
                 return false;
             }
         }
-        reader.at == body.len()
+        reader.is_at_end()
     }
 
     fn operation(&mut self) -> Option<Operation<'a>> {
@@ -268,13 +269,23 @@ impl<'a> OperationReader<'a> {
         Some(Target { queue, position, priority, returned })
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    /// The next byte, which stays.
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// Whether all was read.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at == self.bytes.len()
+    }
+
+    pub(super) fn byte(&mut self) -> Option<u8> {
         let byte = *self.bytes.get(self.at)?;
         self.at += 1;
         Some(byte)
     }
 
-    fn number(&mut self) -> Option<u64> {
+    pub(super) fn number(&mut self) -> Option<u64> {
         let (number, bytes) = numbers::read(self.bytes.get(self.at..)?)?;
         self.at += bytes;
         Some(number)

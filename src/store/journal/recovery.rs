@@ -4,12 +4,14 @@
 //! on the way, and only records of which some messages are gone are read a second time to get them right.
 
 use super::bell::Doorbell;
+use super::checkpoint::{Checkpointing, Entry, entries_of, is_same};
 use super::defining::NoDefinitions;
 use super::index::Index;
 use super::ledger::Slot;
 use super::positions::Known;
 use super::reading::RecordCache;
-use super::record::{HEADER_BYTES, Operation, OperationReader, Target, check};
+use super::record::{HEADER_BYTES, OperationReader, Target, check};
+use super::runs::{RecordRun, each_run};
 use super::{Committing, Definitions, Gathering, Journal, JournalOptions, RecordLog, Store, StoreError};
 use crate::message::{Lsn, Position, QueueId};
 use crate::store::Scanned;
@@ -23,8 +25,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 pub struct Recovered {
     /// Every queue that records speak of, by id. Those no longer defined are to be dropped.
     pub queues: Vec<RecoveredQueue>,
-    /// How many records were read.
+    /// How many records there are.
     pub records: u64,
+    /// How many of them were read; of the others a checkpoint said what was needed.
+    pub scanned: u64,
     /// Messages alive; one in two queues counts twice.
     pub messages: u64,
     /// What is not as it was written, for the log.
@@ -145,13 +149,17 @@ impl Journal {
         options: JournalOptions,
         mut progress: impl FnMut(u64),
     ) -> Result<(Journal, Recovered), StoreError> {
-        let mut recovery = Recovery::default();
-        log.scan(Lsn(1), &mut |lsn, scanned| {
-            recovery.take(lsn, scanned);
-            if recovery.records % PROGRESS_EVERY_RECORDS == 0 {
-                progress(recovery.records);
+        let mut recovery = match Recovery::with_checkpoint(&*log, &mut progress) {
+            Ok(recovery) => recovery,
+            Err(why) => {
+                if let Some(why) = why {
+                    tracing::warn!("the checkpoint of the index can't be used: {why}. All records are read");
+                }
+                let mut recovery = Recovery::default();
+                recovery.scan(&*log, Lsn(1), &mut progress)?;
+                recovery
             }
-        })?;
+        };
         recovery.index.end_waiting();
         recovery.count_missing();
         recovery.losses.extend(definitions.lost_definitions());
@@ -170,6 +178,10 @@ impl Journal {
             options,
             committing: Mutex::new(committing),
             snapshots: AtomicU32::new(0),
+            checkpointing: Mutex::new(Checkpointing::trusting(recovery.trusted)),
+            distrusted: Mutex::default(),
+            is_checkpoint_wrong: AtomicBool::new(false),
+            written_bytes: AtomicU64::new(recovery.scanned_bytes),
             index: Mutex::new(recovery.index),
             gathering,
             bell,
@@ -219,6 +231,10 @@ struct Recovery {
     index: Index,
     last: Lsn,
     records: u64,
+    scanned: u64,
+    scanned_bytes: u64,
+    /// Up to this record the log's checkpoint holds.
+    trusted: Lsn,
     /// Records in the engine, damaged ones among them.
     present: u64,
     /// The last record that can be read, how many it says are kept below it, and how many there are.
@@ -228,17 +244,75 @@ struct Recovery {
     losses: Vec<Loss>,
 }
 
-/// Neighbouring messages in one record.
-#[derive(Clone, Copy)]
-struct RecordRun {
-    slot: Slot,
-    queue: QueueId,
-    run: RecoveredRun,
-}
-
 impl Recovery {
+    /// Reads all records from `from` on.
+    fn scan(
+        &mut self,
+        log: &dyn RecordLog,
+        from: Lsn,
+        progress: &mut impl FnMut(u64),
+    ) -> Result<(), StoreError> {
+        log.scan(from, &mut |lsn, scanned| {
+            self.take(lsn, scanned);
+            if self.records.is_multiple_of(PROGRESS_EVERY_RECORDS) {
+                progress(self.records);
+            }
+        })
+    }
+
+    /// The same with what a checkpoint has. An error says why it can't be used, if there is one.
+    fn with_checkpoint(
+        log: &dyn RecordLog,
+        progress: &mut impl FnMut(u64),
+    ) -> Result<Recovery, Option<String>> {
+        let text = |error: StoreError| Some(error.to_string());
+        let Some(checkpoint) = log.last_checkpoint().map_err(text)? else { return Err(None) };
+        let mut entries = entries_of(&checkpoint)?;
+        entries.retain(|entry| checkpoint.kept.binary_search(&entry.lsn).is_ok());
+        let mut recovery = Recovery::default();
+        // Of an older log it may be, or of another one; what is true of its newest record is true of all before.
+        let newest = match entries.last() {
+            Some(newest) => Some(
+                is_same(log, newest)
+                    .ok_or_else(|| format!("record {} is not the one it speaks of", newest.lsn))?,
+            ),
+            None => None,
+        };
+        let last_entry = entries.last().map(|entry| entry.lsn);
+        let mut entries = entries.into_iter().peekable();
+        for lsn in checkpoint.kept {
+            let Some(entry) = entries.next_if(|entry| entry.lsn == lsn) else {
+                let record = log.get(lsn).map_err(text)?;
+                let record = record.ok_or_else(|| format!("record {lsn} is missing"))?;
+                recovery.take(lsn, Scanned::Record(record));
+                continue;
+            };
+            if let Some(record) = newest.as_ref().filter(|_| last_entry == Some(lsn)) {
+                recovery.counted = check(lsn, record).ok().map(|kept| (lsn, kept, recovery.present));
+            }
+            recovery.take_digest(&entry)?;
+        }
+        recovery.trusted = last_entry.unwrap_or_default();
+        recovery.scan(log, Lsn(checkpoint.at.0 + 1), progress).map_err(text)?;
+        match recovery.missing() {
+            Some((count, below)) => Err(Some(format!("{count} records below record {below} are missing"))),
+            None => Ok(recovery),
+        }
+    }
+
+    fn take_digest(&mut self, entry: &Entry) -> Result<(), String> {
+        self.records += 1;
+        self.present += 1;
+        self.last = entry.lsn;
+        let runs = &mut self.runs;
+        let is_whole =
+            self.index.apply_digest(entry.lsn, entry.record_bytes, &entry.digest, |run| runs.push(run));
+        if is_whole { Ok(()) } else { Err(format!("its digest of record {} can't be read", entry.lsn)) }
+    }
+
     fn take(&mut self, lsn: Lsn, scanned: Scanned) {
         self.records += 1;
+        self.scanned += 1;
         self.last = lsn;
         let (record, reason) = match scanned {
             Scanned::Damaged(reason) => (None, reason),
@@ -255,6 +329,7 @@ impl Recovery {
         };
         self.present += 1;
         let bytes = record.as_ref().map_or(0, bytes::Bytes::len);
+        self.scanned_bytes += bytes as u64;
         match record.filter(|_| reason.is_empty()) {
             Some(record) => {
                 let body = &record[HEADER_BYTES..];
@@ -270,12 +345,15 @@ impl Recovery {
         }
     }
 
+    /// How many records are not there, and which one counted them.
+    fn missing(&self) -> Option<(u64, Lsn)> {
+        let (below, kept, present) = self.counted?;
+        kept.checked_sub(present).filter(|missing| *missing > 0).map(|missing| (missing, below))
+    }
+
     fn count_missing(&mut self) {
-        if let Some((below, kept, present)) = self.counted
-            && kept > present
-        {
-            self.losses.push(Loss::Missing { count: kept - present, below });
-        }
+        let missing = self.missing().map(|(count, below)| Loss::Missing { count, below });
+        self.losses.extend(missing);
     }
 
     fn recovered(&mut self, log: &dyn RecordLog) -> Result<Recovered, StoreError> {
@@ -324,7 +402,7 @@ impl Recovery {
         let runs = queues.iter().flat_map(|queue| &queue.runs);
         let messages = runs.map(|run| u64::from(run.count)).sum();
         let losses = std::mem::take(&mut self.losses);
-        Ok(Recovered { queues, records: self.records, messages, losses })
+        Ok(Recovered { queues, records: self.records, scanned: self.scanned, messages, losses })
     }
 }
 
@@ -348,52 +426,6 @@ impl Index {
     }
 }
 
-/// Calls `add` for every run of those messages of a record that `is_wanted`.
-fn each_run(
-    slot: Slot,
-    body: &[u8],
-    mut is_wanted: impl FnMut(&Target) -> bool,
-    mut add: impl FnMut(RecordRun),
-) {
-    // The runs being continued, one for each queue and priority; few are, and the one continued last comes first.
-    let mut open: Vec<RecordRun> = Vec::new();
-    for operation in OperationReader::new(body) {
-        let Operation::Enqueue(enqueue) = operation else { continue };
-        if enqueue.transient {
-            continue;
-        }
-        for target in enqueue.targets().filter(|target| is_wanted(target)) {
-            let body_bytes = enqueue.body_bytes();
-            let new = RecoveredRun {
-                first: target.position,
-                count: 1,
-                priority: target.priority,
-                body_bytes,
-                expires: enqueue.shape.has_expiration(enqueue.content),
-            };
-            let of_target =
-                |run: &RecordRun| run.queue == target.queue && run.run.priority == target.priority;
-            match open.iter().rposition(of_target) {
-                Some(at) if open[at].run.is_followed_by(&new) => open[at].run.extend(&new),
-                Some(at) => {
-                    let done =
-                        std::mem::replace(&mut open[at], RecordRun { slot, queue: target.queue, run: new });
-                    add(done);
-                }
-                None => {
-                    if open.len() == OPEN_RUNS_MAX {
-                        add(open.remove(0));
-                    }
-                    open.push(RecordRun { slot, queue: target.queue, run: new });
-                }
-            }
-        }
-    }
-    open.into_iter().for_each(add);
-}
-
-const OPEN_RUNS_MAX: usize = 64;
-
 /// Orders runs by position and joins neighbours.
 fn join_runs(runs: &mut Vec<RecoveredRun>) {
     runs.sort_unstable_by_key(|run| run.first);
@@ -405,18 +437,4 @@ fn join_runs(runs: &mut Vec<RecoveredRun>) {
         joined
     });
     runs.shrink_to_fit();
-}
-
-impl RecoveredRun {
-    fn is_followed_by(&self, next: &RecoveredRun) -> bool {
-        self.priority == next.priority
-            && self.first.0 + u64::from(self.count) == next.first.0
-            && self.count.checked_add(next.count).is_some()
-    }
-
-    fn extend(&mut self, next: &RecoveredRun) {
-        self.count += next.count;
-        self.body_bytes += next.body_bytes;
-        self.expires |= next.expires;
-    }
 }

@@ -18,6 +18,7 @@
 
 use super::fault::{Fault, is_of_system};
 use super::guard::{guarded, unpanicked, wait_until_released};
+use super::kept::Kept;
 use super::room::Room;
 use crate::files;
 use crate::message::Lsn;
@@ -56,10 +57,11 @@ const MARKER: &[u8] = b"\0leveret";
 /// An open sled database; see the module.
 pub(super) struct Database {
     db: Db,
-    records: Tree,
-    definitions: Tree,
+    pub(super) records: Tree,
+    pub(super) definitions: Tree,
+    kept: Kept,
     file: File,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     /// Bytes handed to sled since it was last flushed.
     unwritten: AtomicUsize,
     room: Room,
@@ -72,16 +74,16 @@ impl Database {
             .segment_size(SEGMENT_BYTES)
             .cache_capacity(CACHE_BYTES)
             .flush_every_ms(None);
-        let open = || -> Result<(Db, Tree, Tree), ::sled::Error> {
+        let open = || -> Result<(Db, [Tree; 3]), ::sled::Error> {
             let db = config.open()?;
-            let (records, definitions) = (db.open_tree("records")?, db.open_tree("definitions")?);
-            Ok((db, records, definitions))
+            let trees = [db.open_tree("records")?, db.open_tree("definitions")?, db.open_tree("kept")?];
+            Ok((db, trees))
         };
         let file = path.join("db");
         let of_system = |error: std::io::Error| Fault::System(format!("{}: {error}", file.display()));
         files::make_folder(path).map_err(of_system)?;
         wait_until_released(&file).map_err(of_system)?;
-        let (db, records, definitions) = match unpanicked(open) {
+        let (db, [records, definitions, kept]) = match unpanicked(open) {
             Ok(Ok(opened)) => opened,
             Ok(Err(::sled::Error::Io(error))) if is_of_system(&error) => {
                 return Err(of_system(error));
@@ -91,11 +93,23 @@ impl Database {
         };
         let file = files::options().read(true).write(true).open(&file).map_err(of_system)?;
         let (path, unwritten, room) = (path.to_owned(), AtomicUsize::new(0), Room::new());
-        Ok(Database { db, records, definitions, file, path, unwritten, room })
+        let sequence = sequence_in(&definitions).map_err(Fault::Damage)?;
+        let is_empty = sequence.is_none() && guarded(|| records.first()).is_ok_and(|first| first.is_none());
+        let kept = Kept::new(kept, sequence, is_empty);
+        Ok(Database { db, records, definitions, kept, file, path, unwritten, room })
+    }
+
+    /// Which records there are; see [`super::kept`].
+    pub(super) fn kept_tree(&self) -> &Kept {
+        &self.kept
     }
 
     /// A new database, with the entries of its folders on the disk.
-    fn create(directory: &Directory, path: &Path, durability: Durability) -> Result<Database, String> {
+    pub(super) fn create(
+        directory: &Directory,
+        path: &Path,
+        durability: Durability,
+    ) -> Result<Database, String> {
         if path.exists() {
             std::fs::remove_dir_all(path).map_err(|error| error.to_string())?;
         }
@@ -176,6 +190,7 @@ impl Database {
         let file = File::open(from).map_err(text)?;
         let next = directory.next_database();
         let database = Database::create(directory, &next, durability)?;
+        database.kept.is_not_whole();
         for (lsn, places) in &salvage.records {
             let mut batch = Batch::default();
             let mut bytes = 0;
@@ -208,44 +223,6 @@ impl Database {
         Ok(database)
     }
 
-    /// Copies all definitions and these records into the next database, durably. What was written of it goes when that fails.
-    pub(super) fn copy_to(
-        &self,
-        directory: &Directory,
-        durability: Durability,
-        records: &[Lsn],
-    ) -> Result<Database, String> {
-        let new = Database::create(directory, &directory.next_database(), durability)?;
-        self.copy_into(&new, records).inspect_err(|_| new.remove_files())?;
-        Ok(new)
-    }
-
-    fn copy_into(&self, new: &Database, records: &[Lsn]) -> Result<(), String> {
-        let mut definitions = self.definitions.iter();
-        while let Some((key, value)) = guarded(|| definitions.next().transpose())? {
-            guarded(|| new.definitions.insert(key, value))?;
-        }
-        // By number, as in `scan`: sled's iterator stays on a page that it can't read.
-        for lsn in records {
-            let is_there = self.visit_pieces(*lsn, |key, frame, _, _| {
-                guarded(|| new.records.insert(key, frame))?;
-                new.has_been_given(frame.len())
-            });
-            if !is_there.map_err(|reason| format!("of record {lsn} {reason}"))? {
-                return Err(format!("record {lsn} is missing"));
-            }
-        }
-        new.flush()?;
-        new.fsync().map_err(|error| error.to_string())
-    }
-
-    /// Removes its files; who still reads it may go on.
-    pub(super) fn remove_files(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.path) {
-            tracing::warn!("{} is not needed any more but can't be removed: {error}", self.path.display());
-        }
-    }
-
     /// Adds a record; `oldest` is the oldest one that is needed.
     pub(super) fn insert(&self, magic: Magic, lsn: Lsn, oldest: Lsn, record: &[u8]) -> Result<(), String> {
         let parts = part_count(record.len());
@@ -260,7 +237,8 @@ impl Database {
                 self.apply(std::mem::take(&mut batch), std::mem::take(&mut bytes))?;
             }
         }
-        self.apply(batch, bytes)
+        self.apply(batch, bytes)?;
+        self.kept.insert(lsn, record.len())
     }
 
     fn apply(&self, batch: Batch, bytes: usize) -> Result<(), String> {
@@ -269,7 +247,7 @@ impl Database {
     }
 
     /// Has sled write what it was given when that is much.
-    fn has_been_given(&self, bytes: usize) -> Result<(), String> {
+    pub(super) fn has_been_given(&self, bytes: usize) -> Result<(), String> {
         if self.unwritten.fetch_add(bytes, Ordering::Relaxed) + bytes < UNWRITTEN_BYTES_MAX {
             return Ok(());
         }
@@ -278,6 +256,7 @@ impl Database {
 
     /// Removes records; one that is not there is fine.
     pub(super) fn remove(&self, lsns: &[Lsn]) -> Result<(), String> {
+        self.kept.remove(lsns)?;
         let mut batch = Batch::default();
         let mut keys = 0;
         for lsn in lsns {
@@ -316,7 +295,8 @@ impl Database {
         if let Some(stamp) = stamp {
             stamp.encode(&mut marker);
         }
-        guarded(|| self.definitions.insert(MARKER, marker)).map(|_| ())
+        guarded(|| self.definitions.insert(MARKER, marker))?;
+        self.kept.mark(sequence)
     }
 
     /// All definitions.
@@ -385,7 +365,7 @@ impl Database {
 
     /// Visits a record's pieces in order: the key, the frame, the data in it, and how many pieces follow. False when the record
     /// is not there.
-    fn visit_pieces(
+    pub(super) fn visit_pieces(
         &self,
         lsn: Lsn,
         mut visit: impl FnMut([u8; 12], &IVec, &[u8], u32) -> Result<(), String>,
@@ -425,8 +405,7 @@ impl Database {
 
     /// How many changes there were; `None` when the marker is not there.
     pub(super) fn sequence(&self) -> Result<Option<u64>, String> {
-        let marker = guarded(|| self.definitions.get(MARKER))?;
-        Ok(marker.and_then(|marker| Some(u64::from_be_bytes(*marker.first_chunk()?))))
+        sequence_in(&self.definitions)
     }
 
     /// What the definitions came to when it was marked; `None` when the version that did it did not say.
@@ -436,8 +415,7 @@ impl Database {
     }
 
     /// Walks the numbers rather than sled's iterator, which stays on a page that it can't read.
-    pub(super) fn scan(&self, last: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) {
-        let mut from = Lsn(1);
+    pub(super) fn scan(&self, mut from: Lsn, last: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) {
         while from <= last {
             let next = || self.records.range(part_key(from, 0)..).keys().next();
             let lsn = match unpanicked(next) {
@@ -465,6 +443,11 @@ impl Drop for Database {
             std::mem::forget(self.db.clone());
         }
     }
+}
+
+fn sequence_in(definitions: &Tree) -> Result<Option<u64>, String> {
+    let marker = guarded(|| definitions.get(MARKER))?;
+    Ok(marker.and_then(|marker| Some(u64::from_be_bytes(*marker.first_chunk()?))))
 }
 
 fn part_key(lsn: Lsn, part: u32) -> [u8; 12] {

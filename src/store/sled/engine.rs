@@ -1,13 +1,84 @@
 //! What the engine does for the journal: its log of records and its table of definitions.
 
-use super::SledStore;
-use super::checkpoint::Purpose;
+use super::checkpoint::{Moving, Purpose};
+use super::{Known, Shared, SledStore};
 use crate::message::Lsn;
-use crate::store::wal::{Entry, Place};
-use crate::store::{DefinitionChanges, Definitions, Loss, RecordLog, Scanned, StoreError};
+use crate::store::wal::{Entry, Place, Reader};
+use crate::store::{Checkpoint, DefinitionChanges, Definitions, Loss, RecordLog, Scanned, StoreError};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+
+/// What a scan begins with.
+struct Scan {
+    /// Records in the log; without a reader those that are damaged.
+    in_wal: BTreeMap<Lsn, Option<Reader>>,
+    removed: BTreeSet<Lsn>,
+    /// Records of the database that need not be read.
+    before: BTreeMap<Lsn, u32>,
+    database_from: Lsn,
+}
+
+/// What a scan found in the database.
+#[derive(Default)]
+struct Found {
+    records: BTreeMap<Lsn, u32>,
+    damaged: Vec<Lsn>,
+}
+
+impl Scan {
+    fn new(known: &Known, from: Lsn) -> Scan {
+        let damaged = known.damaged.iter().map(|lsn| (*lsn, None));
+        let readable = known.in_wal.iter().map(|(lsn, place)| (*lsn, Some(place.reader())));
+        let in_wal = damaged.chain(readable).collect();
+        let removed = known.removed.clone();
+        // What is before that is read as well unless it is known.
+        let before = known.in_database.as_ref().filter(|_| from > Lsn(1));
+        let before = before.map(|records| records.range(..from).map(|(lsn, bytes)| (*lsn, *bytes)).collect());
+        let database_from = if before.is_some() { from } else { Lsn(1) };
+        Scan { in_wal, removed, before: before.unwrap_or_default(), database_from }
+    }
+
+    fn found(&self) -> Found {
+        Found { records: self.before.clone(), damaged: Vec::new() }
+    }
+}
+
+impl Found {
+    fn note(&mut self, lsn: Lsn, scanned: &Scanned) {
+        match scanned {
+            Scanned::Record(record) => {
+                self.records.insert(lsn, u32::try_from(record.len()).unwrap_or(u32::MAX));
+            }
+            Scanned::Damaged(_) => self.damaged.push(lsn),
+        }
+    }
+
+    fn highest(&self) -> Option<Lsn> {
+        self.records.keys().next_back().max(self.damaged.last()).copied()
+    }
+}
+
+impl Shared {
+    /// Knows from now on which records the database has. One that is damaged is left for a new one.
+    fn take_over(&self, found: Found, moving: &Moving) -> Result<(), StoreError> {
+        let Found { mut records, damaged } = found;
+        if !damaged.is_empty() {
+            let readable: Vec<Lsn> = records.keys().copied().collect();
+            if !self.leave_damaged_database(&readable, moving)? {
+                // What there is of them goes when they are discarded.
+                records.extend(damaged.into_iter().map(|lsn| (lsn, 0)));
+            }
+        }
+        if let Err(reason) = self.current().fill_kept(&records) {
+            tracing::warn!("the next start reads all records: which there are can't be noted: {reason}");
+        }
+        let mut known = self.known.lock();
+        known.database_bytes = records.values().map(|bytes| u64::from(*bytes)).sum();
+        known.in_database = Some(records);
+        Ok(())
+    }
+}
 
 impl Definitions for SledStore {
     fn define(&self, changes: &DefinitionChanges) -> Result<(), StoreError> {
@@ -91,26 +162,16 @@ impl RecordLog for SledStore {
     }
 
     fn scan(&self, from: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)) -> Result<(), StoreError> {
-        let visit = &mut |lsn: Lsn, scanned: Scanned| {
-            if lsn >= from {
-                visit(lsn, scanned);
-            }
-        };
         let shared = &self.shared;
         let moving = shared.moving.lock();
         let (last, noted) = {
             let writing = shared.writing.lock();
             (writing.last, writing.noted.last)
         };
-        let (in_wal, removed) = {
-            let known = shared.known.lock();
-            let damaged = known.damaged.iter().map(|lsn| (*lsn, None));
-            let readable = known.in_wal.iter().map(|(lsn, place)| (*lsn, Some(place.reader())));
-            (damaged.chain(readable).collect::<BTreeMap<_, _>>(), known.removed.clone())
-        };
         let magic = shared.directory.wal_magic();
-        let (mut in_database, mut damaged) = (BTreeMap::new(), Vec::new());
-        let mut from_wal = in_wal.iter().peekable();
+        let scan = Scan::new(&shared.known.lock(), from);
+        let mut found = scan.found();
+        let mut from_wal = scan.in_wal.range(from..).peekable();
         let mut scan_wal = |below: Lsn, visit: &mut dyn FnMut(Lsn, Scanned)| {
             while let Some((lsn, reader)) = from_wal.next_if(|(lsn, _)| **lsn < below) {
                 let damaged = || Err(io::Error::other("it is damaged in the write-ahead log"));
@@ -118,34 +179,19 @@ impl RecordLog for SledStore {
                 visit(*lsn, record.map_or_else(|error| Scanned::Damaged(error.to_string()), Scanned::Record));
             }
         };
-        shared.current().scan(last, &mut |lsn, scanned| {
-            if in_wal.contains_key(&lsn) || removed.contains(&lsn) {
+        shared.current().scan(scan.database_from, last, &mut |lsn, scanned| {
+            if scan.in_wal.contains_key(&lsn) || scan.removed.contains(&lsn) {
                 return;
             }
-            match &scanned {
-                Scanned::Record(record) => {
-                    in_database.insert(lsn, u32::try_from(record.len()).unwrap_or(u32::MAX));
-                }
-                Scanned::Damaged(_) => damaged.push(lsn),
+            found.note(lsn, &scanned);
+            if lsn >= from {
+                scan_wal(lsn, visit);
+                visit(lsn, scanned);
             }
-            scan_wal(lsn, visit);
-            visit(lsn, scanned);
         });
         scan_wal(Lsn(u64::MAX), visit);
-        let highest = [in_wal.keys().next_back(), in_database.keys().next_back(), damaged.last()];
-        let highest = highest.into_iter().flatten().max().copied().unwrap_or_default();
-        if !damaged.is_empty() {
-            let readable: Vec<Lsn> = in_database.keys().copied().collect();
-            if !shared.leave_damaged_database(&readable, &moving)? {
-                // What there is of them goes when they are discarded.
-                in_database.extend(damaged.into_iter().map(|lsn| (lsn, 0)));
-            }
-        }
-        {
-            let mut known = shared.known.lock();
-            known.database_bytes = in_database.values().map(|bytes| u64::from(*bytes)).sum();
-            known.in_database = Some(in_database);
-        }
+        let highest = found.highest().max(scan.in_wal.keys().next_back().copied()).unwrap_or_default();
+        shared.take_over(found, &moving)?;
         if noted > last {
             visit(noted, Scanned::Damaged(format!("it was durable, and the log ends at record {last}")));
             shared.writing.lock().last = noted;
@@ -165,6 +211,14 @@ impl RecordLog for SledStore {
         lsns.iter().for_each(|lsn| known.discard(*lsn));
         self.shared.alarm.ring_if(writing.wal.is_checkpoint_due() || !known.removed.is_empty());
         Ok(())
+    }
+
+    fn checkpoint(&self, at: Lsn, state: &[u8]) -> Result<(), StoreError> {
+        self.shared.keep_checkpoint(at, state)
+    }
+
+    fn last_checkpoint(&self) -> Result<Option<Checkpoint>, StoreError> {
+        self.shared.kept_checkpoint()
     }
 
     fn shortage(&self) -> Option<StoreError> {

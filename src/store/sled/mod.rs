@@ -13,11 +13,14 @@
 //! Locks, in the order of taking: `moving`, `writing`, `known`. Reading takes `known` for a moment.
 
 mod checkpoint;
+mod copying;
 mod database;
 mod definitions;
 mod engine;
 mod fault;
 mod guard;
+mod index_file;
+mod kept;
 mod opening;
 mod room;
 mod second_copy;

@@ -4,7 +4,7 @@
 use super::model::{Copy, Model, Published, Turn, View};
 use leveret::message::{Lsn, Position, QueueId};
 use leveret::store::{
-    Durability, FaultyStore, Journal, JournalOptions, Recovered, SledStore, Store, WalOptions,
+    Durability, FaultyStore, Journal, JournalOptions, Recovered, SledStore, Store, Usage, WalOptions,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,6 +37,14 @@ pub(crate) trait Machine {
     fn catch_up(&mut self, random: &mut Random) {
         let _ = random;
     }
+    /// Another engine with what this one has, but for the checkpoint of the index.
+    fn without_checkpoint(&mut self) -> Box<dyn Store>;
+}
+
+fn without_checkpoint(store: &FaultyStore) -> Box<dyn Store> {
+    let copy = store.copied();
+    copy.keep_checkpoint(None);
+    Box::new(copy)
 }
 
 impl Machine for FaultyStore {
@@ -51,6 +59,10 @@ impl Machine for FaultyStore {
 
     fn synced(&self) -> Option<Lsn> {
         Some(FaultyStore::synced(self))
+    }
+
+    fn without_checkpoint(&mut self) -> Box<dyn Store> {
+        without_checkpoint(self)
     }
 }
 
@@ -74,25 +86,34 @@ impl Machine for LateMachine {
         let undurable = self.0.unsynced() as u64;
         self.0.make_durable(random.below(undurable + 1) as usize);
     }
+
+    fn without_checkpoint(&mut self) -> Box<dyn Store> {
+        without_checkpoint(&self.0)
+    }
 }
 
 /// A sled database that is copied as it lies on the disk, as after the end of the process.
 #[derive(Default)]
 pub(crate) struct SledMachine {
     folder: Option<tempfile::TempDir>,
+    copy: Option<tempfile::TempDir>,
+}
+
+/// Small enough that there are checkpoints, and none while the folder is copied.
+fn open_small(folder: &Path) -> Box<dyn Store> {
+    let options = WalOptions {
+        segment_bytes: 4 << 10,
+        bytes_max: 32 << 10,
+        in_background: false,
+        ..WalOptions::default()
+    };
+    Box::new(SledStore::open_with(folder, Durability::Fsync, options).unwrap())
 }
 
 impl Machine for SledMachine {
     fn store(&mut self) -> Box<dyn Store> {
         let folder = self.folder.get_or_insert_with(|| tempfile::tempdir().unwrap());
-        // Small enough that there are checkpoints, and none while the folder is copied.
-        let options = WalOptions {
-            segment_bytes: 4 << 10,
-            bytes_max: 32 << 10,
-            in_background: false,
-            ..WalOptions::default()
-        };
-        Box::new(SledStore::open_with(folder.path(), Durability::Fsync, options).unwrap())
+        open_small(folder.path())
     }
 
     fn crash(&mut self, _: &mut Random) {
@@ -105,6 +126,15 @@ impl Machine for SledMachine {
 
     fn synced(&self) -> Option<Lsn> {
         None
+    }
+
+    fn without_checkpoint(&mut self) -> Box<dyn Store> {
+        let copy = tempfile::tempdir().unwrap();
+        if let Some(folder) = &self.folder {
+            copy_folder(folder.path(), copy.path());
+        }
+        let _ = std::fs::remove_file(copy.path().join("index"));
+        open_small(self.copy.insert(copy).path())
     }
 }
 
@@ -137,6 +167,8 @@ pub(crate) struct Simulation<M: Machine> {
     next: BTreeMap<QueueId, u64>,
     queue_ids: u64,
     options: JournalOptions,
+    /// Records that were not read at a restart, since a checkpoint had what was needed of them.
+    pub(crate) spared: u64,
 }
 
 impl<M: Machine> Simulation<M> {
@@ -168,6 +200,7 @@ impl<M: Machine> Simulation<M> {
             next,
             queue_ids: 3,
             options,
+            spared: 0,
         }
     }
 
@@ -188,6 +221,7 @@ impl<M: Machine> Simulation<M> {
                 95 => self.machine.catch_up(&mut self.random),
                 96..98 => self.read(),
                 98 if self.random.one_in(4) => self.crash(step),
+                99 if self.random.one_in(2) => self.journal.checkpoint().unwrap(),
                 _ => {}
             }
         }
@@ -363,8 +397,16 @@ impl<M: Machine> Simulation<M> {
         // Stands in while the real one is closed.
         let idle = Journal::open(Box::new(FaultyStore::default()), self.options, |_| {}).unwrap().0;
         drop(std::mem::replace(&mut self.journal, idle));
-        let (journal, recovered) = Journal::open(self.machine.store(), self.options, |_| {}).unwrap();
         let context = format!("seed {}, step {step}", self.seed);
+        let (read, expected) =
+            Journal::open(self.machine.without_checkpoint(), self.options, |_| {}).unwrap();
+        let (journal, recovered) = Journal::open(self.machine.store(), self.options, |_| {}).unwrap();
+        self.spared += recovered.records - recovered.scanned;
+        let expected = Recovered { scanned: recovered.scanned, ..expected };
+        assert!(recovered == expected, "{context}: the checkpoint makes a difference");
+        let usage = |journal: &Journal| Usage { index_bytes: 0, ..journal.usage() };
+        assert_eq!(usage(&journal), usage(&read), "{context}");
+        drop(read);
         assert_eq!(recovered.losses, [], "{context}");
         assert!(journal.durable() >= durable, "{context}: {} after {durable}", journal.durable());
         self.journal = journal;
