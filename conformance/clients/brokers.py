@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-LISTENERS = ("AMQP", "AMQPS", "WEBSOCKET", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS")
+LISTENERS = ("AMQP", "AMQPS", "WEBSOCKET", "STOMP", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS")
 START_SECONDS, STOP_SECONDS = 180, 30
 USER = "guest:guest"
 
@@ -27,6 +27,7 @@ def leveret(binary, *options, scheme="amqp"):
         try:
             port = wait_for(process, directory, lambda: listening_port(directory, scheme))
             websocket = wait_for(process, directory, lambda: listening_port(directory, "ws"))
+            os.environ["STOMP_ADDRESS"] = f"127.0.0.1:{wait_for(process, directory, lambda: stomp_port(directory))}"
             os.environ["WEBSOCKET_URL"] = f"ws://127.0.0.1:{websocket}/ws"
             yield f"{scheme}://{USER}@127.0.0.1:{port}/%2F"
         finally:
@@ -98,6 +99,11 @@ def said(directory):
 
 def listening_port(directory, scheme):
     found = re.search(rf"(?:listening on|API is at) {scheme}://127\.0\.0\.1:(\d+)", (directory / "out.log").read_text(errors="replace"))
+    return found and int(found[1])
+
+
+def stomp_port(directory):
+    found = re.search(r"listening (?:for stomp on |on stomp://)127\.0\.0\.1:(\d+)", (directory / "out.log").read_text(errors="replace"))
     return found and int(found[1])
 
 

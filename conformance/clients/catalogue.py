@@ -122,6 +122,12 @@ CLIENTS = [
     # Over WebSocket.
     Client("amqp-client.js", "npm", npm("@cloudamqp/amqp-client"), ["node", HERE / "node/amqp-client.js"],
            {"NODE_PATH": INSTALLED / "node/node_modules"}, only="Leveret"),
+    # Over STOMP, stompjs through WebSocket.
+    Client("stomp.py", "PyPI", pip("stomp.py"), [PYTHON, HERE / "python/stomp_client.py"], only="Leveret"),
+    Client("stompjs", "npm", npm("@stomp/stompjs"), ["node", HERE / "node/stompjs.js"],
+           {"NODE_PATH": INSTALLED / "node/node_modules"}, only="Leveret"),
+    Client("stompit", "npm", npm("stompit"), ["node", HERE / "node/stompit.js"],
+           {"NODE_PATH": INSTALLED / "node/node_modules"}, only="Leveret"),
     Client("lapin", "crates.io", cargo(WORKSPACE, "lapin", "test", "--quiet", "--no-run", "--test", "process"),
            [*CLIENT_TESTS, "clients::lapin", *TESTS_OF]),
     Client("amqprs", "crates.io",

@@ -27,5 +27,6 @@ mod power_cut;
 mod private_files;
 mod proxy_protocol;
 mod robustness;
+mod stomp_receipts;
 mod tls;
 mod websocket;

@@ -157,6 +157,39 @@ fn the_listener_of_the_management_api_speaks_it_too() {
 }
 
 #[test]
+fn stomp_comes_as_text_where_it_is_text() {
+    let broker = BrokerProcess::start_with("websocket-stomp", &[ON], None);
+    let mut web = Web::to(&broker);
+    for subprotocol in [Some("v12.stomp"), None] {
+        web.subprotocol = subprotocol;
+        let mut socket = web.connect().unwrap();
+        let read = |socket: &mut WebSocket<TcpStream>| loop {
+            match socket.read().unwrap() {
+                // A line end behind a frame may come alone.
+                Message::Text(text) if text.trim().is_empty() => {}
+                message => return message,
+            }
+        };
+        let connect = "CONNECT\naccept-version:1.2\nhost:/\nlogin:guest\npasscode:guest\n\n\0";
+        socket.send(Message::text(connect)).unwrap();
+        assert!(read(&mut socket).into_text().unwrap().starts_with("CONNECTED\n"));
+        let connections = get(&broker, "/api/connections");
+        assert!(connections.contains("\"protocol\":\"Web STOMP 1.2\""), "{connections}");
+        socket.send(Message::text("SUBSCRIBE\nid:1\ndestination:/topic/web\n\n\0")).unwrap();
+        for (body, is_text) in [("héllo".as_bytes(), true), (b"\xff\0\xfe", false)] {
+            let head = format!("SEND\ndestination:/topic/web\ncontent-length:{}\n\n", body.len());
+            socket.send(Message::binary([head.as_bytes(), body, b"\0"].concat())).unwrap();
+            let message = read(&mut socket);
+            assert_eq!(message.is_text(), is_text);
+            let frame = message.into_data();
+            assert!(frame.windows(body.len()).any(|part| part == body), "{frame:?}");
+        }
+        socket.close(None).unwrap();
+        while socket.read().is_ok() {}
+    }
+}
+
+#[test]
 fn the_broker_closes_with_a_code() {
     let mut broker = BrokerProcess::start_with("websocket-close", &[ON], None);
     let mut web = Web::to(&broker);

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -16,10 +17,17 @@ LAST_LINE = {
     "publish_confirm_lapin.rs": "confirmed: 999 of 1000",
     "custom_exchange.rs": 'abroad got {"country":"se"}',
 }
+if shutil.which("nc") and "STOMP_ADDRESS" in os.environ:
+    LAST_LINE["stomp.sh"] = "received: Hello, STOMP!"
+COMMANDS = {
+    ".py": lambda path: [sys.executable, path],
+    ".rs": lambda path: [BUILT / path.stem],
+    ".sh": lambda path: ["sh", path, *os.environ["STOMP_ADDRESS"].split(":")],
+}
 
 for program, last_line in LAST_LINE.items():
     path = REPOSITORY / "examples" / program
-    command = [sys.executable, path] if path.suffix == ".py" else [BUILT / path.stem]
+    command = COMMANDS[path.suffix](path)
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50, check=False)
     if ended.returncode == 0 and ended.stdout.splitlines()[-1] == last_line:
         print("ok", program, flush=True)

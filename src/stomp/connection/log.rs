@@ -60,10 +60,13 @@ impl Connection {
     /// What is spoken, as the management API shows it.
     pub(super) fn protocol(&self) -> &'static str {
         use super::Version;
-        match self.version {
-            Version::V1_0 => "STOMP 1.0",
-            Version::V1_1 => "STOMP 1.1",
-            Version::V1_2 => "STOMP 1.2",
+        match (self.version, self.peer.is_web) {
+            (Version::V1_0, false) => "STOMP 1.0",
+            (Version::V1_1, false) => "STOMP 1.1",
+            (Version::V1_2, false) => "STOMP 1.2",
+            (Version::V1_0, true) => "Web STOMP 1.0",
+            (Version::V1_1, true) => "Web STOMP 1.1",
+            (Version::V1_2, true) => "Web STOMP 1.2",
         }
     }
 

@@ -142,6 +142,11 @@ impl BrokerProcess {
         self.printed(&format!("listening on {scheme}://"))
     }
 
+    /// Where it listens for another protocol, of those that it prints by their names.
+    pub fn address_of_protocol(&self, name: &str) -> String {
+        self.printed(&format!("listening for {name} on "))
+    }
+
     /// Where its metrics are.
     pub fn address_of_metrics(&self) -> String {
         self.printed("metrics are at http://").trim_end_matches("/metrics").to_owned()
