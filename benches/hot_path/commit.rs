@@ -6,8 +6,13 @@ use leveret::message::{Millis, Position, QueueId, StoredShape};
 use leveret::store::{Changes, Durability, Journal, JournalOptions, SledStore};
 use std::path::Path;
 
-const SHAPE: StoredShape =
-    StoredShape { exchange_bytes: 0, routing_key_bytes: 6, properties_bytes: 3, dead_lettered: false };
+const SHAPE: StoredShape = StoredShape {
+    format: 0,
+    exchange_bytes: 0,
+    routing_key_bytes: 6,
+    properties_bytes: 3,
+    dead_lettered: false,
+};
 const NOW: Millis = 1_700_000_000_000;
 const QUEUE: QueueId = QueueId(1);
 

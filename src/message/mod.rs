@@ -35,14 +35,21 @@ pub struct Message {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Head {
     properties_bytes: u32,
+    routing_key_bytes: u16,
     exchange_bytes: u8,
-    routing_key_bytes: u8,
-    /// What the message carries, or 0.
-    priority: u8,
     flags: u8,
 }
 
-/// Bits of [`Head::flags`].
+/// Messages are moved by value wherever they go.
+const _: () = assert!(size_of::<Message>() <= 40, "a message costs each move more");
+
+/// The format of a stored message whose properties and body are the content of AMQP 0-9-1.
+pub const FORMAT_AMQP_091: u8 = 0;
+
+/// The longest routing key, in bytes. One of AMQP 0-9-1 has 255 at most; other protocols have names of up to this.
+pub const ROUTING_KEY_BYTES_MAX: usize = u16::MAX as usize;
+
+/// Bits of [`Head::flags`]. The two that are free are for the format, once there is a second one.
 mod flag {
     pub(super) const PERSISTENT: u8 = 1;
     pub(super) const PRIORITY: u8 = 2;
@@ -66,7 +73,6 @@ impl Head {
             properties_bytes: shape.properties_bytes,
             exchange_bytes: shape.exchange_bytes,
             routing_key_bytes: shape.routing_key_bytes,
-            priority: scan.priority.unwrap_or_default(),
             flags: flags
                 .into_iter()
                 .fold(0, |flags, (flag, is_set)| if is_set { flags | flag } else { flags }),
@@ -90,7 +96,8 @@ impl Message {
     /// Makes a message of its parts. `properties` are property flags and list as they stand in a content header.
     ///
     /// # Errors
-    /// When `properties` are not what the specification says they are.
+    /// When `properties` are not what the specification says they are, or the routing key is longer than
+    /// [`ROUTING_KEY_BYTES_MAX`].
     pub fn new(
         exchange: &str,
         routing_key: &[u8],
@@ -98,6 +105,9 @@ impl Message {
         body: &[u8],
     ) -> Result<Message, DecodeError> {
         let scan = PropertyScan::of(properties, usize::MAX)?;
+        if routing_key.len() > ROUTING_KEY_BYTES_MAX {
+            return Err(DecodeError::RoutingKeyTooLong(routing_key.len()));
+        }
         let names = [exchange.as_bytes(), routing_key].concat();
         let mut buffer = MessageBuffer::new(&names, exchange.len(), properties, &scan, body.len());
         buffer.extend_body(body);
@@ -145,6 +155,7 @@ impl Message {
     /// Everything the message holds, for a store: see [`Message::from_stored`].
     pub fn stored(&self) -> (&[u8], StoredShape) {
         let shape = StoredShape {
+            format: FORMAT_AMQP_091,
             exchange_bytes: self.head.exchange_bytes,
             routing_key_bytes: self.head.routing_key_bytes,
             properties_bytes: self.head.properties_bytes,
@@ -156,8 +167,11 @@ impl Message {
     /// Makes a message of what [`Message::stored`] gave.
     ///
     /// # Errors
-    /// When the content is shorter than its shape says or its properties can't be read.
+    /// When the content is shorter than its shape says, its properties can't be read, or its format is not known.
     pub fn from_stored(content: Bytes, shape: StoredShape) -> Result<Message, DecodeError> {
+        if shape.format != FORMAT_AMQP_091 {
+            return Err(DecodeError::UnknownFormat(shape.format));
+        }
         let start = shape.exchange_bytes as usize + shape.routing_key_bytes as usize;
         let properties =
             content.get(start..start + shape.properties_bytes as usize).ok_or(DecodeError::Truncated)?;
@@ -171,9 +185,9 @@ impl Message {
         self.head.has(flag::PERSISTENT)
     }
 
-    /// The message's priority, if it carries one.
+    /// The message's priority, if it carries one. Read from the properties: only queues with priorities ask.
     pub fn priority(&self) -> Option<u8> {
-        self.head.has(flag::PRIORITY).then_some(self.head.priority)
+        self.head.has(flag::PRIORITY).then(|| properties::priority(self.properties())).flatten()
     }
 
     /// Per-message TTL in milliseconds, if the message carries an expiration.
@@ -233,10 +247,12 @@ impl Message {
 /// The lengths that cut a stored message's content into its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredShape {
+    /// What the properties and the body are: [`FORMAT_AMQP_091`].
+    pub format: u8,
     /// Bytes of the exchange's name.
     pub exchange_bytes: u8,
     /// Bytes of the routing key.
-    pub routing_key_bytes: u8,
+    pub routing_key_bytes: u16,
     /// Bytes of the property flags and list.
     pub properties_bytes: u32,
     /// See [`Message::is_dead_lettered`].
@@ -263,7 +279,7 @@ const RESERVE_BYTES_MAX: usize = 1 << 20;
 
 impl MessageBuffer {
     /// Starts a message; `scan` is that of its properties, `body_bytes` is what its content header promises. `names` are its
-    /// exchange, of `exchange_bytes`, and its routing key: short strings, 255 bytes at most.
+    /// exchange, of `exchange_bytes`, 255 at most, and its routing key, of [`ROUTING_KEY_BYTES_MAX`] at most.
     #[inline(always)]
     pub fn new(
         names: &[u8],
@@ -278,8 +294,9 @@ impl MessageBuffer {
         content.extend_from_slice(properties);
         let routing_key_bytes = names.len() - exchange_bytes;
         let shape = StoredShape {
+            format: FORMAT_AMQP_091,
             exchange_bytes: u8::try_from(exchange_bytes).expect("an exchange's name is a short string"),
-            routing_key_bytes: u8::try_from(routing_key_bytes).expect("a routing key is a short string"),
+            routing_key_bytes: u16::try_from(routing_key_bytes).expect("routing keys have a limit"),
             properties_bytes: u32::try_from(properties.len()).expect("properties come in one frame"),
             dead_lettered: false,
         };
@@ -336,6 +353,20 @@ mod tests {
         assert_eq!((message.priority(), message.expiration_ms()), (Some(7), Some(250)));
         let (content, shape) = message.stored();
         assert!(shape.has_expiration(content));
+        let content = Bytes::copy_from_slice(content);
+        assert_eq!(Message::from_stored(content.clone(), shape).unwrap(), message);
+        let newer = StoredShape { format: 1, ..shape };
+        assert_eq!(Message::from_stored(content, newer), Err(DecodeError::UnknownFormat(1)));
+    }
+
+    #[test]
+    fn a_routing_key_may_be_longer_than_a_short_string() {
+        let key = vec![b'k'; ROUTING_KEY_BYTES_MAX];
+        let message = Message::new("orders", &key, &[0, 0], b"hello").unwrap();
+        assert_eq!((message.routing_key(), message.body()), (&key[..], &b"hello"[..]));
+        let (content, shape) = message.stored();
         assert_eq!(Message::from_stored(Bytes::copy_from_slice(content), shape).unwrap(), message);
+        let longer = Message::new("orders", &[&key[..], b"k"].concat(), &[0, 0], b"hello");
+        assert_eq!(longer, Err(DecodeError::RoutingKeyTooLong(ROUTING_KEY_BYTES_MAX + 1)));
     }
 }

@@ -48,6 +48,24 @@ pub(super) fn have_expiration(properties: &[u8]) -> bool {
     properties.first_chunk().is_some_and(|flags| u16::from_be_bytes(*flags) & flag::EXPIRATION != 0)
 }
 
+/// The priority in property flags and list that were scanned before.
+pub(super) fn priority(properties: &[u8]) -> Option<u8> {
+    let mut reader = Reader::new(properties);
+    let flags = reader.u16().ok()?;
+    for bit in [flag::CONTENT_TYPE, flag::CONTENT_ENCODING] {
+        if flags & bit != 0 {
+            reader.short_str().ok()?;
+        }
+    }
+    if flags & flag::HEADERS != 0 {
+        reader.long_str().ok()?;
+    }
+    if flags & flag::DELIVERY_MODE != 0 {
+        reader.u8().ok()?;
+    }
+    if flags & flag::PRIORITY != 0 { reader.u8().ok() } else { None }
+}
+
 impl<'a> PropertyScan<'a> {
     /// Scans property flags and list; header tables may be nested `depth_max` levels deep.
     ///
@@ -267,6 +285,15 @@ mod tests {
         let scan = PropertyScan::of(&bytes, 1).unwrap();
         assert_eq!((scan.delivery_mode, scan.priority, scan.expiration_ms()), (Some(2), Some(3), Some(1000)));
         assert_eq!((scan.reply_to, scan.user_id), (Some(&b"r"[..]), Some(&b"guest"[..])));
+        assert_eq!(priority(&bytes), Some(3));
+        for without in [Properties { priority: None, ..all_set() }, Properties::default()] {
+            let mut bytes = Vec::new();
+            without.encode(&mut bytes);
+            assert_eq!(priority(&bytes), None);
+        }
+        let mut bytes = Vec::new();
+        Properties { priority: Some(9), ..Properties::default() }.encode(&mut bytes);
+        assert_eq!(priority(&bytes), Some(9));
     }
 
     #[test]

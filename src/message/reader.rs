@@ -23,6 +23,12 @@ pub enum DecodeError {
     /// A name that has to be text is not UTF-8.
     #[error("a name is not valid UTF-8")]
     NotUtf8,
+    /// A routing key of that many bytes.
+    #[error("a routing key has {0} bytes, where 65535 are possible")]
+    RoutingKeyTooLong(usize),
+    /// A stored message in a format of a later version.
+    #[error("the message is in format {0}, which this version of Leveret does not know")]
+    UnknownFormat(u8),
 }
 
 /// Reads big-endian values off the front of a slice (0-9-1 section 4.2.5).

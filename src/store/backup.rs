@@ -226,6 +226,7 @@ mod tests {
 
     fn publish(journal: &Journal, positions: std::ops::RangeInclusive<u64>) {
         let shape = StoredShape {
+            format: 0,
             exchange_bytes: 0,
             routing_key_bytes: 1,
             properties_bytes: 2,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! lock      held while a broker runs
-//! format    "leveret store 3", the name of the current database, and what its frames start with; format.copy says it too
+//! format    "leveret store 4", the name of the current database, and what its frames start with; format.copy says it too
 //! in-use    is there once a broker has served
 //! last      the last record that was durable, and what the database was then: neither may know less; what the definitions came to
 //! wal/      the write-ahead log
@@ -31,7 +31,7 @@ mod notes;
 pub(super) use notes::Note;
 
 /// The newest format this version reads, and the one it writes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// From this one on something in the directory says what all definitions come to.
 const STAMPED_FORMAT: u32 = 3;

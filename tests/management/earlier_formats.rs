@@ -68,6 +68,6 @@ fn opens_as_it_was_left(format: u32) {
         assert_eq!(bodies, (10..50).map(body).collect::<Vec<_>>(), "round {round}");
         drop(broker);
         let format = fs::read_to_string(data.join("format")).unwrap();
-        assert!(format.starts_with("leveret store 3\n") && data.join("definitions").exists(), "{format}");
+        assert!(format.starts_with("leveret store 4\n") && data.join("definitions").exists(), "{format}");
     }
 }

@@ -40,8 +40,13 @@ fn fill(path: &Path, place: Place) {
     let mut removal = DefinitionChanges::default();
     removal.remove(b"queue/gone");
     journal.define(removal).unwrap();
-    let shape =
-        StoredShape { exchange_bytes: 0, routing_key_bytes: 0, properties_bytes: 2, dead_lettered: false };
+    let shape = StoredShape {
+        format: 0,
+        exchange_bytes: 0,
+        routing_key_bytes: 0,
+        properties_bytes: 2,
+        dead_lettered: false,
+    };
     let mut changes = Changes::default();
     for record in 0..RECORDS {
         for message in 0..MESSAGES {

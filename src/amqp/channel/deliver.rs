@@ -209,14 +209,35 @@ pub(super) fn fill_number(arguments: &mut Pieces<'_>, delivery_tag: u64, redeliv
 
 /// Bytes of a message's exchange and routing key.
 pub(super) fn envelope_bytes(message: &Message) -> usize {
-    short_str_bytes(message.exchange()) + short_str_bytes(message.routing_key())
+    short_str_bytes(message.exchange()) + short_str_bytes(short_key(message.routing_key()))
 }
 
 /// Puts the exchange and the routing key.
 #[inline(always)]
 pub(super) fn fill_envelope(arguments: &mut Pieces<'_>, message: &Message) {
     fill_short_str(arguments, message.exchange());
-    fill_short_str(arguments, message.routing_key());
+    fill_short_str(arguments, short_key(message.routing_key()));
+}
+
+/// A routing key as a short string has it: of a longer one, which came with another protocol, as much as fits without cutting a
+/// character.
+#[inline(always)]
+fn short_key(key: &[u8]) -> &[u8] {
+    if key.len() <= SHORT_STR_BYTES_MAX { key } else { cut(key) }
+}
+
+const SHORT_STR_BYTES_MAX: usize = 255;
+
+/// The bytes that an encoded character has at most.
+const CHARACTER_BYTES_MAX: usize = 4;
+
+#[cold]
+fn cut(key: &[u8]) -> &[u8] {
+    let is_start = |at: &usize| key[*at] & 0xC0 != 0x80;
+    let ends = (SHORT_STR_BYTES_MAX + 1 - CHARACTER_BYTES_MAX..=SHORT_STR_BYTES_MAX).rev();
+    // What is no UTF-8 has no characters to keep whole.
+    let end = ends.into_iter().find(is_start).unwrap_or(SHORT_STR_BYTES_MAX);
+    &key[..end]
 }
 
 /// The properties that an entry of a queue is sent with.
@@ -240,4 +261,21 @@ pub(super) fn properties_to_send(message: &Message, delivery_count: Option<u32>)
     let mut encoded = Vec::new();
     properties.encode(&mut encoded);
     Cow::Owned(encoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_is_too_long_is_cut_between_characters() {
+        assert_eq!(short_key(&[b'k'; 255]), [b'k'; 255]);
+        assert_eq!(short_key(&[b'k'; 256]), [b'k'; 255]);
+        for (character, whole) in [("é", 254), ("€", 255), ("🐇", 252)] {
+            let key = character.repeat(200);
+            let cut = short_key(key.as_bytes());
+            assert_eq!((cut.len(), std::str::from_utf8(cut).is_ok()), (whole, true), "{character}");
+        }
+        assert_eq!(short_key(&[0x80; 300]).len(), 255, "not text");
+    }
 }

@@ -162,8 +162,13 @@ mod tests {
     use super::*;
     use crate::message::StoredShape;
 
-    const SHAPE: StoredShape =
-        StoredShape { exchange_bytes: 0, routing_key_bytes: 0, properties_bytes: 0, dead_lettered: false };
+    const SHAPE: StoredShape = StoredShape {
+        format: 0,
+        exchange_bytes: 0,
+        routing_key_bytes: 0,
+        properties_bytes: 0,
+        dead_lettered: false,
+    };
 
     fn body_of(changes: &Changes) -> Vec<u8> {
         changes.encoded.clone()

@@ -45,13 +45,13 @@ fn read_short(bytes: u64) -> Option<(u64, usize)> {
 
 /// A few bytes and at most four numbers, put together before they are appended at once.
 pub(super) struct Numbers {
-    bytes: [u8; 4 + 4 * NUMBER_BYTES_MAX],
+    bytes: [u8; 5 + 4 * NUMBER_BYTES_MAX],
     len: usize,
 }
 
 impl Numbers {
     pub(super) const fn new() -> Numbers {
-        Numbers { bytes: [0; 4 + 4 * NUMBER_BYTES_MAX], len: 0 }
+        Numbers { bytes: [0; 5 + 4 * NUMBER_BYTES_MAX], len: 0 }
     }
 
     #[inline]

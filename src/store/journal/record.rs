@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! header      version (1) ‖ number (8) ‖ records kept below it (8) ‖ CRC-32 of all else (4), little-endian
-//! enqueue     1 | flags ‖ exchange bytes (1) ‖ routing key bytes (1) ‖ property bytes ‖ enqueued at ‖ content bytes ‖
-//!             number of targets ‖ targets ‖ content
+//! enqueue     1 | flags ‖ exchange bytes (1) ‖ routing key bytes (1) ‖ with the flag "wide": more of them (1) ‖ format (1) ‖
+//!             property bytes ‖ enqueued at ‖ content bytes ‖ number of targets ‖ targets ‖ content
 //!   target    queue ‖ position ‖ priority (1) ‖ with the flag "returned": 0, or delivery count plus 1
 //! settle      2 ‖ queue ‖ first position ‖ last position minus first
 //! requeue     3 ‖ queue ‖ position ‖ delivery count
@@ -13,10 +13,11 @@
 //! ```
 //! Numbers without a size are LEB128. The flags of an enqueue: 0x10, not to be recovered (it was written to save memory only);
 //! 0x20, returned: this is a copy that carries what was noted about the message since it was first written; 0x40: the message
-//! was dead-lettered by this broker.
+//! was dead-lettered by this broker; 0x80, wide: its routing key has 256 bytes or more, or it is in another format than that of
+//! AMQP 0-9-1, which is 0.
 
 use super::numbers::{self, Numbers};
-use crate::message::{Lsn, Millis, Position, QueueId, StoredShape};
+use crate::message::{FORMAT_AMQP_091, Lsn, Millis, Position, QueueId, StoredShape};
 use crate::steps;
 use crate::store::NUMBER_MAX;
 
@@ -34,6 +35,7 @@ const DELIVERED: u8 = 5;
 const TRANSIENT: u8 = 0x10;
 const RETURNED: u8 = 0x20;
 const DEAD_LETTERED: u8 = 0x40;
+const WIDE: u8 = 0x80;
 
 /// Makes the header of a record that holds `body`. `kept` is how many records with lower numbers are still kept.
 pub(super) fn header(lsn: Lsn, kept: u64, body: &[u8]) -> [u8; HEADER_BYTES] {
@@ -224,9 +226,13 @@ impl<'a> OperationReader<'a> {
     }
 
     fn enqueue(&mut self, kind: u8) -> Option<Enqueue<'a>> {
+        let (exchange_bytes, low) = (self.byte()?, self.byte()?);
+        let (high, format) =
+            if kind & WIDE == 0 { (0, FORMAT_AMQP_091) } else { (self.byte()?, self.byte()?) };
         let shape = StoredShape {
-            exchange_bytes: self.byte()?,
-            routing_key_bytes: self.byte()?,
+            format,
+            exchange_bytes,
+            routing_key_bytes: u16::from_le_bytes([low, high]),
             properties_bytes: u32::try_from(self.number()?).ok()?,
             dead_lettered: kind & DEAD_LETTERED != 0,
         };
@@ -312,12 +318,19 @@ impl OperationWriter<'_> {
         targets: impl ExactSizeIterator<Item = Target> + Clone,
     ) {
         let returned = targets.clone().any(|target| target.returned.is_some());
-        let flags = [(transient, TRANSIENT), (returned, RETURNED), (shape.dead_lettered, DEAD_LETTERED)]
+        let [low, high] = shape.routing_key_bytes.to_le_bytes();
+        let wide = high != 0 || shape.format != FORMAT_AMQP_091;
+        let dead_lettered = (shape.dead_lettered, DEAD_LETTERED);
+        let flags = [(transient, TRANSIENT), (returned, RETURNED), dead_lettered, (wide, WIDE)]
             .into_iter()
             .fold(0, |flags, (set, flag)| if set { flags | flag } else { flags });
         let mut numbers = Numbers::new();
-        for byte in [ENQUEUE | flags, shape.exchange_bytes, shape.routing_key_bytes] {
+        for byte in [ENQUEUE | flags, shape.exchange_bytes, low] {
             numbers.byte(byte);
+        }
+        if wide {
+            numbers.byte(high);
+            numbers.byte(shape.format);
         }
         numbers.number(u64::from(shape.properties_bytes));
         numbers.number(enqueued_at);
@@ -373,12 +386,20 @@ mod tests {
 
     #[test]
     fn operations_come_back_as_they_were_written() {
-        let shape = StoredShape {
-            exchange_bytes: 2,
-            routing_key_bytes: 1,
-            properties_bytes: 300,
-            dead_lettered: true,
-        };
+        for (format, routing_key_bytes) in [(0, 1), (0, 255), (0, 256), (0, u16::MAX), (1, 1)] {
+            let shape = StoredShape {
+                format,
+                exchange_bytes: 2,
+                routing_key_bytes,
+                properties_bytes: 300,
+                dead_lettered: true,
+            };
+            let content = vec![9; 309 + usize::from(routing_key_bytes)];
+            come_back(shape, &content);
+        }
+    }
+
+    fn come_back(shape: StoredShape, content: &[u8]) {
         let target = |queue, position, returned| Target {
             queue: QueueId(queue),
             position: Position(position),
@@ -386,10 +407,9 @@ mod tests {
             returned,
         };
         let targets = [target(1, 128, None), target(u64::MAX, NUMBER_MAX, Some(u32::MAX - 1))];
-        let content = vec![9; 310];
         let mut body = Vec::new();
         let mut writer = OperationWriter(&mut body);
-        writer.enqueue((&content, shape), 1_700_000_000_000, true, targets.iter().copied());
+        writer.enqueue((content, shape), 1_700_000_000_000, true, targets.iter().copied());
         writer.settle(QueueId(5), Position(3), Position(u64::MAX));
         writer.requeue(QueueId(5), Position(3), 9);
         writer.drop_queue(QueueId(6));
@@ -398,9 +418,9 @@ mod tests {
         let mut reader = OperationReader::new(&body);
         let Some(Operation::Enqueue(enqueue)) = reader.next() else { panic!("an enqueue was written") };
         assert_eq!(enqueue.targets().collect::<Vec<_>>(), targets);
-        assert_eq!((enqueue.content, enqueue.shape, enqueue.transient), (&content[..], shape, true));
+        assert_eq!((enqueue.content, enqueue.shape, enqueue.transient), (content, shape, true));
         assert_eq!((enqueue.enqueued_at, enqueue.body_bytes()), (1_700_000_000_000, 7));
-        assert_eq!(&body[enqueue.content_at..enqueue.content_at + 310], content);
+        assert_eq!(&body[enqueue.content_at..enqueue.content_at + content.len()], content);
         let rest: Vec<_> = reader.map(|operation| format!("{operation:?}")).collect();
         assert_eq!(rest.len(), 4);
         assert!(rest[0].contains("last: Position(18446744073709551615)"), "{rest:?}");
@@ -441,7 +461,7 @@ mod tests {
                 .map(|_| {
                     state =
                         state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    (state >> 33) as u8 & 0x37
+                    (state >> 33) as u8 & 0xb7
                 })
                 .collect();
             OperationReader::is_sound(&bytes);

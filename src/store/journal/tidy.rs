@@ -138,8 +138,13 @@ mod tests {
     use crate::message::{Position, QueueId, StoredShape};
     use crate::store::{JournalOptions, MemoryStore};
 
-    const SHAPE: StoredShape =
-        StoredShape { exchange_bytes: 0, routing_key_bytes: 0, properties_bytes: 0, dead_lettered: false };
+    const SHAPE: StoredShape = StoredShape {
+        format: 0,
+        exchange_bytes: 0,
+        routing_key_bytes: 0,
+        properties_bytes: 0,
+        dead_lettered: false,
+    };
 
     fn open(options: JournalOptions) -> Journal {
         Journal::open(Box::new(MemoryStore::default()), options, |_| ()).unwrap().0

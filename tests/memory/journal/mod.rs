@@ -65,8 +65,13 @@ fn what_stays_does_not_keep_the_log_behind_it() {
         Journal::open(Box::new(store), options, |_| {}).unwrap()
     };
     let (journal, _) = open();
-    let shape =
-        StoredShape { exchange_bytes: 0, routing_key_bytes: 0, properties_bytes: 2, dead_lettered: false };
+    let shape = StoredShape {
+        format: 0,
+        exchange_bytes: 0,
+        routing_key_bytes: 0,
+        properties_bytes: 2,
+        dead_lettered: false,
+    };
     let mut changes = Changes::default();
     changes.enqueue((b"\0\0stays", shape), 1, &[(QueueId(1), Position(1), 0)]);
     let mut segments_max = 0;

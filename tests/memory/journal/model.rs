@@ -25,8 +25,13 @@ pub(crate) enum Done {
     Drop(QueueId),
 }
 
-pub(crate) const SHAPE: StoredShape =
-    StoredShape { exchange_bytes: 1, routing_key_bytes: 1, properties_bytes: 2, dead_lettered: false };
+pub(crate) const SHAPE: StoredShape = StoredShape {
+    format: 0,
+    exchange_bytes: 1,
+    routing_key_bytes: 1,
+    properties_bytes: 2,
+    dead_lettered: false,
+};
 
 /// What a turn did, as the journal gets it and as the model notes it.
 #[derive(Default)]

@@ -49,8 +49,9 @@ pub(super) fn stored(data: &[u8]) {
         assert_eq!((again.key(), again.encode()), (definition.key(), definition.encode()));
     }
     let shape = StoredShape {
+        format: 0,
         exchange_bytes: exchange,
-        routing_key_bytes: key,
+        routing_key_bytes: key.into(),
         properties_bytes: properties.into(),
         dead_lettered: kind & 1 != 0,
     };
