@@ -172,7 +172,7 @@ pub struct Consumer {
     /// Whether it has the queue for itself
     pub exclusive: bool,
     /// Messages that it may have unacknowledged; 0 is any number
-    pub prefetch_count: u16,
+    pub prefetch_count: u32,
     /// Its queue
     pub queue: QueueDetails,
 }

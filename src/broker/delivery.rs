@@ -72,6 +72,15 @@ pub enum Outgoing {
         /// The link.
         link: LinkId,
     },
+    /// A consumer that has its credit drained gets nothing more for what was left of it.
+    Drained {
+        /// The consumer's link.
+        link: LinkId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// How much was left; its delivery count is greater by that. May be 0.
+        count: u32,
+    },
     /// A reply for the link's direct reply-to consumer.
     Reply {
         /// The consumer's link.
@@ -91,6 +100,7 @@ impl Outgoing {
             | Outgoing::Cancelled { link, .. }
             | Outgoing::CreditFreed { link }
             | Outgoing::TimeoutChanged { link }
+            | Outgoing::Drained { link, .. }
             | Outgoing::Reply { link, .. } => *link,
         }
     }
@@ -100,7 +110,10 @@ impl Outgoing {
         let message_bytes = match self {
             Outgoing::Deliver { entry, .. } => entry.message.size_bytes(),
             Outgoing::Reply { message, .. } => message.size_bytes(),
-            Outgoing::Cancelled { .. } | Outgoing::CreditFreed { .. } | Outgoing::TimeoutChanged { .. } => 0,
+            Outgoing::Cancelled { .. }
+            | Outgoing::CreditFreed { .. }
+            | Outgoing::TimeoutChanged { .. }
+            | Outgoing::Drained { .. } => 0,
         };
         ITEM_BYTES + message_bytes
     }

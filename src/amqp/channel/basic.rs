@@ -9,7 +9,7 @@ use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::ContentMethod;
 use crate::broker::access::permissions::Access;
 use crate::broker::error::{BrokerError, Resource};
-use crate::broker::queue::{Got, NewConsumer};
+use crate::broker::queue::{Credit, Got, NewConsumer};
 use crate::broker::routing::ReplyConsumer;
 use crate::client::Unacked;
 use crate::message::{DeliveryTag, FieldTable, Reader};
@@ -104,7 +104,7 @@ impl Channel {
             priority,
             connection: context.connection,
             arguments: arguments.into(),
-            prefetch_count: self.prefetch_count,
+            credit: Credit::Prefetch(self.prefetch_count.into()),
             link_credit: self.credit.clone(),
         };
         queue.consume(new, context.turn)?;

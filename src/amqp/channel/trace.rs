@@ -45,7 +45,10 @@ impl Channel {
                 let delivered = Delivered { queue, message, properties, redelivered: false };
                 vhost.trace_delivery(self.party(live), delivered, turn);
             }
-            Outgoing::Cancelled { .. } | Outgoing::CreditFreed { .. } | Outgoing::TimeoutChanged { .. } => {}
+            Outgoing::Cancelled { .. }
+            | Outgoing::CreditFreed { .. }
+            | Outgoing::TimeoutChanged { .. }
+            | Outgoing::Drained { .. } => {}
         }
     }
 

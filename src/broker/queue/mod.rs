@@ -10,8 +10,8 @@ mod verbs;
 pub(crate) use arguments::{inequivalent, same_value};
 pub(in crate::broker) use classic::cycles;
 pub use classic::{
-    AwayRun, ConsumerState, DeadLetter, DeathReason, Discard, Glimpse, NewConsumer, PageRequest, QueueState,
-    SeenMessage, Window,
+    AwayRun, ConsumerState, Credit, DeadLetter, DeathReason, Discard, Glimpse, NewConsumer, PageRequest,
+    QueueState, SeenMessage, Window,
 };
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
 pub(in crate::broker) use handle::check;

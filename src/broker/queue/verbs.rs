@@ -2,8 +2,8 @@
 //! alone; nothing else does, so callers need not know that there is one. What is to be done elsewhere is in the turn's effects.
 
 use super::{
-    AwayRun, ConsumerState, DeathReason, Glimpse, Got, NewConsumer, PageRequest, QueueCounts, QueueHandle,
-    QueueSettings, QueueState, SeenMessage,
+    AwayRun, ConsumerState, Credit, DeathReason, Glimpse, Got, NewConsumer, PageRequest, QueueCounts,
+    QueueHandle, QueueSettings, QueueState, SeenMessage,
 };
 use crate::broker::delivery::Entry;
 use crate::broker::error::BrokerError;
@@ -63,6 +63,12 @@ impl QueueHandle {
     /// Deliveries have left the consumer's outbox. Says how long they may go unacknowledged, if this queue says.
     pub fn sent(&self, consumer: ConsumerId, messages: u32, bytes: usize, turn: &mut Turn) -> Option<u64> {
         self.lock().sent(consumer, messages, bytes, turn)
+    }
+
+    /// A consumer grants credit, or changes its prefetch count. Where it has its credit drained, what it gets no messages for at once
+    /// comes back as [`Outgoing::Drained`](crate::broker::delivery::Outgoing::Drained).
+    pub fn grant(&self, consumer: ConsumerId, credit: Credit, turn: &mut Turn) {
+        self.lock().grant(consumer, credit, turn);
     }
 
     /// The link of that consumer has credit again.

@@ -6,7 +6,7 @@ use super::sources::Properties;
 use crate::broker::access::permissions::Access;
 use crate::broker::delivery::{LinkCredit, Outgoing};
 use crate::broker::error::ResourceKind;
-use crate::broker::queue::{NewConsumer, QueueHandle};
+use crate::broker::queue::{Credit, NewConsumer, QueueHandle};
 use crate::client::Unacked;
 use crate::message::{ConsumerId, FieldTable, LinkId, Name, Value};
 use crate::stomp::convert;
@@ -198,7 +198,7 @@ impl Connection {
             priority: i32::try_from(priority).unwrap_or_default(),
             connection: self.id,
             arguments: (&arguments).into(),
-            prefetch_count,
+            credit: Credit::Prefetch(prefetch_count.into()),
             link_credit: Arc::new(LinkCredit::default()),
         };
         queue.consume(new, &mut self.turn)?;

@@ -154,8 +154,11 @@ impl Connection {
                     self.fail(error, now);
                 }
             }
-            // Consumers have no limit in common, no time to acknowledge, and no direct replies.
-            Outgoing::CreditFreed { .. } | Outgoing::TimeoutChanged { .. } | Outgoing::Reply { .. } => {}
+            // Consumers have no limit in common, no time to acknowledge, no direct replies, and nothing to drain.
+            Outgoing::CreditFreed { .. }
+            | Outgoing::TimeoutChanged { .. }
+            | Outgoing::Drained { .. }
+            | Outgoing::Reply { .. } => {}
         }
     }
 

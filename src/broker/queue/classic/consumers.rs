@@ -5,6 +5,7 @@
 //! until the link has some (`aside.rs`).
 
 use super::aside::Aside;
+use super::credit::Credit;
 use crate::broker::delivery::{Entry, LinkCredit, Outbox};
 use crate::message::{ChannelNumber, ConnectionId, ConsumerId, EncodedTable, LinkId};
 use crate::steps;
@@ -35,8 +36,8 @@ pub struct NewConsumer {
     pub exclusive: bool,
     /// Higher ones are served first.
     pub priority: i32,
-    /// Unacknowledged deliveries it may have; 0 is no limit.
-    pub prefetch_count: u16,
+    /// How much it may be given.
+    pub credit: Credit,
     /// What all consumers of its link may have together.
     pub link_credit: Arc<LinkCredit>,
 }
@@ -92,10 +93,7 @@ impl Consumer {
             return 0;
         }
         let unsent = window.messages.saturating_sub(self.outstanding.unsent);
-        if self.new.no_ack || self.new.prefetch_count == 0 {
-            return unsent;
-        }
-        unsent.min(u32::from(self.new.prefetch_count).saturating_sub(self.outstanding.unacked))
+        unsent.min(self.new.credit.left(self.new.no_ack, self.outstanding.unacked))
     }
 }
 
@@ -109,6 +107,8 @@ pub(super) struct Consumers {
     exclusive: Option<ConsumerId>,
     /// The consumers that wait for credit of their links.
     aside: Aside,
+    /// Those whose credit is to be drained.
+    draining: BTreeSet<ConsumerId>,
     single_active: bool,
     active: Option<ConsumerId>,
     /// With a single active consumer: all of them, in the order in which they become it.
@@ -224,6 +224,9 @@ impl Consumers {
             self.exclusive = Some(id);
         }
         self.argument_bytes += new.arguments.bytes();
+        if new.credit.is_draining() {
+            self.draining.insert(id);
+        }
         let consumer = Consumer { new, outstanding: Outstanding::default(), place: Place::InLine };
         self.by_id.insert(id, consumer);
         if self.single_active {
@@ -252,6 +255,7 @@ impl Consumers {
                 self.line.remove(&priority);
             }
         }
+        self.draining.remove(&id);
         self.exclusive.take_if(|exclusive| *exclusive == id);
         self.succession.remove(&(priority, id));
         if self.active == Some(id) {
@@ -291,6 +295,38 @@ impl Consumers {
             consumer.outstanding.unacked = consumer.outstanding.unacked.saturating_sub(messages);
         }
         self.join_line(id);
+    }
+
+    /// A consumer grants credit, or changes its prefetch count.
+    pub(super) fn grant(&mut self, id: ConsumerId, credit: Credit) {
+        let Some(consumer) = self.by_id.get_mut(&id) else { return };
+        consumer.new.credit.grant(credit);
+        if consumer.new.credit.is_draining() {
+            self.draining.insert(id);
+        } else {
+            self.draining.remove(&id);
+        }
+        self.join_line(id);
+    }
+
+    /// Whether the credit of some is to be drained.
+    #[inline]
+    pub(super) fn are_draining(&self) -> bool {
+        !self.draining.is_empty()
+    }
+
+    /// Drains the credit of those that get nothing more at once: of all if nothing is ready, and of those that others are
+    /// active before. Each with how much that was.
+    pub(super) fn drain(&mut self, nothing_is_ready: bool) -> Vec<(&NewConsumer, u32)> {
+        let active = self.active.filter(|_| self.single_active);
+        let gets_more = |id: &ConsumerId| !nothing_is_ready && active.is_none_or(|active| active == *id);
+        let drained: Vec<ConsumerId> = self.draining.extract_if(.., |id| !gets_more(id)).collect();
+        let mut counts = Vec::with_capacity(drained.len());
+        for id in &drained {
+            steps::count(1);
+            counts.extend(self.by_id.get_mut(id).map(|consumer| (consumer.new.credit.drain(), *id)));
+        }
+        counts.into_iter().filter_map(|(count, id)| Some((&self.by_id.get(&id)?.new, count))).collect()
     }
 
     /// A consumer that may have credit of its own again joins the end of the line.

@@ -63,7 +63,7 @@ pub struct ConsumerState {
     /// Whether it has the queue for itself.
     pub exclusive: bool,
     /// What it may have unacknowledged; 0 is no limit.
-    pub prefetch_count: u16,
+    pub prefetch_count: u32,
     /// Whether it is given messages; of a queue's single active consumers only one is.
     pub active: bool,
     /// As it was declared with.
@@ -184,7 +184,7 @@ impl Queue {
             channel: consumer.channel,
             ack_required: !consumer.no_ack,
             exclusive: consumer.exclusive,
-            prefetch_count: consumer.prefetch_count,
+            prefetch_count: consumer.credit.prefetch_count(),
             active,
             arguments: consumer.arguments.clone(),
         });

@@ -6,6 +6,7 @@
 mod aside;
 mod away;
 mod consumers;
+mod credit;
 mod dead_letter;
 mod discard;
 mod limits;
@@ -19,6 +20,7 @@ mod settle;
 
 pub use away::AwayRun;
 pub use consumers::{NewConsumer, Window};
+pub use credit::Credit;
 pub(in crate::broker) use dead_letter::cycles;
 pub use dead_letter::{DeadLetter, DeathReason};
 pub use discard::Discard;
@@ -365,6 +367,9 @@ impl Queue {
     fn dispatch(&mut self, turn: &mut Turn) {
         self.deliver(turn);
         self.drop_expired(turn);
+        if self.consumers.are_draining() {
+            self.drain_credit(turn);
+        }
         self.account(turn);
         self.ask_for_page(turn);
         self.ask_for_wake(turn);
@@ -426,6 +431,7 @@ impl Queue {
                     outbox.push_back(Outgoing::CreditFreed { link: consumer.link });
                 }
             }
+            consumer.credit.spend(taken);
             let unsent_bytes = if consumer.no_ack { outstanding.unsent_bytes - had_unsent_bytes } else { 0 };
             drop(outbox);
             self.consumers.add_unsent(unsent_bytes);

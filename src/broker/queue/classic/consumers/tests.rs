@@ -3,7 +3,7 @@ use super::*;
 const MANY: u64 = 20_000;
 const WINDOW: Window = Window { messages: 10, bytes: 1000 };
 
-fn consumer(id: u64, prefetch_count: u16) -> NewConsumer {
+fn consumer(id: u64, prefetch_count: u32) -> NewConsumer {
     NewConsumer {
         id: ConsumerId(id),
         tag: "c".into(),
@@ -15,7 +15,7 @@ fn consumer(id: u64, prefetch_count: u16) -> NewConsumer {
         no_ack: false,
         exclusive: false,
         priority: 0,
-        prefetch_count,
+        credit: Credit::Prefetch(prefetch_count),
         link_credit: Arc::default(),
     }
 }
@@ -136,4 +136,91 @@ fn who_comes_and_goes_leaves_nothing_in_the_line() {
         consumers.remove(ConsumerId(id));
     }
     assert!(consumers.line[&Reverse(0)].ids.len() <= 3 + GONE_IN_LINE);
+}
+
+/// A consumer that grants its credit.
+fn granting(id: u64, delivery_count: u32, credit: u32) -> NewConsumer {
+    NewConsumer { credit: Credit::Absolute { delivery_count, credit, drain: false }, ..consumer(id, 0) }
+}
+
+#[test]
+fn granted_credit_is_used_once_whatever_is_acknowledged() {
+    let mut consumers = Consumers::new(false);
+    consumers.add(granting(1, 0, 2));
+    let give = |consumers: &mut Consumers| {
+        let (consumer, count) = consumers.next_turn(WINDOW, 100)?;
+        consumer.new.credit.spend(count);
+        Some(count)
+    };
+    assert_eq!((give(&mut consumers), give(&mut consumers)), (Some(2), None));
+    consumers.settled(ConsumerId(1), 2);
+    assert_eq!(give(&mut consumers), None);
+    consumers.grant(ConsumerId(1), Credit::Absolute { delivery_count: 1, credit: 4, drain: false });
+    assert_eq!((give(&mut consumers), give(&mut consumers)), (Some(3), None));
+}
+
+#[test]
+fn credit_is_drained_when_nothing_more_comes_at_once() {
+    let mut consumers = Consumers::new(true);
+    consumers.add(granting(1, 10, 5));
+    consumers.add(granting(2, 20, 7));
+    let drain = |delivery_count, credit| Credit::Absolute { delivery_count, credit, drain: true };
+    let drained = |consumers: &mut Consumers, nothing_is_ready| -> Vec<(u64, u32)> {
+        let drained = consumers.drain(nothing_is_ready).into_iter();
+        drained.map(|(consumer, count)| (consumer.id.0, count)).collect()
+    };
+    assert!(!consumers.are_draining() && drained(&mut consumers, true).is_empty());
+    consumers.grant(ConsumerId(1), drain(10, 5));
+    consumers.grant(ConsumerId(2), drain(20, 7));
+    assert_eq!(drained(&mut consumers, false), [(2, 7)], "the other one is active and gets what is ready");
+    assert_eq!(drained(&mut consumers, true), [(1, 5)]);
+    assert!(!consumers.are_draining());
+    consumers.grant(ConsumerId(1), drain(15, 1));
+    consumers.remove(ConsumerId(1));
+    assert!(!consumers.are_draining(), "it is gone");
+}
+
+/// What a client of granted credit knows, against what it is given: never more than it granted, and all of it in the end.
+#[test]
+fn granted_credit_follows_the_model() {
+    let mut random = 1u64;
+    let mut next_random = |below: u32| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as u32 % below
+    };
+    let start = u32::MAX - 50;
+    let mut consumers = Consumers::new(false);
+    consumers.add(granting(1, start, 0));
+    // The client's count and limit, as distances from the start; what is on its way to it; what is ready.
+    let (mut seen, mut limit, mut under_way, mut ready) = (0u32, 0u32, 0u32, 0u32);
+    for _ in 0..10_000 {
+        match next_random(4) {
+            0 => ready += next_random(5),
+            1 => {
+                let credit = next_random(8);
+                // Less than was granted before may come too late: what is under way has used it.
+                limit = (seen + credit).max(seen + under_way);
+                let drain = next_random(3) == 0;
+                let delivery_count = start.wrapping_add(seen);
+                consumers.grant(ConsumerId(1), Credit::Absolute { delivery_count, credit, drain });
+            }
+            2 => {
+                let arrives = next_random(under_way + 1);
+                (seen, under_way) = (seen + arrives, under_way - arrives);
+            }
+            _ => consumers.sent(ConsumerId(1), under_way, 0),
+        }
+        while ready > 0
+            && let Some((consumer, count)) = consumers.next_turn(WINDOW, ready as usize)
+        {
+            consumer.new.credit.spend(count);
+            (ready, under_way) = (ready - count, under_way + count);
+            assert!(seen + under_way <= limit, "more than was granted");
+        }
+        for (_, count) in consumers.drain(ready == 0) {
+            under_way += count;
+            assert_eq!(seen + under_way, limit, "drained is used up");
+        }
+        assert!(ready == 0 || seen + under_way == limit, "what is granted is given");
+    }
 }
