@@ -19,6 +19,7 @@ mod large_bodies;
 mod memory_account;
 mod not_logged_in;
 mod one_read;
+mod other_protocols;
 mod permissions;
 mod simulation;
 mod stomp;

@@ -21,7 +21,7 @@ fn enqueue(flags: u8, positions: &[u64]) -> Vec<u8> {
     Properties { expiration: Some("9".into()), ..Properties::default() }.encode(&mut properties);
     let message = Message::new("x", b"k", &properties, b"body").unwrap();
     let (content, shape) = message.stored();
-    let mut record = vec![ENQUEUE | flags, shape.exchange_bytes, shape.routing_key_bytes];
+    let mut record = vec![ENQUEUE | flags, shape.exchange_bytes, shape.routing_key_bytes as u8];
     record.extend([shape.properties_bytes as u8, 1, content.len() as u8, positions.len() as u8]);
     for position in positions {
         record.push(1);
