@@ -234,76 +234,98 @@ impl Definition {
             return Ok(None);
         }
         let table = FieldTable::decode(value, usize::MAX)?;
-        let name = |field: &str| -> Result<Name, DecodeError> {
-            table.field(field).and_then(Value::as_str).map(Into::into).ok_or(DecodeError::Truncated)
-        };
-        let flag = |field: &str| table.field(field) == Some(&Value::Bool(true));
-        let arguments = || match table.field("arguments") {
-            Some(Value::Table(arguments)) => arguments.clone(),
-            _ => FieldTable::default(),
-        };
+        let stored = Stored(&table);
         Ok(Some(match kind {
-            VHOST => Definition::VirtualHost(name("name")?, access::vhost_settings(&table)),
+            VHOST => Definition::VirtualHost(stored.name("name")?, access::vhost_settings(&table)),
             USER => Definition::User(access::user(&table)?),
             PERMISSION => Definition::Permission(access::permission(&table)?),
             TOPIC_PERMISSION => Definition::TopicPermission(access::topic_permission(&table)?),
-            EXCHANGE => Definition::Exchange(ExchangeDefinition {
-                vhost: name("vhost")?,
-                name: name("name")?,
-                kind: name("type")?,
-                durable: true,
-                auto_delete: flag("auto_delete"),
-                internal: flag("internal"),
-                arguments: arguments().into(),
-            }),
-            QUEUE => {
-                let Some(Value::Timestamp(id)) = table.field("id") else {
-                    return Err(DecodeError::Truncated);
-                };
-                let declaration = QueueDeclaration {
-                    name: name("name")?,
-                    durable: true,
-                    auto_delete: flag("auto_delete"),
-                    exclusive_owner: None,
-                    arguments: arguments(),
-                };
-                Definition::Queue(name("vhost")?, QueueId(*id), declaration)
-            }
-            BINDING => {
-                let Some(Value::LongStr(routing_key)) = table.field("routing_key") else {
-                    return Err(DecodeError::Truncated);
-                };
-                let destination = match &*name("destination_type")? {
-                    "exchange" => Destination::Exchange(name("destination")?),
-                    _ => Destination::Queue(name("destination")?),
-                };
-                let binding = Binding {
-                    source: name("source")?,
-                    destination,
-                    routing_key: ShortStr::from(routing_key.as_slice()),
-                    arguments: arguments().into(),
-                };
-                Definition::Binding(name("vhost")?, binding)
-            }
+            EXCHANGE => Definition::Exchange(stored.exchange()?),
+            QUEUE => stored.queue()?,
+            BINDING => Definition::Binding(stored.name("vhost")?, stored.binding()?),
             PARAMETER => {
                 let key = ParameterKey {
-                    component: name("component")?,
-                    vhost: name("vhost")?,
-                    name: name("name")?,
+                    component: stored.name("component")?,
+                    vhost: stored.name("vhost")?,
+                    name: stored.name("name")?,
                 };
-                Definition::Parameter(key, table.field("value").cloned().unwrap_or(Value::Void))
+                Definition::Parameter(key, stored.value())
             }
-            GLOBAL_PARAMETER => {
-                let value = table.field("value").cloned().unwrap_or(Value::Void);
-                Definition::GlobalParameter(name("name")?, value)
-            }
-            _ => {
-                let kind = if kind == POLICY { PolicyKind::Policy } else { PolicyKind::Operator };
-                let policy = Policy::parse(kind, &name("name")?, &table);
-                let policy = policy.map_err(|_| DecodeError::Truncated)?;
-                Definition::Policy(name("vhost")?, kind, Arc::new(policy))
-            }
+            GLOBAL_PARAMETER => Definition::GlobalParameter(stored.name("name")?, stored.value()),
+            POLICY => stored.policy(PolicyKind::Policy)?,
+            _ => stored.policy(PolicyKind::Operator)?,
         }))
+    }
+}
+
+/// The table of a definition, as the store has it.
+struct Stored<'a>(&'a FieldTable);
+
+impl Stored<'_> {
+    fn name(&self, field: &str) -> Result<Name, DecodeError> {
+        self.0.field(field).and_then(Value::as_str).map(Into::into).ok_or(DecodeError::Truncated)
+    }
+
+    fn flag(&self, field: &str) -> bool {
+        self.0.field(field) == Some(&Value::Bool(true))
+    }
+
+    fn arguments(&self) -> FieldTable {
+        match self.0.field("arguments") {
+            Some(Value::Table(arguments)) => arguments.clone(),
+            _ => FieldTable::default(),
+        }
+    }
+
+    fn value(&self) -> Value {
+        self.0.field("value").cloned().unwrap_or(Value::Void)
+    }
+
+    fn exchange(&self) -> Result<ExchangeDefinition, DecodeError> {
+        Ok(ExchangeDefinition {
+            vhost: self.name("vhost")?,
+            name: self.name("name")?,
+            kind: self.name("type")?,
+            durable: true,
+            auto_delete: self.flag("auto_delete"),
+            internal: self.flag("internal"),
+            arguments: self.arguments().into(),
+        })
+    }
+
+    fn queue(&self) -> Result<Definition, DecodeError> {
+        let Some(Value::Timestamp(id)) = self.0.field("id") else {
+            return Err(DecodeError::Truncated);
+        };
+        let declaration = QueueDeclaration {
+            name: self.name("name")?,
+            durable: true,
+            auto_delete: self.flag("auto_delete"),
+            exclusive_owner: None,
+            arguments: self.arguments(),
+        };
+        Ok(Definition::Queue(self.name("vhost")?, QueueId(*id), declaration))
+    }
+
+    fn binding(&self) -> Result<Binding, DecodeError> {
+        let Some(Value::LongStr(routing_key)) = self.0.field("routing_key") else {
+            return Err(DecodeError::Truncated);
+        };
+        let destination = match &*self.name("destination_type")? {
+            "exchange" => Destination::Exchange(self.name("destination")?),
+            _ => Destination::Queue(self.name("destination")?),
+        };
+        Ok(Binding {
+            source: self.name("source")?,
+            destination,
+            routing_key: ShortStr::from(routing_key.as_slice()),
+            arguments: self.arguments().into(),
+        })
+    }
+
+    fn policy(&self, kind: PolicyKind) -> Result<Definition, DecodeError> {
+        let policy = Policy::parse(kind, &self.name("name")?, self.0).map_err(|_| DecodeError::Truncated)?;
+        Ok(Definition::Policy(self.name("vhost")?, kind, Arc::new(policy)))
     }
 }
 

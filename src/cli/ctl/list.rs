@@ -70,6 +70,7 @@ enum Kind {
 
 /// Where a list comes from.
 struct Source {
+    kind: Kind,
     /// Everything, below /api.
     all: &'static [&'static str],
     /// What is in a vhost; `*` is its name. `None` for what is in no vhost.
@@ -78,91 +79,111 @@ struct Source {
     columns: &'static [&'static str],
 }
 
+/// Where each kind of list comes from.
+const SOURCES: &[Source] = &[
+    source(
+        Kind::Queues,
+        &["queues"],
+        Some(&["queues", "*"]),
+        &[
+            "name",
+            "vhost",
+            "type",
+            "state",
+            "messages_ready",
+            "messages_unacknowledged",
+            "messages",
+            "consumers",
+            "policy",
+        ],
+    ),
+    source(
+        Kind::Exchanges,
+        &["exchanges"],
+        Some(&["exchanges", "*"]),
+        &["name", "vhost", "type", "durable", "auto_delete", "internal", "policy"],
+    ),
+    source(
+        Kind::Bindings,
+        &["bindings"],
+        Some(&["bindings", "*"]),
+        &["source", "vhost", "destination_type", "destination", "routing_key", "arguments"],
+    ),
+    source(
+        Kind::Connections,
+        &["connections"],
+        Some(&["vhosts", "*", "connections"]),
+        &["name", "user_provided_name", "user", "vhost", "protocol", "ssl", "channels", "state"],
+    ),
+    source(
+        Kind::Channels,
+        &["channels"],
+        Some(&["vhosts", "*", "channels"]),
+        &[
+            "name",
+            "user",
+            "vhost",
+            "prefetch_count",
+            "consumer_count",
+            "messages_unacknowledged",
+            "messages_unconfirmed",
+            "confirm",
+        ],
+    ),
+    source(
+        Kind::Consumers,
+        &["consumers"],
+        Some(&["consumers", "*"]),
+        &[
+            "consumer_tag",
+            "queue.vhost",
+            "queue.name",
+            "channel_details.name",
+            "ack_required",
+            "prefetch_count",
+            "exclusive",
+            "active",
+        ],
+    ),
+    source(Kind::Users, &["users"], None, &["name", "tags", "limits"]),
+    source(
+        Kind::Vhosts,
+        &["vhosts"],
+        None,
+        &["name", "description", "tags", "default_queue_type", "messages"],
+    ),
+    source(
+        Kind::Permissions,
+        &["permissions"],
+        Some(&["vhosts", "*", "permissions"]),
+        &["user", "vhost", "configure", "write", "read"],
+    ),
+    source(
+        Kind::TopicPermissions,
+        &["topic-permissions"],
+        Some(&["vhosts", "*", "topic-permissions"]),
+        &["user", "vhost", "exchange", "write", "read"],
+    ),
+    source(Kind::Policies, &["policies"], Some(&["policies", "*"]), POLICY_COLUMNS),
+    source(Kind::OperatorPolicies, &["operator-policies"], Some(&["operator-policies", "*"]), POLICY_COLUMNS),
+    source(Kind::Parameters, &["parameters"], None, &["name", "component", "vhost", "value"]),
+    source(Kind::GlobalParameters, &["global-parameters"], None, &["name", "value"]),
+    source(Kind::VhostLimits, &["vhost-limits"], Some(&["vhost-limits", "*"]), &["vhost", "value"]),
+    source(Kind::UserLimits, &["user-limits"], None, &["user", "value"]),
+];
+
+const fn source(
+    kind: Kind,
+    all: &'static [&'static str],
+    in_vhost: Option<&'static [&'static str]>,
+    columns: &'static [&'static str],
+) -> Source {
+    Source { kind, all, in_vhost, columns }
+}
+
 impl Kind {
-    fn source(self) -> Source {
-        let source = |all, in_vhost, columns| Source { all, in_vhost, columns };
-        match self {
-            Kind::Queues => source(
-                &["queues"],
-                Some(&["queues", "*"]),
-                &[
-                    "name",
-                    "vhost",
-                    "type",
-                    "state",
-                    "messages_ready",
-                    "messages_unacknowledged",
-                    "messages",
-                    "consumers",
-                    "policy",
-                ],
-            ),
-            Kind::Exchanges => source(
-                &["exchanges"],
-                Some(&["exchanges", "*"]),
-                &["name", "vhost", "type", "durable", "auto_delete", "internal", "policy"],
-            ),
-            Kind::Bindings => source(
-                &["bindings"],
-                Some(&["bindings", "*"]),
-                &["source", "vhost", "destination_type", "destination", "routing_key", "arguments"],
-            ),
-            Kind::Connections => source(
-                &["connections"],
-                Some(&["vhosts", "*", "connections"]),
-                &["name", "user_provided_name", "user", "vhost", "protocol", "ssl", "channels", "state"],
-            ),
-            Kind::Channels => source(
-                &["channels"],
-                Some(&["vhosts", "*", "channels"]),
-                &[
-                    "name",
-                    "user",
-                    "vhost",
-                    "prefetch_count",
-                    "consumer_count",
-                    "messages_unacknowledged",
-                    "messages_unconfirmed",
-                    "confirm",
-                ],
-            ),
-            Kind::Consumers => source(
-                &["consumers"],
-                Some(&["consumers", "*"]),
-                &[
-                    "consumer_tag",
-                    "queue.vhost",
-                    "queue.name",
-                    "channel_details.name",
-                    "ack_required",
-                    "prefetch_count",
-                    "exclusive",
-                    "active",
-                ],
-            ),
-            Kind::Users => source(&["users"], None, &["name", "tags", "limits"]),
-            Kind::Vhosts => {
-                source(&["vhosts"], None, &["name", "description", "tags", "default_queue_type", "messages"])
-            }
-            Kind::Permissions => source(
-                &["permissions"],
-                Some(&["vhosts", "*", "permissions"]),
-                &["user", "vhost", "configure", "write", "read"],
-            ),
-            Kind::TopicPermissions => source(
-                &["topic-permissions"],
-                Some(&["vhosts", "*", "topic-permissions"]),
-                &["user", "vhost", "exchange", "write", "read"],
-            ),
-            Kind::Policies => source(&["policies"], Some(&["policies", "*"]), POLICY_COLUMNS),
-            Kind::OperatorPolicies => {
-                source(&["operator-policies"], Some(&["operator-policies", "*"]), POLICY_COLUMNS)
-            }
-            Kind::Parameters => source(&["parameters"], None, &["name", "component", "vhost", "value"]),
-            Kind::GlobalParameters => source(&["global-parameters"], None, &["name", "value"]),
-            Kind::VhostLimits => source(&["vhost-limits"], Some(&["vhost-limits", "*"]), &["vhost", "value"]),
-            Kind::UserLimits => source(&["user-limits"], None, &["user", "value"]),
-        }
+    fn source(self) -> &'static Source {
+        SOURCES.iter().find(|source| source.kind == self).expect("a test holds that each kind has one")
     }
 
     fn name(self) -> String {
@@ -206,8 +227,8 @@ impl List {
             None if self.json => None,
             None => Some(source.columns.iter().map(|&column| column.to_owned()).collect()),
         };
-        let mut items = self.items(client, &source, shown.as_deref())?;
-        self.check_columns(client, &source, &items)?;
+        let mut items = self.items(client, source, shown.as_deref())?;
+        self.check_columns(client, source, &items)?;
         if let Some(pattern) = &self.name {
             items.retain(|item| pattern.is_match(&cell(at_path(item, source.columns[0]))));
         }
@@ -299,5 +320,17 @@ impl List {
         client
             .get(&path_with(&segments, &parameters))
             .about(|| format!("the {} can't be listed", self.kind.name()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_list_comes_from_somewhere() {
+        for kind in Kind::value_variants() {
+            assert!(!kind.source().columns.is_empty(), "{kind:?}");
+        }
     }
 }
