@@ -27,8 +27,8 @@ mod topology;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use crate::vocabulary::{Durability, QueueType};
-pub use access::{AccessSettings, Credentials, PasswordHash, Permission, TopicPermission, User};
+pub use crate::vocabulary::{DestinationType, Durability, HashingAlgorithm, QueueType};
+pub use access::{AccessSettings, Credentials, Permission, TopicPermission, User};
 pub use argument::{Argument, Arguments};
 pub use diagnose::{ConfigErrors, Location, Problem};
 pub use limits::{Limits, MemoryLimit};
@@ -40,7 +40,7 @@ pub use settings::{
 pub use stomp::Stomp;
 pub use table::{Setting, page as settings_page};
 pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsVersion};
-pub use topology::{Binding, DestinationType, Exchange, Queue, Vhost};
+pub use topology::{Binding, Exchange, Queue, Vhost};
 
 use diagnose::Problems;
 use section::Section;

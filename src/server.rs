@@ -211,7 +211,7 @@ impl Server {
 pub fn check(config: &Config, exchange_types: &ExchangeTypes) -> Vec<StartError> {
     // What is forgotten again need not be hard to guess from.
     let mut config = config.clone();
-    config.access.password_hash = config::PasswordHash::Sha256;
+    config.access.password_hash = config::HashingAlgorithm::Sha256;
     let config = &config;
     let declared = match scratch(config, exchange_types) {
         Ok(broker) => declare::declare(&broker, config, false, 0).err(),

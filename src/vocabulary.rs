@@ -39,3 +39,65 @@ impl QueueType {
         QueueType::NAMES.iter().find(|(other, _)| *other == name).map(|(_, queue_type)| *queue_type)
     }
 }
+
+/// How a password is digested; what is harder to guess from is greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HashingAlgorithm {
+    /// MD5, which old exports have.
+    Md5,
+    /// SHA-256.
+    #[default]
+    Sha256,
+    /// SHA-512.
+    Sha512,
+    /// Argon2id (RFC 9106), which RabbitMQ does not know.
+    Argon2id,
+}
+
+impl HashingAlgorithm {
+    /// All of them; the first is the default.
+    pub const ALL: [HashingAlgorithm; 4] = [
+        HashingAlgorithm::Sha256,
+        HashingAlgorithm::Sha512,
+        HashingAlgorithm::Md5,
+        HashingAlgorithm::Argon2id,
+    ];
+
+    /// RabbitMQ's name for it, or ours where it has none.
+    pub fn name(self) -> &'static str {
+        match self {
+            HashingAlgorithm::Sha256 => "rabbit_password_hashing_sha256",
+            HashingAlgorithm::Sha512 => "rabbit_password_hashing_sha512",
+            HashingAlgorithm::Md5 => "rabbit_password_hashing_md5",
+            HashingAlgorithm::Argon2id => "leveret_password_hashing_argon2id",
+        }
+    }
+
+    /// The algorithm of that name.
+    pub fn named(name: &str) -> Option<HashingAlgorithm> {
+        HashingAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
+    }
+}
+
+/// What a binding leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DestinationType {
+    /// `queue`
+    Queue,
+    /// `exchange`
+    Exchange,
+}
+
+impl DestinationType {
+    /// Both, each with its name.
+    pub const NAMES: &[(&'static str, DestinationType)] =
+        &[("queue", DestinationType::Queue), ("exchange", DestinationType::Exchange)];
+
+    /// The type as RabbitMQ names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            DestinationType::Queue => "queue",
+            DestinationType::Exchange => "exchange",
+        }
+    }
+}

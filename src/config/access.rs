@@ -6,31 +6,11 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 
 use crate::pattern::Pattern;
+use crate::vocabulary::HashingAlgorithm;
 
 use super::diagnose::Location;
 use super::section::Section;
 use super::topology::Vhost;
-
-/// The algorithms of password hashes, each with what the digest is called and how long salt and digest are in base64.
-const ALGORITHMS: [(&str, (&str, usize)); 4] = [
-    ("rabbit_password_hashing_sha256", ("SHA-256", 48)),
-    ("rabbit_password_hashing_sha512", ("SHA-512", 92)),
-    ("rabbit_password_hashing_md5", ("MD5", 28)),
-    (ARGON2ID, ("argon2id", 0)),
-];
-
-const ARGON2ID: &str = "leveret_password_hashing_argon2id";
-
-/// How passwords are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PasswordHash {
-    /// `sha256`, as RabbitMQ does by default.
-    Sha256,
-    /// `sha512`, which RabbitMQ knows too.
-    Sha512,
-    /// `argon2id`, which takes memory and time on purpose. RabbitMQ can't import it.
-    Argon2id,
-}
 
 /// The table `[access]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +25,14 @@ pub struct AccessSettings {
     /// Origins of pages that may use the management API besides its own, such as `https://ops.example`. Default none.
     pub http_origins: Vec<String>,
     /// How new passwords are kept, and after its next login one that was kept in a weaker way. Default `sha256`.
-    pub password_hash: PasswordHash,
+    pub password_hash: HashingAlgorithm,
 }
 
-const PASSWORD_HASHES: [(&str, PasswordHash); 3] = [
-    ("sha256", PasswordHash::Sha256),
-    ("sha512", PasswordHash::Sha512),
-    ("argon2id", PasswordHash::Argon2id),
+/// How new passwords can be kept; MD5 is for imports alone.
+const PASSWORD_HASHES: &[(&str, HashingAlgorithm)] = &[
+    ("sha256", HashingAlgorithm::Sha256),
+    ("sha512", HashingAlgorithm::Sha512),
+    ("argon2id", HashingAlgorithm::Argon2id),
 ];
 
 impl AccessSettings {
@@ -63,7 +44,7 @@ impl AccessSettings {
             track_login_sources: section.boolean("track_login_sources", false),
             http_hosts: section.texts("http_hosts"),
             http_origins: section.texts("http_origins"),
-            password_hash: section.choice("password_hash", &PASSWORD_HASHES).unwrap_or(PasswordHash::Sha256),
+            password_hash: section.choice("password_hash", PASSWORD_HASHES).unwrap_or(HashingAlgorithm::Sha256),
         }
     }
 }
@@ -97,7 +78,7 @@ pub enum Credentials {
         /// certificate may.
         hash: String,
         /// `hashing_algorithm`, by RabbitMQ's name. Default `rabbit_password_hashing_sha256`.
-        algorithm: &'static str,
+        algorithm: HashingAlgorithm,
     },
 }
 
@@ -141,8 +122,8 @@ impl Credentials {
         let password = section.secret("password");
         let password_hash = section.secret("password_hash");
         let has_algorithm = section.has("hashing_algorithm");
-        let names = ALGORITHMS.map(|(name, _)| (name, name));
-        let algorithm = section.choice("hashing_algorithm", &names).unwrap_or(ALGORITHMS[0].0);
+        let names = HashingAlgorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
+        let algorithm = section.choice("hashing_algorithm", &names).unwrap_or_default();
         if has_algorithm && password_hash.is_none() {
             section.report(
                 "hashing_algorithm",
@@ -159,26 +140,29 @@ impl Credentials {
             section
                 .report("password", "expected a password that is not empty: an empty one can never log in");
         }
-        let (digest, characters) = ALGORITHMS
-            .into_iter()
-            .find_map(|(name, shape)| (name == algorithm).then_some(shape))
-            .expect("the algorithm was chosen among these");
         let given = password_hash.as_ref().filter(|hash| !hash.is_empty());
-        if algorithm == ARGON2ID {
-            if given.is_some_and(|hash| !is_argon2id(hash)) {
-                section.report("password_hash", EXPECTED_ARGON2ID);
-            }
-        } else if given.is_some_and(|hash| !is_password_hash(hash, characters)) {
-            let message = format!(
-                "expected {characters} characters of base64: a salt of 4 bytes, then the {digest} of salt and password"
-            );
-            section.report("password_hash", message);
+        if let Some(expected) = given.and_then(|hash| fault_of_hash(hash, algorithm)) {
+            section.report("password_hash", expected);
         }
         match password_hash {
             Some(hash) => Credentials::PasswordHash { hash, algorithm },
             None => Credentials::Password(password.unwrap_or_default()),
         }
     }
+}
+
+/// What is expected in place of a hash that its algorithm can't have made.
+fn fault_of_hash(hash: &str, algorithm: HashingAlgorithm) -> Option<String> {
+    // Salt and digest together, in base64.
+    let (digest, characters) = match algorithm {
+        HashingAlgorithm::Argon2id => return (!is_argon2id(hash)).then(|| EXPECTED_ARGON2ID.to_owned()),
+        HashingAlgorithm::Sha256 => ("SHA-256", 48),
+        HashingAlgorithm::Sha512 => ("SHA-512", 92),
+        HashingAlgorithm::Md5 => ("MD5", 28),
+    };
+    (!is_password_hash(hash, characters)).then(|| {
+        format!("expected {characters} characters of base64: a salt of 4 bytes, then the {digest} of salt and password")
+    })
 }
 
 const EXPECTED_ARGON2ID: &str = "expected $argon2id$v=19$m=..,t=..,p=..$SALT$DIGEST, with at most 64 MiB (m=65536), 10 passes and \

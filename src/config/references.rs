@@ -120,7 +120,7 @@ impl<'a> Seen<'a> {
 
 fn describe_binding(binding: &Binding) -> String {
     let Binding { vhost, source, destination, routing_key, .. } = binding;
-    let kind = destination_kind(binding);
+    let kind = binding.destination_type.name();
     let mut title = format!("binding of exchange {source:?} to {kind} {destination:?} in vhost {vhost:?}");
     if !routing_key.is_empty() {
         title.push_str(&format!(" with routing key {routing_key:?}"));
@@ -132,13 +132,6 @@ fn describe_binding(binding: &Binding) -> String {
         title.push_str(&format!(" with arguments {{ {} }}", arguments.join(", ")));
     }
     title
-}
-
-fn destination_kind(binding: &Binding) -> &'static str {
-    match binding.destination_type {
-        DestinationType::Queue => "queue",
-        DestinationType::Exchange => "exchange",
-    }
 }
 
 /// A key whose value must name something declared.

@@ -7,7 +7,7 @@
 use super::argument::Arguments;
 use super::diagnose::Location;
 use super::section::Section;
-use crate::vocabulary::QueueType;
+use crate::vocabulary::{DestinationType, QueueType};
 
 /// The vhost that is meant where none is named.
 const DEFAULT_VHOST: &str = "/";
@@ -143,8 +143,7 @@ pub struct Binding {
     pub vhost: String,
     /// The exchange that messages come from: one of `[[exchanges]]`, or predeclared, such as `amq.topic`. Required.
     pub source: String,
-    /// The queue or exchange that they go to: one of `[[queues]]`, of `[[exchanges]]`, or a predeclared exchange.
-    /// The queue or exchange that messages go to. Required.
+    /// The queue or exchange that they go to: one of `[[queues]]`, of `[[exchanges]]`, or a predeclared exchange. Required.
     pub destination: String,
     /// Which of the two `destination` names: `queue` (default) or `exchange`.
     pub destination_type: DestinationType,
@@ -156,24 +155,14 @@ pub struct Binding {
     pub declared_at: Option<Location>,
 }
 
-/// What a binding leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DestinationType {
-    /// `queue`
-    Queue,
-    /// `exchange`
-    Exchange,
-}
-
 impl Binding {
     pub(super) fn read(section: &mut Section<'_>) -> Binding {
-        let destination_types = [("queue", DestinationType::Queue), ("exchange", DestinationType::Exchange)];
         Binding {
             vhost: Vhost::read_reference(section),
             source: section.required_name("source"),
             destination: section.required_name("destination"),
             destination_type: section
-                .choice("destination_type", &destination_types)
+                .choice("destination_type", DestinationType::NAMES)
                 .unwrap_or(DestinationType::Queue),
             routing_key: section.short_text("routing_key"),
             arguments: section.arguments("arguments"),

@@ -1,6 +1,8 @@
 //! What is kept of passwords. As RabbitMQ keeps them: in base64, a salt of four bytes and a digest of salt and password. Or with
 //! argon2id, which takes memory and time on purpose, as text in the form `$argon2id$v=19$m=19456,t=2,p=1$SALT$DIGEST`.
 
+pub use crate::vocabulary::HashingAlgorithm;
+
 use argon2::{Algorithm, Argon2, Params, Version};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
@@ -8,20 +10,6 @@ use md5::Md5;
 use sha2::{Digest, Sha256, Sha512};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-
-/// How a password is digested; what is harder to guess from is greater.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HashingAlgorithm {
-    /// MD5, which old exports have.
-    Md5,
-    /// SHA-256.
-    #[default]
-    Sha256,
-    /// SHA-512.
-    Sha512,
-    /// Argon2id (RFC 9106), which RabbitMQ does not know.
-    Argon2id,
-}
 
 /// What a new password costs: 19 MiB and two passes, the least that is advised for logins.
 const ARGON2_MEMORY_KIB: u32 = 19_456;
@@ -36,28 +24,6 @@ const ARGON2_PASSES_MAX: u32 = 10;
 const ARGON2_LANES_MAX: u32 = 4;
 
 impl HashingAlgorithm {
-    const ALL: [HashingAlgorithm; 4] = [
-        HashingAlgorithm::Sha256,
-        HashingAlgorithm::Sha512,
-        HashingAlgorithm::Md5,
-        HashingAlgorithm::Argon2id,
-    ];
-
-    /// RabbitMQ's name for it, or ours where it has none.
-    pub fn name(self) -> &'static str {
-        match self {
-            HashingAlgorithm::Sha256 => "rabbit_password_hashing_sha256",
-            HashingAlgorithm::Sha512 => "rabbit_password_hashing_sha512",
-            HashingAlgorithm::Md5 => "rabbit_password_hashing_md5",
-            HashingAlgorithm::Argon2id => "leveret_password_hashing_argon2id",
-        }
-    }
-
-    /// The algorithm of that name.
-    pub fn named(name: &str) -> Option<HashingAlgorithm> {
-        HashingAlgorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name)
-    }
-
     /// The algorithm of a hash that comes without one, known by its length: before 3.6 RabbitMQ had MD5 alone, and did not say so.
     pub fn of_hash(encoded: &str) -> HashingAlgorithm {
         match STANDARD.decode(encoded).map_or(0, |decoded| decoded.len()) {

@@ -5,7 +5,7 @@ use leveret::api::{
     self, Binding, ExchangeDefinition, Permission, QueueDefinition, Table, Tags, TopicPermission,
     VhostMetadata,
 };
-use leveret::config::{Argument, Arguments, Config, Credentials, DestinationType, Policy, User, Vhost};
+use leveret::config::{Argument, Arguments, Config, Credentials, Policy, User, Vhost};
 use serde_json::Value;
 
 /// All that stands in the file; what is there without being written is not the file's.
@@ -59,12 +59,8 @@ pub(super) fn things(config: &Config) -> Things {
         add(Id::new(Kind::Queue, &item.vhost, &[&item.name]), api::object(&queue));
     }
     for item in &config.bindings {
-        let kind = match item.destination_type {
-            DestinationType::Queue => "queue",
-            DestinationType::Exchange => "exchange",
-        };
         let arguments = table(&item.arguments);
-        let destination = (kind, item.destination.as_str());
+        let destination = (item.destination_type.name(), item.destination.as_str());
         let id =
             Id::binding(&item.vhost, &item.source, destination, &item.routing_key, &arguments.clone().into());
         let binding = Binding { routing_key: item.routing_key.clone(), arguments, ..Binding::default() };
@@ -95,7 +91,7 @@ fn user(user: &User) -> Table {
         Credentials::Password(password) => api::User { password: Some(password.clone()), ..wanted },
         Credentials::PasswordHash { hash, algorithm } => api::User {
             password_hash: Some(hash.clone()),
-            hashing_algorithm: Some((*algorithm).to_owned()),
+            hashing_algorithm: Some(algorithm.name().to_owned()),
             ..wanted
         },
     });

@@ -3,7 +3,7 @@
 
 use super::Faults;
 use crate::broker::Broker;
-use crate::broker::access::passwords::{HashingAlgorithm, PasswordHash};
+use crate::broker::access::passwords::PasswordHash;
 use crate::broker::access::permissions::Patterns;
 use crate::broker::access::users::{User, Users};
 use crate::broker::error::BrokerError;
@@ -14,11 +14,7 @@ use crate::config::{self, Config, Credentials};
 pub(super) fn declare(broker: &Broker, config: &Config, is_in_use: bool, faults: &mut Faults) {
     broker.users().set_loopback_only(config.access.loopback_users.iter().map(|name| name.as_str().into()));
     broker.logins().track_sources(config.access.track_login_sources);
-    broker.users().set_password_hash(match config.access.password_hash {
-        config::PasswordHash::Sha256 => HashingAlgorithm::Sha256,
-        config::PasswordHash::Sha512 => HashingAlgorithm::Sha512,
-        config::PasswordHash::Argon2id => HashingAlgorithm::Argon2id,
-    });
+    broker.users().set_password_hash(config.access.password_hash);
     let new_vhosts = declare_vhosts(broker, config, faults);
     let has_new_guest = declare_users(broker, config, is_in_use, faults);
     for permission in &config.permissions {
@@ -121,12 +117,8 @@ fn declare_users(broker: &Broker, config: &Config, is_in_use: bool, faults: &mut
 /// The user as the file has it. What is kept of a password stays as it is if it fits.
 fn declared_user(user: &config::User, known: Option<&User>, users: &Users) -> User {
     let password = match &user.credentials {
-        Credentials::PasswordHash { hash, algorithm } => {
-            let algorithm =
-                HashingAlgorithm::named(algorithm).expect("the configuration names one that is known");
-            PasswordHash::encoded(hash, algorithm)
-                .expect("the configuration was checked to have a hash there")
-        }
+        Credentials::PasswordHash { hash, algorithm } => PasswordHash::encoded(hash, *algorithm)
+            .expect("the configuration was checked to have a hash there"),
         Credentials::Password(password) => match known.filter(|known| users.fits(known, password)) {
             Some(known) => known.password.clone(),
             None => users.hash(password),
