@@ -62,7 +62,7 @@ enum Command {
         /// The configuration
         file: PathBuf,
     },
-    /// Lists the limits and the settings of the store, with their defaults, values and meaning, in Markdown
+    /// Lists the settings of most tables of the file, with their defaults, values and meaning, in Markdown
     Settings,
     Ctl(cli::Ctl),
     Definitions(cli::Definitions),

@@ -35,11 +35,11 @@ pub use limits::{Limits, MemoryLimit};
 pub use network::Network;
 pub use policies::Policy;
 pub use settings::{
-    AmqpListener, Engine, Events, Listener, Listeners, Log, LogFormat, Server, Store, WebSocket,
+    AmqpListener, Engine, Events, EventsTable, Listener, Listeners, Log, LogFormat, Server, Store, WebSocket,
 };
 pub use stomp::Stomp;
 pub use table::{Setting, page as settings_page};
-pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsVersion};
+pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsSettings, TlsVersion};
 pub use topology::{Binding, Exchange, Queue, Vhost};
 
 use diagnose::Problems;
@@ -160,7 +160,10 @@ impl Config {
         let listeners = root.section("listeners", |section| Listeners::read(section, tls.is_some()));
         let websocket = root.section("websocket", WebSocket::read);
         let stomp = root.section("stomp", Stomp::read);
-        let server = root.section("server", |section| Server::read(section, &node_name));
+        let mut server = root.section("server", Server::read);
+        if server.cluster_name.is_empty() {
+            server.cluster_name.clone_from(&node_name);
+        }
         let limits = root.section("limits", Limits::read);
         let access = root.section("access", AccessSettings::read);
         let store = root.section("store", Store::read);

@@ -10,22 +10,25 @@ use crate::vocabulary::HashingAlgorithm;
 
 use super::diagnose::Location;
 use super::section::Section;
+use super::table::{Shown, settings, word};
 use super::topology::Vhost;
 
-/// The table `[access]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessSettings {
-    /// Users who may only log in from this machine. Default `["guest"]`.
-    pub loopback_users: Vec<String>,
-    /// Whether logins are also counted by address and user. Default false.
-    pub track_login_sources: bool,
-    /// Names that the management API is asked for under besides IP addresses and names without a dot. With none, requests from
-    /// this machine may use no others, and requests from elsewhere may use any. Default none.
-    pub http_hosts: Vec<String>,
-    /// Origins of pages that may use the management API besides its own, such as `https://ops.example`. Default none.
-    pub http_origins: Vec<String>,
-    /// How new passwords are kept, and after its next login one that was kept in a weaker way. Default `sha256`.
-    pub password_hash: HashingAlgorithm,
+settings! {
+    /// The table `[access]`.
+    AccessSettings {
+        /// Users who may only log in from this machine.
+        loopback_users: Vec<String> = vec!["guest".to_owned()], optional_texts();
+        /// Whether logins are also counted by address and user.
+        track_login_sources: bool = false, optional_boolean();
+        /// Names that the management API is asked for under besides IP addresses and names without a dot. With none, requests from this
+        /// machine may use no others, and requests from elsewhere may use any.
+        http_hosts: Vec<String> = Vec::new(), optional_texts();
+        /// Origins of pages that may use the management API besides its own, such as `https://ops.example`.
+        http_origins: Vec<String> = Vec::new(), optional_texts();
+        /// How new passwords are kept, and after its next login one that was kept in a weaker way. RabbitMQ can't import those of
+        /// argon2id, which takes memory and time on purpose.
+        password_hash: HashingAlgorithm = HashingAlgorithm::Sha256, choice(PASSWORD_HASHES);
+    }
 }
 
 /// How new passwords can be kept; MD5 is for imports alone.
@@ -35,17 +38,9 @@ const PASSWORD_HASHES: &[(&str, HashingAlgorithm)] = &[
     ("argon2id", HashingAlgorithm::Argon2id),
 ];
 
-impl AccessSettings {
-    pub(super) fn read(section: &mut Section<'_>) -> AccessSettings {
-        let is_set = section.has("loopback_users");
-        let listed = section.texts("loopback_users");
-        AccessSettings {
-            loopback_users: if is_set { listed } else { vec!["guest".to_owned()] },
-            track_login_sources: section.boolean("track_login_sources", false),
-            http_hosts: section.texts("http_hosts"),
-            http_origins: section.texts("http_origins"),
-            password_hash: section.choice("password_hash", PASSWORD_HASHES).unwrap_or(HashingAlgorithm::Sha256),
-        }
+impl Shown for HashingAlgorithm {
+    fn shown(&self) -> String {
+        word(PASSWORD_HASHES, self)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt::Display;
 use std::ops::{Bound, RangeBounds};
+use std::path::PathBuf;
 
 use config::{Map, Value, ValueKind};
 
@@ -214,6 +215,32 @@ impl<'a> Section<'a> {
             self.report_unexpected(key, "true or false", describe(&value.kind));
         }
         accepted.unwrap_or(default)
+    }
+
+    /// True or false, or none.
+    pub(super) fn optional_boolean(&mut self, key: &'static str) -> Option<bool> {
+        self.has(key).then(|| self.boolean(key, false)).or_else(|| self.absent(key))
+    }
+
+    /// A name of a setting that may have none at all.
+    pub(super) fn perhaps_name(&mut self, key: &'static str) -> Option<Option<String>> {
+        self.name(key).map(Some)
+    }
+
+    /// A path of a setting that may have none at all.
+    pub(super) fn perhaps_path(&mut self, key: &'static str) -> Option<Option<PathBuf>> {
+        self.text(key).map(|path| Some(path.into()))
+    }
+
+    /// A list of strings that are not empty, or none.
+    pub(super) fn optional_texts(&mut self, key: &'static str) -> Option<Vec<String>> {
+        self.has(key).then(|| self.texts(key)).or_else(|| self.absent(key))
+    }
+
+    /// Notes that a key is known that is not set.
+    fn absent<T>(&mut self, key: &'static str) -> Option<T> {
+        self.known.push(key);
+        None
     }
 
     /// A string, any string, or none.

@@ -1,4 +1,4 @@
-//! The single settings apart from limits: `[listeners]`, `[server]`, `[store]` and `[log]`.
+//! The single settings apart from limits: `[listeners]`, `[server]`, `[store]`, `[events]` and `[log]`.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use super::diagnose::Location;
 use super::network::Network;
 use super::section::Section;
-use super::table::{Shown, settings};
+use super::table::{Shown, settings, word};
 use crate::vocabulary::Durability;
 
 /// The table `[listeners]`. Those that speak TLS are off unless `[tls]` has a certificate.
@@ -180,49 +180,42 @@ fn bind(text: Option<String>, section: &Section<'_>, place: &Place, taken: &mut 
     bind
 }
 
-/// The table `[websocket]`: who may connect over WebSocket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebSocket {
-    /// Origins of web pages that may connect besides those of the broker's own host and port, such as `https://shop.example`;
-    /// `*` is any. Default none.
-    pub origins: Vec<String>,
+settings! {
+    /// The table `[websocket]`: who may connect over WebSocket.
+    WebSocket {
+        /// Origins of web pages that may connect besides those of the broker's own host and port, such as `https://shop.example`; `*`
+        /// is any.
+        origins: Vec<String> = Vec::new(), page_origins();
+    }
 }
 
-impl WebSocket {
-    pub(super) fn read(section: &mut Section<'_>) -> WebSocket {
-        let origins = section.texts("origins");
+impl Section<'_> {
+    /// Origins of web pages, or none.
+    fn page_origins(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let origins = self.optional_texts(key)?;
         for origin in &origins {
             let is_origin = origin.split_once("://").is_some_and(|(scheme, authority)| {
                 !scheme.is_empty() && !authority.is_empty() && !authority.contains('/')
             });
             if !is_origin && !["*", "null"].contains(&origin.as_str()) {
                 let expected = "origins without a path, such as \"https://shop.example\", or \"*\" for any";
-                section.report_unexpected("origins", expected, format!("{origin:?}"));
+                self.report_unexpected(key, expected, format!("{origin:?}"));
             }
         }
-        WebSocket { origins }
+        Some(origins)
     }
 }
 
-/// The table `[server]`: what clients read in `connection.start`. Client libraries look at product and version to
-/// decide what they may use, so both speak of RabbitMQ unless set; Leveret's own are sent beside them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Server {
-    /// The `product` of the server properties. Default `RabbitMQ`.
-    pub product: String,
-    /// The `version` of the server properties. Default `3.13.7`.
-    pub version: String,
-    /// The `cluster_name` of the server properties. Default: the node's name.
-    pub cluster_name: String,
-}
-
-impl Server {
-    pub(super) fn read(section: &mut Section<'_>, node_name: &str) -> Server {
-        Server {
-            product: section.text("product").unwrap_or_else(|| "RabbitMQ".to_owned()),
-            version: section.text("version").unwrap_or_else(|| "3.13.7".to_owned()),
-            cluster_name: section.text("cluster_name").unwrap_or_else(|| node_name.to_owned()),
-        }
+settings! {
+    /// The table `[server]`: what clients read in `connection.start`. Client libraries look at product and version to decide what
+    /// they may use, so both speak of RabbitMQ unless set; Leveret's own are sent beside them.
+    Server {
+        /// The `product` of the server properties.
+        product: String = "RabbitMQ".to_owned(), text();
+        /// The `version` of the server properties.
+        version: String = "3.13.7".to_owned(), text();
+        /// The `cluster_name` of the server properties. Default: `node_name`.
+        cluster_name: String = String::new(), text();
     }
 }
 
@@ -274,10 +267,14 @@ impl Shown for Durability {
     }
 }
 
-/// The word for a choice, as the file writes it.
-fn word<T: PartialEq>(choices: &[(&'static str, T)], chosen: &T) -> String {
-    let word = choices.iter().find(|(_, choice)| choice == chosen).map_or("", |(word, _)| *word);
-    format!("{word:?}")
+settings! {
+    /// The table `[events]`, as it is written: RabbitMQ's event exchange.
+    EventsTable {
+        /// The vhost that has the exchange `amq.rabbitmq.event`. Without one there are no events.
+        vhost: Option<String> = None, perhaps_name();
+        /// Events that may wait at a time; those of one change beyond that are dropped.
+        waiting_max: usize = 10_000, optional_whole(1..);
+    }
 }
 
 /// The table `[events]`: RabbitMQ's event exchange.
@@ -293,20 +290,21 @@ pub struct Events {
 
 impl Events {
     pub(super) fn read(section: &mut Section<'_>) -> Events {
-        let vhost = section.name("vhost");
+        let EventsTable { vhost, waiting_max } = EventsTable::read(section);
         let declared_at = vhost.as_ref().and_then(|_| section.location());
-        Events { vhost, waiting_max: section.whole("waiting_max", 1.., 10_000), declared_at }
+        Events { vhost, waiting_max, declared_at }
     }
 }
 
-/// The table `[log]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    /// How a line looks. Default `text`.
-    pub format: LogFormat,
-    /// What is logged: a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or several with the modules they are
-    /// for, such as `info,leveret::amqp=debug`. Default `info`.
-    pub level: String,
+settings! {
+    /// The table `[log]`.
+    Log {
+        /// How a line looks: for reading, or one JSON object to a line.
+        format: LogFormat = LogFormat::Text, choice(LogFormat::CHOICES);
+        /// What is logged: a level (`off`, `error`, `warn`, `info`, `debug`, `trace`), or several with the modules they are for, such
+        /// as `info,leveret::amqp=debug`.
+        level: String = "info".to_owned(), log_level();
+    }
 }
 
 /// How a line of the log looks.
@@ -318,17 +316,28 @@ pub enum LogFormat {
     Json,
 }
 
-impl Log {
-    pub(super) fn read(section: &mut Section<'_>) -> Log {
-        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-        let format = section.choice("format", &formats).unwrap_or(LogFormat::Text);
-        let level = section.text("level").unwrap_or_else(|| "info".to_owned());
-        if Log::filter(&level).is_none() {
-            section.report_unexpected("level", Log::LEVEL_EXPECTED, format!("{level:?}"));
-        }
-        Log { format, level }
-    }
+impl LogFormat {
+    const CHOICES: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+}
 
+impl Shown for LogFormat {
+    fn shown(&self) -> String {
+        word(LogFormat::CHOICES, self)
+    }
+}
+
+impl Section<'_> {
+    /// What is logged, or none.
+    fn log_level(&mut self, key: &'static str) -> Option<String> {
+        let level = self.text(key)?;
+        if Log::filter(&level).is_none() {
+            self.report_unexpected(key, Log::LEVEL_EXPECTED, format!("{level:?}"));
+        }
+        Some(level)
+    }
+}
+
+impl Log {
     /// What a level has to be, for complaints.
     pub const LEVEL_EXPECTED: &str =
         "off, error, warn, info, debug or trace, or module=level pairs with commas between";

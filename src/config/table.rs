@@ -1,10 +1,13 @@
 //! Settings that are declared once: name, type, default, bounds and description in one line each, from which the struct, its
 //! defaults, its reading and the page of settings come.
 
+use super::access::AccessSettings;
 use super::limits::{Limits, MemoryLimit};
-use super::settings::Store;
+use super::settings::{EventsTable, Log, Server, Store, WebSocket};
+use super::tls::TlsSettings;
 use std::fmt::Display;
 use std::ops::{RangeFrom, RangeInclusive};
+use std::path::PathBuf;
 
 /// A setting, for its description.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +36,7 @@ macro_rules! settings {
         pub struct $name {
             $(
                 $(#[doc = $description])+
-                #[doc = concat!(" Default `", stringify!($default), "`.")]
+                #[doc = concat!("\n\nDefault `", stringify!($default), "`.")]
                 pub $key: $kind,
             )*
         }
@@ -79,7 +82,31 @@ macro_rules! shown_as_written {
     };
 }
 
-shown_as_written! { u8 u16 u32 u64 usize MemoryLimit }
+shown_as_written! { bool u8 u16 u32 u64 usize MemoryLimit }
+
+impl Shown for String {
+    fn shown(&self) -> String {
+        if self.is_empty() { String::new() } else { format!("{self:?}") }
+    }
+}
+
+impl Shown for PathBuf {
+    fn shown(&self) -> String {
+        format!("{self:?}")
+    }
+}
+
+impl<T: Shown> Shown for Vec<T> {
+    fn shown(&self) -> String {
+        format!("[{}]", self.iter().map(Shown::shown).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// The word for a choice, as the file writes it.
+pub(super) fn word<T: PartialEq>(choices: &[(&'static str, T)], chosen: &T) -> String {
+    let word = choices.iter().find(|(_, choice)| choice == chosen).map_or("", |(word, _)| *word);
+    format!("{word:?}")
+}
 
 impl<T: Shown> Shown for Option<T> {
     fn shown(&self) -> String {
@@ -111,14 +138,28 @@ impl<T> Bounds for &[(&'static str, T)] {
     }
 }
 
+/// The tables of the file that are described here, in the order of the example.
+fn tables() -> [(&'static str, Vec<Setting>); 8] {
+    [
+        ("websocket", WebSocket::settings()),
+        ("server", Server::settings()),
+        ("tls", TlsSettings::settings()),
+        ("limits", Limits::settings()),
+        ("access", AccessSettings::settings()),
+        ("store", Store::settings()),
+        ("events", EventsTable::settings()),
+        ("log", Log::settings()),
+    ]
+}
+
 /// The page that describes these tables, in Markdown.
 pub fn page() -> String {
     let mut page = "# Settings\n\n\
         This page is made of the tables in `src/config/`: `leveret settings` prints it. Each setting can also be given as a variable, \
-        such as `LEVERET__LIMITS__HEARTBEAT_S`. The other sections of the file, and how lists are written, are in \
+        such as `LEVERET__LIMITS__HEARTBEAT_S`. What stands above all tables, `[listeners]`, `[stomp]` and the lists of what is declared at start are in \
         [`examples/leveret.toml`](../examples/leveret.toml).\n"
         .to_owned();
-    for (table, settings) in [("limits", Limits::settings()), ("store", Store::settings())] {
+    for (table, settings) in tables() {
         page.push_str(&format!("\n## [{table}]\n\n| Setting | Default | Values | |\n|---|---|---|---|\n"));
         for Setting { key, default, bounds, description } in settings {
             let default = match (default.as_str(), default.parse::<u64>()) {

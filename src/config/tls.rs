@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::section::Section;
+use super::table::{Shown, settings, word};
 
 /// Longest time between two looks at the files, a day.
 const WATCH_INTERVAL_CAP_S: u64 = 86_400;
@@ -74,78 +75,104 @@ pub enum SanType {
     Uri,
 }
 
+settings! {
+    /// The table `[tls]`, as it is written.
+    TlsSettings {
+        /// The broker's certificate in PEM, and behind it those that lead to its authority. Without it the listeners that speak TLS are
+        /// off.
+        certificate: Option<PathBuf> = None, perhaps_path();
+        /// The private key of the certificate in PEM, without a passphrase.
+        key: Option<PathBuf> = None, perhaps_path();
+        /// The authorities in PEM that clients' certificates are checked with.
+        ca_certificates: Option<PathBuf> = None, perhaps_path();
+        /// Lists of certificates that these authorities have revoked, in PEM.
+        revocation_lists: Option<PathBuf> = None, perhaps_path();
+        /// Whether clients of `listeners.amqps` are not asked for a certificate, may show one, or have to.
+        client_certificates: ClientCertificates = ClientCertificates::None, choice(ClientCertificates::CHOICES);
+        /// What is spoken: a list with `"1.2"`, `"1.3"` or both.
+        versions: Vec<TlsVersion> = vec![TlsVersion::V1_2, TlsVersion::V1_3], tls_versions();
+        /// What of a client's certificate is the name of its user, for SASL EXTERNAL: all of its subject, the subject's common name, or
+        /// an alternative name.
+        login_from: LoginFrom = LoginFrom::DistinguishedName, choice(LoginFrom::CHOICES);
+        /// The type of that alternative name.
+        login_san_type: SanType = SanType::Dns, choice(SanType::CHOICES);
+        /// Which one it is among those of its type.
+        login_san_index: u8 = 0, optional_whole(0..=u8::MAX);
+        /// Seconds between two looks whether the files have changed; 0 looks only on SIGHUP.
+        watch_interval_s: u64 = 60, optional_whole(0..=WATCH_INTERVAL_CAP_S);
+    }
+}
+
+macro_rules! choices {
+    ($($kind:ident: $($word:literal => $value:expr),+;)+) => {
+        $(
+            impl $kind {
+                const CHOICES: &[(&str, $kind)] = &[$(($word, $value)),+];
+            }
+
+            impl Shown for $kind {
+                fn shown(&self) -> String {
+                    word($kind::CHOICES, self)
+                }
+            }
+        )+
+    };
+}
+
+choices! {
+    ClientCertificates: "none" => ClientCertificates::None, "optional" => ClientCertificates::Optional,
+        "required" => ClientCertificates::Required;
+    TlsVersion: "1.2" => TlsVersion::V1_2, "1.3" => TlsVersion::V1_3;
+    LoginFrom: "distinguished_name" => LoginFrom::DistinguishedName, "common_name" => LoginFrom::CommonName,
+        "subject_alternative_name" => LoginFrom::SubjectAlternativeName(SanType::Dns, 0);
+    SanType: "dns" => SanType::Dns, "email" => SanType::Email, "ip" => SanType::Ip, "uri" => SanType::Uri;
+}
+
 impl Tls {
     pub(super) fn read(section: &mut Section<'_>) -> Option<Tls> {
-        let certificate = section.text("certificate");
-        let key = section.text("key");
-        let tls = Tls {
-            certificate: PathBuf::from(certificate.as_deref().unwrap_or_default()),
-            key: PathBuf::from(key.unwrap_or_default()),
-            ca_certificates: section.text("ca_certificates").map(PathBuf::from),
-            revocation_lists: section.text("revocation_lists").map(PathBuf::from),
-            client_certificates: read_client_certificates(section),
-            versions: read_versions(section),
-            login_from: read_login_from(section),
-            watch_interval_s: section.whole("watch_interval_s", 0..=WATCH_INTERVAL_CAP_S, 60),
-        };
-        if certificate.is_some() && !section.has("key") {
+        let settings = TlsSettings::read(section);
+        if settings.certificate.is_some() && !section.has("key") {
             section.report_missing("key", "the file with the certificate's private key");
         }
-        if certificate.is_none() && (section.has("key") || section.has("ca_certificates")) {
+        if settings.certificate.is_none() && (section.has("key") || section.has("ca_certificates")) {
             section.report_missing("certificate", "the file with the broker's certificate");
         }
-        let asks = tls.client_certificates != ClientCertificates::None;
-        if certificate.is_some() && asks && !section.has("ca_certificates") {
+        let asks = settings.client_certificates != ClientCertificates::None;
+        if settings.certificate.is_some() && asks && !section.has("ca_certificates") {
             let expected = "the file with the authorities that clients' certificates are checked with";
             section.report_missing("ca_certificates", expected);
         }
-        certificate.map(|_| tls)
-    }
-}
-
-fn read_client_certificates(section: &mut Section<'_>) -> ClientCertificates {
-    let choices = [
-        ("none", ClientCertificates::None),
-        ("optional", ClientCertificates::Optional),
-        ("required", ClientCertificates::Required),
-    ];
-    section.choice("client_certificates", &choices).unwrap_or(ClientCertificates::None)
-}
-
-fn read_versions(section: &mut Section<'_>) -> Vec<TlsVersion> {
-    let both = vec![TlsVersion::V1_2, TlsVersion::V1_3];
-    if !section.has("versions") {
-        section.texts("versions");
-        return both;
-    }
-    let texts = section.texts("versions");
-    let versions: Option<Vec<_>> = texts
-        .iter()
-        .map(|text| match text.as_str() {
-            "1.2" => Some(TlsVersion::V1_2),
-            "1.3" => Some(TlsVersion::V1_3),
-            _ => None,
+        Some(Tls {
+            certificate: settings.certificate?,
+            key: settings.key.unwrap_or_default(),
+            ca_certificates: settings.ca_certificates,
+            revocation_lists: settings.revocation_lists,
+            client_certificates: settings.client_certificates,
+            versions: settings.versions,
+            login_from: match settings.login_from {
+                LoginFrom::SubjectAlternativeName(..) => LoginFrom::SubjectAlternativeName(
+                    settings.login_san_type,
+                    settings.login_san_index.into(),
+                ),
+                other => other,
+            },
+            watch_interval_s: settings.watch_interval_s,
         })
-        .collect();
-    versions.filter(|versions| !versions.is_empty()).unwrap_or_else(|| {
-        section.report_unexpected("versions", "a list with \"1.2\", \"1.3\" or both", format!("{texts:?}"));
-        both
-    })
+    }
 }
 
-fn read_login_from(section: &mut Section<'_>) -> LoginFrom {
-    let types =
-        [("dns", SanType::Dns), ("email", SanType::Email), ("ip", SanType::Ip), ("uri", SanType::Uri)];
-    let sources = [
-        ("distinguished_name", LoginFrom::DistinguishedName),
-        ("common_name", LoginFrom::CommonName),
-        ("subject_alternative_name", LoginFrom::SubjectAlternativeName(SanType::Dns, 0)),
-    ];
-    let source = section.choice("login_from", &sources).unwrap_or(LoginFrom::DistinguishedName);
-    let san_type = section.choice("login_san_type", &types).unwrap_or(SanType::Dns);
-    let index = section.whole("login_san_index", 0..=255_u8, 0);
-    match source {
-        LoginFrom::SubjectAlternativeName(..) => LoginFrom::SubjectAlternativeName(san_type, index.into()),
-        other => other,
+impl Section<'_> {
+    /// Versions of TLS, or none.
+    fn tls_versions(&mut self, key: &'static str) -> Option<Vec<TlsVersion>> {
+        let texts = self.optional_texts(key)?;
+        let version = |text: &String| {
+            TlsVersion::CHOICES.iter().find(|(word, _)| word == text).map(|(_, version)| *version)
+        };
+        let versions: Option<Vec<_>> = texts.iter().map(version).collect();
+        let versions = versions.filter(|versions| !versions.is_empty());
+        if versions.is_none() {
+            self.report_unexpected(key, "a list with \"1.2\", \"1.3\" or both", format!("{texts:?}"));
+        }
+        versions
     }
 }

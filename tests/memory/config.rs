@@ -280,11 +280,12 @@ fn the_example_shows_defaults() {
             limits,
             access,
             store,
+            events,
             log,
             ..
         } = config;
         let about_clients = (listeners, websocket, server);
-        (data_dir, node_name, default_queue_type, about_clients, limits, access, store, log)
+        (data_dir, node_name, default_queue_type, about_clients, limits, access, store, (events, log))
     };
     assert_eq!(settings(example), settings(default));
 }
@@ -294,7 +295,7 @@ fn the_example_shows_every_key() {
     let example = example_with_every_key();
     load(&example);
     // An unknown key is answered with the known ones, which is how this test learns of a key added later.
-    let sections: [(&str, &str); 20] = [
+    let sections: [(&str, &str); 22] = [
         ("", ""),
         ("listeners", "[listeners]\n"),
         ("listeners.amqp", "[listeners.amqp]\n"),
@@ -305,7 +306,9 @@ fn the_example_shows_every_key() {
         ("limits", "[limits]\n"),
         ("access", "[access]\n"),
         ("store", "[store]\n"),
+        ("events", "[events]\n"),
         ("log", "[log]\n"),
+        ("tls", "[tls]\n"),
         ("vhosts", "[[vhosts]]\n"),
         ("users", "[[users]]\n"),
         ("permissions", "[[permissions]]\n"),
