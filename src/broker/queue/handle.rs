@@ -1,5 +1,5 @@
-//! How a queue is owned: behind one mutex. Nothing outside of this directory knows, so that it could as well be a thread, a shard or
-//! another machine that has it; what can be done with a queue is in `verbs.rs`.
+//! How a queue is owned: one of a few kinds, the classic one behind one mutex. Nothing outside of this directory knows, so that it could
+//! as well be a thread, a shard or another machine that has it; what can be done with a queue is in `verbs.rs`.
 
 use super::arguments::{self, Heeded};
 use super::classic::Queue;
@@ -11,7 +11,7 @@ use crate::broker::turn::Turn;
 use crate::broker::{BrokerLimits, Shared};
 use crate::message::{ConnectionId, FieldTable, Name, Position, QueueId, Value};
 use crate::store::RecoveredQueue;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -40,12 +40,20 @@ impl QueueDeclaration {
     }
 }
 
-/// A shared queue: its definition, and its state behind a lock.
+/// What a queue is behind its handle. A further kind is a further variant, and the compiler then names each verb that has to say what
+/// it does for it.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// A classic or quorum queue on this node, behind a lock for work in memory alone.
+    Classic(Mutex<Queue>),
+}
+
+/// A shared queue: its definition, and what its kind makes of it.
 #[derive(Debug)]
 pub struct QueueHandle {
     definition: Arc<QueueDefinition>,
     next_position: AtomicU64,
-    queue: Mutex<Queue>,
+    pub(super) kind: Kind,
     /// When its definition is durable, if it is kept and was not there at the start.
     kept_since: Option<Ticket>,
     /// Holds its arguments in the memory account.
@@ -78,10 +86,10 @@ impl QueueHandle {
             single_active_consumer: heeded.single_active_consumer,
             declared: heeded.settings,
         });
-        let queue = Mutex::new(Queue::new(definition.clone(), shared, turn));
+        let kind = Kind::Classic(Mutex::new(Queue::new(definition.clone(), shared, turn)));
         let held = shared.memory.hold(MemoryUse::Arguments, definition.arguments.bytes());
         let next_position = AtomicU64::new(1);
-        Ok(QueueHandle { definition, next_position, queue, kept_since: None, _held: held })
+        Ok(QueueHandle { definition, next_position, kind, kept_since: None, _held: held })
     }
 
     /// What was declared; it never changes.
@@ -96,11 +104,6 @@ impl QueueHandle {
 
     pub(in crate::broker) fn set_kept_since(&mut self, since: Option<Ticket>) {
         self.kept_since = since;
-    }
-
-    /// Locks the queue. What others do with it is in `verbs.rs`.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock()
     }
 
     /// Checks the arguments of basic.consume.
@@ -138,7 +141,9 @@ impl QueueHandle {
     /// Takes over what the journal recovered; the queue is empty so far.
     pub(in crate::broker) fn restore(&self, recovered: &RecoveredQueue) {
         self.next_position.store(recovered.highest.0 + 1, Ordering::Relaxed);
-        self.lock().restore(&recovered.runs);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().restore(&recovered.runs),
+        }
     }
 
     /// Checks that a redeclaration means this queue.

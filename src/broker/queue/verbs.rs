@@ -1,6 +1,8 @@
 //! What can be done with a queue, by any owner of its handle. Each verb takes the queue's lock for itself and for work in memory
 //! alone; nothing else does, so callers need not know that there is one. What is to be done elsewhere is in the turn's effects.
+//! Each says for each kind of queue what it does; callers know no kinds.
 
+use super::handle::Kind;
 use super::{
     AwayRun, ConsumerState, Credit, DeathReason, Glimpse, Got, NewConsumer, PageRequest, QueueCounts,
     QueueHandle, QueueSettings, QueueState, SeenMessage,
@@ -26,17 +28,23 @@ impl QueueHandle {
         turn: &mut Turn,
         refused: &mut Vec<usize>,
     ) {
-        self.lock().publish(first, messages, turn, refused);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().publish(first, messages, turn, refused),
+        }
     }
 
     /// Takes a message that comes from another queue, whatever the overflow rule says. False when the queue is gone.
     pub(in crate::broker) fn admit(&self, position: Position, message: Message, turn: &mut Turn) -> bool {
-        self.lock().admit(position, message, turn)
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().admit(position, message, turn),
+        }
     }
 
     /// Whether the overflow rule would refuse this message now.
     pub fn would_refuse(&self, message: &Message) -> bool {
-        self.lock().would_refuse(message)
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().would_refuse(message),
+        }
     }
 }
 
@@ -47,44 +55,60 @@ impl QueueHandle {
     /// # Errors
     /// When the queue is in exclusive use, or would have to be.
     pub fn consume(&self, consumer: NewConsumer, turn: &mut Turn) -> Result<(), BrokerError> {
-        self.lock().consume(consumer, turn)
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().consume(consumer, turn),
+        }
     }
 
     /// Removes a consumer; its unacknowledged deliveries stay out.
     pub fn cancel(&self, consumer: ConsumerId, turn: &mut Turn) {
-        self.lock().cancel(consumer, turn);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().cancel(consumer, turn),
+        }
     }
 
     /// Takes one message for basic.get, and says how many ready ones are left.
     pub fn get(&self, no_ack: bool, turn: &mut Turn) -> Got {
-        self.lock().get(no_ack, turn)
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().get(no_ack, turn),
+        }
     }
 
     /// Deliveries have left the consumer's outbox. Says how long they may go unacknowledged, if this queue says.
     pub fn sent(&self, consumer: ConsumerId, messages: u32, bytes: usize, turn: &mut Turn) -> Option<u64> {
-        self.lock().sent(consumer, messages, bytes, turn)
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().sent(consumer, messages, bytes, turn),
+        }
     }
 
     /// A consumer grants credit, or changes its prefetch count. Where it has its credit drained, what it gets no messages for at once
     /// comes back as [`Outgoing::Drained`](crate::broker::delivery::Outgoing::Drained).
     pub fn grant(&self, consumer: ConsumerId, credit: Credit, turn: &mut Turn) {
-        self.lock().grant(consumer, credit, turn);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().grant(consumer, credit, turn),
+        }
     }
 
     /// The link of that consumer has credit again.
     pub fn resume(&self, consumer: ConsumerId, turn: &mut Turn) {
-        self.lock().resume(consumer, turn);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().resume(consumer, turn),
+        }
     }
 
     /// Takes a ready message that was seen, wherever it is by now among the ready ones. The turn notes for the journal that it has
     /// left the queue. `None` when it has left already.
     pub fn take(&self, seen: &SeenMessage, turn: &mut Turn) -> Option<Entry> {
-        self.lock().take(seen, turn)
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().take(seen, turn),
+        }
     }
 
     /// Drops all ready messages, and says how many there were.
     pub fn purge(&self, turn: &mut Turn) -> usize {
-        self.lock().purge(turn)
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().purge(turn),
+        }
     }
 }
 
@@ -92,12 +116,16 @@ impl QueueHandle {
 impl QueueHandle {
     /// Delivered messages are done with: `messages` of them with `bytes` of bodies. The journal has been told.
     pub fn settle(&self, consumer: Option<ConsumerId>, messages: usize, bytes: u64, turn: &mut Turn) {
-        self.lock().settle(consumer, messages, bytes, turn);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().settle(consumer, messages, bytes, turn),
+        }
     }
 
     /// Deliveries that are not in memory are done with. The journal has been told.
     pub fn settle_away(&self, consumer: Option<ConsumerId>, run: &AwayRun, turn: &mut Turn) {
-        self.lock().settle_away(consumer, run, turn);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().settle_away(consumer, run, turn),
+        }
     }
 
     /// Delivered messages come back, those in `away` without being in memory. `failed` says that their delivery counts as one
@@ -110,7 +138,9 @@ impl QueueHandle {
         failed: bool,
         turn: &mut Turn,
     ) {
-        self.lock().requeue(consumer, entries, away, failed, turn);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().requeue(consumer, entries, away, failed, turn),
+        }
     }
 
     /// Delivered messages were refused for good, those in `away` without being in memory.
@@ -121,13 +151,17 @@ impl QueueHandle {
         away: Vec<AwayRun>,
         turn: &mut Turn,
     ) {
-        self.lock().reject(consumer, entries, away, turn);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().reject(consumer, entries, away, turn),
+        }
     }
 
     /// Deliveries that wait for an acknowledgement leave memory; what only memory holds is spilled. Says whether the journal
     /// holds them then: it does not when the queue is gone.
     pub fn let_go<'a>(&self, entries: impl Iterator<Item = &'a Entry>, turn: &mut Turn) -> bool {
-        self.lock().let_go(entries, turn)
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().let_go(entries, turn),
+        }
     }
 
     /// Entries of a run that were read back, as they were when they were paged out.
@@ -137,13 +171,16 @@ impl QueueHandle {
         read: Vec<StoredMessage>,
         into: &mut Vec<Entry>,
     ) {
-        let queue = self.lock();
+        let Kind::Classic(queue) = &self.kind;
+        let queue = queue.lock();
         into.extend(read.into_iter().filter_map(|stored| queue.entry_that_was_away(run, stored)));
     }
 
     /// Takes a dead letter back that has nowhere to go now, to try again later.
     pub(in crate::broker) fn retry(&self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
-        self.lock().hold(entry, reason, turn);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().hold(entry, reason, turn),
+        }
     }
 }
 
@@ -151,14 +188,17 @@ impl QueueHandle {
 impl QueueHandle {
     /// The queue was declared again, if only passively, which counts as use. Says how it stands.
     pub fn touch(&self, turn: &mut Turn) -> QueueCounts {
-        let mut queue = self.lock();
+        let Kind::Classic(queue) = &self.kind;
+        let mut queue = queue.lock();
         queue.touch(turn);
         queue.counts()
     }
 
     /// Looks at what time has done.
     pub(in crate::broker) fn handle_timeout(&self, turn: &mut Turn) {
-        self.lock().handle_timeout(turn);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().handle_timeout(turn),
+        }
     }
 
     /// Takes messages that were read back; `None` when they could not be read.
@@ -168,21 +208,26 @@ impl QueueHandle {
         read: Option<Vec<StoredMessage>>,
         turn: &mut Turn,
     ) {
+        let Kind::Classic(queue) = &self.kind;
         match read {
-            Some(messages) => self.lock().paged_in(request, messages, turn),
-            None => self.lock().paging_failed(),
+            Some(messages) => queue.lock().paged_in(request, messages, turn),
+            None => queue.lock().paging_failed(),
         }
     }
 
     /// Takes messages that are to be dead-lettered and were read back; `None` when they could not be read.
     pub(in crate::broker) fn dying_read(&self, read: Option<Vec<StoredMessage>>, turn: &mut Turn) {
-        self.lock().dying_read(read, turn);
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().dying_read(read, turn),
+        }
     }
 
     /// Follows these policies from now on, and no others. What they change counts for messages that are there already. False when
     /// it followed just these.
     pub(in crate::broker) fn apply(&self, applied: Applied, turn: &mut Turn) -> bool {
-        self.lock().apply(applied, turn)
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().apply(applied, turn),
+        }
     }
 
     /// Ends the queue, and says how many ready messages were in it.
@@ -190,7 +235,8 @@ impl QueueHandle {
     /// # Errors
     /// When `if_unused` is set and it has consumers, or `if_empty` and it has ready messages; then it goes on.
     pub fn close(&self, if_unused: bool, if_empty: bool, turn: &mut Turn) -> Result<usize, BrokerError> {
-        let mut queue = self.lock();
+        let Kind::Classic(queue) = &self.kind;
+        let mut queue = queue.lock();
         let counts = queue.counts();
         if if_empty && counts.ready > 0 {
             return Err(BrokerError::NotEmpty(self.definition().resource()));
@@ -206,62 +252,85 @@ impl QueueHandle {
 impl QueueHandle {
     /// Counts of ready and unacknowledged messages and of consumers.
     pub fn counts(&self) -> QueueCounts {
-        self.lock().counts()
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().counts(),
+        }
     }
 
     /// How the queue stands.
     pub fn state(&self) -> QueueState {
-        self.lock().state()
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().state(),
+        }
     }
 
     /// How many messages came through which exchanges; only the first 64 exchanges are counted apart.
     pub fn published(&self) -> Vec<(String, u64)> {
-        self.lock().published()
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().published(),
+        }
     }
 
     /// What is in force of arguments and policies.
     pub fn settings(&self) -> Arc<QueueSettings> {
-        self.lock().settings().clone()
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().settings().clone(),
+        }
     }
 
     /// How long a consumer may take to acknowledge, if this queue says; in milliseconds, 0 is no limit.
     pub fn consumer_timeout_ms(&self) -> Option<u64> {
-        self.lock().settings().consumer_timeout_ms
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().settings().consumer_timeout_ms,
+        }
     }
 
     /// The policies that apply.
     pub fn applied(&self) -> Applied {
-        self.lock().applied().clone()
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().applied().clone(),
+        }
     }
 
     /// The consumers, the oldest first.
     pub fn consumers(&self) -> Vec<ConsumerState> {
-        self.lock().consumers()
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().consumers(),
+        }
     }
 
     /// What was done with its messages.
     pub fn stats(&self) -> MessageStats {
-        *self.lock().stats()
+        match &self.kind {
+            Kind::Classic(queue) => *queue.lock().stats(),
+        }
     }
 
     /// How it stood when samples were taken.
     pub fn samples(&self) -> Samples<QueueSample> {
-        *self.lock().samples()
+        match &self.kind {
+            Kind::Classic(queue) => *queue.lock().samples(),
+        }
     }
 
     /// How many messages it had.
     pub fn lengths(&self) -> Lengths {
-        self.lock().lengths().clone()
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().lengths().clone(),
+        }
     }
 
     /// A number of ready messages in the order of delivery, from the place behind `after` on.
     pub fn glimpse(&self, after: Option<(u8, Position)>, max: usize) -> Vec<Glimpse> {
-        self.lock().glimpse(after, max)
+        match &self.kind {
+            Kind::Classic(queue) => queue.lock().glimpse(after, max),
+        }
     }
 
     /// Takes a sample of its counters, and says how it stands.
     pub(in crate::broker) fn sample(&self, now: Millis) -> QueueCounts {
-        let mut queue = self.lock();
+        let Kind::Classic(queue) = &self.kind;
+        let mut queue = queue.lock();
         queue.sample(now);
         queue.counts()
     }
