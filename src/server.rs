@@ -74,8 +74,8 @@ impl Server {
         let broker = Arc::new(broker?);
         losses::take_over(&broker, config)?;
         let limits = &config.limits;
-        let elsewhere = net::start_hashing(limits.password_hashes_max, limits.failed_logins_waiting_max)?;
-        broker.logins().work_elsewhere(elsewhere);
+        let workers = net::start_hashing(limits.password_hashes_max, limits.failed_logins_waiting_max)?;
+        broker.logins().hand_work_to(workers);
         declare::declare(&broker, config, is_in_use, clock.now())?;
         broker.commit_changes()?;
         note_in_use(config)?;

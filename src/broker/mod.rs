@@ -11,7 +11,6 @@ pub mod dead_lettering;
 pub mod delivery;
 pub mod done;
 mod due;
-pub mod elsewhere;
 pub mod error;
 pub mod exchange;
 pub mod memory;
@@ -25,6 +24,7 @@ pub(crate) mod term;
 pub mod timer;
 pub mod topology;
 pub mod turn;
+pub mod unsupported;
 pub mod vhost;
 
 pub use actor::Actor;
@@ -144,7 +144,7 @@ pub struct Shared {
     connection_ids: AtomicU64,
     churn: ChurnCounters,
     /// What was said of arguments that have no effect.
-    told: elsewhere::Told,
+    reported: unsupported::Reported,
     retired: Mutex<Retired>,
     chores: Chores,
     waiting_letters: WaitingLetters,

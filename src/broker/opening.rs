@@ -17,7 +17,7 @@ use super::timer::Timer;
 use super::topology::definitions::Definition;
 use super::topology::parameters::Parameters;
 use super::topology::unreadable::Unreadable;
-use super::{Broker, BrokerError, BrokerLimits, Shared, Turn, VirtualHost, elsewhere, store_error};
+use super::{Broker, BrokerError, BrokerLimits, Shared, Turn, VirtualHost, store_error, unsupported};
 use crate::message::{DecodeError, Millis, Name, QueueId};
 use crate::store::{DefinitionChanges, Journal, Recovered, RecoveredQueue};
 use bytes::Bytes;
@@ -81,7 +81,7 @@ impl Broker {
             consumer_ids: AtomicU64::new(1),
             connection_ids: AtomicU64::new(1),
             churn: ChurnCounters::default(),
-            told: elsewhere::Told::default(),
+            reported: unsupported::Reported::default(),
             retired: Mutex::default(),
             chores: Chores::default(),
             waiting_letters: WaitingLetters::default(),

@@ -115,7 +115,7 @@ fn publish(request: &Request) -> Result<Answer, ApiError> {
             return Err(ApiError::bad_request("rejected Unable to publish message. Check queue limits."));
         }
     }
-    request.broker().connections().count_elsewhere(vhost.name(), &stats);
+    request.broker().connections().count_without_connection(vhost.name(), &stats);
     Answer::of(&Published { routed: !route.is_empty() })
 }
 
@@ -338,7 +338,7 @@ fn count_fetched(request: &Request, vhost: &VirtualHost, count: usize, then: The
     let ack = if then == Then::Ack { count } else { 0 };
     let get_empty = u64::from(count == 0);
     let stats = MessageStats { get: count, ack, get_empty, ..MessageStats::default() };
-    request.broker().connections().count_elsewhere(vhost.name(), &stats);
+    request.broker().connections().count_without_connection(vhost.name(), &stats);
 }
 
 /// How bodies are written.

@@ -10,11 +10,11 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api;
 use crate::broker::VirtualHost;
-use crate::broker::elsewhere;
 use crate::broker::observe::events::{Headers, text};
 use crate::broker::policy::PolicyKind;
 use crate::broker::topology::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::topology::vhost_settings::VhostLimits;
+use crate::broker::unsupported;
 use crate::message;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -224,7 +224,7 @@ fn put_global(request: &Request) -> Result<Answer, ApiError> {
     request
         .tell("parameter.set", || vec![("component", text("global")), ("name", text(name)), ("value", told)]);
     let warning = |why| format!("the parameter is kept, and nothing acts on it: {why}");
-    let warnings = elsewhere::global_parameter(name).map(warning).into_iter().collect();
+    let warnings = unsupported::global_parameter(name).map(warning).into_iter().collect();
     Ok(if is_new { Answer::Created } else { Answer::NoContent }.warned(warnings))
 }
 

@@ -6,8 +6,8 @@ use super::list::{list, one};
 use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api;
-use crate::broker::elsewhere;
 use crate::broker::policy::{Policy, PolicyKind};
+use crate::broker::unsupported;
 use crate::message::Name;
 use serde_json::Value;
 
@@ -96,7 +96,7 @@ fn put_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
     let fields = request.fields(&["pattern", "definition"])?;
     let fields = table_from_json(&fields, request.settings().field_table_depth_max)?;
     let policy = Policy::parse(kind, request.parameter("name"), &fields)?;
-    let without_effect = elsewhere::in_policy(&policy);
+    let without_effect = unsupported::in_policy(&policy);
     let is_new = request.in_turn(|turn| vhost.set_policy(kind, policy, request.actor(), turn))?;
     for warning in &without_effect {
         tracing::warn!("in policy '{}' of vhost '{}' {warning}", request.parameter("name"), vhost.name());

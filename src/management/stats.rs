@@ -18,8 +18,8 @@ impl StatsOf {
     /// Whether a count is reported.
     fn counts(self, name: &str) -> bool {
         let is_of_clients = matches!(name, "confirm" | "return_unroutable" | "drop_unroutable");
-        let is_told_elsewhere = name.starts_with("dead_") || matches!(name, "publish_confirm" | "routed");
-        !(is_told_elsewhere || self == StatsOf::Queue && is_of_clients)
+        let has_own_row = name.starts_with("dead_") || matches!(name, "publish_confirm" | "routed");
+        !(has_own_row || self == StatsOf::Queue && is_of_clients)
     }
 }
 

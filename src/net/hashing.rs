@@ -1,6 +1,6 @@
 //! The threads that check passwords whose hashes are slow: a bounded number at once, with a bounded queue before them.
 
-use crate::broker::access::logins::{Elsewhere, Work};
+use crate::broker::access::logins::{Work, Workers};
 use parking_lot::Mutex;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,7 +14,7 @@ const WAITING_MAX: u32 = 65_536;
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn start_hashing(threads: u32, waiting_max: u32) -> io::Result<Elsewhere> {
+pub fn start_hashing(threads: u32, waiting_max: u32) -> io::Result<Workers> {
     let (sender, receiver) = sync_channel::<Work>(waiting_max.clamp(1, WAITING_MAX) as usize);
     let receiver = Arc::new(Mutex::new(receiver));
     for number in 0..threads {
@@ -41,19 +41,19 @@ mod tests {
 
     #[test]
     fn so_many_are_done_at_once_and_so_many_wait() {
-        let elsewhere = start_hashing(1, 1).unwrap();
+        let workers = start_hashing(1, 1).unwrap();
         let (begun, has_begun) = channel();
         let (go, gone) = channel::<()>();
         let (done, is_done) = channel();
         let finished = done.clone();
-        assert!(elsewhere(Box::new(move || {
+        assert!(workers(Box::new(move || {
             begun.send(()).unwrap();
             let _ = gone.recv();
             finished.send(1).unwrap();
         })));
         has_begun.recv().unwrap();
-        assert!(elsewhere(Box::new(move || done.send(2).unwrap())));
-        assert!(!elsewhere(Box::new(|| ())), "one is done and one waits");
+        assert!(workers(Box::new(move || done.send(2).unwrap())));
+        assert!(!workers(Box::new(|| ())), "one is done and one waits");
         drop(go);
         assert_eq!((is_done.recv(), is_done.recv()), (Ok(1), Ok(2)));
     }

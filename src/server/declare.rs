@@ -4,11 +4,11 @@
 mod access;
 
 use super::{DeclarationError, StartError};
-use crate::broker::elsewhere;
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::QueueDeclaration;
+use crate::broker::unsupported;
 use crate::broker::{Actor, Broker, Done, Turn};
 use crate::config::{self, Argument, Arguments, Config, DestinationType, Location, Problem};
 use crate::management::definitions;
@@ -95,7 +95,7 @@ fn set_policy(
     let vhost = broker.existing_vhost(&policy.vhost)?;
     // One that is there already is not written to the store again.
     if vhost.policy(kind, &policy.name).is_none_or(|current| *current != parsed) {
-        for warning in elsewhere::in_policy(&parsed) {
+        for warning in unsupported::in_policy(&parsed) {
             tracing::warn!("in policy '{}' of vhost '{}' {warning}", policy.name, policy.vhost);
         }
         vhost.set_policy(kind, parsed, Actor::Broker, turn)?;
@@ -106,8 +106,8 @@ fn set_policy(
 /// What of the configuration has no effect: keys of policies and arguments that mean something to RabbitMQ alone.
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
     let policies = config.policies.iter().chain(&config.operator_policies).map(|policy| {
-        let mut found = elsewhere::in_policy_definition(&table(&policy.definition));
-        found.extend(elsewhere::in_scope(&policy.apply_to));
+        let mut found = unsupported::in_policy_definition(&table(&policy.definition));
+        found.extend(unsupported::in_scope(&policy.apply_to));
         (&policy.declared_at, found)
     });
     let exchanges =
@@ -125,7 +125,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
 }
 
 fn in_arguments(arguments: &Arguments) -> Vec<String> {
-    elsewhere::in_arguments(&table(arguments))
+    unsupported::in_arguments(&table(arguments))
 }
 
 fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), BrokerError> {

@@ -117,7 +117,7 @@ const FLOORS: &[&[&str]] = &[
         "chores",
         "delivery",
         "done",
-        "elsewhere",
+        "unsupported",
         "exchange",
         "observe/lengths",
         "observe/losses",
@@ -178,6 +178,14 @@ const WORDS: &[(&str, &str)] = &[
     ("are told", "are called, are notified, get"),
     ("nobody asked", "without a request, without a waiter"),
     ("/// see the module.", "say what it is, then refer to the module"),
+];
+
+/// Words that no name in the code has, each with what a reader would search for.
+const NAMES: &[(&str, &str)] = &[
+    ("elsewhere", "unsupported, paged out, workers"),
+    ("heeded", "recognised"),
+    ("somebody", "client, caller"),
+    ("whoever", "client, caller"),
 ];
 
 /// A file of `src/`.
@@ -520,6 +528,37 @@ fn check_words(source: &Source, faults: &mut Vec<String>) {
     }
 }
 
+/// The words of the names in a line of code, in lower case; what stands in quotes is none.
+fn words_of_names(line: &str) -> Vec<String> {
+    let code: Vec<&str> = line.split('"').step_by(2).collect();
+    let code = code.join(" ");
+    let names = code.split(|c: char| !c.is_ascii_alphanumeric());
+    let mut words = Vec::new();
+    for name in names {
+        let mut word = String::new();
+        for letter in name.chars() {
+            if letter.is_ascii_uppercase() && !word.is_empty() {
+                words.push(std::mem::take(&mut word));
+            }
+            word.push(letter.to_ascii_lowercase());
+        }
+        words.push(word);
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+fn check_names(source: &Source, faults: &mut Vec<String>) {
+    for (number, line) in source.code() {
+        for word in words_of_names(line) {
+            let better = NAMES.iter().find(|(refused, _)| *refused == word);
+            faults.extend(better.map(|(_, better)| {
+                format!("{}:{number}: '{word}' in a name is not the trade's word: {better}", source.path())
+            }));
+        }
+    }
+}
+
 #[test]
 fn the_layers_and_the_form_of_src_hold() {
     let sources = sources();
@@ -529,6 +568,7 @@ fn the_layers_and_the_form_of_src_hold() {
         check_layers(source, &mut faults);
         check_floors(source, &mut faults);
         check_form(source, &mut faults);
+        check_names(source, &mut faults);
     }
     sources.iter().for_each(|source| check_words(source, &mut faults));
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
@@ -556,6 +596,8 @@ fn paths_are_read_as_the_compiler_reads_them() {
     assert_eq!(behind("use super::super::Broker;"), "super/Broker");
     assert!(has_word("x.unwrap()", ".unwrap()") && !has_word("my_todo!()", "todo!"));
     assert_eq!(without_comment("a(); // crate::net"), "a();");
+    assert_eq!(words_of_names("fn work_elsewhere(a: Heeded)").join(" "), "fn work elsewhere a heeded");
+    assert_eq!(words_of_names("say(\"elsewhere\")").join(" "), "say");
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub enum LoginOutcome {
 pub type Work = Box<dyn FnOnce() + Send>;
 
 /// Hands work that takes long to other threads; false when there is too much of it already.
-pub type Elsewhere = Box<dyn Fn(Work) -> bool + Send + Sync>;
+pub type Workers = Box<dyn Fn(Work) -> bool + Send + Sync>;
 
 /// How often it was tried to log in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub struct Logins {
     tracks_sources: AtomicBool,
     sources: Mutex<BTreeMap<Source, Attempts>>,
     throttle: Throttle,
-    elsewhere: OnceLock<Elsewhere>,
+    workers: OnceLock<Workers>,
 }
 
 impl Logins {
@@ -104,20 +104,20 @@ impl Logins {
             tracks_sources: AtomicBool::default(),
             sources: Mutex::default(),
             throttle: Throttle::new(waiting_max, free),
-            elsewhere: OnceLock::new(),
+            workers: OnceLock::new(),
         }
     }
 
     /// Sets where passwords with slow hashes are checked; until then the calling thread does it. The first call counts.
-    pub fn work_elsewhere(&self, elsewhere: Elsewhere) {
+    pub fn hand_work_to(&self, workers: Workers) {
         // A second one has nothing to add.
-        let _ = self.elsewhere.set(elsewhere);
+        let _ = self.workers.set(workers);
     }
 
     /// Does something that takes long, or has it done; false when there is too much to do already.
     fn work(&self, work: Work) -> bool {
-        match self.elsewhere.get() {
-            Some(elsewhere) => elsewhere(work),
+        match self.workers.get() {
+            Some(workers) => workers(work),
             None => {
                 work();
                 true

@@ -46,8 +46,8 @@ impl VirtualHost {
                 break;
             }
             match glimpse {
-                Glimpse::Here(message) => seen.add(message),
-                Glimpse::Elsewhere { priority, first, count } => {
+                Glimpse::InMemory(message) => seen.add(message),
+                Glimpse::PagedOut { priority, first, count } => {
                     self.read_back(queue, (priority, first), count, &mut seen)?;
                 }
             }

@@ -2,9 +2,9 @@
 //! what came as JSON.
 
 use super::{ApplyTo, Policy, PolicyKind};
-use crate::broker::elsewhere;
 use crate::broker::queue::{DeadLetterStrategy, Overflow, QueueType};
 use crate::broker::term::json_term;
+use crate::broker::unsupported;
 use crate::message::{FieldTable, Value};
 use crate::pattern::Pattern;
 
@@ -182,7 +182,7 @@ fn definition(kind: PolicyKind, value: &Value) -> Result<FieldTable, String> {
                 }
             }
             // As RabbitMQ 3.13 exports them, of operator policies too.
-            None if is_of_mirrors(&key) || known && elsewhere::is_policy_key(&key) => {}
+            None if is_of_mirrors(&key) || known && unsupported::is_policy_key(&key) => {}
             None => {
                 unknown.push(format!("{{{},{}}}", json_term(&Value::from(key.as_str())), json_term(value)))
             }

@@ -55,7 +55,7 @@ fn known(queue_type: QueueType) -> &'static [&'static str] {
 }
 
 /// What a queue's arguments say.
-pub(super) struct Heeded {
+pub(super) struct Recognised {
     pub(super) max_priority: Option<u8>,
     pub(super) single_active_consumer: bool,
     /// What policies can change.
@@ -98,11 +98,11 @@ fn queue_type(arguments: &FieldTable, resource: &Resource) -> Result<QueueType, 
 
 /// Reads the type, and the arguments that a queue of it recognises, in the order in which RabbitMQ looks at them, since only
 /// the first fault is reported.
-pub(super) fn heeded(
+pub(super) fn recognised(
     arguments: &FieldTable,
     resource: &Resource,
     priority_max: u8,
-) -> Result<(QueueType, Heeded), BrokerError> {
+) -> Result<(QueueType, Recognised), BrokerError> {
     let dead_letter_exchange = exchange(arguments, "x-dead-letter-exchange", resource)?;
     let queue_type = queue_type(arguments, resource)?;
     let read = ArgumentReader { arguments, resource, known: known(queue_type) };
@@ -135,7 +135,7 @@ pub(super) fn heeded(
     settings.delivery_limit = read.delivery_limit()?;
     settings.consumer_timeout_ms = read.count("x-consumer-timeout")?;
     read.nothing_of_other_types(queue_type)?;
-    Ok((queue_type, Heeded { max_priority, single_active_consumer, settings }))
+    Ok((queue_type, Recognised { max_priority, single_active_consumer, settings }))
 }
 
 /// Checks that a redeclaration's arguments mean the same queue.

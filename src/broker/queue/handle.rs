@@ -1,7 +1,7 @@
 //! How a queue is owned: one of a few kinds, the classic one behind one mutex. Nothing outside of this directory knows, so that it could
 //! as well be a thread, a shard or another machine that has it; what can be done with a queue is in `verbs.rs`.
 
-use super::arguments::{self, Heeded};
+use super::arguments::{self, Recognised};
 use super::classic::Queue;
 use super::{QueueDefinition, QueueType};
 use crate::broker::done::Ticket;
@@ -72,7 +72,7 @@ impl QueueHandle {
         shared: &Shared,
         turn: &mut Turn,
     ) -> Result<QueueHandle, BrokerError> {
-        let (queue_type, heeded) = parse(vhost, &declaration, &shared.limits)?;
+        let (queue_type, recognised) = parse(vhost, &declaration, &shared.limits)?;
         let definition = Arc::new(QueueDefinition {
             id,
             vhost: vhost.clone(),
@@ -82,9 +82,9 @@ impl QueueHandle {
             exclusive_owner: declaration.exclusive_owner,
             arguments: declaration.arguments.into(),
             queue_type,
-            max_priority: heeded.max_priority,
-            single_active_consumer: heeded.single_active_consumer,
-            declared: heeded.settings,
+            max_priority: recognised.max_priority,
+            single_active_consumer: recognised.single_active_consumer,
+            declared: recognised.settings,
         });
         let kind = Kind::Classic(Mutex::new(Queue::new(definition.clone(), shared, turn)));
         let held = shared.memory.hold(MemoryUse::Arguments, definition.arguments.bytes());
@@ -203,16 +203,17 @@ fn parse(
     vhost: &Name,
     declaration: &QueueDeclaration,
     limits: &BrokerLimits,
-) -> Result<(QueueType, Heeded), BrokerError> {
+) -> Result<(QueueType, Recognised), BrokerError> {
     let resource = Resource::queue(vhost, &declaration.name);
     if declaration.arguments.field("x-queue-type").and_then(Value::as_str) == Some("stream") {
         check_properties(declaration, &resource)?;
     }
-    let (queue_type, heeded) = arguments::heeded(&declaration.arguments, &resource, limits.priority_max)?;
+    let (queue_type, recognised) =
+        arguments::recognised(&declaration.arguments, &resource, limits.priority_max)?;
     if queue_type == QueueType::Quorum {
         check_properties(declaration, &resource)?;
     }
-    Ok((queue_type, heeded))
+    Ok((queue_type, recognised))
 }
 
 /// Quorum queues and streams are durable, and not exclusive.

@@ -75,7 +75,7 @@ impl VirtualHost {
         exchange.set_kept_since(ticket);
         self.police_exchange(&exchange);
         let declared = exchange.definition();
-        self.shared().told.tell(&declared.arguments.decode(), || declared.resource().to_string());
+        self.shared().reported.report(&declared.arguments.decode(), || declared.resource().to_string());
         let exchange = Arc::new(exchange);
         self.insert_exchange(exchange.clone());
         self.tell_exchange_created(exchange.definition(), actor);
@@ -354,7 +354,7 @@ impl VirtualHost {
         queue.set_kept_since(ticket);
         self.police_queue(&queue, turn);
         let declared = queue.definition();
-        self.shared().told.tell(&declared.arguments.decode(), || declared.resource().to_string());
+        self.shared().reported.report(&declared.arguments.decode(), || declared.resource().to_string());
         let queue = Arc::new(queue);
         self.insert_queue(queue.clone());
         self.tell_queue_created(queue.definition(), actor);

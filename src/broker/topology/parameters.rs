@@ -4,8 +4,8 @@
 
 use super::definitions::Definition;
 use crate::broker::Broker;
-use crate::broker::elsewhere;
 use crate::broker::error::BrokerError;
+use crate::broker::unsupported;
 use crate::message::{Name, Value};
 use crate::store::DefinitionChanges;
 use parking_lot::RwLock;
@@ -57,7 +57,7 @@ impl Broker {
     /// # Errors
     /// When no part of the broker has that name, or its value makes no sense there.
     pub fn check_parameter(&self, key: &ParameterKey, value: &Value) -> Result<&'static str, BrokerError> {
-        let Some(why) = elsewhere::component(&key.component) else {
+        let Some(why) = unsupported::component(&key.component) else {
             return Err(BrokerError::ValidationFailed(format!("component {} not found", key.component)));
         };
         let is_list = matches!(value, Value::Array(_));

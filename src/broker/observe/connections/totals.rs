@@ -15,7 +15,7 @@ impl Connections {
     }
 
     /// Counts what was done with messages of a vhost on no connection.
-    pub fn count_elsewhere(&self, vhost: &Name, stats: &MessageStats) {
+    pub fn count_without_connection(&self, vhost: &Name, stats: &MessageStats) {
         self.live.lock().ended.entry(vhost.clone()).or_default().add(stats);
     }
 

@@ -1,11 +1,11 @@
 //! A queue's consumers: whose turn it is, and how much each may be given.
 //!
 //! Consumers of the highest priority that have credit take turns. One without credit steps out of the line, and joins its
-//! end again when it gets some: the order RabbitMQ keeps. One that has credit of its own and none of its link's stands aside
-//! until the link has some (`aside.rs`).
+//! end again when it gets some: the order RabbitMQ keeps. One that has credit of its own and none of its link's waits
+//! until the link has some (`waiting_for_credit.rs`).
 
-use super::aside::Aside;
 use super::credit::Credit;
+use super::waiting_for_credit::WaitingForCredit;
 use crate::broker::delivery::{Entry, LinkCredit, Outbox};
 use crate::message::{ChannelNumber, ConnectionId, ConsumerId, EncodedTable, LinkId};
 use crate::steps;
@@ -65,7 +65,7 @@ enum Place {
     /// Until it has credit of its own.
     Out,
     /// Until its link has credit; with the ticket that says in which order.
-    Aside(u64),
+    WaitingForCredit(u64),
 }
 
 /// What a consumer has been given and not yet dealt with.
@@ -106,7 +106,7 @@ pub(super) struct Consumers {
     /// The exclusive consumer, which is the only one then.
     exclusive: Option<ConsumerId>,
     /// The consumers that wait for credit of their links.
-    aside: Aside,
+    waiting: WaitingForCredit,
     /// Those whose credit is to be drained.
     draining: BTreeSet<ConsumerId>,
     single_active: bool,
@@ -244,8 +244,8 @@ impl Consumers {
             self.unsent_bytes = self.unsent_bytes.saturating_sub(outstanding.unsent_bytes);
         }
         let priority = Reverse(new.priority);
-        if let Place::Aside(ticket) = place {
-            self.aside.leave(&new, ticket);
+        if let Place::WaitingForCredit(ticket) = place {
+            self.waiting.leave(&new, ticket);
         }
         if place == Place::InLine
             && let Some(line) = self.line.get_mut(&priority)
@@ -269,7 +269,7 @@ impl Consumers {
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = NewConsumer> + use<> {
         let all = std::mem::take(self).by_id.into_values();
         all.map(|consumer| {
-            if let Place::Aside(ticket) = consumer.place {
+            if let Place::WaitingForCredit(ticket) = consumer.place {
                 consumer.new.link_credit.forget(ticket);
             }
             consumer.new
@@ -344,10 +344,10 @@ impl Consumers {
         }
     }
 
-    /// The link of that consumer has credit again: who stands aside for it has a turn.
+    /// The link of that consumer has credit again: a consumer that waits for it has a turn.
     pub(super) fn resume(&mut self, id: ConsumerId) {
         let Some(consumer) = self.by_id.get(&id) else { return };
-        for id in self.aside.resume(&consumer.new) {
+        for id in self.waiting.resume(&consumer.new) {
             self.put_in_line(id);
         }
     }
@@ -370,9 +370,12 @@ impl Consumers {
             if granted > 0 {
                 break (id, granted);
             }
-            let aside =
-                if turn == 0 { Some(Place::Out) } else { self.aside.join(&consumer.new).map(Place::Aside) };
-            let Some(place) = aside else { continue };
+            let place = if turn == 0 {
+                Some(Place::Out)
+            } else {
+                self.waiting.join(&consumer.new).map(Place::WaitingForCredit)
+            };
+            let Some(place) = place else { continue };
             consumer.place = place;
             let priority = consumer.new.priority;
             self.leave_head(priority);

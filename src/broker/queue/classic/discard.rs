@@ -27,10 +27,10 @@ impl Chore for Discard {
             let Some(taken) = self.ready.take_any() else { return true };
             turn.spend(DISCARD_STEPS);
             match taken {
-                Any::Here(entry) if self.tells_journal && entry.journaled => {
+                Any::InMemory(entry) if self.tells_journal && entry.journaled => {
                     turn.changes.settle(self.queue, entry.position);
                 }
-                Any::Elsewhere(run) if self.tells_journal => {
+                Any::PagedOut(run) if self.tells_journal => {
                     let last = Position(run.first.0 + run.count - 1);
                     turn.changes.settle_range(self.queue, run.first, last);
                 }

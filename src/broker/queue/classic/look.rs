@@ -91,9 +91,9 @@ pub struct SeenMessage {
 #[derive(Debug)]
 pub enum Glimpse {
     /// A message in memory.
-    Here(SeenMessage),
+    InMemory(SeenMessage),
     /// Messages that follow each other and are not in memory.
-    Elsewhere {
+    PagedOut {
         /// The priority of their lane.
         priority: u8,
         /// The place of the first one.
@@ -204,14 +204,14 @@ impl Queue {
                 break;
             }
             match place {
-                Place::Here(entry) => {
+                Place::InMemory(entry) => {
                     left -= 1;
-                    found.push(Glimpse::Here(entry.into()));
+                    found.push(Glimpse::InMemory(entry.into()));
                 }
-                Place::Elsewhere { priority, first, count } => {
+                Place::PagedOut { priority, first, count } => {
                     let count = count.min(left);
                     left -= count;
-                    found.push(Glimpse::Elsewhere { priority, first, count });
+                    found.push(Glimpse::PagedOut { priority, first, count });
                 }
             }
         }
@@ -225,8 +225,8 @@ impl Queue {
             return None;
         }
         let entry = match self.ready.take(seen.priority, seen.position, seen.message.body_bytes()) {
-            Taken::Here(entry) => entry,
-            Taken::Elsewhere => Entry {
+            Taken::InMemory(entry) => entry,
+            Taken::PagedOut => Entry {
                 position: seen.position,
                 enqueued_at: seen.enqueued_at,
                 expires_at: self.settings.expires_at(&seen.message, seen.enqueued_at),

@@ -3,7 +3,6 @@
 //! Invariant: an entry is in exactly one place: ready here, in a consumer's outbox, or unacked in a channel. What the queue
 //! wants done elsewhere it leaves in the [`Turn`] as effects.
 
-mod aside;
 mod away;
 mod consumers;
 mod credit;
@@ -17,6 +16,7 @@ mod policed;
 mod published;
 mod ready;
 mod settle;
+mod waiting_for_credit;
 
 pub use away::AwayRun;
 pub use consumers::{NewConsumer, Window};

@@ -36,9 +36,9 @@ pub(super) struct Ready {
 /// What [`Ready::take_any`] takes.
 pub(super) enum Any {
     /// One that was in memory.
-    Here(Entry),
+    InMemory(Entry),
     /// Neighbours that were not.
-    Elsewhere(PagedRun),
+    PagedOut(PagedRun),
 }
 
 /// Messages that a queue wants back in memory: those of one priority from a position on.
@@ -243,12 +243,12 @@ impl Ready {
         while let Some(lane) = self.lanes.last_mut() {
             if let Some(entry) = lane.entries.pop_front().or_else(|| lane.returned.pop()) {
                 self.left(&entry);
-                return Some(Any::Here(entry));
+                return Some(Any::InMemory(entry));
             }
             if let Some(run) = lane.paged.pop_front() {
                 self.messages -= usize::try_from(run.count).unwrap_or(self.messages);
                 self.bytes -= run.body_bytes;
-                return Some(Any::Elsewhere(run));
+                return Some(Any::PagedOut(run));
             }
             self.lanes.pop();
         }

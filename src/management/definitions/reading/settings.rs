@@ -2,10 +2,10 @@
 
 use super::{Done, Fault, Reading, needed};
 use crate::api::{self, Form, Table};
-use crate::broker::elsewhere;
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::topology::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::topology::vhost_settings::VhostLimits;
+use crate::broker::unsupported;
 use crate::management::definitions::note::Outcome;
 use crate::management::definitions::plan::Step;
 use crate::management::json::{table_from_json, value_from_json};
@@ -63,7 +63,7 @@ impl Reading<'_> {
         }
         let table = table_from_json(&content, self.options.field_table_depth_max)?;
         let policy = Policy::parse(kind, needed(about.name.as_deref(), "name")?, &table)?;
-        for without_effect in elsewhere::in_policy(&policy) {
+        for without_effect in unsupported::in_policy(&policy) {
             self.note(Outcome::WithoutEffect, without_effect);
         }
         self.add(Step::Policy(vhost, kind, policy));
@@ -77,7 +77,7 @@ impl Reading<'_> {
             "operator_policy" => self.set_policy(PolicyKind::Operator, &said.about(), table()?),
             LIMITS => self.set_limits(&said.vhost, table()?),
             own if OWN_COMPONENTS.contains(&own) => Ok(()),
-            component if elsewhere::component(component).is_none() => {
+            component if unsupported::component(component).is_none() => {
                 Err(Fault::Lacking(format!("nothing here has parameters of component {component:?}")))
             }
             _ if self.options.for_file => Err(Fault::Lacking(NO_PLACE.to_owned())),
@@ -123,7 +123,7 @@ impl Reading<'_> {
             let is_own = name.starts_with("internal") || OWN_COMPONENTS.contains(&name);
             return if is_own { Ok(()) } else { Err(Fault::Lacking(NO_PLACE.to_owned())) };
         }
-        if let Some(why) = elsewhere::global_parameter(name) {
+        if let Some(why) = unsupported::global_parameter(name) {
             self.note(Outcome::WithoutEffect, format!("it is kept, and nothing acts on it: {why}"));
         }
         let value = value_from_json(value, self.options.field_table_depth_max)?;

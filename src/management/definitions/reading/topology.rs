@@ -3,10 +3,10 @@
 use super::{Done, Fault, Reading, needed};
 use crate::api::{self, Table};
 use crate::broker::BrokerError;
-use crate::broker::elsewhere;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::queue::QueueDeclaration;
 use crate::broker::topology::{RESERVED_PREFIX, without_line_ends};
+use crate::broker::unsupported;
 use crate::management::definitions::note::Outcome;
 use crate::management::definitions::plan::Step;
 use crate::management::json::table_from_json;
@@ -29,13 +29,13 @@ impl Reading<'_> {
         if self.rehearsal.has(&vhost, &Destination::Exchange(name.clone())) {
             return Ok(());
         }
-        if elsewhere::is_own_exchange(&name) {
+        if unsupported::is_own_exchange(&name) {
             return Ok(());
         }
         check_reserved(&name)?;
         let kind = said.kind.unwrap_or_else(|| "direct".into());
         if !self.broker.exchange_types().contains(&kind)
-            && let Some(why) = elsewhere::exchange_type(&kind)
+            && let Some(why) = unsupported::exchange_type(&kind)
         {
             return Err(Fault::Lacking(why));
         }
@@ -72,7 +72,7 @@ impl Reading<'_> {
         if let Some(queue_type) = queue_type {
             arguments.entry(TYPE).or_insert_with(|| queue_type.into());
         }
-        if let Some(why) = arguments.get(TYPE).and_then(Value::as_str).and_then(elsewhere::queue_type) {
+        if let Some(why) = arguments.get(TYPE).and_then(Value::as_str).and_then(unsupported::queue_type) {
             return Err(Fault::Lacking(why));
         }
         let declaration = QueueDeclaration {
@@ -176,7 +176,7 @@ impl Reading<'_> {
     }
 
     fn note_arguments(&mut self, arguments: &FieldTable) {
-        for without_effect in elsewhere::in_arguments(arguments) {
+        for without_effect in unsupported::in_arguments(arguments) {
             self.note(Outcome::WithoutEffect, without_effect);
         }
     }

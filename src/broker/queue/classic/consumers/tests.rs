@@ -98,7 +98,7 @@ fn standing_aside_costs_the_same_however_many_do() {
             assert!(consumers.remove(ConsumerId(id * 7919 % MANY + 1)).is_some());
         }
     });
-    assert!(steps < 8 * MANY && consumers.aside.is_empty(), "{steps} steps to leave");
+    assert!(steps < 8 * MANY && consumers.waiting.is_empty(), "{steps} steps to leave");
 }
 
 #[test]

@@ -8,9 +8,9 @@ use crate::message::Position;
 #[derive(Debug)]
 pub(in crate::broker::queue) enum Place<'a> {
     /// A message in memory.
-    Here(&'a Entry),
+    InMemory(&'a Entry),
     /// Messages that are not.
-    Elsewhere {
+    PagedOut {
         /// The priority of their lane.
         priority: u8,
         /// The position of the first one.
@@ -24,9 +24,9 @@ pub(in crate::broker::queue) enum Place<'a> {
 #[derive(Debug)]
 pub(in crate::broker::queue) enum Taken {
     /// It was in memory.
-    Here(Entry),
+    InMemory(Entry),
     /// It was not, and is no longer counted.
-    Elsewhere,
+    PagedOut,
     /// No message is ready there.
     Nothing,
 }
@@ -61,13 +61,13 @@ impl Ready {
         let at = lane.entries.binary_search_by_key(&position, |entry| entry.position);
         if let Some(entry) = at.ok().and_then(|at| lane.entries.remove(at)) {
             self.left(&entry);
-            return Taken::Here(entry);
+            return Taken::InMemory(entry);
         }
         match lane.cut(position, body_bytes as u64) {
             Some(bytes) => {
                 self.messages -= 1;
                 self.bytes -= bytes;
-                Taken::Elsewhere
+                Taken::PagedOut
             }
             None => Taken::Nothing,
         }
@@ -80,9 +80,9 @@ impl Lane {
         let runs = self.paged.iter().filter_map(move |run| {
             let first = run.first.max(from);
             let count = run.end().saturating_sub(first.0);
-            (count > 0).then_some(Place::Elsewhere { priority, first, count })
+            (count > 0).then_some(Place::PagedOut { priority, first, count })
         });
-        self.entries_from(from).map(Place::Here).chain(runs)
+        self.entries_from(from).map(Place::InMemory).chain(runs)
     }
 
     /// Takes one message out of the run that it is in, and says how many bytes it counted there.
@@ -121,8 +121,8 @@ mod tests {
 
     fn shown(ready: &Ready, after: Option<(u8, Position)>) -> Vec<(u64, u64)> {
         let place = |place| match place {
-            Place::Here(entry) => (entry.position.0, 1),
-            Place::Elsewhere { first, count, .. } => (first.0, count),
+            Place::InMemory(entry) => (entry.position.0, 1),
+            Place::PagedOut { first, count, .. } => (first.0, count),
         };
         ready.places_after(after).map(place).collect()
     }
@@ -148,14 +148,16 @@ mod tests {
         ready.insert(entry(2, 0, None));
         ready.restore(0, PagedRun { first: Position(3), count: 4, body_bytes: 40 }, false);
         let bytes = ready.bytes();
-        assert!(matches!(ready.take(0, Position(1), 0), Taken::Here(entry) if entry.position == Position(1)));
+        assert!(
+            matches!(ready.take(0, Position(1), 0), Taken::InMemory(entry) if entry.position == Position(1))
+        );
         assert!(matches!(ready.take(0, Position(1), 0), Taken::Nothing));
         assert!(matches!(ready.take(1, Position(2), 0), Taken::Nothing));
-        assert!(matches!(ready.take(0, Position(4), 10), Taken::Elsewhere));
+        assert!(matches!(ready.take(0, Position(4), 10), Taken::PagedOut));
         assert!(matches!(ready.take(0, Position(4), 10), Taken::Nothing));
         assert_eq!(shown(&ready, None), [(2, 1), (3, 1), (5, 2)]);
         for position in [3, 6, 5] {
-            assert!(matches!(ready.take(0, Position(position), 10), Taken::Elsewhere), "{position}");
+            assert!(matches!(ready.take(0, Position(position), 10), Taken::PagedOut), "{position}");
         }
         assert_eq!((shown(&ready, None), ready.len()), (vec![(2, 1)], 1));
         assert!(ready.bytes() <= bytes - 40);

@@ -76,8 +76,8 @@ fn what_comes_back_one_by_one_in_any_order_costs_little_each() {
     let seen: Vec<u64> = ready
         .places_after(Some((0, Position(9))))
         .filter_map(|place| match place {
-            Place::Here(entry) => Some(entry.position.0),
-            Place::Elsewhere { .. } => None,
+            Place::InMemory(entry) => Some(entry.position.0),
+            Place::PagedOut { .. } => None,
         })
         .collect();
     assert!(seen.into_iter().eq(10..ALL));

@@ -37,7 +37,7 @@ const POLICY_KEYS: &[(&str, &str)] = &[
 /// Keys that a policy may have and that neither do anything here nor would be missed.
 const IMMATERIAL_POLICY_KEYS: &[&str] = &["consumer-disconnected-timeout", "member-placement-tag"];
 
-/// Arguments of queues and exchanges, in the order of their bits in [`Told`].
+/// Arguments of queues and exchanges, in the order of their bits in [`Reported`].
 const ARGUMENTS: &[(&str, &str)] = &[
     ("x-cache-persistence", DEDUPLICATION),
     ("x-cache-size", DEDUPLICATION),
@@ -174,11 +174,11 @@ pub fn global_parameter(name: &str) -> Option<&'static str> {
 
 /// Which arguments were logged already: each once, since clients declare the same again at each start.
 #[derive(Debug, Default)]
-pub(super) struct Told(AtomicU64);
+pub(super) struct Reported(AtomicU64);
 
-impl Told {
+impl Reported {
     /// Logs what of a new queue's or exchange's arguments has no effect, unless that was logged before.
-    pub(super) fn tell(&self, arguments: &FieldTable, what: impl Fn() -> String) {
+    pub(super) fn report(&self, arguments: &FieldTable, what: impl Fn() -> String) {
         for at in known(arguments).filter(|at| self.is_news(*at)) {
             let (name, why) = ARGUMENTS[at];
             tracing::warn!("{} is declared with {}; this is logged once", what(), without_effect(name, why));
@@ -223,10 +223,10 @@ mod tests {
 
     #[test]
     fn an_argument_is_told_of_once() {
-        let told = Told::default();
+        let reported = Reported::default();
         let arguments: FieldTable =
             [("x-delayed-retry-min", Value::I64(5)), ("x-max-length", Value::I64(1))].into_iter().collect();
-        let news = || known(&arguments).filter(|at| told.is_news(*at)).count();
+        let news = || known(&arguments).filter(|at| reported.is_news(*at)).count();
         assert_eq!((news(), news()), (1, 0));
         assert_eq!(
             in_arguments(&arguments),

@@ -1,4 +1,4 @@
-//! Consumers that stand aside: they have credit of their own, and their link has none for them (basic.qos with global set).
+//! Consumers that wait for credit: they have credit of their own, and their link has none for them (basic.qos with global set).
 //!
 //! A link knows one of them for each queue. When it has credit again it asks the queues in the order in which those were
 //! refused, and of a queue as many consumers join the line as the credit is for: the highest priority first, then who was refused
@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 /// A link among those of all connections.
 type LinkKey = (ConnectionId, LinkId);
 
-/// The consumers of one queue that stand aside, by link; see the module.
+/// The consumers of one queue that wait for their link's credit, by link; see the module.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
+pub(super) struct WaitingForCredit {
     by_link: BTreeMap<LinkKey, OfLink>,
 }
 
@@ -22,24 +22,24 @@ pub(super) struct Aside {
 #[derive(Debug, Default)]
 struct OfLink {
     /// The ticket that the link knows.
-    told: Option<u64>,
+    notified: Option<u64>,
     waiting: BTreeMap<(Reverse<i32>, u64), ConsumerId>,
 }
 
 impl OfLink {
     /// Reports one of them to the link, if it knows of none.
     fn tell(&mut self, new: &NewConsumer) {
-        if self.told.is_none()
+        if self.notified.is_none()
             && let Some(((_, ticket), id)) = self.waiting.first_key_value()
         {
             new.link_credit.wait(*ticket, *id);
-            self.told = Some(*ticket);
+            self.notified = Some(*ticket);
         }
     }
 
     fn take_back(&mut self, new: &NewConsumer) {
-        if let Some(told) = self.told.take() {
-            new.link_credit.forget(told);
+        if let Some(notified) = self.notified.take() {
+            new.link_credit.forget(notified);
         }
     }
 }
@@ -48,8 +48,8 @@ fn key(new: &NewConsumer) -> LinkKey {
     (new.connection, new.link)
 }
 
-impl Aside {
-    /// A consumer stands aside, and gets a ticket. None when there is credit again by now: the link's session may have given
+impl WaitingForCredit {
+    /// A consumer waits, and gets a ticket. None when there is credit again by now: the link's session may have given
     /// some back before it could see that a consumer waits.
     pub(super) fn join(&mut self, new: &NewConsumer) -> Option<u64> {
         let ticket = new.link_credit.ticket();
@@ -63,11 +63,11 @@ impl Aside {
         Some(ticket)
     }
 
-    /// A consumer that stood aside with that ticket is gone.
+    /// A consumer that waited with that ticket is gone.
     pub(super) fn leave(&mut self, new: &NewConsumer, ticket: u64) {
         let Some(of_link) = self.by_link.get_mut(&key(new)) else { return };
         of_link.waiting.remove(&(Reverse(new.priority), ticket));
-        if of_link.told.take_if(|told| *told == ticket).is_some() {
+        if of_link.notified.take_if(|notified| *notified == ticket).is_some() {
             new.link_credit.forget(ticket);
             of_link.tell(new);
         }
@@ -76,7 +76,7 @@ impl Aside {
         }
     }
 
-    /// The link of that consumer has credit, and knows of none that waits: those whose turn it is, who stand aside no longer.
+    /// The link of that consumer has credit, and knows of none that waits: those whose turn it is, who wait no longer.
     pub(super) fn resume(&mut self, new: &NewConsumer) -> Vec<ConsumerId> {
         let Some(of_link) = self.by_link.get_mut(&key(new)) else { return Vec::new() };
         let mut resumed = Vec::new();
