@@ -11,8 +11,13 @@ use leveret::store::{Changes, Durability, Journal, JournalOptions, SledStore, St
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const SHAPE: StoredShape =
-    StoredShape { exchange_bytes: 0, routing_key_bytes: 6, properties_bytes: 3, dead_lettered: false };
+const SHAPE: StoredShape = StoredShape {
+    format: 0,
+    exchange_bytes: 0,
+    routing_key_bytes: 6,
+    properties_bytes: 3,
+    dead_lettered: false,
+};
 const NOW: Millis = 1_700_000_000_000;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

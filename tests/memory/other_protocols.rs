@@ -29,7 +29,7 @@ impl Rig {
         let (journal, recovered) = Journal::open(store, JournalOptions::default(), |_| ()).unwrap();
         let types = ExchangeTypes::standard();
         let broker = Broker::open(Arc::new(journal), recovered, types, BrokerLimits::default(), NOW).unwrap();
-        let vhost = broker.vhost("/").map_or_else(|| broker.add_vhost("/").unwrap(), |vhost| vhost);
+        let vhost = broker.vhost("/").unwrap_or_else(|| broker.add_vhost("/").unwrap());
         let declaration = QueueDeclaration {
             name: "q".into(),
             durable: true,

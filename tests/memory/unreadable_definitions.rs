@@ -65,6 +65,7 @@ fn one_unreadable_definition_costs_itself_and_comes_back_when_it_can_be_read() {
         let (journal, _) = Journal::open(Box::new(store.clone()), JournalOptions::default(), |_| {}).unwrap();
         let mut changes = Changes::default();
         let shape = StoredShape {
+            format: 0,
             exchange_bytes: 0,
             routing_key_bytes: 0,
             properties_bytes: 2,
