@@ -64,21 +64,7 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let limit = net::descriptors::raise_limit();
         let commits = Arc::new(CommitStats::default());
-        let is_kept = config.store.engine == Engine::Sled;
-        let was_in_use = is_kept && store::was_in_use(&config.data_dir);
-        let (journal, recovered) = open_journal(config, &*clock, commits.clone())?;
-        // A directory of an earlier version is not marked.
-        let is_in_use = was_in_use || recovered.records > 0 || !recovered.losses.is_empty();
-        let broker =
-            Broker::open(journal.clone(), recovered, exchange_types, broker_limits(config), clock.now());
-        let broker = Arc::new(broker?);
-        losses::take_over(&broker, config)?;
-        let limits = &config.limits;
-        let workers = net::start_hashing(limits.password_hashes_max, limits.failed_logins_waiting_max)?;
-        broker.logins().hand_work_to(workers);
-        declare::declare(&broker, config, is_in_use, clock.now())?;
-        broker.commit_changes()?;
-        note_in_use(config)?;
+        let (journal, broker) = open_broker(config, &*clock, commits.clone(), exchange_types)?;
         let disk_limit = Arc::new(DiskLimit::new(config.limits.disk_free_bytes));
         let disk_watch = disk_watch(config, &disk_limit, &broker);
         let memory_watch = memory_watch(config, &broker);
@@ -237,6 +223,30 @@ pub fn scratch(config: &Config, exchange_types: &ExchangeTypes) -> Result<Broker
     let (journal, recovered) = Journal::open(forgetful, JournalOptions::default(), |_| ())
         .map_err(|error| BrokerError::Store(error.to_string()))?;
     Broker::open(Arc::new(journal), recovered, exchange_types.clone(), broker_limits(config), 0)
+}
+
+/// The broker with what its data directory has and the file declares, and the journal below it.
+fn open_broker(
+    config: &Config,
+    clock: &dyn Clock,
+    commits: Arc<CommitStats>,
+    exchange_types: ExchangeTypes,
+) -> Result<(Arc<Journal>, Arc<Broker>), StartError> {
+    let is_kept = config.store.engine == Engine::Sled;
+    let was_in_use = is_kept && store::was_in_use(&config.data_dir);
+    let (journal, recovered) = open_journal(config, clock, commits)?;
+    // A directory of an earlier version is not marked.
+    let is_in_use = was_in_use || recovered.records > 0 || !recovered.losses.is_empty();
+    let broker = Broker::open(journal.clone(), recovered, exchange_types, broker_limits(config), clock.now());
+    let broker = Arc::new(broker?);
+    losses::take_over(&broker, config)?;
+    let limits = &config.limits;
+    let workers = net::start_hashing(limits.password_hashes_max, limits.failed_logins_waiting_max)?;
+    broker.logins().hand_work_to(workers);
+    declare::declare(&broker, config, is_in_use, clock.now())?;
+    broker.commit_changes()?;
+    note_in_use(config)?;
+    Ok((journal, broker))
 }
 
 /// Opens the store, and says on the way what is going on and what was lost.

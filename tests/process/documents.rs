@@ -31,6 +31,7 @@ pages! {
     readme: "README.md",
     documentation: "docs/README.md",
     dead_letters: "docs/dead-letters.md",
+    dependencies: "docs/dependencies.md",
     embedding: "docs/embedding.md",
     exchanges: "docs/exchanges.md",
     faq: "docs/faq.md",
@@ -43,7 +44,9 @@ pages! {
     queues: "docs/queues.md",
     security: "docs/security.md",
     settings: "docs/settings.md",
+    stomp: "docs/stomp.md",
     tuning: "docs/tuning.md",
+    websocket: "docs/websocket.md",
 }
 
 /// Fenced blocks of a page, in their order.

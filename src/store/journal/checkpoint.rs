@@ -9,7 +9,7 @@
 //! version (1) ‖ last record (8) ‖ for each record: its number minus the one before ‖ its bytes ‖ its CRC-32 (4) ‖ bytes of the digest ‖
 //! digest ‖ CRC-32 of all before (4)
 //! ```
-//! Numbers without a size are LEB128. Records are read and digests made by whoever calls [`Journal::checkpoint`], with the index locked only
+//! Numbers without a size are LEB128. Records are read and digests made by the caller of [`Journal::checkpoint`], with the index locked only
 //! to list which records are kept; the digests of those that the last checkpoint had are taken from there.
 
 use super::digest::write_digest;

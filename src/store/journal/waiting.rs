@@ -6,7 +6,7 @@ use crate::message::{Lsn, Position};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-/// See the module.
+/// Settles and returns of messages that no record has brought yet.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     singles: BTreeMap<Position, (Slot, Lsn)>,

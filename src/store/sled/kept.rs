@@ -13,14 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// The entry that says of which change of the database the tree is.
 const MARKER: &[u8] = b"";
 
-/// See the module.
+/// Number and length of each record in the database; see the module.
 pub(super) struct Kept {
     tree: Tree,
     is_whole: AtomicBool,
 }
 
 impl Kept {
-    /// Of a database that has seen so many changes; none when it is new.
+    /// For a database that has seen that number of changes; none when it is new.
     pub(super) fn new(tree: Tree, sequence: Option<u64>, is_empty: bool) -> Kept {
         let marked = guarded(|| tree.get(MARKER)).ok().flatten();
         let marked = marked.and_then(|marker| Some(u64::from_be_bytes(*marker.first_chunk()?)));
@@ -48,7 +48,7 @@ impl Kept {
         self.is_whole.store(false, Ordering::Release);
     }
 
-    /// The database has seen so many changes.
+    /// The database has seen that number of changes.
     pub(super) fn mark(&self, sequence: u64) -> Result<(), String> {
         if !self.is_whole.load(Ordering::Acquire) {
             return Ok(());
