@@ -112,7 +112,7 @@ impl StoreError {
     }
 }
 
-/// What [`Store::scan`] found under a number.
+/// What [`RecordLog::scan`] found under a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scanned {
     /// A whole record, as it was appended.
