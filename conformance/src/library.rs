@@ -39,3 +39,21 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let read = fs::read_dir(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     Ok(read.filter_map(|entry| Some(entry.ok()?.path())).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cases are played at once, in one vhost unless they make their own. amq.fanout brings every case the messages of all
+    /// others, so that what comes through it, or comes back because nobody is bound, is known in an own vhost only.
+    #[test]
+    fn no_case_expects_what_others_change() {
+        for case in load(&folder(), "").unwrap() {
+            let own = case.lines.iter().any(|line| line.contains("vhost=$v"));
+            for line in case.lines.iter().filter(|line| !own && line.contains("exchange=amq.fanout")) {
+                let expected = ["< get-ok", "< deliver", "< return"].iter().any(|what| line.contains(what));
+                assert!(!expected, "{}: {line}: needs an exchange or a vhost of its own", case.name);
+            }
+        }
+    }
+}
