@@ -31,7 +31,8 @@ fn field(binding: &Binding) -> Option<String> {
 impl ExchangeType for JsonField {
     /// What is refused here closes the client's channel with 406 and this text.
     fn check_binding(&self, binding: &Binding) -> Result<(), Refusal> {
-        let refusal = || Refusal("x-json-field needs the name of a field in the argument 'field'".to_owned());
+        let refusal =
+            || Refusal::Because("x-json-field needs the name of a field in the argument 'field'".to_owned());
         field(binding).map(drop).ok_or_else(refusal)
     }
 

@@ -1,5 +1,7 @@
 //! Words that several layers use: each is one type, which configuration, store and broker share.
 
+use std::fmt;
+
 /// What "durable" means: what a confirm promises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -99,5 +101,26 @@ impl DestinationType {
             DestinationType::Queue => "queue",
             DestinationType::Exchange => "exchange",
         }
+    }
+}
+
+/// What is done to a queue or an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Make it, delete it.
+    Configure,
+    /// Publish to an exchange, bind a queue.
+    Write,
+    /// Consume from and purge a queue, bind to an exchange.
+    Read,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Access::Configure => "configure",
+            Access::Write => "write",
+            Access::Read => "read",
+        })
     }
 }

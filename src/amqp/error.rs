@@ -139,10 +139,16 @@ impl From<BrokerError> for AmqpError {
             | BrokerError::DefaultExchange
             | BrokerError::SystemExchange(_)
             | BrokerError::InternalExchange(_)
-            | BrokerError::AccessRefused(_) => ReplyCode::AccessRefused,
+            | BrokerError::AccessRefused { .. }
+            | BrokerError::TopicRefused { .. } => ReplyCode::AccessRefused,
             BrokerError::Inequivalent { .. }
             | BrokerError::InvalidArgument { .. }
             | BrokerError::ArgumentOfOtherType { .. }
+            | BrokerError::ArgumentNoName { .. }
+            | BrokerError::ArgumentsTooLarge { .. }
+            | BrokerError::Refused(_)
+            | BrokerError::NameTooLong { .. }
+            | BrokerError::PolicyUndecided { .. }
             | BrokerError::InvalidProperty { .. }
             | BrokerError::InUse(_)
             | BrokerError::NotEmpty(_)
@@ -153,7 +159,6 @@ impl From<BrokerError> for AmqpError {
             | BrokerError::Pattern(_)
             | BrokerError::ValidationFailed(_)
             | BrokerError::Precondition(_) => ReplyCode::PreconditionFailed,
-            BrokerError::NotImplemented(_) => ReplyCode::NotImplemented,
             BrokerError::Store(_) => ReplyCode::InternalError,
         };
         AmqpError::new(code, error.to_string())

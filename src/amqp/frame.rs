@@ -8,8 +8,8 @@
 //! ```
 
 use super::error::{AmqpError, ReplyCode};
-use crate::broker::term::binary;
 use crate::message::{ChannelNumber, Message};
+use crate::rabbit::term::binary;
 use crate::session::{Pieces, SHARE_BYTES_MIN, Transmit};
 use crate::steps;
 use amq_protocol::frame::{AMQPFrame, WriteContext, gen_frame};

@@ -4,8 +4,8 @@
 //! neither, is shown an empty table in their place.
 
 use super::error::{AmqpError, ReplyCode};
-use crate::broker::term;
 use crate::message::{DecodeError, FieldTable, Reader};
+use crate::rabbit::term;
 use crate::steps;
 use amq_protocol::protocol::{AMQPClass, parse_class};
 

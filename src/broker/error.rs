@@ -1,9 +1,9 @@
-//! What the core refuses, in its own terms. Each edge maps it once to its protocol's codes.
-//!
-//! The texts are RabbitMQ's: clients and applications compare them.
+//! What the core refuses, and why, as values. Each edge maps it once to its protocol's codes; what clients read of it is written by
+//! `src/rabbit/error.rs` alone.
 
-use crate::message::Name;
-use crate::pattern::PatternError;
+use crate::message::{Name, TableTooLarge, Value};
+use crate::pattern::{PatternError, Undecided};
+use crate::vocabulary::{Access, QueueType};
 use std::fmt;
 
 /// A queue or an exchange, as error texts name it: `queue 'q' in vhost '/'`.
@@ -54,92 +54,97 @@ impl fmt::Display for Resource {
 }
 
 /// Why the core did not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum BrokerError {
     /// A queue or exchange is not there.
-    #[error("no {0}")]
     NotFound(Resource),
     /// A redeclaration differs from what exists.
-    #[error("inequivalent arg '{argument}' for {resource}: {difference}")]
     Inequivalent {
         /// The property or argument that differs.
         argument: String,
         /// The queue or exchange that was declared again.
         resource: Resource,
-        /// Both values, in words.
-        difference: String,
+        /// Both values.
+        difference: Box<Difference>,
     },
     /// An argument of a declaration can't be used.
-    #[error("invalid arg '{argument}' for {resource}: {reason}")]
     InvalidArgument {
         /// The argument's name.
         argument: String,
         /// The queue or exchange that was declared.
         resource: Resource,
-        /// Why not, as RabbitMQ prints it.
-        reason: String,
+        /// Why not.
+        fault: ArgumentFault,
     },
     /// An argument that this type of queue does not have.
-    #[error("invalid arg '{argument}' for {resource} of queue type {module}")]
     ArgumentOfOtherType {
         /// The argument's name.
         argument: String,
         /// The queue or exchange that was declared.
         resource: Resource,
-        /// RabbitMQ's module for the type.
-        module: &'static str,
+        /// The type.
+        queue_type: QueueType,
+    },
+    /// An argument that has to name an exchange, and is no text.
+    ArgumentNoName {
+        /// The argument's name.
+        argument: &'static str,
+        /// The queue or exchange that was declared.
+        resource: Resource,
+        /// The type of the value that was given.
+        given: &'static str,
+    },
+    /// All arguments together are larger than they may be.
+    ArgumentsTooLarge {
+        /// What has them.
+        of: String,
+        /// The limit that they exceed.
+        excess: TableTooLarge,
     },
     /// A property that this type of queue can't have.
-    #[error("invalid property '{property}' for {resource}")]
     InvalidProperty {
         /// The property that the type can't have.
         property: &'static str,
         /// The queue or exchange that was declared.
         resource: Resource,
     },
+    /// An exchange's type refuses its arguments, or those of a binding.
+    Refused(Refusal),
     /// An exclusive queue of another connection.
-    #[error(
-        "cannot obtain exclusive access to locked {0}. It could be originally declared on another connection or the \
-         exclusive property value does not match that of the original declaration."
-    )]
     Locked(Resource),
     /// basic.get from a quorum queue with a single active consumer.
-    #[error(
-        "cannot obtain access to locked {0}. basic.get operations are not supported by quorum queues with single active \
-         consumer"
-    )]
     GetFromSingleActive(Resource),
     /// A consumer wants the queue for itself, or another one has it.
-    #[error("{0} in exclusive use")]
     ExclusiveUse(Resource),
     /// Deletion with if-unused.
-    #[error("{0} in use")]
     InUse(Resource),
     /// Deletion with if-empty.
-    #[error("{0} not empty")]
     NotEmpty(Resource),
     /// A name that only the broker gives.
-    #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
     ReservedName {
         /// What was to be declared.
         kind: ResourceKind,
         /// Its name.
         name: Name,
     },
+    /// A name that no method of AMQP can hold.
+    NameTooLong {
+        /// What was to be declared.
+        kind: ResourceKind,
+        /// How long its name is.
+        bytes: usize,
+        /// How long it may be.
+        max: usize,
+    },
     /// Something that is not done to the default exchange.
-    #[error("operation not permitted on the default exchange")]
     DefaultExchange,
     /// Deletion of an exchange that every vhost has.
-    #[error("deletion of system {0} not allowed")]
     SystemExchange(Resource),
     /// A client published to an internal exchange.
-    #[error("cannot publish to internal {0}")]
     InternalExchange(Resource),
     /// No such type is registered.
-    #[error("{which} exchange type '{0}'", which = unknown_or_invalid(.0))]
     UnknownExchangeType(String),
     /// A vhost or an exchange has as many of these as it may have.
-    #[error("cannot declare {what}: {limit} limit in vhost '{vhost}' ({max}) is reached")]
     LimitReached {
         /// What was to be declared, such as `queue 'q'`.
         what: String,
@@ -151,7 +156,6 @@ pub enum BrokerError {
         max: usize,
     },
     /// The broker has as many vhosts as it may have.
-    #[error("cannot create vhost '{name}': vhost limit of {max} is reached")]
     VhostLimitReached {
         /// The vhost that was to be made.
         name: Name,
@@ -159,7 +163,6 @@ pub enum BrokerError {
         max: usize,
     },
     /// The broker has as many queues or exchanges, in all its vhosts together, as it may have.
-    #[error("cannot declare {what}: {limit} limit in cluster ({max}) is reached")]
     BrokerLimitReached {
         /// What was to be declared, such as `queue 'q'`.
         what: String,
@@ -169,35 +172,148 @@ pub enum BrokerError {
         max: usize,
     },
     /// A limit refuses one more connection or channel, or the vhost may not be opened at all.
-    #[error("{0}")]
-    NotAllowed(String),
+    NotAllowed(NotAllowed),
     /// A user that is not there.
-    #[error("user '{0}' does not exist")]
     NoSuchUser(Name),
     /// A vhost that is not there, or is being deleted.
-    #[error("vhost '{0}' does not exist")]
     NoSuchVhost(Name),
     /// A permission's pattern is none.
-    #[error("{pattern:?} is no regular expression: {reason}", pattern = .0.pattern, reason = .0.reason)]
-    Pattern(#[from] PatternError),
-    /// Anything else about a request that can't be: the text says what.
-    #[error("{0}")]
+    Pattern(PatternError),
+    /// What an edge refuses in its own words.
     Precondition(String),
-    /// A policy or a parameter can't be so: every fault in a line, in RabbitMQ's words.
-    #[error("Validation failed\n\n{0}\n")]
+    /// A policy or a parameter can't be so: every fault in a line, by the edge that read it.
     ValidationFailed(String),
+    /// A policy's pattern takes too many steps to decide on an object's name.
+    PolicyUndecided {
+        /// The pattern and the name.
+        undecided: Undecided,
+        /// What has the name.
+        kind: ResourceKind,
+    },
     /// Permissions do not allow it.
-    #[error("{0}")]
-    AccessRefused(String),
-    /// What RabbitMQ does not do either.
-    #[error("{0}")]
-    NotImplemented(String),
+    AccessRefused {
+        /// What was to be done.
+        access: Access,
+        /// To what.
+        resource: Resource,
+        /// By which user.
+        user: Name,
+    },
+    /// Permissions do not allow this topic of an exchange.
+    TopicRefused {
+        /// What was to be done.
+        access: Access,
+        /// The topic.
+        topic: String,
+        /// The exchange.
+        exchange: Name,
+        /// Its vhost.
+        vhost: Name,
+        /// By which user.
+        user: Name,
+    },
     /// The store failed; nothing durable can be changed any more.
-    #[error("{0}")]
     Store(String),
 }
 
-/// What RabbitMQ calls a type of exchange that there is not.
-fn unknown_or_invalid(kind: &str) -> &'static str {
-    if kind.is_empty() { "invalid" } else { "unknown" }
+impl From<PatternError> for BrokerError {
+    fn from(error: PatternError) -> BrokerError {
+        BrokerError::Pattern(error)
+    }
+}
+
+/// What a property or an argument is, and what a redeclaration says it is; `None` is not given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// By the declaration that came first.
+    pub current: Option<Value>,
+    /// By the one that came now.
+    pub received: Option<Value>,
+}
+
+/// Why a type of exchange refuses an exchange's or a binding's arguments.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Refusal {
+    /// In the type's own words.
+    Because(String),
+    /// A value that it can't use.
+    Value {
+        /// What is wrong, before the value.
+        fault: String,
+        /// The value.
+        value: Value,
+        /// What was expected, behind it.
+        wanted: &'static str,
+    },
+}
+
+/// Why an argument can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArgumentFault {
+    /// It is to be a whole number, and has this type.
+    NoInteger(&'static str),
+    /// Its type, which this is, is not the argument's.
+    WrongType(&'static str),
+    /// A number below zero.
+    Negative(i64),
+    /// Zero, where that means nothing.
+    Zero,
+    /// A time that is longer than any may be.
+    TooLarge(i64),
+    /// A number above the greatest that is configured.
+    AboveMax(u64),
+    /// A number that stands for nothing.
+    UnknownNumber(u64),
+    /// A word that stands for nothing.
+    UnknownWord(String),
+    /// A text with this many bytes, more than a message could bear.
+    TooLong {
+        /// Bytes of the text.
+        bytes: usize,
+        /// Bytes that it may have.
+        max: usize,
+    },
+    /// A routing key for dead letters, which have no exchange to go to.
+    NoDeadLetterExchange,
+}
+
+/// Why a connection or a channel is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotAllowed {
+    /// The user has no permission in the vhost.
+    Vhost {
+        /// The vhost.
+        vhost: Name,
+        /// The user.
+        user: Name,
+    },
+    /// The vhost has as many connections as it may have.
+    VhostConnections {
+        /// The vhost.
+        vhost: Name,
+        /// The user.
+        user: Name,
+        /// How many there may be.
+        limit: i64,
+    },
+    /// The user has as many connections as they may have.
+    UserConnections {
+        /// The user.
+        user: Name,
+        /// How many there may be.
+        limit: i64,
+    },
+    /// The vhost was deleted meanwhile.
+    VhostGone(Name),
+    /// The user was deleted meanwhile.
+    UserGone(Name),
+    /// The broker has as many channels as it may have.
+    Channels(u64),
+    /// The user has as many channels as they may have.
+    UserChannels {
+        /// The user.
+        user: Name,
+        /// How many there may be.
+        limit: i64,
+    },
 }

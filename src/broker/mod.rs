@@ -9,6 +9,7 @@ pub mod alarms;
 pub mod chores;
 pub mod dead_lettering;
 pub mod delivery;
+pub mod dialect;
 pub mod done;
 mod due;
 pub mod error;
@@ -20,11 +21,9 @@ pub mod policy;
 pub mod queue;
 pub mod routing;
 pub mod spread;
-pub(crate) mod term;
 pub mod timer;
 pub mod topology;
 pub mod turn;
-pub mod unsupported;
 pub mod vhost;
 
 pub use actor::Actor;
@@ -42,6 +41,7 @@ use alarms::Alarms;
 use chores::{Chore, Chores};
 use dashmap::DashMap;
 use dead_lettering::WaitingLetters;
+use dialect::Dialect;
 use exchange::ExchangeTypes;
 use memory::MemoryAccount;
 use observe::connections::Connections;
@@ -136,6 +136,7 @@ pub struct Shared {
     /// The type of queues that are declared without one in a vhost that says nothing of it.
     default_queue_type: Mutex<QueueType>,
     node_name: OnceLock<Name>,
+    dialect: OnceLock<Box<dyn Dialect>>,
     /// Queues and exchanges of all vhosts together.
     queues: AtomicUsize,
     exchanges: AtomicUsize,
@@ -143,8 +144,6 @@ pub struct Shared {
     consumer_ids: AtomicU64,
     connection_ids: AtomicU64,
     churn: ChurnCounters,
-    /// What was said of arguments that have no effect.
-    reported: unsupported::Reported,
     retired: Mutex<Retired>,
     chores: Chores,
     waiting_letters: WaitingLetters,

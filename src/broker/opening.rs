@@ -17,7 +17,7 @@ use super::timer::Timer;
 use super::topology::definitions::Definition;
 use super::topology::parameters::Parameters;
 use super::topology::unreadable::Unreadable;
-use super::{Broker, BrokerError, BrokerLimits, Shared, Turn, VirtualHost, store_error, unsupported};
+use super::{Broker, BrokerError, BrokerLimits, Shared, Turn, VirtualHost, store_error};
 use crate::message::{DecodeError, Millis, Name, QueueId};
 use crate::store::{DefinitionChanges, Journal, Recovered, RecoveredQueue};
 use bytes::Bytes;
@@ -74,6 +74,7 @@ impl Broker {
             reply_consumers: DashMap::new(),
             default_queue_type: Mutex::new(QueueType::Classic),
             node_name: OnceLock::new(),
+            dialect: OnceLock::new(),
             queues: AtomicUsize::new(0),
             exchanges: AtomicUsize::new(0),
             // A queue's id is never used again, not even by a later start.
@@ -81,7 +82,6 @@ impl Broker {
             consumer_ids: AtomicU64::new(1),
             connection_ids: AtomicU64::new(1),
             churn: ChurnCounters::default(),
-            reported: unsupported::Reported::default(),
             retired: Mutex::default(),
             chores: Chores::default(),
             waiting_letters: WaitingLetters::default(),

@@ -1,7 +1,7 @@
 //! The management API's refusals in plain words: it has RabbitMQ's, which are codes and Erlang's terms at times. Programs want
 //! those; people at a terminal do not.
 
-use leveret::broker::policy;
+use leveret::rabbit::policy;
 use regex::Regex;
 use serde_json::Value;
 use std::sync::LazyLock;

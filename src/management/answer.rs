@@ -155,7 +155,9 @@ impl From<BrokerError> for ApiError {
     fn from(error: BrokerError) -> ApiError {
         match error {
             BrokerError::NotFound(_) => ApiError::NotThere(error.to_string()),
-            BrokerError::AccessRefused(text) => ApiError::NotAuthorised(text),
+            BrokerError::AccessRefused { .. } | BrokerError::TopicRefused { .. } => {
+                ApiError::NotAuthorised(error.to_string())
+            }
             BrokerError::ReservedName { .. }
             | BrokerError::DefaultExchange
             | BrokerError::SystemExchange(_)

@@ -14,8 +14,8 @@ use crate::broker::observe::events::{Headers, text};
 use crate::broker::policy::PolicyKind;
 use crate::broker::topology::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::topology::vhost_settings::VhostLimits;
-use crate::broker::unsupported;
 use crate::message;
+use crate::rabbit::{parameters, unsupported};
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/api/parameters", Needs::Policymaker, list_parameters, "All runtime parameters")
@@ -128,9 +128,10 @@ fn put_parameter(request: &Request) -> Result<Answer, ApiError> {
     if matches!(&*key.component, "policy" | "operator_policy") {
         return Err(ApiError::bad_request("policies may not be set using this method"));
     }
-    let why = request.broker().check_parameter(&key, &value).map_err(|error| escaped(error.into()))?;
+    let why = parameters::check(&key, &value).map_err(|error| escaped(error.into()))?;
     let told = (key.clone(), value.clone());
     let is_new = request.broker().set_parameter(key, value).map_err(|error| escaped(error.into()))?;
+    parameters::report(&told.0);
     request.tell("parameter.set", || {
         let mut fields = named(&told.0);
         fields.push(("value", told.1));

@@ -7,8 +7,8 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use crate::api;
 use crate::broker::policy::{Policy, PolicyKind};
-use crate::broker::unsupported;
 use crate::message::Name;
+use crate::rabbit::{policy, unsupported};
 use serde_json::Value;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -95,7 +95,7 @@ fn put_kind(kind: PolicyKind, request: &Request) -> Result<Answer, ApiError> {
     // The broker itself judges the fields, whatever they are.
     let fields = request.fields(&["pattern", "definition"])?;
     let fields = table_from_json(&fields, request.settings().field_table_depth_max)?;
-    let policy = Policy::parse(kind, request.parameter("name"), &fields)?;
+    let policy = policy::parse(kind, request.parameter("name"), &fields)?;
     let without_effect = unsupported::in_policy(&policy);
     let is_new = request.in_turn(|turn| vhost.set_policy(kind, policy, request.actor(), turn))?;
     for warning in &without_effect {

@@ -11,13 +11,11 @@ use crate::broker::queue::QueueType;
 use crate::net::commits::Distribution;
 use crate::net::{Process, Volume};
 use crate::pattern::given_up;
+use crate::rabbit::module;
 use Kind::{Counter, Gauge, Untyped};
 
 /// What RabbitMQ calls the protocol in labels.
 const PROTOCOL: (&str, &str) = ("protocol", "amqp091");
-
-const QUEUE_TYPES: [(QueueType, &str); 2] =
-    [(QueueType::Classic, "rabbit_classic_queue"), (QueueType::Quorum, "rabbit_quorum_queue")];
 
 /// A metric of what clients did with messages: name, help, value.
 type OfMessages = (&'static str, &'static str, fn(&MessageStats) -> u64);
@@ -294,8 +292,8 @@ impl Metrics {
     /// What was done with the messages of queues since the start.
     pub(super) fn done_in_queues(&self) -> MessageStats {
         let mut total = MessageStats::default();
-        for (queue_type, _) in QUEUE_TYPES {
-            total.add(&self.broker.queue_stats(queue_type));
+        for (_, queue_type) in QueueType::NAMES {
+            total.add(&self.broker.queue_stats(*queue_type));
         }
         total
     }
@@ -305,22 +303,24 @@ impl Metrics {
         for (name, help, value) in GLOBAL {
             out.with_labels(name, Counter, help, &[(Labels::new(&[PROTOCOL]), value(&done) as f64)]);
         }
-        let by_type = QUEUE_TYPES.map(|(queue_type, name)| (name, self.broker.queue_stats(queue_type)));
+        let by_type =
+            QueueType::NAMES.iter().map(|(_, found)| (module(*found), self.broker.queue_stats(*found)));
+        let by_type: Vec<_> = by_type.collect();
         for (name, help, value) in GLOBAL_BY_TYPE {
-            let values = by_type.map(|(queue_type, stats)| {
-                (Labels::new(&[PROTOCOL, ("queue_type", queue_type)]), value(&stats) as f64)
+            let values = by_type.iter().map(|(queue_type, stats)| {
+                (Labels::new(&[PROTOCOL, ("queue_type", queue_type)]), value(stats) as f64)
             });
-            out.with_labels(name, Counter, help, &values);
+            out.with_labels(name, Counter, help, &values.collect::<Vec<_>>());
         }
         for (name, help, value) in DEAD {
-            let values = by_type.map(|(queue_type, stats)| {
-                let (dead, lettered) = value(&stats);
+            let values = by_type.iter().flat_map(|(queue_type, stats)| {
+                let (dead, lettered) = value(stats);
                 [("at_most_once", lettered), ("disabled", dead - lettered)].map(|(strategy, count)| {
-                    let labels = [("queue_type", queue_type), ("dead_letter_strategy", strategy)];
+                    let labels = [("queue_type", *queue_type), ("dead_letter_strategy", strategy)];
                     (Labels::new(&labels), count as f64)
                 })
             });
-            out.with_labels(name, Counter, help, &values.concat());
+            out.with_labels(name, Counter, help, &values.collect::<Vec<_>>());
         }
     }
 

@@ -6,13 +6,13 @@ mod access;
 use super::{DeclarationError, StartError};
 use crate::broker::error::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
-use crate::broker::policy::{Policy, PolicyKind};
+use crate::broker::policy::PolicyKind;
 use crate::broker::queue::QueueDeclaration;
-use crate::broker::unsupported;
 use crate::broker::{Actor, Broker, Done, Turn};
 use crate::config::{self, Argument, Arguments, Config, DestinationType, Location, Problem};
 use crate::management::definitions;
 use crate::message::{FieldTable, Millis, Value};
+use crate::rabbit::{RabbitDialect, policy, unsupported};
 
 /// `is_in_use` says that a broker has served from this data directory before: no default user is made then.
 pub(super) fn declare(
@@ -22,6 +22,7 @@ pub(super) fn declare(
     now: Millis,
 ) -> Result<(), StartError> {
     broker.set_node_name(&config.node_name);
+    broker.set_dialect(RabbitDialect::default());
     broker.set_default_queue_type(config.default_queue_type);
     if let Some(path) = &config.load_definitions {
         let depth_max = config.limits.field_table_depth_max as usize;
@@ -86,7 +87,7 @@ fn set_policy(
         ("priority", Value::I64(policy.priority)),
         ("apply-to", Value::from(policy.apply_to.as_str())),
     ];
-    let parsed = Policy::parse(kind, &policy.name, &fields.into_iter().collect());
+    let parsed = policy::parse(kind, &policy.name, &fields.into_iter().collect());
     let parsed = parsed.map_err(|error| match error {
         // The management API returns its own form, with empty lines.
         BrokerError::ValidationFailed(faults) => BrokerError::Precondition(faults.replace('\n', "; ")),

@@ -39,13 +39,13 @@ impl From<BrokerError> for StompError {
                 ("resource_locked", "RESOURCE_LOCKED")
             }
             BrokerError::ExclusiveUse(_)
-            | BrokerError::AccessRefused(_)
+            | BrokerError::AccessRefused { .. }
+            | BrokerError::TopicRefused { .. }
             | BrokerError::ReservedName { .. }
             | BrokerError::DefaultExchange
             | BrokerError::SystemExchange(_)
             | BrokerError::InternalExchange(_) => ("access_refused", "ACCESS_REFUSED"),
             BrokerError::NotAllowed(_) => ("not_allowed", "NOT_ALLOWED"),
-            BrokerError::NotImplemented(_) => ("not_implemented", "NOT_IMPLEMENTED"),
             BrokerError::Store(_) => ("internal_error", "INTERNAL_ERROR"),
             _ => ("precondition_failed", "PRECONDITION_FAILED"),
         };

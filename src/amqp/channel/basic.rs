@@ -8,7 +8,7 @@ use super::{Channel, Consumer, Context, ReplyTo, read, unimplemented};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::ContentMethod;
 use crate::broker::access::permissions::Access;
-use crate::broker::error::{BrokerError, Resource};
+use crate::broker::error::{ArgumentFault, BrokerError, Resource};
 use crate::broker::queue::{Credit, Got, NewConsumer};
 use crate::broker::routing::ReplyConsumer;
 use crate::client::Unacked;
@@ -262,9 +262,9 @@ fn consumer_priority(arguments: &FieldTable, resource: &Resource) -> Result<i32,
             Ok(i32::try_from(priority).unwrap_or(if priority < 0 { i32::MIN } else { i32::MAX }))
         }
         None => {
-            let reason = format!("\"expected integer, got {}\"", value.type_name());
+            let fault = ArgumentFault::NoInteger(value.type_name());
             let (argument, resource) = ("x-priority".to_owned(), resource.clone());
-            Err(BrokerError::InvalidArgument { argument, resource, reason }.into())
+            Err(BrokerError::InvalidArgument { argument, resource, fault }.into())
         }
     }
 }

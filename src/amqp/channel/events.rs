@@ -4,8 +4,9 @@ use super::{Channel, Consumer, Context};
 use crate::broker::Broker;
 use crate::broker::delivery::Outgoing;
 use crate::broker::observe::connections::LiveConnection;
-use crate::broker::observe::events::{By, Headers, arguments, number, text};
+use crate::broker::observe::events::{By, Headers, number, text};
 use crate::message::{ConnectionId, FieldTable, Name, Value};
+use crate::rabbit::term;
 
 impl Channel {
     /// A consumer has come.
@@ -21,7 +22,7 @@ impl Channel {
             let mut fields = self.which(consumer, context.broker(), context.connection);
             fields.extend([
                 ("ack_required", Value::Bool(!consumer.no_ack)),
-                ("arguments", arguments(of_consumer)),
+                ("arguments", term::arguments(of_consumer)),
                 ("exclusive", Value::Bool(exclusive)),
                 ("prefetch_count", number(self.prefetch_count)),
             ]);

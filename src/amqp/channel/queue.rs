@@ -5,10 +5,11 @@ use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::broker::access::permissions::Access;
 use crate::broker::error::{BrokerError, Resource, ResourceKind};
 use crate::broker::exchange::{Binding, Destination};
-use crate::broker::queue::{QueueCounts, QueueDeclaration};
+use crate::broker::queue::{QueueCounts, QueueDeclaration, QueueType};
 use crate::broker::routing::REPLY_TO_PREFIX;
 use crate::broker::topology::{RESERVED_PREFIX, without_line_ends};
 use crate::message::{FieldTable, Name, Value};
+use crate::rabbit::module;
 use amq_protocol::protocol::queue::AMQPMethod::{
     Bind, BindOk, Declare, DeclareOk, Delete, DeleteOk, Purge, PurgeOk, Unbind, UnbindOk,
 };
@@ -88,7 +89,7 @@ impl Channel {
     ) -> Result<(Name, QueueCounts), AmqpError> {
         let server_named = asked.is_empty();
         if server_named && arguments.field("x-queue-type").and_then(|kind| kind.as_str()) == Some("quorum") {
-            let text = "Cannot declare a server-named queue for type rabbit_quorum_queue";
+            let text = format!("Cannot declare a server-named queue for type {}", module(QueueType::Quorum));
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
         }
         if asked.starts_with(RESERVED_PREFIX) {

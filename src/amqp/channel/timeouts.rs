@@ -8,7 +8,7 @@ use super::{Channel, Context};
 use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
 use crate::broker::delivery::Outgoing;
-use crate::broker::error::{BrokerError, Resource};
+use crate::broker::error::{ArgumentFault, BrokerError, Resource};
 use crate::broker::queue::QueueHandle;
 use crate::client::{Unacked, Verdict};
 use crate::message::{ConsumerId, FieldTable, Millis, QueueId};
@@ -50,15 +50,15 @@ pub(super) fn consumer_timeout_ms(
     resource: &Resource,
 ) -> Result<Option<u64>, AmqpError> {
     let Some(value) = arguments.field("x-consumer-timeout") else { return Ok(None) };
-    let reason = match value.as_integer() {
+    let fault = match value.as_integer() {
         Some(number) => match u64::try_from(number) {
             Ok(timeout_ms) => return Ok(Some(timeout_ms)),
-            Err(_) => format!("{{value_negative,{number}}}"),
+            Err(_) => ArgumentFault::Negative(number),
         },
-        None => format!("\"expected integer, got {}\"", value.type_name()),
+        None => ArgumentFault::NoInteger(value.type_name()),
     };
     let (argument, resource) = ("x-consumer-timeout".to_owned(), resource.clone());
-    Err(BrokerError::InvalidArgument { argument, resource, reason }.into())
+    Err(BrokerError::InvalidArgument { argument, resource, fault }.into())
 }
 
 impl Channel {

@@ -2,8 +2,9 @@
 
 use super::{Connection, Open};
 use crate::broker::observe::connections::{CertificateFacts, ConnectionFacts, TlsFacts};
-use crate::broker::observe::events::{By, Headers, arguments, number, text};
+use crate::broker::observe::events::{By, Headers, number, text};
 use crate::message::{ChannelNumber, Value};
+use crate::rabbit::term;
 use core::net::IpAddr;
 
 impl Connection {
@@ -46,7 +47,7 @@ impl Connection {
     fn which(&self, facts: &ConnectionFacts) -> Headers {
         let properties = facts.client_properties.decode();
         let mut fields = vec![
-            ("client_properties", arguments(&properties)),
+            ("client_properties", term::arguments(&properties)),
             ("name", text(&facts.name)),
             ("node", text(self.amqp.broker.node_name())),
             ("pid", self.amqp.broker.pid(self.id, 0)),

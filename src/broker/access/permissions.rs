@@ -10,26 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What is done to a queue or an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Make it, delete it.
-    Configure,
-    /// Publish to an exchange, bind a queue.
-    Write,
-    /// Consume from and purge a queue, bind to an exchange.
-    Read,
-}
-
-impl fmt::Display for Access {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Access::Configure => "configure",
-            Access::Write => "write",
-            Access::Read => "read",
-        })
-    }
-}
+pub use crate::vocabulary::Access;
 
 /// The three patterns of one user in one vhost.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -305,7 +286,7 @@ impl Grants {
         }
         let resource = Resource { kind, name: full_name.into(), vhost: self.vhost.clone() };
         let user = &self.user;
-        Err(BrokerError::AccessRefused(format!("{access} access to {resource} refused for user '{user}'")))
+        Err(BrokerError::AccessRefused { access, resource, user: user.clone() })
     }
 
     /// Checks that the user may use a routing key with an exchange; only those of topic exchanges are restricted.
@@ -335,9 +316,13 @@ impl Grants {
         if decided(allowed, what) {
             return Ok(());
         }
-        Err(BrokerError::AccessRefused(format!(
-            "{access} access to topic '{key}' in exchange '{exchange}' in vhost '{vhost}' refused for user '{user}'"
-        )))
+        Err(BrokerError::TopicRefused {
+            access,
+            topic: key.into_owned(),
+            exchange: exchange.clone(),
+            vhost: vhost.clone(),
+            user: user.clone(),
+        })
     }
 
     fn topic(&mut self, permissions: &Permissions, exchange: &Name) -> Option<Arc<TopicPatterns>> {

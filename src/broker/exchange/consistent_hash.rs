@@ -8,8 +8,8 @@
 use super::binding::{Binding, Destination};
 use super::binding_set::BindingSet;
 use super::key_hash::{scramble, stable_hash};
-use super::types::{Envelope, ExchangeType, Matches, Refusal};
-use crate::broker::term::binary;
+use super::types::{Envelope, ExchangeType, Matches};
+use crate::broker::error::Refusal;
 use crate::message::{FieldTable, Value};
 use std::collections::BTreeMap;
 use std::num::IntErrorKind;
@@ -49,14 +49,14 @@ impl ConsistentHash {
         let hashed = match (arguments.field("hash-header"), arguments.field("hash-property")) {
             (None, None) => Hashed::RoutingKey,
             (Some(_), Some(_)) => {
-                return Err(Refusal("hash-header and hash-property are mutually exclusive".into()));
+                return Err(Refusal::Because("hash-header and hash-property are mutually exclusive".into()));
             }
             (Some(header), None) => Hashed::Header(name(header, "hash-header")?.to_owned()),
             (None, Some(property)) => match name(property, "hash-property")? {
                 "message_id" => Hashed::MessageId,
                 "correlation_id" => Hashed::CorrelationId,
                 "timestamp" => Hashed::Timestamp,
-                other => return Err(Refusal(format!("Unsupported property: {other}"))),
+                other => return Err(Refusal::Because(format!("Unsupported property: {other}"))),
             },
         };
         Ok(ConsistentHash { hashed, by_weight: BTreeMap::new() })
@@ -80,7 +80,7 @@ impl ConsistentHash {
 
 fn name<'v>(value: &'v Value, argument: &str) -> Result<&'v str, Refusal> {
     value.as_str().ok_or_else(|| {
-        Refusal(format!(
+        Refusal::Because(format!(
             "{argument} must be a longstr, not a {}: name what is to be hashed",
             value.type_name()
         ))
@@ -112,12 +112,16 @@ fn weight(binding: &Binding) -> Result<u32, Refusal> {
     match number.map_err(|error| *error.kind()) {
         Ok(number @ 1..) if number <= WEIGHT_MAX.into() => Ok(number as u32),
         Ok(1..) | Err(IntErrorKind::PosOverflow) => {
-            Err(Refusal(format!("The binding key must be at most {WEIGHT_MAX}")))
+            Err(Refusal::Because(format!("The binding key must be at most {WEIGHT_MAX}")))
         }
         Ok(_) | Err(IntErrorKind::NegOverflow) => {
-            Err(Refusal("The binding key must be greater than 0".into()))
+            Err(Refusal::Because("The binding key must be greater than 0".into()))
         }
-        Err(_) => Err(Refusal(format!("The binding key must be an integer: {}", binary(key)))),
+        Err(_) => Err(Refusal::Value {
+            fault: "The binding key must be an integer: ".into(),
+            value: Value::Bytes(key.to_vec()),
+            wanted: "",
+        }),
     }
 }
 
@@ -289,7 +293,7 @@ mod tests {
 
     #[test]
     fn arguments_and_weights_that_make_no_sense_are_refused() {
-        let refusal = |fields: &[(&str, Value)]| ConsistentHash::new(&table(fields)).unwrap_err().0;
+        let refusal = |fields: &[(&str, Value)]| ConsistentHash::new(&table(fields)).unwrap_err().to_string();
         let (header, property) = (("hash-header", "h".into()), ("hash-property", "message_id".into()));
         assert_eq!(refusal(&[header, property]), "hash-header and hash-property are mutually exclusive");
         assert_eq!(refusal(&[("hash-property", "foo".into())]), "Unsupported property: foo");
@@ -297,7 +301,8 @@ mod tests {
             refusal(&[("hash-header", Value::I32(5))]),
             "hash-header must be a longstr, not a signedint: name what is to be hashed"
         );
-        let check = |key: &str| bound(&[]).check_binding(&binding("q", key)).map_err(|refusal| refusal.0);
+        let check =
+            |key: &str| bound(&[]).check_binding(&binding("q", key)).map_err(|refusal| refusal.to_string());
         for (key, text) in [
             ("foo", "The binding key must be an integer: <<\"foo\">>"),
             ("", "The binding key must be an integer: <<>>"),

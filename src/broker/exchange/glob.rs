@@ -14,7 +14,8 @@
 use super::binding::Binding;
 use super::binding_set::BindingSet;
 use super::key_hash::KeyMap;
-use super::types::{Envelope, ExchangeType, Matches, Refusal};
+use super::types::{Envelope, ExchangeType, Matches};
+use crate::broker::error::Refusal;
 use crate::message::ShortStr;
 use crate::steps;
 use globset::{Candidate, GlobBuilder, GlobSet};
@@ -68,7 +69,7 @@ impl Glob {
 /// Turns a binding key into a glob over translated keys, see [`translated`].
 fn compile(pattern: &ShortStr) -> Result<globset::Glob, Refusal> {
     let refusal = |why: &str| {
-        Refusal(format!(
+        Refusal::Because(format!(
             "The binding key '{pattern}' is no glob pattern: {why}. Correct the pattern and bind again"
         ))
     };
@@ -320,7 +321,7 @@ mod tests {
             ("[äö]", "only ASCII characters can stand in brackets; use {a,b} for others"),
         ] {
             let mut exchange = Glob::default();
-            let text = exchange.check_binding(&binding("q", pattern)).unwrap_err().0;
+            let text = exchange.check_binding(&binding("q", pattern)).unwrap_err().to_string();
             let start = format!("The binding key '{pattern}' is no glob pattern: ");
             assert!(text.starts_with(&start) && text.contains(why), "{text}");
             exchange.bind(&binding("q", pattern));
@@ -328,7 +329,9 @@ mod tests {
             assert!(exchange.patterns.is_empty());
         }
         let not_text = Binding { routing_key: b"\xff"[..].into(), ..(*binding("q", "")).clone() };
-        assert!(Glob::default().check_binding(&not_text).unwrap_err().0.contains("it is not UTF-8"));
+        assert!(
+            Glob::default().check_binding(&not_text).unwrap_err().to_string().contains("it is not UTF-8")
+        );
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use super::binding::Binding;
 use super::binding_set::BindingSet;
 use super::key_hash::{KeyHashSeed, KeyMap};
-use super::types::{Envelope, ExchangeType, Matches, Refusal};
-use crate::broker::term::term;
+use super::types::{Envelope, ExchangeType, Matches};
+use crate::broker::error::Refusal;
 use crate::message::{EncodedTable, FieldTable, Value};
 use std::collections::HashSet;
 use std::hash::BuildHasher;
@@ -49,18 +49,19 @@ impl Mode {
                 b"all-with-x" => (true, true),
                 b"any-with-x" => (false, true),
                 _ => {
-                    let value = term(&Value::LongStr(text.clone()));
-                    return Err(Refusal(format!(
-                        "Invalid x-match field value {value}; expected all, any, all-with-x, or any-with-x"
-                    )));
+                    return Err(Refusal::Value {
+                        fault: "Invalid x-match field value ".into(),
+                        value: Value::LongStr(text),
+                        wanted: "; expected all, any, all-with-x, or any-with-x",
+                    });
                 }
             },
             Some(value) => {
-                return Err(Refusal(format!(
-                    "Invalid x-match field type {} (value {}); expected longstr",
-                    value.type_name(),
-                    term(&value)
-                )));
+                return Err(Refusal::Value {
+                    fault: format!("Invalid x-match field type {} (value ", value.type_name()),
+                    value,
+                    wanted: "); expected longstr",
+                });
             }
         };
         Ok(Mode { all, with_x })
@@ -363,7 +364,10 @@ mod tests {
     #[test]
     fn what_x_match_can_not_be_is_refused() {
         let refusal = |value: Value| {
-            Headers::default().check_binding(&binding_with("q", "", &[(X_MATCH, value)])).unwrap_err().0
+            Headers::default()
+                .check_binding(&binding_with("q", "", &[(X_MATCH, value)]))
+                .unwrap_err()
+                .to_string()
         };
         assert_eq!(
             refusal(text("v")),

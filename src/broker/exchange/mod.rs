@@ -16,6 +16,7 @@ mod random;
 mod topic;
 mod types;
 
+pub use crate::broker::error::Refusal;
 pub use binding::{Binding, Destination};
 pub use consistent_hash::ConsistentHash;
 pub use direct::Direct;
@@ -25,7 +26,7 @@ pub use headers::Headers;
 pub use modulus_hash::ModulusHash;
 pub use random::Random;
 pub use topic::Topic;
-pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches, Refusal};
+pub use types::{Constructor, Envelope, ExchangeType, ExchangeTypes, Matches};
 
 use super::done::Ticket;
 use super::error::{BrokerError, Resource};
@@ -33,7 +34,7 @@ use super::memory::{Held, MemoryAccount, MemoryUse};
 use super::observe::stats::{ExchangeCounters, ExchangeStats, Samples};
 use super::policy::{self, Applied};
 use super::queue::{inequivalent, same_value};
-use crate::message::{EncodedTable, FieldTable, Lsn, Millis, Name, ShortStr};
+use crate::message::{EncodedTable, FieldTable, Lsn, Millis, Name, ShortStr, Value};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -74,11 +75,11 @@ impl ExchangeDefinition {
             None => Ok(None),
             Some(value) => match value.as_str() {
                 Some(name) => Ok(Some(name.into())),
-                None => Err(BrokerError::Precondition(format!(
-                    "invalid type '{}' for arg 'alternate-exchange' in {}",
-                    value.type_name(),
-                    self.resource()
-                ))),
+                None => Err(BrokerError::ArgumentNoName {
+                    argument: "alternate-exchange",
+                    resource: self.resource(),
+                    given: value.type_name(),
+                }),
             },
         }
     }
@@ -89,18 +90,14 @@ impl ExchangeDefinition {
     /// With the first thing that differs.
     pub fn check_equivalent(&self, received: &ExchangeDefinition) -> Result<(), BrokerError> {
         let properties = [
-            ("type", self.kind.to_string(), received.kind.to_string()),
-            ("durable", self.durable.to_string(), received.durable.to_string()),
-            ("auto_delete", self.auto_delete.to_string(), received.auto_delete.to_string()),
-            ("internal", self.internal.to_string(), received.internal.to_string()),
+            ("type", Value::from(&*self.kind), Value::from(&*received.kind)),
+            ("durable", Value::Bool(self.durable), Value::Bool(received.durable)),
+            ("auto_delete", Value::Bool(self.auto_delete), Value::Bool(received.auto_delete)),
+            ("internal", Value::Bool(self.internal), Value::Bool(received.internal)),
         ];
         for (name, current, received) in properties {
             if current != received {
-                return Err(BrokerError::Inequivalent {
-                    argument: name.to_owned(),
-                    resource: self.resource(),
-                    difference: format!("received '{received}' but current is '{current}'"),
-                });
+                return Err(inequivalent(name, Some(&current), Some(&received), &self.resource()));
             }
         }
         // RabbitMQ compares no other argument.
@@ -150,7 +147,7 @@ impl Exchange {
         let index = types
             .construct(&definition.kind, &definition.arguments.decode())
             .ok_or_else(|| BrokerError::UnknownExchangeType(definition.kind.to_string()))?
-            .map_err(|refusal| BrokerError::Precondition(refusal.0))?;
+            .map_err(BrokerError::Refused)?;
         let alternate_exchange = definition.alternate_exchange()?;
         let policed = RwLock::new(Policed { applied: Applied::default(), alternate_exchange });
         let bindings = RwLock::new(Bindings { list: BTreeMap::new(), index, held: None });
@@ -243,7 +240,7 @@ impl Exchange {
     pub(super) fn bind(&self, binding: Binding) -> Result<bool, BrokerError> {
         let mut bindings = self.bindings.write();
         let Bindings { list, index, held } = &mut *bindings;
-        index.check_binding(&binding).map_err(|refusal| BrokerError::Precondition(refusal.0))?;
+        index.check_binding(&binding).map_err(BrokerError::Refused)?;
         let arguments = binding.arguments.decode();
         match list.entry(identity(&binding.destination, &binding.routing_key, &arguments)) {
             Entry::Occupied(_) => Ok(false),

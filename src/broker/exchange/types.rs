@@ -14,6 +14,7 @@ use super::key_hash::KeyHashSeed;
 use super::modulus_hash::ModulusHash;
 use super::random::Random;
 use super::topic::Topic;
+use crate::broker::error::Refusal;
 use crate::message::{FieldTable, Message};
 use crate::steps;
 use std::cell::OnceCell;
@@ -105,11 +106,6 @@ impl<'a> Matches<'a> {
         &self.bindings
     }
 }
-
-/// Why a type refuses an exchange's or a binding's arguments: the text goes to the client behind `PRECONDITION_FAILED - `.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Refusal(pub String);
 
 /// How an exchange finds the bindings that a message matches.
 pub trait ExchangeType: Send + Sync {
@@ -249,7 +245,7 @@ mod tests {
         }
         assert!(types.construct("x-unknown", &FieldTable::default()).is_none());
         let refused = types.construct("x-consistent-hash", &table(&[("hash-property", "no".into())]));
-        assert_eq!(refused.unwrap().err(), Some(Refusal("Unsupported property: no".into())));
+        assert_eq!(refused.unwrap().err(), Some(Refusal::Because("Unsupported property: no".into())));
     }
 
     #[test]

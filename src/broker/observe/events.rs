@@ -5,11 +5,11 @@
 //! there are no events, which costs a look at one flag.
 
 use crate::broker::actor::Actor;
+use crate::broker::dialect::{Dialect, Plain};
 use crate::broker::exchange::{Binding, Destination, Exchange, ExchangeDefinition};
 use crate::broker::memory::{MemoryAccount, MemoryUse};
 use crate::broker::policy::{Policy, PolicyKind};
 use crate::broker::queue::QueueDefinition;
-use crate::broker::term::term_fields;
 use crate::broker::turn::Turn;
 use crate::broker::vhost::VirtualHost;
 use crate::broker::{Broker, Shared};
@@ -174,6 +174,11 @@ impl Broker {
         self.shared.node_name()
     }
 
+    /// Sets the words that the broker speaks in. They are set once: others say nothing.
+    pub fn set_dialect(&self, dialect: impl Dialect + 'static) {
+        self.shared.dialect.get_or_init(|| Box::new(dialect));
+    }
+
     /// Publishes the events that wait. No lock of the core is held.
     #[inline]
     pub(in crate::broker) fn publish_events(&self, turn: &mut Turn) {
@@ -245,6 +250,10 @@ impl Shared {
         self.node_name.get().map_or(DEFAULT_NODE_NAME, |name| name)
     }
 
+    pub(in crate::broker) fn dialect(&self) -> &dyn Dialect {
+        self.dialect.get().map_or(&Plain, |dialect| &**dialect)
+    }
+
     pub(in crate::broker) fn tell(&self, key: &'static str, by: By, fields: impl FnOnce() -> Headers) {
         self.events.tell(&self.memory, key, by, fields);
     }
@@ -258,11 +267,6 @@ impl Shared {
 /// A number, as events have all of them.
 pub fn number(number: impl Into<i64>) -> Value {
     Value::I64(number.into())
-}
-
-/// A table as events have it: a text for each field, as Erlang prints it.
-pub fn arguments(table: &FieldTable) -> Value {
-    Value::Array(term_fields(table).map(|text| Value::from(text.as_str())).collect())
 }
 
 /// A text.
@@ -279,10 +283,14 @@ impl VirtualHost {
         });
     }
 
+    fn type_of(&self, queue: &QueueDefinition) -> Value {
+        self.shared().dialect().queue_type(queue.queue_type)
+    }
+
     pub(in crate::broker) fn tell_exchange_created(&self, definition: &ExchangeDefinition, by: Actor<'_>) {
         self.tell("exchange.created", by, || {
             vec![
-                ("arguments", arguments(&definition.arguments.decode())),
+                ("arguments", self.shared().dialect().arguments(&definition.arguments.decode())),
                 ("auto_delete", Value::Bool(definition.auto_delete)),
                 ("durable", Value::Bool(definition.durable)),
                 ("internal", Value::Bool(definition.internal)),
@@ -303,7 +311,7 @@ impl VirtualHost {
             let node = text(self.shared().node_name());
             let owner = definition.exclusive_owner.map(|id| self.shared().pid(id, 0));
             vec![
-                ("arguments", arguments(&definition.arguments.decode())),
+                ("arguments", self.shared().dialect().arguments(&definition.arguments.decode())),
                 ("auto_delete", Value::Bool(definition.auto_delete)),
                 ("durable", Value::Bool(definition.durable)),
                 ("exclusive", Value::Bool(definition.exclusive_owner.is_some())),
@@ -311,14 +319,14 @@ impl VirtualHost {
                 ("members", Value::Array(vec![node])),
                 ("name", text(&definition.name)),
                 ("owner_pid", owner.unwrap_or_else(|| text(""))),
-                ("type", text(definition.queue_type.module())),
+                ("type", self.type_of(definition)),
             ]
         });
     }
 
     pub(in crate::broker) fn tell_queue_deleted(&self, definition: &QueueDefinition, by: Actor<'_>) {
         self.tell("queue.deleted", by, || {
-            vec![("name", text(&definition.name)), ("type", text(definition.queue_type.module()))]
+            vec![("name", text(&definition.name)), ("type", self.type_of(definition))]
         });
     }
 
@@ -330,14 +338,14 @@ impl VirtualHost {
     ) {
         self.tell("queue.policy.updated", by, || {
             let mut told = said_of_policy(policy);
-            told.extend([("name", text(&queue.name)), ("type", text(queue.queue_type.module()))]);
+            told.extend([("name", text(&queue.name)), ("type", self.type_of(queue))]);
             told
         });
     }
 
     pub(in crate::broker) fn tell_queue_policy_cleared(&self, queue: &QueueDefinition, by: Actor<'_>) {
         self.tell("queue.policy.cleared", by, || {
-            vec![("name", text(&queue.name)), ("type", text(queue.queue_type.module()))]
+            vec![("name", text(&queue.name)), ("type", self.type_of(queue))]
         });
     }
 
@@ -364,7 +372,7 @@ impl VirtualHost {
                 Destination::Exchange(name) => ("exchange", name),
             };
             vec![
-                ("arguments", arguments(&binding.arguments.decode())),
+                ("arguments", self.shared().dialect().arguments(&binding.arguments.decode())),
                 ("destination_kind", text(kind)),
                 ("destination_name", text(name)),
                 ("routing_key", Value::LongStr(binding.routing_key.as_bytes().to_vec())),

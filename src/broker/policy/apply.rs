@@ -111,7 +111,7 @@ impl VirtualHost {
     fn try_on_all(&self, policy: &Policy) -> Result<(), BrokerError> {
         let refuse = |target: Target<'_>| match policy.applies(target) {
             Ok(_) => Ok(()),
-            Err(undecided) => Err(BrokerError::ValidationFailed(format!("{undecided} ({})", target.kind()))),
+            Err(undecided) => Err(BrokerError::PolicyUndecided { undecided, kind: target.kind() }),
         };
         for exchange in self.exchanges() {
             refuse(Target::Exchange(&exchange.definition().name))?;

@@ -6,13 +6,11 @@
 mod apply;
 mod effective;
 mod undecided;
-mod validate;
 
 pub use effective::Applied;
 pub(super) use effective::{alternate_exchange, settings};
-pub use validate::setting_names;
 
-use super::error::{BrokerError, ResourceKind};
+use super::error::ResourceKind;
 use super::queue::QueueType;
 use crate::message::{FieldTable, Name, Value};
 use crate::pattern::{Pattern, Undecided};
@@ -46,7 +44,8 @@ pub enum ApplyTo {
 }
 
 impl ApplyTo {
-    const ALL: [(&'static str, ApplyTo); 6] = [
+    /// All of them, each with its word.
+    pub const ALL: [(&'static str, ApplyTo); 6] = [
         ("queues", ApplyTo::Queues),
         ("classic_queues", ApplyTo::ClassicQueues),
         ("quorum_queues", ApplyTo::QuorumQueues),
@@ -60,7 +59,8 @@ impl ApplyTo {
         ApplyTo::ALL.iter().find(|(_, word)| *word == self).map_or("all", |(name, _)| *name)
     }
 
-    fn named(name: &str) -> Option<ApplyTo> {
+    /// What the word stands for.
+    pub fn named(name: &str) -> Option<ApplyTo> {
         ApplyTo::ALL.iter().find(|(word, _)| *word == name).map(|(_, found)| *found)
     }
 
@@ -114,13 +114,22 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads a policy from the fields `pattern`, `definition`, `priority` and `apply-to`, of which the last two may be
-    /// missing. Others are passed over.
-    ///
-    /// # Errors
-    /// [`BrokerError::ValidationFailed`], with all that is wrong in RabbitMQ's words.
-    pub fn parse(kind: PolicyKind, name: &str, fields: &FieldTable) -> Result<Policy, BrokerError> {
-        validate::policy(kind, name, fields).map_err(BrokerError::ValidationFailed)
+    /// Reads a policy from its [fields](Policy::fields), of which priority and apply-to may be missing. What its settings say is not
+    /// judged; `None` is no policy.
+    pub fn read(name: &str, fields: &FieldTable) -> Option<Policy> {
+        let pattern = Pattern::new(fields.field("pattern")?.as_str()?).ok()?;
+        let Value::Table(mut definition) = fields.field("definition")?.clone() else { return None };
+        definition.sort();
+        let apply_to = match fields.field("apply-to") {
+            None => ApplyTo::All,
+            Some(word) => ApplyTo::named(word.as_str()?)?,
+        };
+        let priority = match fields.field("priority") {
+            None => Value::I64(0),
+            Some(number @ Value::F64(_)) => number.clone(),
+            Some(value) => Value::I64(value.as_integer()?),
+        };
+        Some(Policy { name: name.into(), pattern, apply_to, priority, definition })
     }
 
     /// The fields that it is read from again.
@@ -146,15 +155,44 @@ impl Policy {
     /// Whether it applies to an object if no other one comes first.
     fn applies(&self, target: Target<'_>) -> Result<bool, Undecided> {
         let has_unsupported = |queue_type| {
-            self.definition.iter().any(|(key, _)| {
-                validate::unsupported(queue_type).iter().any(|unsupported| key == *unsupported)
-            })
+            self.definition
+                .iter()
+                .any(|(key, _)| unsupported(queue_type).iter().any(|unsupported| key == *unsupported))
         };
         match target {
             _ if !self.apply_to.fits(target) => Ok(false),
             Target::Queue(_, queue_type) if has_unsupported(queue_type) => Ok(false),
             _ => self.pattern.matches(target.name()),
         }
+    }
+}
+
+/// A policy with one of these keys passes a queue of that type by.
+fn unsupported(queue_type: QueueType) -> &'static [&'static str] {
+    match queue_type {
+        QueueType::Classic => &[
+            "max-age",
+            "stream-max-segment-size-bytes",
+            "stream-filter-size-bytes",
+            "queue-leader-locator",
+            "initial-cluster-size",
+            "delivery-limit",
+            "dead-letter-strategy",
+            "target-group-size",
+        ],
+        QueueType::Quorum => &[
+            "queue-mode",
+            "ha-mode",
+            "ha-params",
+            "ha-sync-mode",
+            "ha-promote-on-shutdown",
+            "ha-promote-on-failure",
+            "queue-master-locator",
+            "max-age",
+            "stream-max-segment-size-bytes",
+            "stream-filter-size-bytes",
+            "initial-cluster-size",
+        ],
     }
 }
 

@@ -1,10 +1,7 @@
 //! A queue's arguments: which there are for its type, what they may be, and when two declarations mean the same queue.
-//!
-//! Reasons are printed as RabbitMQ prints its own terms, for instance `{value_negative,-1}`.
 
 use super::{DeadLetterStrategy, Overflow, QueueSettings, QueueType};
-use crate::broker::error::{BrokerError, Resource};
-use crate::broker::term::term;
+use crate::broker::error::{ArgumentFault, BrokerError, Difference, Resource};
 use crate::message::{FieldTable, Value};
 
 /// Ten years in milliseconds: RabbitMQ's limit for times.
@@ -85,14 +82,8 @@ fn queue_type(arguments: &FieldTable, resource: &Resource) -> Result<QueueType, 
     match value.as_str() {
         Some("classic") => Ok(QueueType::Classic),
         Some("quorum") => Ok(QueueType::Quorum),
-        Some("stream") => {
-            let reason = "\"streams are not supported yet: declare a classic or a quorum queue\"";
-            Err(invalid("x-queue-type", resource, reason.to_owned()))
-        }
-        Some(other) => {
-            Err(invalid("x-queue-type", resource, format!("\"unsupported queue type '{other}'\"")))
-        }
-        None => Err(invalid("x-queue-type", resource, unacceptable_type(value))),
+        Some(other) => Err(invalid("x-queue-type", resource, ArgumentFault::UnknownWord(other.to_owned()))),
+        None => Err(invalid("x-queue-type", resource, ArgumentFault::WrongType(value.type_name()))),
     }
 }
 
@@ -113,7 +104,7 @@ pub(super) fn recognised(
         ..QueueSettings::default()
     };
     if settings.dead_letter_routing_key.is_some() && dead_letter_exchange.is_none() {
-        return Err(invalid("x-dead-letter-routing-key", resource, "routing_key_but_no_dlx_defined".into()));
+        return Err(invalid("x-dead-letter-routing-key", resource, ArgumentFault::NoDeadLetterExchange));
     }
     settings = QueueSettings {
         dead_letter_exchange: dead_letter_exchange.map(Into::into),
@@ -131,7 +122,7 @@ pub(super) fn recognised(
     read.mode_and_version()?;
     let single_active_consumer = read.flag("x-single-active-consumer")?;
     read.positive("x-quorum-initial-group-size")?;
-    read.one_of("x-queue-leader-locator", &["client-local", "balanced"], "invalid_queue_locator_arg")?;
+    read.one_of("x-queue-leader-locator", &["client-local", "balanced"])?;
     settings.delivery_limit = read.delivery_limit()?;
     settings.consumer_timeout_ms = read.count("x-consumer-timeout")?;
     read.nothing_of_other_types(queue_type)?;
@@ -172,26 +163,7 @@ pub(crate) fn inequivalent(
     received: Option<&Value>,
     resource: &Resource,
 ) -> BrokerError {
-    let difference = match (received, current) {
-        (Some(received), Some(current)) => {
-            format!("received '{}' but current is '{}'", printed(received), printed(current))
-        }
-        (None, Some(current)) => {
-            format!(
-                "received none but current is the value '{}' of type '{}'",
-                printed(current),
-                current.type_name()
-            )
-        }
-        (Some(received), None) => {
-            format!(
-                "received the value '{}' of type '{}' but current is none",
-                printed(received),
-                received.type_name()
-            )
-        }
-        (None, None) => "received none but current is none".to_owned(),
-    };
+    let difference = Box::new(Difference { current: current.cloned(), received: received.cloned() });
     BrokerError::Inequivalent { argument: name.to_owned(), resource: resource.clone(), difference }
 }
 
@@ -203,38 +175,32 @@ pub(crate) fn same_value(a: &Value, b: &Value) -> bool {
     }
 }
 
-fn printed(value: &Value) -> String {
-    match value {
-        Value::LongStr(bytes) | Value::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        other => term(other),
-    }
+fn invalid(argument: &str, resource: &Resource, fault: ArgumentFault) -> BrokerError {
+    BrokerError::InvalidArgument { argument: argument.to_owned(), resource: resource.clone(), fault }
 }
 
-fn invalid(argument: &str, resource: &Resource, reason: String) -> BrokerError {
-    BrokerError::InvalidArgument { argument: argument.to_owned(), resource: resource.clone(), reason }
-}
-
-fn unacceptable_type(value: &Value) -> String {
-    format!("{{unacceptable_type,{}}}", value.type_name())
-}
-
-/// Where messages go that died; RabbitMQ words this one differently, and looks at it before anything else.
-fn exchange(arguments: &FieldTable, name: &str, resource: &Resource) -> Result<Option<String>, BrokerError> {
+/// Where dead letters go. RabbitMQ refuses this one with another error, and looks at it before anything else.
+fn exchange(
+    arguments: &FieldTable,
+    name: &'static str,
+    resource: &Resource,
+) -> Result<Option<String>, BrokerError> {
     let Some(value) = arguments.field(name) else { return Ok(None) };
     match value.as_str() {
         Some(text) => fitting(name, text.to_owned(), resource).map(Some),
-        None => Err(BrokerError::Precondition(format!(
-            "invalid type '{}' for arg '{name}' in {resource}",
-            value.type_name(),
-        ))),
+        None => Err(BrokerError::ArgumentNoName {
+            argument: name,
+            resource: resource.clone(),
+            given: value.type_name(),
+        }),
     }
 }
 
 /// The text, if it fits a short string, since messages will bear it.
 fn fitting(name: &str, text: String, resource: &Resource) -> Result<String, BrokerError> {
     if text.len() > SHORT_STR_BYTES_MAX {
-        let reason = format!("\"{} bytes where {SHORT_STR_BYTES_MAX} are the most\"", text.len());
-        return Err(invalid(name, resource, reason));
+        let fault = ArgumentFault::TooLong { bytes: text.len(), max: SHORT_STR_BYTES_MAX };
+        return Err(invalid(name, resource, fault));
     }
     Ok(text)
 }
@@ -258,7 +224,7 @@ impl ArgumentReader<'_> {
                 return Err(BrokerError::ArgumentOfOtherType {
                     argument: name,
                     resource: self.resource.clone(),
-                    module: queue_type.module(),
+                    queue_type,
                 });
             }
         }
@@ -268,12 +234,10 @@ impl ArgumentReader<'_> {
     /// Where a classic queue keeps its messages, and in which format: only checked.
     fn mode_and_version(&self) -> Result<(), BrokerError> {
         if let Some(mode) = self.text("x-queue-mode")?.filter(|mode| mode != "default" && mode != "lazy") {
-            let reason = format!("\"unsupported queue mode '{mode}'\"");
-            return Err(invalid("x-queue-mode", self.resource, reason));
+            return Err(invalid("x-queue-mode", self.resource, ArgumentFault::UnknownWord(mode)));
         }
         if let Some(version) = self.count("x-queue-version")?.filter(|version| !matches!(version, 1 | 2)) {
-            let reason = format!("\"unsupported queue version '{version}'\"");
-            return Err(invalid("x-queue-version", self.resource, reason));
+            return Err(invalid("x-queue-version", self.resource, ArgumentFault::UnknownNumber(version)));
         }
         Ok(())
     }
@@ -282,9 +246,7 @@ impl ArgumentReader<'_> {
         let Some(value) = self.field(name) else { return Ok(None) };
         match value.as_integer() {
             Some(number) => Ok(Some(number)),
-            None => {
-                Err(invalid(name, self.resource, format!("\"expected integer, got {}\"", value.type_name())))
-            }
+            None => Err(invalid(name, self.resource, ArgumentFault::NoInteger(value.type_name()))),
         }
     }
 
@@ -293,14 +255,14 @@ impl ArgumentReader<'_> {
             None => Ok(None),
             Some(number) => match u64::try_from(number) {
                 Ok(number) => Ok(Some(number)),
-                Err(_) => Err(invalid(name, self.resource, format!("{{value_negative,{number}}}"))),
+                Err(_) => Err(invalid(name, self.resource, ArgumentFault::Negative(number))),
             },
         }
     }
 
     fn positive(&self, name: &str) -> Result<Option<u64>, BrokerError> {
         match self.count(name)? {
-            Some(0) => Err(invalid(name, self.resource, "{value_zero,0}".to_owned())),
+            Some(0) => Err(invalid(name, self.resource, ArgumentFault::Zero)),
             count => Ok(count),
         }
     }
@@ -312,9 +274,9 @@ impl ArgumentReader<'_> {
     fn time(&self, name: &str, least: i64) -> Result<Option<u64>, BrokerError> {
         match self.integer(name)? {
             Some(number) if number > TIME_MAX_MS => {
-                Err(invalid(name, self.resource, format!("{{value_too_large,{number}}}")))
+                Err(invalid(name, self.resource, ArgumentFault::TooLarge(number)))
             }
-            Some(0) if least > 0 => Err(invalid(name, self.resource, "{value_zero,0}".to_owned())),
+            Some(0) if least > 0 => Err(invalid(name, self.resource, ArgumentFault::Zero)),
             _ => self.count(name),
         }
     }
@@ -323,7 +285,7 @@ impl ArgumentReader<'_> {
         let Some(value) = self.field(name) else { return Ok(None) };
         match value.as_str() {
             Some(text) => Ok(Some(text.to_owned())),
-            None => Err(invalid(name, self.resource, unacceptable_type(value))),
+            None => Err(invalid(name, self.resource, ArgumentFault::WrongType(value.type_name()))),
         }
     }
 
@@ -331,21 +293,21 @@ impl ArgumentReader<'_> {
         match self.field(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
-            Some(value) => Err(invalid(name, self.resource, unacceptable_type(value))),
+            Some(value) => Err(invalid(name, self.resource, ArgumentFault::WrongType(value.type_name()))),
         }
     }
 
-    fn one_of(&self, name: &str, allowed: &[&str], reason: &str) -> Result<Option<String>, BrokerError> {
+    fn one_of(&self, name: &str, allowed: &[&str]) -> Result<Option<String>, BrokerError> {
         match self.text(name)? {
             Some(text) if !allowed.contains(&text.as_str()) => {
-                Err(invalid(name, self.resource, reason.to_owned()))
+                Err(invalid(name, self.resource, ArgumentFault::UnknownWord(text)))
             }
             text => Ok(text),
         }
     }
 
     fn overflow(&self) -> Result<Overflow, BrokerError> {
-        let text = self.one_of("x-overflow", &Overflow::NAMES, "invalid_overflow")?;
+        let text = self.one_of("x-overflow", &Overflow::NAMES)?;
         Ok(text.as_deref().and_then(Overflow::named).unwrap_or_default())
     }
 
@@ -356,13 +318,13 @@ impl ArgumentReader<'_> {
         let Some(number) = self.count("x-max-priority")? else { return Ok(None) };
         match u8::try_from(number) {
             Ok(priority) if priority <= max => Ok(Some(priority)),
-            _ => Err(invalid("x-max-priority", self.resource, format!("{{max_value_exceeded,{number}}}"))),
+            _ => Err(invalid("x-max-priority", self.resource, ArgumentFault::AboveMax(number))),
         }
     }
 
     fn dead_letter_strategy(&self) -> Result<DeadLetterStrategy, BrokerError> {
         let names = &DeadLetterStrategy::NAMES;
-        let text = self.one_of("x-dead-letter-strategy", names, "invalid_dlx_strategy")?;
+        let text = self.one_of("x-dead-letter-strategy", names)?;
         Ok(text.as_deref().and_then(DeadLetterStrategy::named).unwrap_or_default())
     }
 

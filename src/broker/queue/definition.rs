@@ -6,16 +6,6 @@ use crate::message::{ConnectionId, EncodedTable, Message, Millis, NEVER, Name, Q
 
 pub use crate::vocabulary::QueueType;
 
-impl QueueType {
-    /// RabbitMQ's module for the type, which its error texts name.
-    pub(in crate::broker) fn module(self) -> &'static str {
-        match self {
-            QueueType::Classic => "rabbit_classic_queue",
-            QueueType::Quorum => "rabbit_quorum_queue",
-        }
-    }
-}
-
 /// Quorum queues know priorities 0 to 31; a message without one has 4.
 pub(super) const QUORUM_PRIORITY_MAX: u8 = 31;
 const QUORUM_PRIORITY_DEFAULT: u8 = 4;
@@ -33,10 +23,11 @@ pub enum Overflow {
 }
 
 impl Overflow {
-    pub(in crate::broker) const NAMES: [&'static str; 3] =
-        ["drop-head", "reject-publish", "reject-publish-dlx"];
+    /// The words that there are.
+    pub const NAMES: [&'static str; 3] = ["drop-head", "reject-publish", "reject-publish-dlx"];
 
-    pub(in crate::broker) fn named(name: &str) -> Option<Overflow> {
+    /// What the word stands for.
+    pub fn named(name: &str) -> Option<Overflow> {
         match name {
             "drop-head" => Some(Overflow::DropHead),
             "reject-publish" => Some(Overflow::RejectPublish),
@@ -57,9 +48,11 @@ pub enum DeadLetterStrategy {
 }
 
 impl DeadLetterStrategy {
-    pub(in crate::broker) const NAMES: [&'static str; 2] = ["at-most-once", "at-least-once"];
+    /// The words that there are.
+    pub const NAMES: [&'static str; 2] = ["at-most-once", "at-least-once"];
 
-    pub(in crate::broker) fn named(name: &str) -> Option<DeadLetterStrategy> {
+    /// What the word stands for.
+    pub fn named(name: &str) -> Option<DeadLetterStrategy> {
         match name {
             "at-most-once" => Some(DeadLetterStrategy::AtMostOnce),
             "at-least-once" => Some(DeadLetterStrategy::AtLeastOnce),

@@ -116,7 +116,7 @@ impl QueueHandle {
             Some(_) => Err(BrokerError::ArgumentOfOtherType {
                 argument: "x-stream-offset".to_owned(),
                 resource: self.definition.resource(),
-                module: self.definition.queue_type.module(),
+                queue_type: self.definition.queue_type,
             }),
         }
     }
@@ -159,11 +159,8 @@ impl QueueHandle {
         ];
         for (name, current, received) in properties {
             if current != received {
-                return Err(BrokerError::Inequivalent {
-                    argument: name.to_owned(),
-                    resource,
-                    difference: format!("received '{received}' but current is '{current}'"),
-                });
+                let [current, received] = [current, received].map(Value::Bool);
+                return Err(arguments::inequivalent(name, Some(&current), Some(&received), &resource));
             }
         }
         arguments::check_equivalent(

@@ -2,7 +2,7 @@
 //! long names may be.
 
 use super::vhost_settings::{VhostSettings, reached};
-use crate::broker::error::{BrokerError, Resource};
+use crate::broker::error::{BrokerError, Resource, ResourceKind};
 use crate::broker::exchange::ExchangeDefinition;
 use crate::broker::queue::{QueueDeclaration, QueueHandle};
 use crate::broker::{BrokerLimits, VirtualHost};
@@ -59,7 +59,7 @@ pub(in crate::broker) fn check_arguments(
     arguments: &FieldTable,
 ) -> Result<(), BrokerError> {
     let checked = limits.arguments.check(arguments);
-    checked.map_err(|error| BrokerError::Precondition(format!("the arguments of {} have {error}", of())))
+    checked.map_err(|excess| BrokerError::ArgumentsTooLarge { of: of(), excess })
 }
 
 pub(in crate::broker) fn check_exchange_arguments(
@@ -122,10 +122,9 @@ fn check_all(
 const NAME_BYTES_MAX: usize = 255;
 
 /// Refuses a name that no client could say. Over AMQP there is none.
-pub(in crate::broker) fn check_length(what: &str, name: &str) -> Result<(), BrokerError> {
+pub(in crate::broker) fn check_length(kind: ResourceKind, name: &str) -> Result<(), BrokerError> {
     if name.len() <= NAME_BYTES_MAX {
         return Ok(());
     }
-    let text = format!("{what} should be less than {NAME_BYTES_MAX} bytes, actually was {}\n", name.len());
-    Err(BrokerError::Precondition(text))
+    Err(BrokerError::NameTooLong { kind, bytes: name.len(), max: NAME_BYTES_MAX })
 }

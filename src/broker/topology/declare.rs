@@ -59,7 +59,7 @@ impl VirtualHost {
             current.definition().check_equivalent(&definition)?;
             return Ok(self.found((), current.kept_since()));
         }
-        check_length("exchange", &definition.name)?;
+        check_length(ResourceKind::Exchange, &definition.name)?;
         if definition.name.starts_with(RESERVED_PREFIX) {
             return Err(BrokerError::ReservedName { kind: ResourceKind::Exchange, name: definition.name });
         }
@@ -75,7 +75,7 @@ impl VirtualHost {
         exchange.set_kept_since(ticket);
         self.police_exchange(&exchange);
         let declared = exchange.definition();
-        self.shared().reported.report(&declared.arguments.decode(), || declared.resource().to_string());
+        self.shared().dialect().declared(&declared.resource(), &declared.arguments.decode());
         let exchange = Arc::new(exchange);
         self.insert_exchange(exchange.clone());
         self.tell_exchange_created(exchange.definition(), actor);
@@ -342,7 +342,7 @@ impl VirtualHost {
             let since = current.kept_since();
             return Ok(self.found(current, since));
         }
-        check_length("queue", &declaration.name)?;
+        check_length(ResourceKind::Queue, &declaration.name)?;
         self.check_queue_limits(&declaration.name)?;
         capacity::check_queue_arguments(&self.shared().limits, self.name(), &declaration)?;
         let id = self.shared().next_queue_id();
@@ -354,7 +354,7 @@ impl VirtualHost {
         queue.set_kept_since(ticket);
         self.police_queue(&queue, turn);
         let declared = queue.definition();
-        self.shared().reported.report(&declared.arguments.decode(), || declared.resource().to_string());
+        self.shared().dialect().declared(&declared.resource(), &declared.arguments.decode());
         let queue = Arc::new(queue);
         self.insert_queue(queue.clone());
         self.tell_queue_created(queue.definition(), actor);

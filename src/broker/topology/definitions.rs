@@ -324,7 +324,7 @@ impl Stored<'_> {
     }
 
     fn policy(&self, kind: PolicyKind) -> Result<Definition, DecodeError> {
-        let policy = Policy::parse(kind, &self.name("name")?, self.0).map_err(|_| DecodeError::Truncated)?;
+        let policy = Policy::read(&self.name("name")?, self.0).ok_or(DecodeError::Truncated)?;
         Ok(Definition::Policy(self.name("vhost")?, kind, Arc::new(policy)))
     }
 }

@@ -5,7 +5,6 @@
 use super::definitions::Definition;
 use crate::broker::Broker;
 use crate::broker::error::BrokerError;
-use crate::broker::unsupported;
 use crate::message::{Name, Value};
 use crate::store::DefinitionChanges;
 use parking_lot::RwLock;
@@ -51,43 +50,14 @@ impl Broker {
         self.parameters.of_vhosts.read().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
     }
 
-    /// Checks a parameter that is to be set, and says why nothing acts on it: it is kept so that definitions which have it can
-    /// be imported and exported.
+    /// Sets a parameter, whatever it is, and says whether there was none.
     ///
     /// # Errors
-    /// When no part of the broker has that name, or its value makes no sense there.
-    pub fn check_parameter(&self, key: &ParameterKey, value: &Value) -> Result<&'static str, BrokerError> {
-        let Some(why) = unsupported::component(&key.component) else {
-            return Err(BrokerError::ValidationFailed(format!("component {} not found", key.component)));
-        };
-        let is_list = matches!(value, Value::Array(_));
-        if !is_list && !matches!(value, Value::Table(_))
-            || is_list != (&*key.component == "federation-upstream-set")
-        {
-            let value = crate::broker::term::json_term(value);
-            return Err(BrokerError::ValidationFailed(format!(
-                "parse error while reading {}: {value}",
-                key.component
-            )));
-        }
-        Ok(why)
-    }
-
-    /// Sets a parameter, and says whether there was none.
-    ///
-    /// # Errors
-    /// As of [`Broker::check_parameter`], and when its vhost is not there or the store failed.
+    /// When its vhost is not there or the store failed.
     pub fn set_parameter(&self, key: ParameterKey, value: Value) -> Result<bool, BrokerError> {
-        let why = self.check_parameter(&key, &value)?;
         // A vhost that is deleted takes along what is set until then.
         let _changing = self.changing.lock();
         self.existing_vhost(&key.vhost)?;
-        tracing::warn!(
-            "parameter '{}' of {} in vhost '{}' is kept, and nothing acts on it: {why}",
-            key.name,
-            key.component,
-            key.vhost
-        );
         let mut parameters = self.parameters.of_vhosts.write();
         self.shared.define(Definition::Parameter(key.clone(), value.clone()).as_change())?;
         Ok(parameters.insert(key, value).is_none())

@@ -168,7 +168,7 @@ impl<'a> Rehearsal<'a> {
         if vhost.has_exchange(&definition.name) {
             return Ok(false);
         }
-        check_length("exchange", &definition.name)?;
+        check_length(ResourceKind::Exchange, &definition.name)?;
         if definition.name.starts_with(RESERVED_PREFIX) {
             return Err(BrokerError::ReservedName { kind: ResourceKind::Exchange, name: definition.name });
         }
@@ -203,7 +203,7 @@ impl<'a> Rehearsal<'a> {
             return Ok(false);
         }
         declaration.take_default_type(default);
-        check_length("queue", &declaration.name)?;
+        check_length(ResourceKind::Queue, &declaration.name)?;
         let in_vhost = vhost.known.as_ref().map_or(0, |known| known.queue_count()) + vhost.queues.len();
         let counts = Counts { in_vhost, in_all };
         capacity::check_queue(&shared.limits, &vhost.settings, (of, &declaration.name), counts)?;

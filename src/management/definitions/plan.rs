@@ -12,6 +12,7 @@ use crate::broker::topology::vhost_settings::VhostSettings;
 use crate::broker::{Actor, Broker, BrokerError, Turn};
 use crate::management::{bindings, exchanges, parameters, permissions, policies, queues, users, vhosts};
 use crate::message::{Name, Value};
+use crate::rabbit;
 use std::collections::HashMap;
 
 /// One thing that is made or changed.
@@ -126,6 +127,7 @@ impl Step {
             }
             Step::Parameter(key, value) => {
                 if broker.parameter(&key).is_none_or(|known| known != value) {
+                    rabbit::parameters::report(&key);
                     broker.set_parameter(key, value)?;
                 }
             }

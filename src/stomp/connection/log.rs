@@ -4,9 +4,10 @@
 use super::subscribe::Subscription;
 use super::{Connection, Open, Stage};
 use crate::broker::observe::connections::{ConnectionFacts, TlsFacts};
-use crate::broker::observe::events::{By, Headers, arguments, number, text};
+use crate::broker::observe::events::{By, Headers, number, text};
 use crate::message::{FieldTable, Value};
 use crate::protocol::CONNECTION_LOG;
+use crate::rabbit::term;
 
 /// How bad an end is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +123,7 @@ impl Connection {
 
     fn which(&self, facts: &ConnectionFacts) -> Headers {
         vec![
-            ("client_properties", arguments(&facts.client_properties.decode())),
+            ("client_properties", term::arguments(&facts.client_properties.decode())),
             ("name", text(&facts.name)),
             ("node", text(self.stomp.broker.node_name())),
             ("pid", self.stomp.broker.pid(self.id, 0)),
@@ -136,7 +137,7 @@ impl Connection {
             let mut fields = self.which_consumer(subscription);
             fields.extend([
                 ("ack_required", Value::Bool(!subscription.is_auto())),
-                ("arguments", arguments(of_consumer)),
+                ("arguments", term::arguments(of_consumer)),
                 ("exclusive", Value::Bool(false)),
                 ("prefetch_count", number(subscription.prefetch_count)),
             ]);

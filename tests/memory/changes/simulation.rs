@@ -238,7 +238,7 @@ fn change_otherwise(random: &mut Random, broker: &Broker) {
                     .into_iter()
                     .collect();
             let name = random.name("p");
-            let policy = Policy::parse(PolicyKind::Policy, &name, &fields).unwrap();
+            let policy = Policy::read(&name, &fields).unwrap();
             let vhost = broker.vhost("v").unwrap_or(vhost);
             vhost.set_policy(PolicyKind::Policy, policy, Actor::Broker, &mut turn).unwrap();
         }

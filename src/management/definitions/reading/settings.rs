@@ -2,15 +2,15 @@
 
 use super::{Done, Fault, Reading, needed};
 use crate::api::{self, Form, Table};
-use crate::broker::policy::{Policy, PolicyKind};
+use crate::broker::policy::PolicyKind;
 use crate::broker::topology::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::topology::vhost_settings::VhostLimits;
-use crate::broker::unsupported;
 use crate::management::definitions::note::Outcome;
 use crate::management::definitions::plan::Step;
 use crate::management::json::{table_from_json, value_from_json};
 use crate::management::parameters::LIMITS;
 use crate::message::Name;
+use crate::rabbit::{parameters, policy, unsupported};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -62,7 +62,7 @@ impl Reading<'_> {
             content.insert("definition".to_owned(), definition.into());
         }
         let table = table_from_json(&content, self.options.field_table_depth_max)?;
-        let policy = Policy::parse(kind, needed(about.name.as_deref(), "name")?, &table)?;
+        let policy = policy::parse(kind, needed(about.name.as_deref(), "name")?, &table)?;
         for without_effect in unsupported::in_policy(&policy) {
             self.note(Outcome::WithoutEffect, without_effect);
         }
@@ -107,7 +107,7 @@ impl Reading<'_> {
             other => object(other).map_or_else(|| other.clone(), Value::Object),
         };
         let value = value_from_json(&value, self.options.field_table_depth_max)?;
-        let why = self.broker.check_parameter(&key, &value)?;
+        let why = parameters::check(&key, &value)?;
         self.note(Outcome::WithoutEffect, format!("it is kept, and nothing acts on it: {why}"));
         self.add(Step::Parameter(key, value));
         Ok(())

@@ -6,11 +6,11 @@ use crate::broker::BrokerError;
 use crate::broker::exchange::{Binding, Destination, ExchangeDefinition};
 use crate::broker::queue::QueueDeclaration;
 use crate::broker::topology::{RESERVED_PREFIX, without_line_ends};
-use crate::broker::unsupported;
 use crate::management::definitions::note::Outcome;
 use crate::management::definitions::plan::Step;
 use crate::management::json::table_from_json;
 use crate::message::{FieldTable, Name, Value as Argument};
+use crate::rabbit::unsupported;
 use serde_json::Value;
 
 /// The longest key that a method of AMQP can hold.

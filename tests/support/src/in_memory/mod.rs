@@ -12,6 +12,7 @@ use leveret::broker::observe::connections::Endpoint;
 use leveret::broker::{Broker, BrokerError, BrokerLimits};
 use leveret::clock::{Clock, TestClock};
 use leveret::protocol::Peer;
+use leveret::rabbit::RabbitDialect;
 use leveret::session::{Flow, Session, Transmit};
 use leveret::stomp::{self, Stomp, StompSettings};
 use leveret::store::{Journal, JournalOptions, Loss, MemoryStore, Store};
@@ -82,6 +83,7 @@ impl InMemory {
         let losses = std::mem::take(&mut recovered.losses);
         let broker =
             Broker::open(Arc::new(journal), recovered, ExchangeTypes::standard(), limits, clock.now())?;
+        broker.set_dialect(RabbitDialect::default());
         broker.add_vhost("/")?;
         let tags = vec!["administrator".to_owned()];
         broker.put_user(User::with_password("guest", "guest", [1, 2, 3, 4], tags)).unwrap();

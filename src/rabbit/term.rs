@@ -24,10 +24,15 @@ pub(crate) fn term(value: &Value) -> String {
 }
 
 /// The fields of a table: `{<<"name">>,longstr,<<"text">>}`.
-pub(crate) fn term_fields(table: &FieldTable) -> impl Iterator<Item = String> {
+fn term_fields(table: &FieldTable) -> impl Iterator<Item = String> {
     table
         .iter()
         .map(|(name, value)| format!("{{{},{},{}}}", binary(name.as_bytes()), value.type_name(), term(value)))
+}
+
+/// A table as events have it: a text for each field.
+pub(crate) fn arguments(table: &FieldTable) -> Value {
+    Value::Array(term_fields(table).map(|text| Value::from(text.as_str())).collect())
 }
 
 /// A value that came as JSON: objects are maps, and null is a word. Reading JSON makes whole numbers of 64 bits, long

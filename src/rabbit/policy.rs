@@ -1,10 +1,11 @@
 //! What a policy may say. The words of refusals are RabbitMQ's, for tools show them; values stand in them as Erlang prints
 //! what came as JSON.
 
-use super::{ApplyTo, Policy, PolicyKind};
-use crate::broker::queue::{DeadLetterStrategy, Overflow, QueueType};
-use crate::broker::term::json_term;
-use crate::broker::unsupported;
+use super::term::json_term;
+use super::unsupported;
+use crate::broker::BrokerError;
+use crate::broker::policy::{ApplyTo, Policy, PolicyKind};
+use crate::broker::queue::{DeadLetterStrategy, Overflow};
 use crate::message::{FieldTable, Value};
 use crate::pattern::Pattern;
 
@@ -83,70 +84,46 @@ const OPERATOR_KEYS: &[&str] = &[
 /// Keys that name other brokers. They are taken, so that definitions with them can be imported, and nothing is fetched.
 const UPSTREAMS: &[&str] = &["federation-upstream", "federation-upstream-pattern", "federation-upstream-set"];
 
-/// A policy with one of these keys passes a queue of that type by.
-pub(super) fn unsupported(queue_type: QueueType) -> &'static [&'static str] {
-    match queue_type {
-        QueueType::Classic => &[
-            "max-age",
-            "stream-max-segment-size-bytes",
-            "stream-filter-size-bytes",
-            "queue-leader-locator",
-            "initial-cluster-size",
-            "delivery-limit",
-            "dead-letter-strategy",
-            "target-group-size",
-        ],
-        QueueType::Quorum => &[
-            "queue-mode",
-            "ha-mode",
-            "ha-params",
-            "ha-sync-mode",
-            "ha-promote-on-shutdown",
-            "ha-promote-on-failure",
-            "queue-master-locator",
-            "max-age",
-            "stream-max-segment-size-bytes",
-            "stream-filter-size-bytes",
-            "initial-cluster-size",
-        ],
+/// Reads a policy from the fields `pattern`, `definition`, `priority` and `apply-to`, of which the last two may be missing. Others are
+/// passed over.
+///
+/// # Errors
+/// [`BrokerError::ValidationFailed`], with all that is wrong, each in a line.
+pub fn parse(kind: PolicyKind, name: &str, fields: &FieldTable) -> Result<Policy, BrokerError> {
+    let definition = fields.field("definition").unwrap_or(&Value::Void);
+    let pattern = fields.field("pattern").unwrap_or(&Value::Void);
+    let checks = [
+        check_definition(kind, definition),
+        fields.field("apply-to").map_or(Ok(()), check_apply_to),
+        check_pattern(pattern),
+        fields.field("priority").map_or(Ok(()), check_priority),
+    ];
+    let faults: Vec<String> = checks.into_iter().filter_map(Result::err).collect();
+    match Policy::read(name, fields) {
+        Some(policy) if faults.is_empty() => Ok(policy),
+        _ => Err(BrokerError::ValidationFailed(faults.join("\n"))),
     }
 }
 
-/// Reads a policy, or says all that is wrong with it, each in a line.
-pub(super) fn policy(kind: PolicyKind, name: &str, fields: &FieldTable) -> Result<Policy, String> {
-    let mut faults = Vec::new();
-    let definition = definition(kind, fields.field("definition").unwrap_or(&Value::Void));
-    let definition = definition.map_err(|fault| faults.push(fault));
-    let apply_to = fields.field("apply-to").map_or(Ok(ApplyTo::All), apply_to);
-    let apply_to = apply_to.map_err(|fault| faults.push(fault));
-    let pattern = pattern(fields.field("pattern").unwrap_or(&Value::Void));
-    let pattern = pattern.map_err(|fault| faults.push(fault));
-    let priority = match fields.field("priority") {
-        None => Ok(Value::I64(0)),
-        Some(number @ Value::F64(_)) => Ok(number.clone()),
-        Some(value) => value.as_integer().map(Value::I64).ok_or(value),
-    };
-    let priority = priority.map_err(|value| {
-        faults.push(format!("priority should be a number, actually was {}", json_term(value)));
-    });
-    match (definition, apply_to, pattern, priority) {
-        (Ok(definition), Ok(apply_to), Ok(pattern), Ok(priority)) => {
-            Ok(Policy { name: name.into(), pattern, apply_to, priority, definition })
-        }
-        _ => Err(faults.join("\n")),
+fn check_priority(value: &Value) -> Result<(), String> {
+    match value {
+        Value::F64(_) => Ok(()),
+        value if value.as_integer().is_some() => Ok(()),
+        value => Err(format!("priority should be a number, actually was {}", json_term(value))),
     }
 }
 
-fn pattern(value: &Value) -> Result<Pattern, String> {
+fn check_pattern(value: &Value) -> Result<(), String> {
     let Some(text) = value.as_str() else {
         return Err(format!("pattern should be a binary but was {}", json_term(value)));
     };
     Pattern::new(text)
+        .map(|_| ())
         .map_err(|error| format!("pattern should be regular expression but is invalid: {error}"))
 }
 
-fn apply_to(value: &Value) -> Result<ApplyTo, String> {
-    value.as_str().and_then(ApplyTo::named).ok_or_else(|| {
+fn check_apply_to(value: &Value) -> Result<(), String> {
+    value.as_str().and_then(ApplyTo::named).map(|_| ()).ok_or_else(|| {
         let printed = value.as_str().map_or_else(|| json_term(value), str::to_owned);
         let words: Vec<_> = ApplyTo::ALL.iter().map(|(name, _)| format!("'{name}'")).collect();
         let (last, others) = words.split_last().expect("there are several");
@@ -154,7 +131,7 @@ fn apply_to(value: &Value) -> Result<ApplyTo, String> {
     })
 }
 
-fn definition(kind: PolicyKind, value: &Value) -> Result<FieldTable, String> {
+fn check_definition(kind: PolicyKind, value: &Value) -> Result<(), String> {
     let Value::Table(definition) = value else {
         return Err(format!("definition must be a dictionary: {}", json_term(value)));
     };
@@ -162,6 +139,7 @@ fn definition(kind: PolicyKind, value: &Value) -> Result<FieldTable, String> {
         return Err("no policy provided".to_owned());
     }
     let mut definition = definition.clone();
+    // The first fault is reported, by key.
     definition.sort();
     let mut unknown = Vec::new();
     check_mirrors(&definition)?;
@@ -189,7 +167,7 @@ fn definition(kind: PolicyKind, value: &Value) -> Result<FieldTable, String> {
         }
     }
     if unknown.is_empty() {
-        Ok(definition)
+        Ok(())
     } else {
         Err(format!("[{}] are not recognised policy settings", unknown.join(",")))
     }
@@ -280,3 +258,6 @@ fn check_upstreams(definition: &FieldTable) -> Result<(), String> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

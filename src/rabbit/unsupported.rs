@@ -3,8 +3,8 @@
 //!
 //! What makes no difference on one node (where a leader is, how large a cluster, how messages lie on the disk) is not in it.
 
-use super::policy::{ApplyTo, Policy};
-use super::queue::QueueType;
+use crate::broker::policy::{ApplyTo, Policy};
+use crate::broker::queue::QueueType;
 use crate::message::FieldTable;
 use std::sync::atomic::{AtomicU64, Ordering};
 
