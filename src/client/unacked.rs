@@ -204,6 +204,10 @@ impl UnackedList {
 
     /// The consumer that was given the delivery of that tag, if it waits for an acknowledgement.
     pub(crate) fn consumer_of(&self, tag: DeliveryTag) -> Option<ConsumerId> {
+        // Most are acknowledged in order.
+        if let Some(front) = self.list.front().filter(|front| front.tag == tag) {
+            return front.consumer;
+        }
         match self.list.binary_search_by_key(&tag, |unacked| unacked.tag) {
             Ok(at) => self.list[at].consumer,
             Err(_) => match self.early.get(&tag) {

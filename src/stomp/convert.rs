@@ -3,19 +3,39 @@
 use super::error::StompError;
 use super::frame::{HeadWriter, Headers};
 use crate::message::{FieldTable, Message, Properties, ShortStr, Value};
-
-/// Headers of SEND that are not the application's: where it goes, and what is said of the frame.
-const OF_THE_FRAME: [&str; 4] = ["destination", "receipt", "transaction", "content-length"];
+use std::borrow::Cow;
 
 /// Headers of MESSAGE that are the broker's alone: a header of a message with such a name is not passed on.
 const OF_THE_BROKER: [&[u8]; 7] =
     [b"subscription", b"destination", b"message-id", b"redelivered", b"ack", b"content-length", b"receipt"];
 
-/// The properties of a message that was sent with these headers. `reply_to` is what stands for the header of that name.
+/// Property flags and list of a message without any, and of one with delivery-mode 2 alone (0-9-1 section 4.2.6.1).
+const NONE: &[u8] = &[0, 0];
+const PERSISTENT: &[u8] = &[0x10, 0, 2];
+
+/// The properties of a message that was sent with these headers, encoded. `reply_to` is what stands for the header of that name.
 ///
 /// # Errors
 /// When a property has a value that it can't have.
-pub(super) fn properties(headers: &Headers<'_>, reply_to: Option<&[u8]>) -> Result<Properties, StompError> {
+pub(super) fn properties(
+    headers: &Headers<'_>,
+    reply_to: Option<&[u8]>,
+) -> Result<Cow<'static, [u8]>, StompError> {
+    if headers.names().all(|name| name == b"persistent" || is_of_the_frame(name)) {
+        let is_persistent = headers.flag("persistent") == Some(true);
+        return Ok(if is_persistent { PERSISTENT } else { NONE }.into());
+    }
+    let mut encoded = Vec::with_capacity(64);
+    read_properties(headers, reply_to)?.encode(&mut encoded);
+    Ok(encoded.into())
+}
+
+/// Whether a header of SEND is not the application's: where it goes, and what is said of the frame.
+fn is_of_the_frame(name: &[u8]) -> bool {
+    matches!(name, b"destination" | b"receipt" | b"transaction" | b"content-length")
+}
+
+fn read_properties(headers: &Headers<'_>, reply_to: Option<&[u8]>) -> Result<Properties, StompError> {
     let mut properties = Properties::default();
     let mut table = FieldTable::default();
     for (name, value) in headers.iter() {
@@ -41,7 +61,7 @@ pub(super) fn properties(headers: &Headers<'_>, reply_to: Option<&[u8]>) -> Resu
                     properties.delivery_mode = Some(2);
                 }
             }
-            of_the_frame if OF_THE_FRAME.contains(&of_the_frame) => {}
+            _ if is_of_the_frame(name) => {}
             _ => table.insert(key(name)?, Value::LongStr(value.to_vec())),
         }
     }
@@ -78,7 +98,7 @@ fn number<T: std::str::FromStr>(name: &str, value: &[u8]) -> Result<T, StompErro
 
 /// Writes the properties and headers of a message, encoded as it carries them, as headers of MESSAGE.
 pub(super) fn write_properties(encoded: &[u8], head: &mut HeadWriter<'_>) {
-    if encoded == [0, 0] {
+    if encoded == NONE {
         return;
     }
     // They were scanned when the message was made.
@@ -145,10 +165,7 @@ fn simple(value: &Value) -> Option<String> {
 
 /// The properties that a message is delivered with: its own, without BCC, and with how often it was delivered in vain where that
 /// is counted.
-pub(super) fn delivered_properties(
-    message: &Message,
-    delivery_count: Option<u32>,
-) -> std::borrow::Cow<'_, [u8]> {
+pub(super) fn delivered_properties(message: &Message, delivery_count: Option<u32>) -> Cow<'_, [u8]> {
     if delivery_count.is_none() && !message.has_blind_copies() {
         return message.properties().into();
     }
@@ -243,7 +260,7 @@ mod tests {
     use super::*;
 
     fn read(head: &str) -> Result<Properties, StompError> {
-        properties(&Frame::read(head.as_bytes(), b"").unwrap().headers, None)
+        read_properties(&Frame::read(head.as_bytes(), b"").unwrap().headers, None)
     }
 
     fn written(properties: &Properties) -> String {
@@ -268,6 +285,24 @@ mod tests {
         assert_eq!((properties.delivery_mode, properties.priority), (Some(2), Some(7)));
         assert_eq!(properties.headers.as_ref().unwrap().count(), 1);
         assert_eq!(written(&properties), format!("MESSAGE\n{EVERY_PROPERTY}\n"));
+    }
+
+    #[test]
+    fn messages_without_headers_of_the_application_have_the_same_properties_at_less_cost() {
+        let rows: [(&str, &[u8]); 4] = [
+            ("", NONE),
+            ("receipt:1\ncontent-length:0\ntransaction:t\n", NONE),
+            ("persistent:true\npersistent:false\n", PERSISTENT),
+            ("persistent:false\npersistent:true\n", NONE),
+        ];
+        for (head, expected) in rows {
+            let head = format!("SEND\ndestination:/queue/a\n{head}\n");
+            let frame = Frame::read(head.as_bytes(), b"").unwrap();
+            assert_eq!(properties(&frame.headers, None).unwrap(), expected, "{head}");
+            let mut encoded = Vec::new();
+            read(&head).unwrap().encode(&mut encoded);
+            assert_eq!(encoded, expected, "{head}");
+        }
     }
 
     #[test]

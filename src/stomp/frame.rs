@@ -1,5 +1,6 @@
 //! STOMP frames as they stand in the input, and as they are written (STOMP 1.2, "STOMP Frames").
 
+use memchr::{memchr, memchr2};
 use std::borrow::Cow;
 
 /// What a frame asks for.
@@ -105,16 +106,28 @@ impl<'a> Frame<'a> {
     /// # Errors
     /// When one of them is no header.
     pub(super) fn read(head: &'a [u8], body: &'a [u8]) -> Result<Frame<'a>, Malformed> {
-        let mut lines = head.split(|byte| *byte == b'\n').map(without_return);
-        let command = Command::named(lines.next().unwrap_or(Ok(&[]))?);
-        let mut headers = Headers::default();
-        for line in lines {
-            let line = line?;
-            if !line.is_empty() {
+        let (command, mut rest) = first_line(head);
+        let command = Command::named(without_return(command)?);
+        let mut headers = Headers(Vec::with_capacity(HEADERS_MOSTLY));
+        while !rest.is_empty() {
+            let (line, behind) = first_line(rest);
+            rest = behind;
+            if !line.is_empty() && line != b"\r" {
                 headers.0.push(read_header(line)?);
             }
         }
         Ok(Frame { command, headers, body })
+    }
+}
+
+/// Most frames have no more headers than that.
+const HEADERS_MOSTLY: usize = 8;
+
+/// A line without its end, and what is behind it.
+fn first_line(head: &[u8]) -> (&[u8], &[u8]) {
+    match memchr(b'\n', head) {
+        Some(end) => (&head[..end], &head[end + 1..]),
+        None => (head, &[]),
     }
 }
 
@@ -125,10 +138,13 @@ fn without_return(line: &[u8]) -> Result<&[u8], Malformed> {
 }
 
 fn read_header(line: &[u8]) -> Result<Header<'_>, Malformed> {
-    let Some(colon) = line.iter().position(|byte| *byte == b':') else {
+    let is_plain = memchr2(b'\\', b'\r', line).is_none();
+    let line = if is_plain { line } else { without_return(line)? };
+    let Some(colon) = memchr(b':', line) else {
         return Err(Malformed::NoValue(String::from_utf8_lossy(line).into_owned()));
     };
-    Ok((unescaped(&line[..colon])?, unescaped(&line[colon + 1..])?))
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if is_plain { Ok((name.into(), value.into())) } else { Ok((unescaped(name)?, unescaped(value)?)) }
 }
 
 fn unescaped(text: &[u8]) -> Result<Cow<'_, [u8]>, Malformed> {
@@ -183,6 +199,11 @@ impl Headers<'_> {
         self.flag("durable") == Some(true) || self.flag("persistent") == Some(true)
     }
 
+    /// The names of all, some of which may stand twice.
+    pub(super) fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|(name, _)| &**name)
+    }
+
     /// All of them, each name once.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let first_of_its_name = |index: usize| {
@@ -215,6 +236,11 @@ impl HeadWriter<'_> {
         HeadWriter(out)
     }
 
+    /// Goes on with a head that has been begun.
+    pub(super) fn going_on(out: &mut Vec<u8>) -> HeadWriter<'_> {
+        HeadWriter(out)
+    }
+
     /// Adds a header, escaped.
     pub(super) fn header(&mut self, name: &[u8], value: &[u8]) {
         self.escaped(name);
@@ -233,7 +259,10 @@ impl HeadWriter<'_> {
 
     /// Adds a header with a number.
     pub(super) fn number(&mut self, name: &str, value: u64) {
-        self.plain(name, value.to_string().as_bytes());
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(b':');
+        put_number(value, self.0);
+        self.0.push(b'\n');
     }
 
     /// Adds a header whose name is plain and whose value may need escapes.
@@ -250,18 +279,36 @@ impl HeadWriter<'_> {
     }
 
     fn escaped(&mut self, text: &[u8]) {
-        let is_special = |byte: &u8| matches!(byte, b'\\' | b'\n' | b'\r' | b':');
-        if !text.iter().any(is_special) {
-            return self.0.extend_from_slice(text);
+        put_escaped(text, self.0);
+    }
+}
+
+/// Appends a text as it stands in a header's name or value.
+pub(super) fn put_escaped(text: &[u8], out: &mut Vec<u8>) {
+    let is_special = |byte: &u8| matches!(byte, b'\\' | b'\n' | b'\r' | b':');
+    if !text.iter().any(is_special) {
+        return out.extend_from_slice(text);
+    }
+    for &byte in text {
+        match byte {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b':' => out.extend_from_slice(b"\\c"),
+            byte => out.push(byte),
         }
-        for &byte in text {
-            match byte {
-                b'\\' => self.0.extend_from_slice(b"\\\\"),
-                b'\n' => self.0.extend_from_slice(b"\\n"),
-                b'\r' => self.0.extend_from_slice(b"\\r"),
-                b':' => self.0.extend_from_slice(b"\\c"),
-                byte => self.0.push(byte),
-            }
+    }
+}
+
+/// Appends a number in decimal, without the formatting machinery: each delivery has two.
+pub(super) fn put_number(mut number: u64, out: &mut Vec<u8>) {
+    let (mut digits, mut at) = ([0; 20], 20);
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[at..]);
         }
     }
 }
@@ -285,6 +332,15 @@ mod tests {
         head.header(b"a:b", b"x\n\r\\:y");
         head.end();
         assert_eq!(out, b"MESSAGE\na\\cb:x\\n\\r\\\\\\cy\n\n");
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 9, 10, 1234, u64::MAX] {
+            let mut out = Vec::new();
+            put_number(number, &mut out);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::frame::{Frame, Malformed};
 use crate::steps;
+use memchr::memchr;
 
 /// A command is at most this long. The longest that there is has 11 bytes.
 const COMMAND_BYTES_MAX: usize = 32;
@@ -162,7 +163,7 @@ impl Parser {
         };
         loop {
             let rest = &frame[self.scanned..];
-            let end = rest.iter().position(|byte| *byte == b'\n');
+            let end = memchr(b'\n', rest);
             steps::count(end.unwrap_or(rest.len()) + 1);
             let line_end = end.map_or(frame.len(), |end| self.scanned + end);
             let line = &frame[self.line_start..line_end];
@@ -204,10 +205,9 @@ impl Parser {
         if self.content_length.is_some() {
             return Ok(());
         }
-        let text = String::from_utf8_lossy(length);
-        let bad = || Malformed::BadLength(text.chars().take(40).collect());
-        let length: u64 = text.trim().parse().map_err(|_| bad())?;
-        let length = usize::try_from(length).map_err(|_| bad())?;
+        let bad = || Malformed::BadLength(String::from_utf8_lossy(length).chars().take(40).collect());
+        let length: usize =
+            std::str::from_utf8(length).ok().and_then(|text| text.trim().parse().ok()).ok_or_else(bad)?;
         if length > limits.body_bytes_max {
             return Err(body_too_long(self.is_logged_in, limits));
         }
@@ -235,7 +235,7 @@ impl Parser {
             }
             None => {
                 steps::count(input.len());
-                let end = input.iter().position(|byte| *byte == 0);
+                let end = memchr(0, input);
                 if end.is_some() {
                     *left = Some(0);
                 }
@@ -293,7 +293,7 @@ fn counted_body(behind: &[u8], length: usize) -> Result<Option<usize>, Malformed
 
 /// Where a body ends that does not say its length, and of which `before` bytes have been searched.
 fn end_of_body(part: &[u8], limits: &FrameLimits, before: usize) -> Result<Option<usize>, Malformed> {
-    let end = part.iter().position(|byte| *byte == 0);
+    let end = memchr(0, part);
     steps::count(end.unwrap_or(part.len()));
     if before + end.unwrap_or(part.len()) > limits.body_bytes_max {
         return Err(Malformed::BodyTooLong(limits.body_bytes_max));

@@ -45,6 +45,13 @@ impl Connection {
             self.go_on_settling(Settling { up_to: tag, verdict });
             return Ok(());
         }
+        if transaction.is_none() && verdict == Verdict::Ack {
+            return if self.unacked.take(tag, is_cumulative, &mut self.acked) {
+                Ok(())
+            } else {
+                Err(not_found())
+            };
+        }
         let mut taken = Taken::default();
         if !self.unacked.take(tag, is_cumulative, &mut taken) {
             return Err(not_found());
@@ -67,13 +74,7 @@ impl Connection {
             let body = format!("\"{command}\" must include a valid \"{name}\" header\n");
             StompError::new("Invalid header", body)
         };
-        let id = std::str::from_utf8(id).map_err(|_| invalid())?;
-        let (rest, tag) = id.rsplit_once(SEPARATOR).ok_or_else(invalid)?;
-        let (_, session) = rest.rsplit_once(SEPARATOR).ok_or_else(invalid)?;
-        if session != self.session {
-            return Err(invalid());
-        }
-        tag.parse().map(DeliveryTag).map_err(|_| invalid())
+        number_of(id, &self.session).map(DeliveryTag).ok_or_else(invalid)
     }
 
     /// Reports to the queues what became of their messages.
@@ -114,6 +115,42 @@ impl Connection {
         }
         if is_more {
             self.underway = Some(Box::new(Underway::Settling(settling)));
+        }
+    }
+}
+
+/// The number of the delivery in a message's id, if that session gave it.
+fn number_of(id: &[u8], session: &str) -> Option<u64> {
+    let id = std::str::from_utf8(id).ok()?;
+    // From the end, a character at a time: it is found within a number's digits.
+    let last = id.rfind('@')?;
+    let (rest, number) = (id[..=last].strip_suffix(SEPARATOR)?, &id[last + 1..]);
+    let tag = rest.strip_suffix(session)?;
+    if !tag.ends_with(SEPARATOR) {
+        return None;
+    }
+    number.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_acknowledged_by_an_id_of_its_session() {
+        let rows: [(&[u8], Option<u64>); 9] = [
+            (b"T_1@@session-a@@7", Some(7)),
+            (b"@@session-a@@18446744073709551615", Some(u64::MAX)),
+            ("T_\u{e4}@@@@session-a@@1".as_bytes(), Some(1)),
+            (b"T_1@@session-b@@7", None),
+            (b"T_1@session-a@@7", None),
+            (b"T_1@@session-a@7", None),
+            (b"T_1@@session-a@@", None),
+            (b"session-a@@7", None),
+            (b"T_\xff@@session-a@@7", None),
+        ];
+        for (id, number) in rows {
+            assert_eq!(number_of(id, "session-a"), number, "{}", id.escape_ascii());
         }
     }
 }

@@ -41,7 +41,7 @@ impl Connection {
         self.release();
         match headers.get("receipt") {
             Some(receipt) => {
-                self.receipts.ask(receipt);
+                self.receipts.ask(receipt.to_vec());
                 self.stage = Stage::Disconnecting;
             }
             None => self.stage = Stage::Lingering { until: now + LINGER_MS },

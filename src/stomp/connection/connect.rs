@@ -188,7 +188,7 @@ impl Connection {
             self.put_connected();
         }
         if let Some(receipt) = receipt {
-            self.receipts.ask(&receipt);
+            self.receipts.ask(receipt);
         }
         Ok(())
     }

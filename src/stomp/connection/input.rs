@@ -122,7 +122,7 @@ impl Connection {
         if let Some(receipt) = headers.get("receipt")
             && !matches!(frame.command, Command::Commit | Command::Disconnect)
         {
-            self.receipts.ask(receipt);
+            self.receipts.ask(receipt.to_vec());
             if frame.command == Command::Subscribe {
                 self.receipts.comes_before_deliveries();
             }

@@ -6,6 +6,7 @@ mod close;
 mod connect;
 mod input;
 mod log;
+mod message_head;
 mod progress;
 mod receipts;
 mod send;

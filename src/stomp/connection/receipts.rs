@@ -34,9 +34,9 @@ impl Receipts {
     }
 
     /// A receipt was asked for, for what has been done.
-    pub(super) fn ask(&mut self, id: &[u8]) {
+    pub(super) fn ask(&mut self, id: Vec<u8>) {
         self.bytes += id.len() + RECEIPT_BYTES;
-        self.of_turn.push(id.to_vec());
+        self.of_turn.push(id);
         self.asked += 1;
     }
 
@@ -121,13 +121,13 @@ mod tests {
     #[test]
     fn a_receipt_waits_for_all_that_was_done_before_it() {
         let mut receipts = Receipts::default();
-        receipts.ask(b"a");
+        receipts.ask(b"a".to_vec());
         receipts.end_turn();
-        receipts.ask(b"b");
+        receipts.ask(b"b".to_vec());
         receipts.note(Some(Lsn(7)));
         receipts.end_turn();
         receipts.note(None);
-        receipts.ask(b"c");
+        receipts.ask(b"c".to_vec());
         receipts.end_turn();
         assert_eq!(receipts.count(), 3);
         assert_eq!(receipts.next(Lsn(6)).as_deref(), Some(&b"a"[..]));

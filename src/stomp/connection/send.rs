@@ -8,7 +8,7 @@ use crate::broker::exchange::Exchange;
 use crate::broker::routing::{Found, Route, Routing};
 use crate::broker::turn::DELIVERY_STEPS;
 use crate::client::check_properties;
-use crate::message::{Message, PropertyScan};
+use crate::message::{Message, MessageBuffer, PropertyScan};
 use crate::steps;
 use crate::stomp::convert;
 use crate::stomp::destination::Destination;
@@ -37,8 +37,9 @@ pub(super) struct Publishes {
 #[derive(Debug)]
 pub(super) struct Target {
     destination: Vec<u8>,
-    exchange: String,
-    key: Vec<u8>,
+    /// The exchange and the routing key, one behind the other.
+    names: Vec<u8>,
+    exchange_bytes: usize,
     /// The vhost's topology and permissions when that was found out.
     version: u64,
 }
@@ -115,7 +116,8 @@ impl Connection {
             return Err(StompError::precondition(text));
         }
         let found = self.check_exchange(&exchange, &key)?;
-        Ok((Target { destination: destination.to_vec(), exchange, key, version }, found))
+        let (names, exchange_bytes) = ([exchange.as_bytes(), &key].concat(), exchange.len());
+        Ok((Target { destination: destination.to_vec(), names, exchange_bytes, version }, found))
     }
 
     /// The exchange of that name, if the user may publish to it with that key.
@@ -141,13 +143,15 @@ impl Connection {
         reply_to: Option<&[u8]>,
     ) -> Result<Message, StompError> {
         let properties = convert::properties(&frame.headers, reply_to)?;
-        let mut encoded = Vec::with_capacity(64);
-        properties.encode(&mut encoded);
-        let scan = PropertyScan::of(&encoded, usize::MAX).map_err(StompError::precondition)?;
+        let scan = PropertyScan::of(&properties, usize::MAX).map_err(StompError::precondition)?;
+        let Target { names, exchange_bytes, .. } = target;
+        let mut message = MessageBuffer::new(names, *exchange_bytes, &properties, &scan, frame.body.len());
+        message.extend_body(frame.body);
+        let message = message.finish();
         if let Some(open) = &self.open {
-            check_properties(&scan, &open.user, || properties.headers.unwrap_or_default())?;
+            check_properties(&scan, &open.user, || message.headers().unwrap_or_default())?;
         }
-        Message::new(&target.exchange, &target.key, &encoded, frame.body).map_err(StompError::precondition)
+        Ok(message)
     }
 
     fn find_route(
@@ -216,7 +220,7 @@ impl Connection {
             self.flush_publishes();
             self.traffic.stats.routed += self.publishes.route.count(1);
             self.traffic.stats.drop_unroutable += 1;
-            receipt.iter().for_each(|receipt| self.receipts.ask(receipt));
+            receipt.into_iter().for_each(|receipt| self.receipts.ask(receipt));
             return Ok(());
         }
         if self.publishes.messages.is_empty() {
@@ -259,7 +263,7 @@ impl Connection {
         }
         log_refused(refused, &self.peer.name);
         for receipt in receipts.drain(..).flatten() {
-            self.receipts.ask(&receipt);
+            self.receipts.ask(receipt);
         }
         open.vhost.apply_effects(&mut self.turn);
     }

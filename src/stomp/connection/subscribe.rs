@@ -1,6 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: the queue of a destination, its binding, and its consumer.
 
 use super::Connection;
+use super::message_head::MessageHead;
 use super::send::missing_destination;
 use super::sources::Properties;
 use crate::broker::access::permissions::Access;
@@ -41,6 +42,8 @@ pub(super) struct Subscription {
     description: String,
     pub(super) queue: Arc<QueueHandle>,
     pub(super) mode: AckMode,
+    /// Of the frames that it is sent.
+    pub(super) head: MessageHead,
     pub(super) prefetch_count: u16,
     /// Its address in the session.
     link: LinkId,
@@ -71,6 +74,10 @@ pub(super) struct Subscriptions {
 impl Subscriptions {
     pub(super) fn get(&self, id: ConsumerId) -> Option<&Subscription> {
         self.all.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConsumerId) -> Option<&mut Subscription> {
+        self.all.get_mut(&id)
     }
 
     /// How many there are.
@@ -202,12 +209,14 @@ impl Connection {
             link_credit: Arc::new(LinkCredit::default()),
         };
         queue.consume(new, &mut self.turn)?;
+        let head = MessageHead::new(&tag, id.as_deref(), &self.session, self.version, mode);
         let subscription = Subscription {
             tag,
             id,
             description,
             queue,
             mode,
+            head,
             prefetch_count,
             link,
             is_topic,

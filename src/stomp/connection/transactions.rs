@@ -118,7 +118,7 @@ impl Connection {
         }
         commit.deliver_letters(&vhost, &mut self.turn);
         vhost.apply_effects(&mut self.turn);
-        self.committed(!refused.is_empty(), &receipts)
+        self.committed(!refused.is_empty(), receipts)
     }
 
     /// Goes on with a commit that takes longer than a turn may. Nothing else of the connection is handled before it is done.
@@ -144,7 +144,7 @@ impl Connection {
             self.underway = Some(Box::new(Underway::Committing(Box::new(committing), receipts)));
             return Ok(());
         }
-        self.committed(committing.is_refused, &receipts)
+        self.committed(committing.is_refused, receipts)
     }
 
     fn tell_committed(&mut self, taken: Taken, verdict: Verdict) {
@@ -155,11 +155,11 @@ impl Connection {
     }
 
     /// A commit has happened; its receipts come when its record is durable.
-    fn committed(&mut self, is_refused: bool, receipts: &[Vec<u8>]) -> Result<(), StompError> {
+    fn committed(&mut self, is_refused: bool, receipts: Vec<Vec<u8>>) -> Result<(), StompError> {
         if is_refused {
             return Err(StompError::precondition("partial tx completion"));
         }
-        receipts.iter().for_each(|receipt| self.receipts.ask(receipt));
+        receipts.into_iter().for_each(|receipt| self.receipts.ask(receipt));
         Ok(())
     }
 

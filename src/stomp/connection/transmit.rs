@@ -1,10 +1,8 @@
 //! What goes to the socket: answers first, then receipts that waited for the journal, then deliveries out of the outbox, as far as
 //! there is room.
 
-use super::acks::SEPARATOR;
 use super::close::put_end;
-use super::subscribe::Subscription;
-use super::{Connection, HOLD_BACK_MS, Open, Stage, Version};
+use super::{Connection, HOLD_BACK_MS, Open, Stage};
 use crate::broker::delivery::{Entry, Outgoing};
 use crate::broker::memory::{MemoryUse, count_much};
 use crate::broker::observe::trace::Delivered;
@@ -13,8 +11,6 @@ use crate::client::Unacked;
 use crate::message::{ConsumerId, DeliveryTag, Message, Millis};
 use crate::session::{Flow, Transmit};
 use crate::stomp::convert;
-use crate::stomp::destination::Destination;
-use crate::stomp::frame::HeadWriter;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -164,7 +160,7 @@ impl Connection {
 
     fn deliver(&mut self, id: ConsumerId, entry: Entry, out: &mut Transmit, sent: &mut Vec<Sent>) {
         // The connection may have failed with something that was taken together with this one.
-        let Some(subscription) = self.subscriptions.get(id) else { return };
+        let Some(subscription) = self.subscriptions.get_mut(id) else { return };
         let tag = DeliveryTag(self.next_delivery_tag);
         self.next_delivery_tag += 1;
         let count = (entry.delivery_count > 0
@@ -177,8 +173,7 @@ impl Connection {
             let delivered = Delivered { queue, message, properties, redelivered: entry.redelivered };
             vhost.trace_delivery(super::progress::party(live), delivered, &mut self.turn);
         }
-        let message_head = Head { subscription, session: &self.session, version: self.version, tag: tag.0 };
-        message_head.write(&entry, &properties, &mut self.head);
+        subscription.head.write(&entry, tag.0, &properties, &mut self.head);
         out.put(&self.head);
         self.head.clear();
         put_body(&entry.message, out);
@@ -219,38 +214,6 @@ impl Connection {
     pub(super) fn spill_unacked(&mut self) {
         self.is_spilling |= self.unacked.spill(&mut self.turn);
         self.apply_effects();
-    }
-}
-
-/// What MESSAGE says beside the message's own properties.
-struct Head<'a> {
-    subscription: &'a Subscription,
-    session: &'a str,
-    version: Version,
-    tag: u64,
-}
-
-impl Head<'_> {
-    fn write(&self, entry: &Entry, properties: &[u8], out: &mut Vec<u8>) {
-        let message = &entry.message;
-        let mut head = HeadWriter::new("MESSAGE", out);
-        if let Some(id) = &self.subscription.id {
-            head.value("subscription", id);
-        }
-        let mut destination = Vec::with_capacity(64);
-        Destination::write(message.exchange(), message.routing_key(), &mut destination);
-        head.value("destination", &destination);
-        let id = format!("{}{SEPARATOR}{}{SEPARATOR}{}", self.subscription.tag, self.session, self.tag);
-        head.value("message-id", id.as_bytes());
-        head.plain("redelivered", if entry.redelivered { b"true" } else { b"false" });
-        if self.version == Version::V1_2 && !self.subscription.is_auto() {
-            head.value("ack", id.as_bytes());
-        }
-        convert::write_properties(properties, &mut head);
-        if message.body_bytes() > 0 {
-            head.number("content-length", message.body_bytes() as u64);
-        }
-        head.end();
     }
 }
 

@@ -69,7 +69,7 @@ impl Connection {
             return;
         }
         if let Some(receipt) = spreading.receipt.filter(|_| !spreading.spread.was_refused()) {
-            self.receipts.ask(&receipt);
+            self.receipts.ask(receipt);
         }
     }
 
