@@ -1,6 +1,7 @@
 //! Frames of STOMP 1.2, as a broker sends them.
 
 use crate::perf::Failure;
+use memchr::memchr;
 
 /// The header of a frame's length.
 const CONTENT_LENGTH: &[u8] = b"content-length";
@@ -17,8 +18,14 @@ pub(super) struct Frame<'a> {
 impl<'a> Frame<'a> {
     /// The value of a header as it was sent, with what is escaped in it.
     pub(super) fn header(&self, name: &[u8]) -> Option<&'a [u8]> {
-        let mut lines = self.headers.split(|byte| *byte == b'\n');
-        lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(b":"))
+        let mut rest = self.headers;
+        while let Some(end) = memchr(b'\n', rest) {
+            if let Some(value) = rest[..end].strip_prefix(name).and_then(|line| line.strip_prefix(b":")) {
+                return Some(value);
+            }
+            rest = &rest[end + 1..];
+        }
+        None
     }
 
     /// An error, if that is what the frame says.
@@ -37,7 +44,7 @@ pub(super) fn cut(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Failure> {
     let faulty = || Failure::Lost("the broker sent what is no frame of STOMP".to_owned());
     // Between frames there may be line ends, which are heart-beats too.
     let start = input.iter().take_while(|byte| matches!(byte, b'\n' | b'\r')).count();
-    let line_end = |from: usize| input[from..].iter().position(|byte| *byte == b'\n').map(|at| from + at);
+    let line_end = |from: usize| memchr(b'\n', &input[from..]).map(|at| from + at);
     let Some(command_end) = line_end(start) else { return Ok(None) };
     let headers_start = command_end + 1;
     let mut at = headers_start;
@@ -59,7 +66,7 @@ pub(super) fn cut(input: &[u8]) -> Result<Option<(Frame<'_>, usize)>, Failure> {
     let body_start = at + 1;
     let body_end = match length {
         Some(length) => body_start.checked_add(length).ok_or_else(faulty)?,
-        None => match input[body_start..].iter().position(|byte| *byte == 0) {
+        None => match memchr(0, &input[body_start..]) {
             Some(length) => body_start + length,
             None => return Ok(None),
         },
