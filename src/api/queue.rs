@@ -72,6 +72,10 @@ pub struct Queue {
     pub message_bytes_unacknowledged: u64,
     /// Bytes of the bodies that are in memory
     pub message_bytes_ram: u64,
+    /// Bytes of the bodies of persistent messages
+    pub message_bytes_persistent: u64,
+    /// Messages that are persistent: of a durable queue those that asked for it, of a quorum queue all
+    pub messages_persistent: u64,
     /// Ready messages that are not in memory
     pub messages_paged_out: u64,
     /// Messages in memory

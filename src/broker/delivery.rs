@@ -28,6 +28,8 @@ pub struct Entry {
     pub redelivered: bool,
     /// Whether the journal holds it.
     pub journaled: bool,
+    /// Whether it counts as a persistent message of its queue, see [`super::queue::QueueDefinition::counts_as_persistent`].
+    pub persistent: bool,
 }
 
 /// Entries are moved by value, and a backlog is a ring of them.

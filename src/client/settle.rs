@@ -6,7 +6,7 @@ use super::unacked::{Taken, Unacked, UnackedList};
 use crate::broker::Turn;
 use crate::broker::chores::Chore;
 use crate::broker::delivery::Entry;
-use crate::broker::queue::{AwayRun, QueueHandle};
+use crate::broker::queue::{AwayRun, Persistent, QueueHandle};
 use crate::message::{ConsumerId, DeliveryTag, QueueId};
 use crate::steps;
 use std::collections::{BTreeMap, VecDeque};
@@ -52,16 +52,19 @@ pub(crate) fn tell_queues(taken: Taken, verdict: Verdict, turn: &mut Turn) {
 pub(crate) fn settle(acked: &Taken, turn: &mut Turn) {
     for run in acked.here.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
         let queue = &run[0].queue;
-        let mut bytes = 0;
+        let (mut bytes, mut persistent) = (0, Persistent::default());
         for neighbours in run.chunk_by(are_neighbours) {
-            bytes += neighbours.iter().map(|unacked| unacked.entry.message.body_bytes() as u64).sum::<u64>();
+            for Unacked { entry, .. } in neighbours {
+                bytes += entry.message.body_bytes() as u64;
+                persistent += Persistent::of(entry);
+            }
             let (first, last) = (&neighbours[0].entry, &neighbours[neighbours.len() - 1].entry);
             if first.journaled {
                 let id = queue.definition().id;
                 turn.changes.settle_range(id, first.position, last.position);
             }
         }
-        queue.settle(run[0].consumer, run.len(), bytes, turn);
+        queue.settle(run[0].consumer, run.len(), bytes, persistent, turn);
     }
     for UnackedRun { queue, consumer, run, .. } in &acked.away {
         if run.journaled {

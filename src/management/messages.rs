@@ -11,7 +11,7 @@ use crate::broker::delivery::Entry;
 use crate::broker::error::{BrokerError, Resource};
 use crate::broker::observe::stats::MessageStats;
 use crate::broker::observe::trace::{Delivered, Party};
-use crate::broker::queue::{Got, QueueHandle};
+use crate::broker::queue::{Got, Persistent, QueueHandle};
 use crate::message::{DecodeError, Message, Properties, PropertyScan, ShortStr};
 use crate::store::{DurableWaiter, StoreError};
 use base64::Engine;
@@ -327,7 +327,8 @@ fn settle(
             for entry in entries.iter().filter(|entry| entry.journaled) {
                 turn.changes.settle(queue.definition().id, entry.position);
             }
-            queue.settle(None, entries.len(), bytes, turn);
+            let persistent = entries.iter().map(Persistent::of).sum();
+            queue.settle(None, entries.len(), bytes, persistent, turn);
         }
     }
     vhost.apply_effects(turn);

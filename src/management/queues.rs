@@ -222,6 +222,8 @@ fn describe(
         message_bytes_ready: state.ready_bytes,
         message_bytes_unacknowledged: state.unacked_bytes,
         message_bytes_ram: state.resident_body_bytes,
+        message_bytes_persistent: state.persistent.body_bytes,
+        messages_persistent: state.persistent.messages,
         messages_paged_out: state.ready - state.resident.min(state.ready),
         messages_ram: state.resident + state.unacked,
         messages_ready_ram: state.resident,

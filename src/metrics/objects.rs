@@ -203,6 +203,26 @@ pub(super) const QUEUES: &[Metric<Queue>] = &[
         float(queue.state.ready - queue.state.resident.min(queue.state.ready))
     }),
     Metric::gauge(
+        "queue_messages_ram_bytes",
+        "Bytes of the bodies of messages in memory",
+        of!(Queue, state.resident_body_bytes),
+    ),
+    Metric::gauge(
+        "queue_messages_paged_out_bytes",
+        "Bytes of the bodies of ready messages that are not in memory",
+        of!(Queue, state.paged_bytes),
+    ),
+    Metric::gauge(
+        "queue_messages_persistent",
+        "Persistent messages, ready or unacknowledged",
+        of!(Queue, state.persistent.messages),
+    ),
+    Metric::gauge(
+        "queue_messages_persistent_bytes",
+        "Bytes of the bodies of persistent messages",
+        of!(Queue, state.persistent.body_bytes),
+    ),
+    Metric::gauge(
         "queue_process_memory_bytes",
         "Memory that the ready messages of a queue take, about",
         of!(Queue, state.resident_bytes),

@@ -122,6 +122,11 @@ fn ack(client: &mut Client, broker: &mut InMemory, tag: u64, multiple: bool) {
     client.send(broker, 1, &method("basic.ack", &arguments));
 }
 
+fn persistent(broker: &InMemory) -> u64 {
+    let vhost = broker.broker().vhost("/").unwrap();
+    vhost.queue("q").unwrap().state().persistent.messages
+}
+
 fn unacked_bytes(broker: &InMemory) -> u64 {
     broker.broker().memory().used_bytes(MemoryUse::Unacked)
 }
@@ -140,6 +145,7 @@ fn what_a_consumer_does_not_acknowledge_leaves_memory_and_comes_back_in_order() 
         let got = delivered(&mut greedy, &mut broker);
         assert!(got.iter().copied().eq((0..MESSAGES).map(|n| (n as u64 + 1, n, false))));
         assert_eq!((counts(&broker, "q").unacked, unacked_bytes(&broker)), (MESSAGES, 0));
+        assert_eq!(persistent(&broker), (MESSAGES - if mixed { MESSAGES / 3 } else { 0 }) as u64);
         // Some are acknowledged: one, some in the middle, and all up to one.
         ack(&mut greedy, &mut broker, 2000, false);
         (1500..1600).for_each(|tag| ack(&mut greedy, &mut broker, tag, false));
@@ -158,6 +164,7 @@ fn what_a_consumer_does_not_acknowledge_leaves_memory_and_comes_back_in_order() 
         assert!(got.iter().map(|(_, n, redelivered)| (*n, *redelivered)).eq(left.clone().map(|n| (n, true))));
         ack(&mut other, &mut broker, 0, true);
         assert_eq!((counts(&broker, "q").unacked, broker.broker().memory().total_bytes()), (0, 0));
+        assert_eq!(persistent(&broker), 0);
     }
 }
 

@@ -144,6 +144,11 @@ impl QueueDefinition {
 
     /// Whether this message is to be kept by the journal.
     pub fn journals(&self, message: &Message) -> bool {
-        self.survives_restart() && (message.is_persistent() || self.queue_type == QueueType::Quorum)
+        self.exclusive_owner.is_none() && self.counts_as_persistent(message)
+    }
+
+    /// Whether it is a persistent message here: in a durable queue one that asked for it, in a quorum queue each.
+    pub fn counts_as_persistent(&self, message: &Message) -> bool {
+        self.durable && (message.is_persistent() || self.queue_type == QueueType::Quorum)
     }
 }

@@ -11,7 +11,7 @@ pub(crate) use arguments::{inequivalent, same_value};
 pub(in crate::broker) use classic::cycles;
 pub use classic::{
     AwayRun, ConsumerState, Credit, DeadLetter, DeathReason, Discard, Glimpse, NewConsumer, PageRequest,
-    QueueState, SeenMessage, Window,
+    Persistent, QueueState, SeenMessage, Window,
 };
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
 pub(in crate::broker) use handle::check;

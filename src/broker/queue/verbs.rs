@@ -4,8 +4,8 @@
 
 use super::handle::Kind;
 use super::{
-    AwayRun, ConsumerState, Credit, DeathReason, Glimpse, Got, NewConsumer, PageRequest, QueueCounts,
-    QueueHandle, QueueSettings, QueueState, SeenMessage,
+    AwayRun, ConsumerState, Credit, DeathReason, Glimpse, Got, NewConsumer, PageRequest, Persistent,
+    QueueCounts, QueueHandle, QueueSettings, QueueState, SeenMessage,
 };
 use crate::broker::delivery::Entry;
 use crate::broker::error::BrokerError;
@@ -115,9 +115,16 @@ impl QueueHandle {
 /// What becomes of deliveries.
 impl QueueHandle {
     /// Delivered messages are done with: `messages` of them with `bytes` of bodies. The journal has been told.
-    pub fn settle(&self, consumer: Option<ConsumerId>, messages: usize, bytes: u64, turn: &mut Turn) {
+    pub fn settle(
+        &self,
+        consumer: Option<ConsumerId>,
+        messages: usize,
+        bytes: u64,
+        persistent: Persistent,
+        turn: &mut Turn,
+    ) {
         match &self.kind {
-            Kind::Classic(queue) => queue.lock().settle(consumer, messages, bytes, turn),
+            Kind::Classic(queue) => queue.lock().settle(consumer, messages, bytes, persistent, turn),
         }
     }
 

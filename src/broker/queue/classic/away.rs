@@ -4,6 +4,7 @@
 
 use super::Queue;
 use super::dead_letter::bury;
+use super::persistent::Persistent;
 use super::ready::PagedRun;
 use crate::broker::delivery::Entry;
 use crate::broker::queue::{DeathReason, QueueType};
@@ -21,6 +22,8 @@ pub struct AwayRun {
     pub count: u64,
     /// Bytes of all their bodies.
     pub body_bytes: u64,
+    /// Those of them that are persistent.
+    pub persistent: Persistent,
     /// See [`Entry::delivery_count`]; the same for all.
     pub delivery_count: u32,
     /// The priority of their lane.
@@ -38,6 +41,7 @@ impl AwayRun {
             first: entry.position,
             count: 1,
             body_bytes: entry.message.body_bytes() as u64,
+            persistent: Persistent::of(entry),
             delivery_count: entry.delivery_count,
             priority: entry.priority,
             expires: entry.expires(),
@@ -58,21 +62,25 @@ impl AwayRun {
         if is_next {
             self.count += next.count;
             self.body_bytes += next.body_bytes;
+            self.persistent += next.persistent;
             self.expires |= next.expires;
         }
         is_next
     }
 
-    /// Leaves the first `count`, at least one and not all of them, and returns the others. A run knows its bytes only as a whole.
+    /// Leaves the first `count`, at least one and not all of them, and returns the others. A run knows its bytes, and which of them are
+    /// persistent, only as a whole.
     pub fn split_off(&mut self, count: u64) -> AwayRun {
         let body_bytes = (u128::from(self.body_bytes) * u128::from(count) / u128::from(self.count)) as u64;
-        let rest = AwayRun {
+        let persistent = self.persistent.share(count, self.count);
+        let mut rest = AwayRun {
             first: Position(self.first.0 + count),
             count: self.count - count,
             body_bytes: self.body_bytes - body_bytes,
             ..*self
         };
-        (self.count, self.body_bytes) = (count, body_bytes);
+        rest.persistent -= persistent;
+        (self.count, self.body_bytes, self.persistent) = (count, body_bytes, persistent);
         rest
     }
 }
@@ -147,7 +155,8 @@ impl Queue {
         let body_bytes = runs.iter().map(|run| run.body_bytes).sum();
         self.away.messages = self.away.messages.saturating_sub(messages);
         self.away.body_bytes = self.away.body_bytes.saturating_sub(body_bytes);
-        self.no_longer_unacked(consumer, messages, body_bytes);
+        let persistent = runs.iter().map(|run| run.persistent).sum();
+        self.no_longer_unacked(consumer, messages, body_bytes, persistent);
     }
 
     /// Deliveries that are away come back, see [`Queue::requeue`].
@@ -173,7 +182,8 @@ impl Queue {
                         turn.changes.requeue(self.definition.id, Position(position), run.delivery_count);
                     }
                 }
-                let paged = PagedRun { first: run.first, count: run.count, body_bytes: run.body_bytes };
+                let AwayRun { first, count, body_bytes, persistent, .. } = run;
+                let paged = PagedRun { first, count, body_bytes, persistent };
                 back.push((run.priority, paged, run.expires));
             }
         }
@@ -317,6 +327,7 @@ mod tests {
             first: Position(first),
             count,
             body_bytes,
+            persistent: Persistent { messages: count, body_bytes },
             delivery_count: 0,
             priority: 0,
             expires: false,

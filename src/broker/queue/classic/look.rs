@@ -1,6 +1,7 @@
 //! Looking at a queue without touching it: for lists, for metrics, and for paging through its messages.
 
 use super::Queue;
+use super::persistent::Persistent;
 use super::ready::{Place, Taken};
 use crate::broker::delivery::Entry;
 use crate::broker::observe::lengths::{Length, Lengths};
@@ -23,6 +24,10 @@ pub struct QueueState {
     pub ready_bytes: u64,
     /// Bytes of the bodies that wait for an acknowledgement.
     pub unacked_bytes: u64,
+    /// Those of all these that are persistent.
+    pub persistent: Persistent,
+    /// Bytes of the ready messages' bodies that are not in memory.
+    pub paged_bytes: u64,
     /// Bytes of the bodies, ready or not acknowledged, that are in memory.
     pub resident_body_bytes: u64,
     /// Ready messages that are in memory.
@@ -134,14 +139,18 @@ impl Queue {
     /// How the queue stands.
     pub(in crate::broker::queue) fn state(&self) -> QueueState {
         let head = self.ready.front();
+        let paged_bytes = self.ready.paged_bytes();
+        let persistent = [self.ready.persistent(), self.unacked_persistent].into_iter().sum();
         QueueState {
             ready: self.ready.len() as u64,
             unacked: self.unacked as u64,
             unacked_resident: self.unacked.saturating_sub(self.away.messages) as u64,
             ready_bytes: self.ready.bytes(),
             unacked_bytes: self.unacked_bytes,
+            persistent,
+            paged_bytes,
             resident_body_bytes: (self.ready.bytes() + self.unacked_bytes)
-                .saturating_sub(self.ready.paged_bytes() + self.away.body_bytes),
+                .saturating_sub(paged_bytes + self.away.body_bytes),
             resident: self.ready.resident() as u64,
             resident_bytes: self.ready.resident_bytes() as u64,
             consumers: self.consumers.len() as u64,
@@ -224,7 +233,13 @@ impl Queue {
         if self.closed {
             return None;
         }
-        let entry = match self.ready.take(seen.priority, seen.position, seen.message.body_bytes()) {
+        let body_bytes = seen.message.body_bytes();
+        let is_persistent = self.definition.counts_as_persistent(&seen.message);
+        let persistent = match is_persistent {
+            true => Persistent { messages: 1, body_bytes: body_bytes as u64 },
+            false => Persistent::default(),
+        };
+        let entry = match self.ready.take(seen.priority, seen.position, body_bytes, persistent) {
             Taken::InMemory(entry) => entry,
             Taken::PagedOut => Entry {
                 position: seen.position,
@@ -234,6 +249,7 @@ impl Queue {
                 priority: seen.priority,
                 redelivered: seen.redelivered,
                 journaled: true,
+                persistent: is_persistent,
                 message: seen.message.clone(),
             },
             Taken::Nothing => return None,

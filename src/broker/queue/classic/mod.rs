@@ -12,6 +12,7 @@ mod limits;
 mod look;
 mod pace;
 mod paging;
+mod persistent;
 mod policed;
 mod published;
 mod ready;
@@ -25,6 +26,7 @@ pub(in crate::broker) use dead_letter::cycles;
 pub use dead_letter::{DeadLetter, DeathReason};
 pub use discard::Discard;
 pub use look::{ConsumerState, Glimpse, QueueState, SeenMessage};
+pub use persistent::Persistent;
 pub use ready::PageRequest;
 
 use super::{Got, QueueCounts, QueueDefinition, QueueSettings};
@@ -61,6 +63,7 @@ pub(in crate::broker::queue) struct Queue {
     consumers: Consumers,
     unacked: usize,
     unacked_bytes: u64,
+    unacked_persistent: Persistent,
     /// Those of them that are not in memory.
     away: Away,
     dying: Dying,
@@ -107,6 +110,7 @@ impl Queue {
             consumers,
             unacked: 0,
             unacked_bytes: 0,
+            unacked_persistent: Persistent::default(),
             away: Away::default(),
             dying: Dying::default(),
             page_bytes: shared.limits.page_bytes,
@@ -206,6 +210,7 @@ impl Queue {
             priority: self.definition.priority_of(&message),
             redelivered: false,
             journaled: self.definition.journals(&message),
+            persistent: self.definition.counts_as_persistent(&message),
             message,
         }
     }
@@ -274,6 +279,7 @@ impl Queue {
             self.stats.get += 1;
             self.unacked += 1;
             self.unacked_bytes += entry.message.body_bytes() as u64;
+            self.unacked_persistent += Persistent::of(&entry);
             if entry.journaled {
                 let delivered = Queue::note_delivered(self.definition.id, None, &entry, turn);
                 Queue::write_delivered(self.definition.id, delivered, turn);
@@ -388,7 +394,7 @@ impl Queue {
                 turn.wake(&consumer.outbox);
             }
             self.last_delivered = turn.now;
-            let (mut taken, mut bytes) = (0, 0);
+            let (mut taken, mut bytes, mut persistent) = (0, 0, Persistent::default());
             let had_unsent_bytes = outstanding.unsent_bytes;
             let mut room = true;
             let mut furthest = None;
@@ -405,6 +411,7 @@ impl Queue {
                 }
                 taken += 1;
                 bytes += entry.message.body_bytes() as u64;
+                persistent += Persistent::of(&entry);
                 self.stats.redeliver += u64::from(entry.redelivered);
                 room = outstanding.add(&entry, consumer.no_ack, self.window);
                 if !consumer.no_ack {
@@ -422,6 +429,7 @@ impl Queue {
             } else {
                 self.unacked += taken as usize;
                 self.unacked_bytes += bytes;
+                self.unacked_persistent += persistent;
                 self.stats.deliver += u64::from(taken);
             }
             Queue::write_delivered(self.definition.id, furthest, turn);

@@ -4,6 +4,7 @@
 //! time. What only memory holds is spilled to the journal first; it is read back like the rest, and forgotten at a restart.
 
 use super::Queue;
+use super::persistent::Persistent;
 use super::ready::{PageRequest, PagedRun};
 use crate::broker::Shared;
 use crate::broker::delivery::Entry;
@@ -248,6 +249,7 @@ impl Queue {
             priority: stored.priority,
             redelivered: stored.redelivered,
             journaled: true,
+            persistent: self.definition.counts_as_persistent(&message),
             message,
         })
     }
@@ -260,7 +262,11 @@ impl Queue {
     /// Takes over what the journal recovered.
     pub(in crate::broker::queue) fn restore(&mut self, runs: &[RecoveredRun]) {
         for run in runs {
-            let paged = PagedRun { first: run.first, count: run.count.into(), body_bytes: run.body_bytes };
+            let RecoveredRun { first, body_bytes, .. } = *run;
+            let count = run.count.into();
+            // Nothing else outlives a restart.
+            let persistent = Persistent { messages: count, body_bytes };
+            let paged = PagedRun { first, count, body_bytes, persistent };
             self.ready.restore(run.priority, paged, run.expires);
         }
     }

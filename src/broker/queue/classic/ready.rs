@@ -9,9 +9,10 @@ mod places;
 pub(super) use lane::PagedRun;
 pub(super) use places::{Place, Taken};
 
+use super::persistent::Persistent;
 use crate::broker::delivery::Entry;
 use crate::message::{Millis, Position};
-use lane::{FRONT_MESSAGES, Lane, MOVED_MAX};
+use lane::{FRONT_MESSAGES, Forgotten, Lane, MOVED_MAX};
 
 /// What an entry takes besides its message's bytes, roughly.
 const ENTRY_BYTES: usize = 192;
@@ -27,6 +28,7 @@ pub(super) struct Ready {
     lanes: Vec<Lane>,
     messages: usize,
     bytes: u64,
+    persistent: Persistent,
     resident_bytes: usize,
     expiring: usize,
     /// Behind which position of its priority messages have yet to be given another time to expire at, while some have.
@@ -70,6 +72,11 @@ impl Ready {
         self.bytes
     }
 
+    /// Those that are persistent, in memory or not.
+    pub(super) fn persistent(&self) -> Persistent {
+        self.persistent
+    }
+
     /// Bytes of the bodies that are not in memory.
     pub(super) fn paged_bytes(&self) -> u64 {
         self.lanes.iter().flat_map(|lane| &lane.paged).map(|run| run.body_bytes).sum()
@@ -87,13 +94,15 @@ impl Ready {
         let body_bytes = entry.message.body_bytes();
         let lane = self.lane(entry.priority);
         if lane.paged.front().is_some_and(|run| run.first < entry.position) {
-            lane.note_paged(entry.position, body_bytes as u64, entry.expires());
+            lane.note_paged(&entry);
             self.messages += 1;
             self.bytes += body_bytes as u64;
+            self.persistent += Persistent::of(&entry);
             return (!entry.journaled).then_some(entry);
         }
         self.messages += 1;
         self.bytes += body_bytes as u64;
+        self.persistent += Persistent::of(&entry);
         self.keep(entry);
         None
     }
@@ -123,6 +132,7 @@ impl Ready {
         for entry in &entries {
             self.messages += 1;
             self.bytes += entry.message.body_bytes() as u64;
+            self.persistent += Persistent::of(entry);
             self.resident_bytes += memory_bytes(entry);
             self.expiring += usize::from(entry.expires());
         }
@@ -248,6 +258,7 @@ impl Ready {
             if let Some(run) = lane.paged.pop_front() {
                 self.messages -= usize::try_from(run.count).unwrap_or(self.messages);
                 self.bytes -= run.body_bytes;
+                self.persistent -= run.persistent;
                 return Some(Any::PagedOut(run));
             }
             self.lanes.pop();
@@ -292,6 +303,7 @@ impl Ready {
                 .map(|(_, run, _)| usize::try_from(run.count).unwrap_or(usize::MAX))
                 .sum::<usize>();
             self.bytes += of_lane.iter().map(|(_, run, _)| run.body_bytes).sum::<u64>();
+            self.persistent += of_lane.iter().map(|(_, run, _)| run.persistent).sum();
         }
         to_spill
     }
@@ -300,6 +312,7 @@ impl Ready {
     pub(super) fn restore(&mut self, priority: u8, run: PagedRun, may_expire: bool) {
         self.messages += usize::try_from(run.count).unwrap_or(usize::MAX);
         self.bytes += run.body_bytes;
+        self.persistent += run.persistent;
         let lane = self.lane(priority);
         lane.paged_expire |= may_expire;
         let paged = &mut lane.paged;
@@ -331,12 +344,14 @@ impl Ready {
         }
         let last = entries.last().map_or(Position(u64::MAX - 1), |entry| entry.position);
         let entries: Vec<Entry> = entries.into_iter().filter(|entry| lane.is_paged(entry.position)).collect();
-        let (messages, bytes) = lane.forget_paged_up_to(last);
+        let Forgotten { messages, body_bytes, persistent } = lane.forget_paged_up_to(last);
         self.messages -= usize::try_from(messages).unwrap_or(self.messages);
-        self.bytes -= bytes;
+        self.bytes -= body_bytes;
+        self.persistent -= persistent;
         for entry in entries {
             self.messages += 1;
             self.bytes += entry.message.body_bytes() as u64;
+            self.persistent += Persistent::of(&entry);
             self.keep(entry);
         }
     }
@@ -353,6 +368,7 @@ impl Ready {
         let body_bytes = entry.message.body_bytes();
         self.messages -= 1;
         self.bytes -= body_bytes as u64;
+        self.persistent -= Persistent::of(entry);
         self.resident_bytes -= memory_bytes(entry);
         self.expiring -= usize::from(entry.expires());
         if self.messages == 0 {

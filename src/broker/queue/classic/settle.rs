@@ -2,7 +2,7 @@
 
 use super::Queue;
 use crate::broker::delivery::Entry;
-use crate::broker::queue::{AwayRun, DeathReason};
+use crate::broker::queue::{AwayRun, DeathReason, Persistent};
 use crate::broker::turn::Turn;
 use crate::message::ConsumerId;
 
@@ -13,10 +13,11 @@ impl Queue {
         consumer: Option<ConsumerId>,
         messages: usize,
         bytes: u64,
+        persistent: Persistent,
         turn: &mut Turn,
     ) {
         self.stats.ack += messages as u64;
-        self.no_longer_unacked(consumer, messages, bytes);
+        self.no_longer_unacked(consumer, messages, bytes, persistent);
         self.dispatch(turn);
     }
 
@@ -30,8 +31,7 @@ impl Queue {
         failed: bool,
         turn: &mut Turn,
     ) {
-        let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
-        self.no_longer_unacked(consumer, entries.len(), bytes);
+        self.entries_no_longer_unacked(consumer, &entries);
         let mut back = Vec::with_capacity(entries.len());
         for mut entry in entries {
             entry.redelivered = true;
@@ -66,8 +66,7 @@ impl Queue {
         away: Vec<AwayRun>,
         turn: &mut Turn,
     ) {
-        let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
-        self.no_longer_unacked(consumer, entries.len(), bytes);
+        self.entries_no_longer_unacked(consumer, &entries);
         if !away.is_empty() || self.is_burying() {
             self.reject_away(consumer, entries, away, turn);
         } else {
@@ -78,9 +77,22 @@ impl Queue {
         self.dispatch(turn);
     }
 
-    pub(super) fn no_longer_unacked(&mut self, consumer: Option<ConsumerId>, messages: usize, bytes: u64) {
+    fn entries_no_longer_unacked(&mut self, consumer: Option<ConsumerId>, entries: &[Entry]) {
+        let bytes = entries.iter().map(|entry| entry.message.body_bytes() as u64).sum();
+        let persistent = entries.iter().map(Persistent::of).sum();
+        self.no_longer_unacked(consumer, entries.len(), bytes, persistent);
+    }
+
+    pub(super) fn no_longer_unacked(
+        &mut self,
+        consumer: Option<ConsumerId>,
+        messages: usize,
+        bytes: u64,
+        persistent: Persistent,
+    ) {
         self.unacked = self.unacked.saturating_sub(messages);
         self.unacked_bytes = self.unacked_bytes.saturating_sub(bytes);
+        self.unacked_persistent -= persistent;
         if let Some(consumer) = consumer {
             self.consumers.settled(consumer, u32::try_from(messages).unwrap_or(u32::MAX));
         }

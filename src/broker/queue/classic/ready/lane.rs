@@ -1,5 +1,6 @@
 //! The messages of one priority that are ready: a front in memory, and behind it runs of those that are not.
 
+use super::super::persistent::Persistent;
 use super::memory_bytes;
 use crate::broker::delivery::Entry;
 use crate::message::Position;
@@ -47,9 +48,23 @@ pub(in crate::broker::queue) struct PagedRun {
     pub(in crate::broker::queue) first: Position,
     pub(in crate::broker::queue) count: u64,
     pub(in crate::broker::queue) body_bytes: u64,
+    pub(in crate::broker::queue) persistent: Persistent,
+}
+
+/// What was said of messages that are not in memory.
+#[derive(Debug, Default)]
+pub(super) struct Forgotten {
+    pub(super) messages: u64,
+    pub(super) body_bytes: u64,
+    pub(super) persistent: Persistent,
 }
 
 impl PagedRun {
+    fn of(entry: &Entry) -> PagedRun {
+        let body_bytes = entry.message.body_bytes() as u64;
+        PagedRun { first: entry.position, count: 1, body_bytes, persistent: Persistent::of(entry) }
+    }
+
     pub(super) fn end(&self) -> u64 {
         self.first.0 + self.count
     }
@@ -60,6 +75,7 @@ impl PagedRun {
         if touches {
             self.count += next.count;
             self.body_bytes += next.body_bytes;
+            self.persistent += next.persistent;
         }
         touches
     }
@@ -155,7 +171,6 @@ impl Lane {
         let mut let_go = LetGo { bytes: 0, expiring: 0 };
         self.put_in_order();
         for entry in self.entries.drain(keep..).rev() {
-            let body_bytes = entry.message.body_bytes() as u64;
             let_go.bytes += memory_bytes(&entry);
             let_go.expiring += usize::from(entry.expires());
             self.paged_expire |= entry.expires();
@@ -163,9 +178,10 @@ impl Lane {
                 Some(run) if entry.position.0 + 1 == run.first.0 => {
                     run.first = entry.position;
                     run.count += 1;
-                    run.body_bytes += body_bytes;
+                    run.body_bytes += entry.message.body_bytes() as u64;
+                    run.persistent += Persistent::of(&entry);
                 }
-                _ => self.paged.push_front(PagedRun { first: entry.position, count: 1, body_bytes }),
+                _ => self.paged.push_front(PagedRun::of(&entry)),
             }
             if !entry.journaled {
                 to_spill.push(entry);
@@ -196,9 +212,9 @@ impl Lane {
     }
 
     /// Notes a message behind the entries that is not in memory.
-    pub(super) fn note_paged(&mut self, position: Position, body_bytes: u64, expires: bool) {
-        self.paged_expire |= expires;
-        self.insert_paged([PagedRun { first: position, count: 1, body_bytes }].into_iter());
+    pub(super) fn note_paged(&mut self, entry: &Entry) {
+        self.paged_expire |= entry.expires();
+        self.insert_paged([PagedRun::of(entry)].into_iter());
     }
 
     /// Joins a run with the one behind it, if they touch.
@@ -210,26 +226,29 @@ impl Lane {
         }
     }
 
-    /// Forgets the runs up to a position, and says how many messages and bytes of bodies they were.
-    pub(super) fn forget_paged_up_to(&mut self, last: Position) -> (u64, u64) {
-        let (mut messages, mut bytes) = (0, 0);
+    /// Forgets the runs up to a position, and says what they were.
+    pub(super) fn forget_paged_up_to(&mut self, last: Position) -> Forgotten {
+        let mut forgotten = Forgotten::default();
         while let Some(run) = self.paged.front_mut()
             && run.first <= last
         {
             let gone = run.count.min(last.0 + 1 - run.first.0);
             let gone_bytes =
                 if gone == run.count { run.body_bytes } else { run.body_bytes * gone / run.count };
-            messages += gone;
-            bytes += gone_bytes;
+            let gone_persistent = run.persistent.share(gone, run.count);
+            forgotten.messages += gone;
+            forgotten.body_bytes += gone_bytes;
+            forgotten.persistent += gone_persistent;
             run.first.0 += gone;
             run.count -= gone;
             run.body_bytes -= gone_bytes;
+            run.persistent -= gone_persistent;
             if run.count == 0 {
                 self.paged.pop_front();
             }
         }
         self.paged_expire &= !self.paged.is_empty();
-        (messages, bytes)
+        forgotten
     }
 
     pub(super) fn is_paged(&self, position: Position) -> bool {

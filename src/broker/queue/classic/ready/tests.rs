@@ -11,7 +11,13 @@ pub(super) fn entry(position: u64, priority: u8, expires_at: Option<Millis>) -> 
         priority,
         redelivered: false,
         journaled: true,
+        persistent: false,
     }
+}
+
+pub(super) fn run(first: u64, count: u64, body_bytes: u64) -> PagedRun {
+    let persistent = Persistent { messages: count, body_bytes };
+    PagedRun { first: Position(first), count, body_bytes, persistent }
 }
 
 fn drain(ready: &mut Ready) -> Vec<u64> {
@@ -123,6 +129,28 @@ fn what_is_let_go_comes_back_in_order() {
 }
 
 #[test]
+fn persistent_messages_stay_counted_while_they_are_not_in_memory() {
+    let of = |n: u64| Entry { persistent: !n.is_multiple_of(3), ..entry(n, 0, None) };
+    let all = Persistent { messages: 2000, body_bytes: 8000 };
+    let mut ready = Ready::default();
+    (1..=3000).for_each(|n| assert!(ready.insert(of(n)).is_none()));
+    assert_eq!(ready.persistent(), all);
+    ready.page_out();
+    assert_eq!(ready.persistent(), all);
+    // One is taken out of the middle, and one of the others.
+    assert!(matches!(ready.take(0, Position(2000), 4, Persistent::of(&of(2000))), Taken::PagedOut));
+    assert!(matches!(ready.take(0, Position(2001), 4, Persistent::of(&of(2001))), Taken::PagedOut));
+    assert_eq!(ready.persistent(), Persistent { messages: 1999, body_bytes: 7996 });
+    let mut seen = drain(&mut ready).len();
+    while let Some(request) = ready.page_request(false) {
+        let left = (request.from.0..=3000).filter(|n| !(2000..=2001).contains(n));
+        ready.paged_in(request, left.take(700).map(of).collect());
+        seen += drain(&mut ready).len();
+    }
+    assert_eq!((seen, ready.persistent()), (2998, Persistent::default()));
+}
+
+#[test]
 fn what_was_let_go_is_not_wanted_back_at_once() {
     for body_bytes in [10, 9_000, 300_000, 5_000_000] {
         let mut ready = Ready::default();
@@ -140,7 +168,7 @@ fn what_was_let_go_is_not_wanted_back_at_once() {
 #[test]
 fn what_the_journal_lost_is_not_waited_for() {
     let mut ready = Ready::default();
-    ready.restore(0, PagedRun { first: Position(1), count: 5, body_bytes: 20 }, false);
+    ready.restore(0, run(1, 5, 20), false);
     let request = ready.page_request(false).unwrap();
     ready.paged_in(request, vec![entry(2, 0, None), entry(4, 0, None)]);
     assert_eq!((ready.len(), drain(&mut ready)), (3, vec![2, 4]));
