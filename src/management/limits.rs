@@ -8,7 +8,6 @@ use super::users::{limit_names, set_user_limit, user_limit};
 use crate::api::{self, Table};
 use crate::broker::VirtualHost;
 use crate::broker::access::users::User;
-use crate::broker::observe::events::{number, text};
 use crate::broker::topology::vhost_settings::VhostLimits;
 use serde_json::Value;
 
@@ -125,19 +124,8 @@ fn change_vhost_limit(
             *limit = value;
         }
     })?;
-    tell_vhost_limits(request, vhost);
+    request.told().vhost_limits(vhost.name(), &vhost.settings());
     Ok(Answer::NoContent)
-}
-
-/// Tells of the limits of a vhost as they are now.
-pub(super) fn tell_vhost_limits(request: &Request, vhost: &VirtualHost) {
-    request.tell("vhost.limits.set", || {
-        let limits = vhost.settings().limits;
-        let mut fields = vec![("name", text("limits")), ("vhost", text(vhost.name()))];
-        fields.extend(limits.max_connections.map(|limit| ("max-connections", number(limit))));
-        fields.extend(limits.max_queues.map(|limit| ("max-queues", number(limit))));
-        fields
-    });
 }
 
 fn user_limits(request: &Request) -> Result<Answer, ApiError> {
@@ -178,14 +166,9 @@ fn delete_user_limit(request: &Request) -> Result<Answer, ApiError> {
 
 /// Tells of the limits of a user as they are now.
 fn tell_user_limits(request: &Request, user: &str) {
-    let limits = request.broker().users().get(user).map(|user| user.limits).unwrap_or_default();
-    let is_limited = limits.max_connections.is_some() || limits.max_channels.is_some();
-    request.tell(if is_limited { "user.limits.set" } else { "user.limits.cleared" }, || {
-        let mut fields = vec![("name", text("limits")), ("username", text(user))];
-        fields.extend(limits.max_channels.map(|limit| ("max-channels", number(limit))));
-        fields.extend(limits.max_connections.map(|limit| ("max-connections", number(limit))));
-        fields
-    });
+    if let Some(user) = request.broker().users().get(user) {
+        request.told().user_limits(&user);
+    }
 }
 
 /// The `value` of the body, which may be null.

@@ -39,6 +39,7 @@ mod request;
 mod resources;
 mod routes;
 mod stats;
+mod told;
 mod users;
 mod vhosts;
 

@@ -8,9 +8,10 @@ use super::list::{list, one};
 use super::policies::escaped;
 use super::request::Request;
 use super::routes::{Needs, Route};
+use super::told::named;
 use crate::api;
 use crate::broker::VirtualHost;
-use crate::broker::observe::events::{Headers, text};
+use crate::broker::observe::events::text;
 use crate::broker::policy::PolicyKind;
 use crate::broker::topology::parameters::{CLUSTER_NAME, ParameterKey};
 use crate::broker::topology::vhost_settings::VhostLimits;
@@ -132,11 +133,7 @@ fn put_parameter(request: &Request) -> Result<Answer, ApiError> {
     let told = (key.clone(), value.clone());
     let is_new = request.broker().set_parameter(key, value).map_err(|error| escaped(error.into()))?;
     parameters::report(&told.0);
-    request.tell("parameter.set", || {
-        let mut fields = named(&told.0);
-        fields.push(("value", told.1));
-        fields
-    });
+    request.told().parameter(&told.0, &told.1);
     let warning = format!("the parameter is kept, and nothing acts on it: {why}");
     Ok(if is_new { Answer::Created } else { Answer::NoContent }.warned(vec![warning]))
 }
@@ -147,7 +144,7 @@ fn put_limits(request: &Request) -> Result<Answer, ApiError> {
     let limits = vhost_limits_from_json(&limits::value(request)?).map_err(escaped)?;
     let is_new = vhost_limits(&vhost).is_none();
     request.broker().put_vhost(vhost.name(), |settings| settings.limits = limits)?;
-    limits::tell_vhost_limits(request, &vhost);
+    request.told().vhost_limits(vhost.name(), &vhost.settings());
     Ok(if is_new { Answer::Created } else { Answer::NoContent })
 }
 
@@ -170,11 +167,6 @@ fn delete_parameter(request: &Request) -> Result<Answer, ApiError> {
     }
     request.tell("parameter.cleared", || named(&key));
     Ok(Answer::NoContent)
-}
-
-/// What events say first of a parameter.
-fn named(key: &ParameterKey) -> Headers {
-    vec![("component", text(&key.component)), ("name", text(&key.name)), ("vhost", text(&key.vhost))]
 }
 
 fn key(request: &Request) -> ParameterKey {
@@ -222,8 +214,7 @@ fn put_global(request: &Request) -> Result<Answer, ApiError> {
     let name = request.parameter("name");
     let told = value.clone();
     let is_new = request.broker().set_global_parameter(name, value)?;
-    request
-        .tell("parameter.set", || vec![("component", text("global")), ("name", text(name)), ("value", told)]);
+    request.told().global_parameter(name, &told);
     let warning = |why| format!("the parameter is kept, and nothing acts on it: {why}");
     let warnings = unsupported::global_parameter(name).map(warning).into_iter().collect();
     Ok(if is_new { Answer::Created } else { Answer::NoContent }.warned(warnings))

@@ -4,10 +4,10 @@ use super::answer::{Answer, ApiError};
 use super::list::{list, one};
 use super::request::Request;
 use super::routes::{Needs, Route};
+use super::told::whose;
 use crate::api;
 use crate::broker::BrokerError;
 use crate::broker::access::permissions::{Patterns, Permission, TopicPermission};
-use crate::broker::observe::events::{Headers, text};
 
 const PERMISSION: &str = "/api/permissions/{vhost}/{user}";
 const TOPIC_PERMISSIONS: &str = "/api/topic-permissions/{vhost}/{user}";
@@ -113,18 +113,8 @@ fn put_permission(request: &Request) -> Result<Answer, ApiError> {
     .map_err(BrokerError::from)?;
     let (user, vhost) = (request.parameter("user"), request.parameter("vhost"));
     let put = request.broker().set_permissions(user, vhost, patterns)?;
-    request.tell("permission.created", || {
-        let mut fields = whose(user, vhost);
-        let said = [("configure", &wanted.configure), ("write", &wanted.write), ("read", &wanted.read)];
-        fields.extend(said.map(|(name, pattern)| (name, text(pattern.as_deref().unwrap_or_default()))));
-        fields
-    });
+    request.told().permission(&found(request)?);
     Ok(put.into())
-}
-
-/// What events say first of what a user may do in a vhost.
-fn whose(user: &str, vhost: &str) -> Headers {
-    vec![("user", text(user)), ("vhost", text(vhost))]
 }
 
 /// A field that is there, and may be null.
@@ -183,13 +173,9 @@ fn put_topic_permission(request: &Request) -> Result<Answer, ApiError> {
         said(&wanted.exchange, "exchange")?,
         (said(&wanted.write, "write")?, said(&wanted.read, "read")?),
     )?;
-    request.tell("topic.permission.created", || {
-        let mut fields = whose(user, vhost);
-        fields.extend(wanted.exchange.as_deref().map(|exchange| ("exchange", text(exchange))));
-        let said = [("write", &wanted.write), ("read", &wanted.read)];
-        fields.extend(said.map(|(name, pattern)| (name, text(pattern.as_deref().unwrap_or_default()))));
-        fields
-    });
+    let set =
+        found_topics(request)?.into_iter().find(|set| wanted.exchange.as_deref() == Some(&*set.exchange));
+    set.iter().for_each(|set| request.told().topic_permission(set));
     // As RabbitMQ has it: the second exchange of a user is a change of the first.
     Ok(if is_first { Answer::Created } else { Answer::NoContent })
 }

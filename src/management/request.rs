@@ -3,6 +3,7 @@
 use super::answer::ApiError;
 use super::body::Received;
 use super::routes::Needs;
+use super::told::Told;
 use super::{Management, ManagementSettings, auth, json};
 use crate::api::{self, Form, Table};
 use crate::broker::access::permissions::Access;
@@ -142,6 +143,11 @@ impl Request {
     /// Who asks.
     pub(super) fn actor(&self) -> Actor<'_> {
         Actor::Operator(&self.user.name)
+    }
+
+    /// Events of what the request puts.
+    pub(super) fn told(&self) -> Told<'_> {
+        Told { broker: self.broker(), by: self.actor() }
     }
 
     /// Tells an event of what the request has done, if anybody hears it.

@@ -10,8 +10,6 @@ use crate::api::{self, BulkDelete, Table, Tags};
 use crate::broker::access::passwords::{HashingAlgorithm, PasswordHash};
 use crate::broker::access::users::{User, UserLimits, Users};
 use crate::broker::observe::events::text;
-use crate::broker::topology::administration::Put;
-use crate::message::Value as Argument;
 use serde_json::Value;
 
 const USER: &str = "/api/users/{user}";
@@ -113,7 +111,7 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
     let tags = tags(&wanted)?;
     let known = request.broker().users().get(name);
     let password = password(&wanted, known.as_deref(), request.broker().users())?;
-    let has_password = password != PasswordHash::none();
+    let has_password = !password.is_none();
     // Faults are reported before anything is changed.
     for (limit, value) in &wanted.limits {
         set_user_limit(&mut UserLimits::default(), limit, value)?;
@@ -128,21 +126,9 @@ fn put_user(request: &Request) -> Result<Answer, ApiError> {
         }
     })?;
     let tags = request.broker().existing_user(name)?.tags.clone();
-    tell_put(request, name, put, has_password, tags);
+    request.told().user(name, put, has_password, &tags);
     tracing::info!("user '{name}' is changed by user '{}'", request.user.name);
     Ok(put.into())
-}
-
-/// Tells of what was put of a user.
-fn tell_put(request: &Request, name: &str, put: Put, has_password: bool, tags: Vec<String>) {
-    let named = || vec![("name", text(name))];
-    match put {
-        Put::Created => request.tell("user.created", named),
-        Put::Updated if has_password => request.tell("user.password.changed", named),
-        Put::Updated => request.tell("user.password.cleared", named),
-    }
-    let tags = || Argument::Array(tags.iter().map(|tag| text(tag)).collect());
-    request.tell("user.tags.set", || vec![("name", text(name)), ("tags", tags())]);
 }
 
 /// A user's tags, also as RabbitMQ's oldest clients write them.

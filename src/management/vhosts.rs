@@ -9,14 +9,14 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use super::stats::{self, total_stats};
 use crate::api::{self, Table, Tags};
-use crate::broker::access::permissions::Patterns;
+use crate::broker::access::permissions::{Patterns, Permission};
 use crate::broker::observe::events::text;
 use crate::broker::observe::stats::MessageStats;
 use crate::broker::queue::QueueType;
 use crate::broker::topology::administration::Put;
 use crate::broker::topology::vhost_settings::VhostSettings;
 use crate::broker::{BrokerError, VirtualHost};
-use crate::message::{Name, Value as Argument};
+use crate::message::Name;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -176,41 +176,16 @@ fn put_vhost(request: &Request) -> Result<Answer, ApiError> {
         settings.tracing = wanted.tracing.unwrap_or(settings.tracing);
         settings.default_queue_type = queue_type.or(settings.default_queue_type);
     })?;
+    request.told().vhost(name, &vhost.settings(), put);
     if put == Put::Created {
         tracing::info!("vhost '{name}' is made by user '{}'", request.user.name);
         // Who makes a vhost may use it.
         let all = Patterns::new(".*", ".*", ".*").map_err(BrokerError::from)?;
-        request.broker().set_permissions(&request.user.name, vhost.name(), all)?;
+        let (user, patterns) = (request.user.name.clone(), Arc::new(all.clone()));
+        request.broker().set_permissions(&user, vhost.name(), all)?;
+        request.told().permission(&Permission { user, vhost: vhost.name().clone(), patterns });
     }
-    tell_put(request, &vhost, put);
     Ok(put.into())
-}
-
-/// Tells of a vhost that was put.
-fn tell_put(request: &Request, vhost: &VirtualHost, put: Put) {
-    let key = if put == Put::Created { "vhost.created" } else { "vhost.updated" };
-    request.tell(key, || {
-        let settings = vhost.settings();
-        let queue_type = settings.default_queue_type.map_or("undefined", QueueType::name);
-        let tags = settings.tags.iter().map(|tag| text(tag)).collect();
-        let node = (request.settings().node_name.as_str(), text("running"));
-        vec![
-            ("cluster_state", Argument::Table([node].into_iter().collect())),
-            ("default_queue_type", text(queue_type)),
-            ("description", text(&settings.description)),
-            ("name", text(vhost.name())),
-            ("tags", Argument::Array(tags)),
-            ("tracing", Argument::Bool(settings.tracing)),
-        ]
-    });
-    if put == Put::Created {
-        let granted = |name| (name, text(".*"));
-        request.tell("permission.created", || {
-            let mut fields = vec![("user", text(&request.user.name)), ("vhost", text(vhost.name()))];
-            fields.extend(["configure", "write", "read"].map(granted));
-            fields
-        });
-    }
 }
 
 fn queue_type_named(name: &str) -> Result<QueueType, ApiError> {

@@ -142,6 +142,36 @@ fn what_operators_do_is_told() {
             )],
         ),
         (
+            "POST /api/definitions {\"users\":[{\"name\":\"iu\",\"password_hash\":\"kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR\",\"tags\":[\"monitoring\"],\"limits\":{\"max-channels\":7}}],\"vhosts\":[{\"name\":\"iv\"}],\"permissions\":[{\"user\":\"iu\",\"vhost\":\"iv\",\"configure\":\"a\",\"write\":\"b\",\"read\":\"c\"}],\"topic_permissions\":[{\"user\":\"iu\",\"vhost\":\"iv\",\"exchange\":\"amq.topic\",\"write\":\"w\",\"read\":\"r\"}],\"parameters\":[{\"vhost\":\"iv\",\"component\":\"vhost-limits\",\"name\":\"limits\",\"value\":{\"max-queues\":5}}],\"global_parameters\":[{\"name\":\"gp\",\"value\":1}]}",
+            &[
+                ("user.created", "name=iu user_who_performed_action=guest"),
+                ("user.tags.set", "name=iu tags=[monitoring]"),
+                (
+                    "user.limits.set",
+                    "max-channels=l:7 name=limits user_who_performed_action=guest username=iu",
+                ),
+                ("vhost.created", "description=\"\" name=iv"),
+                ("vhost.limits.set", "max-queues=l:5 name=limits user_who_performed_action=guest vhost=iv"),
+                ("permission.created", "configure=\".*\" read=\".*\" user=guest vhost=iv write=\".*\""),
+                (
+                    "permission.created",
+                    "configure=a read=c user=iu user_who_performed_action=guest vhost=iv write=b",
+                ),
+                ("topic.permission.created", "exchange=amq.topic read=r user=iu vhost=iv write=w"),
+                ("parameter.set", "component=global name=gp user_who_performed_action=guest value=l:1"),
+            ],
+        ),
+        (
+            // What is so already is not told again.
+            "POST /api/definitions {\"users\":[{\"name\":\"iu\",\"password_hash\":\"kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR\",\"tags\":[\"administrator\"],\"limits\":{\"max-channels\":7}}],\"vhosts\":[{\"name\":\"iv\",\"description\":\"d\"}],\"permissions\":[{\"user\":\"iu\",\"vhost\":\"iv\",\"configure\":\"a\",\"write\":\"b\",\"read\":\"c\"}],\"global_parameters\":[{\"name\":\"gp\",\"value\":2}]}\nDELETE /api/global-parameters/gp",
+            &[
+                ("user.tags.set", "name=iu tags=[administrator]"),
+                ("vhost.updated", "description=d name=iv"),
+                ("parameter.set", "component=global name=gp value=l:2"),
+                ("parameter.cleared", "name=gp"),
+            ],
+        ),
+        (
             "PUT /api/users/u {\"password\":\"p\",\"tags\":\"monitoring\"}",
             &[("user.created", by_guest), ("user.tags.set", "name=u tags=[monitoring]")],
         ),

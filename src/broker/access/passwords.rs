@@ -97,6 +97,11 @@ impl PasswordHash {
         PasswordHash { algorithm: HashingAlgorithm::default(), encoded: String::new() }
     }
 
+    /// Whether it is that of no password.
+    pub fn is_none(&self) -> bool {
+        self.encoded.is_empty()
+    }
+
     /// The hash of a random password: it takes as long to check as another.
     pub(in crate::broker) fn of_nobody(algorithm: HashingAlgorithm) -> PasswordHash {
         match algorithm {

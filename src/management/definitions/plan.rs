@@ -10,6 +10,7 @@ use crate::broker::queue::QueueDeclaration;
 use crate::broker::topology::parameters::ParameterKey;
 use crate::broker::topology::vhost_settings::VhostSettings;
 use crate::broker::{Actor, Broker, BrokerError, Turn};
+use crate::management::told::Told;
 use crate::management::{bindings, exchanges, parameters, permissions, policies, queues, users, vhosts};
 use crate::message::{Name, Value};
 use crate::rabbit;
@@ -89,46 +90,65 @@ impl Step {
         }
     }
 
-    /// Does it. What is so already is not written to the store again.
+    /// Does it. What is so already is not written to the store again, and not told.
     fn take(self, broker: &Broker, by: Actor<'_>, turn: &mut Turn) -> Result<(), BrokerError> {
+        let told = Told { broker, by };
         match self {
             Step::User(user) => {
-                if broker.users().get(&user.name).as_deref() != Some(&user) {
-                    broker.put_user(user)?;
+                let known = broker.users().get(&user.name);
+                if known.as_deref() != Some(&user) {
+                    broker.put_user(user.clone())?;
+                    told.imported_user(known.as_deref(), &user);
                 }
             }
             Step::Vhost(name, settings) => {
-                if broker.vhost(&name).is_none_or(|known| *known.settings() != settings) {
-                    broker.put_vhost(&name, |current| *current = settings)?;
+                let known = broker.vhost(&name).map(|vhost| vhost.settings());
+                if known.as_deref() != Some(&settings) {
+                    broker.put_vhost(&name, |current| *current = settings.clone())?;
+                    told.imported_vhost(&name, known.as_deref(), &settings);
                 }
             }
-            Step::Permission(Permission { user, vhost, patterns }) => {
-                if broker.permissions().get(&user, &vhost).is_none_or(|known| known != patterns) {
-                    broker.set_permissions(&user, &vhost, (*patterns).clone())?;
+            Step::Permission(permission) => {
+                let Permission { user, vhost, patterns } = &permission;
+                if broker.permissions().get(user, vhost).is_none_or(|known| known != *patterns) {
+                    broker.set_permissions(user, vhost, (**patterns).clone())?;
+                    told.permission(&permission);
                 }
             }
-            Step::TopicPermission(TopicPermission { user, vhost, exchange, patterns }) => {
-                let known = broker.permissions().get_topic(&user, &vhost, &exchange);
-                if known.is_none_or(|known| known != patterns) {
+            Step::TopicPermission(permission) => {
+                let TopicPermission { user, vhost, exchange, patterns } = &permission;
+                let known = broker.permissions().get_topic(user, vhost, exchange);
+                if known.is_none_or(|known| known != *patterns) {
                     let patterns = (patterns.write.as_str(), patterns.read.as_str());
-                    broker.set_topic_permissions(&user, &vhost, &exchange, patterns)?;
+                    broker.set_topic_permissions(user, vhost, exchange, patterns)?;
+                    told.topic_permission(&permission);
                 }
             }
             Step::GlobalParameter(name, value) => {
                 if broker.global_parameter(&name).is_none_or(|known| known != value) {
-                    broker.set_global_parameter(&name, value)?;
-                }
-            }
-            Step::Policy(vhost, kind, policy) => {
-                let vhost = broker.existing_vhost(&vhost)?;
-                if vhost.policy(kind, &policy.name).is_none_or(|known| *known != policy) {
-                    vhost.set_policy(kind, policy, by, turn)?;
+                    broker.set_global_parameter(&name, value.clone())?;
+                    told.global_parameter(&name, &value);
                 }
             }
             Step::Parameter(key, value) => {
                 if broker.parameter(&key).is_none_or(|known| known != value) {
                     rabbit::parameters::report(&key);
-                    broker.set_parameter(key, value)?;
+                    broker.set_parameter(key.clone(), value.clone())?;
+                    told.parameter(&key, &value);
+                }
+            }
+            other => other.take_topology(broker, by, turn)?,
+        }
+        Ok(())
+    }
+
+    /// Does it, of what is in a vhost: the core tells of that itself.
+    fn take_topology(self, broker: &Broker, by: Actor<'_>, turn: &mut Turn) -> Result<(), BrokerError> {
+        match self {
+            Step::Policy(vhost, kind, policy) => {
+                let vhost = broker.existing_vhost(&vhost)?;
+                if vhost.policy(kind, &policy.name).is_none_or(|known| *known != policy) {
+                    vhost.set_policy(kind, policy, by, turn)?;
                 }
             }
             Step::Exchange(definition) => {
@@ -145,8 +165,14 @@ impl Step {
                 }
             }
             Step::Binding(vhost, binding) => {
-                broker.existing_vhost(&vhost)?.bind(binding, Actor::Broker)?.untold()
+                broker.existing_vhost(&vhost)?.bind(binding, Actor::Broker)?.untold();
             }
+            Step::User(_)
+            | Step::Vhost(..)
+            | Step::Permission(_)
+            | Step::TopicPermission(_)
+            | Step::GlobalParameter(..)
+            | Step::Parameter(..) => {}
         }
         Ok(())
     }
