@@ -20,11 +20,11 @@ pub(crate) struct EndingConsumer {
     pub(crate) acknowledges: bool,
 }
 
-/// The consumers of a channel that has ended. What they are given until they have ended too comes back.
+/// The consumers of a channel, or of a session, that has ended. What they are given until they have ended too comes back.
 #[derive(Debug)]
 pub(crate) struct EndingConsumers {
     /// Where they are addressed in their session.
-    pub(crate) link: LinkId,
+    pub(crate) links: Vec<LinkId>,
     /// Where their deliveries go.
     pub(crate) outbox: Arc<Outbox>,
     /// All of them, also those that have ended: deliveries of theirs may wait.
@@ -50,7 +50,7 @@ impl EndingConsumers {
     /// Takes back what they were given and not sent: as if it had been delivered and not acknowledged.
     pub(super) fn take_back(&self) -> VecDeque<Unacked> {
         let mut waiting = VecDeque::new();
-        for outgoing in self.outbox.take_link(self.link) {
+        for outgoing in self.links.iter().flat_map(|link| self.outbox.take_link(*link)) {
             if let Outgoing::Deliver { consumer: id, entry, .. } = outgoing
                 && let Some(consumer) = self.consumers.get(&id).filter(|consumer| consumer.acknowledges)
             {

@@ -250,7 +250,7 @@ fn stream_offset(value: &[u8]) -> Result<Value, StompError> {
 ///
 /// # Errors
 /// When it is no number.
-pub(super) fn prefetch_count(headers: &Headers<'_>) -> Result<u16, StompError> {
+pub(super) fn prefetch_count(headers: &Headers<'_>) -> Result<u32, StompError> {
     headers.get("prefetch-count").map_or(Ok(0), |value| number("prefetch-count", value))
 }
 

@@ -379,6 +379,20 @@ fn auto_delete_queues_go_with_their_consumers_in_several_turns() {
 }
 
 #[test]
+fn subscriptions_over_stomp_end_with_their_connection_in_several_turns() {
+    let mut broker = InMemory::new();
+    broker.speak_stomp(leveret::stomp::StompSettings::default());
+    let connection = broker.open().unwrap();
+    broker.send(connection, b"CONNECT\naccept-version:1.2\nlogin:guest\npasscode:guest\n\n\0");
+    let subscribe =
+        |n: u32| format!("SUBSCRIBE\nid:{n}\nack:client\ndestination:/queue/q{n}\nauto-delete:true\n\n\0");
+    broker.send(connection, (0..1000).map(subscribe).collect::<String>().as_bytes());
+    assert_eq!(broker.broker().vhost("/").unwrap().queue_count(), 1000);
+    in_several_turns(&mut broker, |broker| broker.close(connection));
+    assert_eq!(broker.broker().vhost("/").unwrap().queue_count(), 0);
+}
+
+#[test]
 fn glob_patterns_are_compiled_in_several_turns() {
     let (mut broker, connection) = opened();
     let mut setup = [declare_queue("q"), declare_queue("last"), declare_exchange("g", "x-glob")].concat();

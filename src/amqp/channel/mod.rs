@@ -387,8 +387,8 @@ impl Channel {
         let consumers = consumers.into_iter().map(|(id, consumer)| {
             (id, EndingConsumer { queue: consumer.queue, acknowledges: !consumer.no_ack })
         });
-        let (link, outbox) = (self.number.into(), context.outbox.clone());
-        returning.after(EndingConsumers { link, outbox, consumers: consumers.collect(), left })
+        let (links, outbox) = (vec![self.number.into()], context.outbox.clone());
+        returning.after(EndingConsumers { links, outbox, consumers: consumers.collect(), left })
     }
 }
 

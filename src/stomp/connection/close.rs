@@ -22,9 +22,9 @@ impl Connection {
         for transaction in self.transactions.take_all() {
             self.unacked.put_back(transaction);
         }
-        let waiting = self.end_subscriptions();
-        let returning = Returning::new(std::mem::take(&mut self.unacked), settled, waiting);
-        self.leave(returning);
+        let ending = self.end_subscriptions();
+        let returning = Returning::new(std::mem::take(&mut self.unacked), settled, Vec::new());
+        self.leave(returning.after(ending));
         self.apply_effects();
         self.connecting = None;
         let Some(open) = self.open.take() else { return };
@@ -55,14 +55,12 @@ impl Connection {
 
     /// Ends the connection with an ERROR, and says in the log how bad that is.
     pub(super) fn fail_with(&mut self, end: End, error: StompError, now: Millis) {
-        if matches!(self.stage, Stage::Lingering { .. } | Stage::Closed) {
+        if matches!(self.stage, Stage::Failing | Stage::Lingering { .. } | Stage::Closed) {
             return;
         }
         self.log_end(end, &error.to_string());
         self.release();
-        // What is durable was said to be; what is not may get lost, and no receipt says otherwise.
-        self.receipts.give_up();
-        let mut head = HeadWriter::new("ERROR", &mut self.head);
+        let mut head = HeadWriter::new("ERROR", &mut self.last_words);
         head.value("message", error.message.as_bytes());
         head.plain("content-type", b"text/plain");
         head.plain("version", super::connect::VERSIONS.as_bytes());
@@ -74,8 +72,24 @@ impl Connection {
         }
         head.number("content-length", error.body.len() as u64);
         head.end();
-        self.put_frame(error.body.as_bytes());
-        self.stage = Stage::Lingering { until: now + LINGER_MS };
+        self.last_words.extend_from_slice(error.body.as_bytes());
+        self.stage = Stage::Failing;
+        self.say_last_words(now);
+    }
+
+    /// Says why the connection ends, once all receipts are sent for what came before. Of what the store has lost there are none.
+    pub(super) fn say_last_words(&mut self, now: Millis) {
+        if self.stage != Stage::Failing {
+            return;
+        }
+        if self.stomp.broker.journal().failure().is_some() {
+            self.receipts.give_up();
+        }
+        if self.receipts.count() == 0 {
+            self.out.put(&std::mem::take(&mut self.last_words));
+            put_end(&mut self.out, self.stomp.settings.trailing_lf);
+            self.stage = Stage::Lingering { until: now + LINGER_MS };
+        }
     }
 
     /// Puts the frame whose head has been written behind all that is to be sent.
@@ -90,7 +104,7 @@ impl Connection {
     pub(super) fn check_deadlines(&mut self, now: Millis) {
         match self.stage {
             Stage::Lingering { until } if until <= now => self.stage = Stage::Closed,
-            Stage::Lingering { .. } | Stage::Disconnecting | Stage::Closed => {}
+            Stage::Failing | Stage::Lingering { .. } | Stage::Disconnecting | Stage::Closed => {}
             Stage::LoggingIn if self.login_waits_until().is_some_and(|until| until <= now) => {
                 self.try_login(now);
             }
@@ -130,7 +144,7 @@ impl Connection {
     pub(super) fn next_deadline(&self) -> Option<Millis> {
         match self.stage {
             Stage::Lingering { until } => Some(until),
-            Stage::Disconnecting | Stage::Closed => None,
+            Stage::Failing | Stage::Disconnecting | Stage::Closed => None,
             Stage::Running => {
                 // A peer that is not read from can't be heard.
                 let dead_at = self.heartbeat.dead_at().filter(|_| !self.blocked);

@@ -15,7 +15,7 @@ impl Connection {
         let mut done = 0;
         self.go_on(now);
         let stopped = loop {
-            if matches!(self.stage, Stage::Disconnecting | Stage::Lingering { .. } | Stage::Closed) {
+            if self.is_ending() {
                 done = input.len();
                 break false;
             }
@@ -59,6 +59,11 @@ impl Connection {
         input.advance(done);
         self.traffic.received(done);
         stopped
+    }
+
+    /// Whether nothing that comes counts any more.
+    fn is_ending(&self) -> bool {
+        matches!(self.stage, Stage::Disconnecting | Stage::Failing | Stage::Lingering { .. } | Stage::Closed)
     }
 
     /// Whether the next frame waits: for a login, for the rest of what the one before it asked, or since much waits to be sent.

@@ -74,6 +74,8 @@ enum Stage {
     Running,
     /// DISCONNECT has come: the socket is closed when what it asked a receipt for is durable.
     Disconnecting,
+    /// It ends with an error, which is said behind the receipts that are still owed.
+    Failing,
     /// All has been said, and whatever comes is passed over: the socket is closed at that time, or when the client hangs up.
     Lingering { until: Millis },
     /// The socket can be closed.
@@ -125,6 +127,8 @@ pub struct Connection {
     out: Transmit,
     /// A head that is being written; empty between calls.
     head: Vec<u8>,
+    /// The ERROR that it ends with, while receipts come before it.
+    last_words: Vec<u8>,
     /// What waits for the socket, in the account of memory.
     transmitted: Option<Held>,
     turn: Turn,
@@ -187,6 +191,7 @@ impl Connection {
             is_spilling: false,
             out: Transmit::default(),
             head: Vec::new(),
+            last_words: Vec::new(),
             transmitted: None,
             turn: Turn::at(now),
             heartbeat: Heartbeat::default(),

@@ -8,16 +8,13 @@ use crate::broker::exchange::Exchange;
 use crate::broker::routing::{Found, Route, Routing};
 use crate::broker::turn::DELIVERY_STEPS;
 use crate::client::check_properties;
-use crate::message::{Message, MessageBuffer, PropertyScan};
+use crate::message::{Message, MessageBuffer, PropertyScan, ROUTING_KEY_BYTES_MAX};
 use crate::steps;
 use crate::stomp::convert;
 use crate::stomp::destination::Destination;
 use crate::stomp::error::StompError;
 use crate::stomp::frame::{Frame, Headers};
 use std::sync::Arc;
-
-/// A routing key has at most this many bytes.
-const KEY_BYTES_MAX: usize = 255;
 
 /// A message that goes to more queues than these does so a part at a time, and alone.
 const QUEUES_AT_ONCE: usize = 1000;
@@ -111,8 +108,8 @@ impl Connection {
             Destination::Topic(key) => (self.stomp.settings.default_topic_exchange.clone(), key),
             Destination::TempQueue(_) => return Err(invalid_destination(destination, "SEND")),
         };
-        if key.len() > KEY_BYTES_MAX {
-            let text = format!("a routing key of {} bytes is longer than {KEY_BYTES_MAX}", key.len());
+        if key.len() > ROUTING_KEY_BYTES_MAX {
+            let text = format!("a routing key of {} bytes is longer than {ROUTING_KEY_BYTES_MAX}", key.len());
             return Err(StompError::precondition(text));
         }
         let found = self.check_exchange(&exchange, &key)?;

@@ -5,10 +5,10 @@ use super::message_head::MessageHead;
 use super::send::missing_destination;
 use super::sources::Properties;
 use crate::broker::access::permissions::Access;
-use crate::broker::delivery::{LinkCredit, Outgoing};
+use crate::broker::delivery::LinkCredit;
 use crate::broker::error::ResourceKind;
 use crate::broker::queue::{Credit, NewConsumer, QueueHandle};
-use crate::client::Unacked;
+use crate::client::{EndingConsumer, EndingConsumers};
 use crate::message::{ConsumerId, FieldTable, LinkId, Name, Value};
 use crate::stomp::convert;
 use crate::stomp::destination::Destination;
@@ -44,7 +44,7 @@ pub(super) struct Subscription {
     pub(super) mode: AckMode,
     /// Of the frames that it is sent.
     pub(super) head: MessageHead,
-    pub(super) prefetch_count: u16,
+    pub(super) prefetch_count: u32,
     /// Its address in the session.
     link: LinkId,
     /// Whether it is one to a topic, whose queue goes when a durable one is ended for good.
@@ -205,7 +205,7 @@ impl Connection {
             priority: i32::try_from(priority).unwrap_or_default(),
             connection: self.id,
             arguments: (&arguments).into(),
-            credit: Credit::Prefetch(prefetch_count.into()),
+            credit: Credit::Prefetch(prefetch_count),
             link_credit: Arc::new(LinkCredit::default()),
         };
         queue.consume(new, &mut self.turn)?;
@@ -293,25 +293,18 @@ impl Connection {
         Some(StompError { subscription: Some(named), ..error })
     }
 
-    /// Ends all subscriptions with the connection, and returns what they were given and not sent.
-    pub(super) fn end_subscriptions(&mut self) -> Vec<Unacked> {
+    /// All subscriptions end with the connection. They may be more than a turn has time for.
+    pub(super) fn end_subscriptions(&mut self) -> EndingConsumers {
         let all = std::mem::take(&mut self.subscriptions);
-        for id in all.by_tag.values() {
-            if let Some(subscription) = all.get(*id) {
-                subscription.queue.cancel(*id, &mut self.turn);
-                self.tell_consumer_deleted(subscription);
-            }
-        }
-        let mut unsent = Vec::new();
-        let active = all.all.values().filter(|subscription| !subscription.has_ended);
-        let links: Vec<LinkId> = active.map(|subscription| subscription.link).collect();
-        for outgoing in links.into_iter().flat_map(|link| self.outbox.take_link(link)) {
-            let Outgoing::Deliver { consumer, entry, .. } = outgoing else { continue };
-            if let Some(subscription) = all.get(consumer).filter(|subscription| !subscription.is_auto()) {
-                unsent.push(Unacked::unsent(consumer, subscription.queue.clone(), entry));
-            }
-        }
-        unsent
+        let active = || all.all.iter().filter(|(_, subscription)| !subscription.has_ended);
+        active().for_each(|(_, subscription)| self.tell_consumer_deleted(subscription));
+        let links = active().map(|(_, subscription)| subscription.link).collect();
+        let left = active().map(|(id, _)| *id).collect();
+        let consumers = all.all.into_iter().map(|(id, subscription)| {
+            let acknowledges = !subscription.is_auto();
+            (id, EndingConsumer { queue: subscription.queue, acknowledges })
+        });
+        EndingConsumers { links, outbox: self.outbox.clone(), consumers: consumers.collect(), left }
     }
 }
 
@@ -320,7 +313,7 @@ struct Wanted {
     tag: String,
     description: String,
     mode: AckMode,
-    prefetch_count: u16,
+    prefetch_count: u32,
     is_topic: bool,
 }
 

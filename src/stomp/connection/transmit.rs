@@ -30,6 +30,7 @@ impl Connection {
         self.check_unblocked(now);
         let had = out.len();
         self.put_receipts(now);
+        self.say_last_words(now);
         out.append(&mut self.out);
         let flow = self.put_rest(out, now);
         let sent = out.len() - had;
@@ -62,7 +63,7 @@ impl Connection {
                 return Flow::Closed;
             }
             // Who hangs up now is not logged in at all.
-            Stage::LoggingIn | Stage::Disconnecting => return Flow::Paused,
+            Stage::LoggingIn | Stage::Disconnecting | Stage::Failing => return Flow::Paused,
             Stage::Connecting | Stage::Lingering { .. } => return Flow::Open,
             Stage::Running => {}
         }
