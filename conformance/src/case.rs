@@ -211,7 +211,7 @@ pub(crate) fn step(line: usize, text: &str) -> Result<Step, String> {
 }
 
 /// The brokers in front of a line; `rabbitmq` stands for both of its versions.
-fn named(names: &str) -> Result<Vec<Broker>, String> {
+pub(crate) fn named(names: &str) -> Result<Vec<Broker>, String> {
     let mut only = Vec::new();
     for name in names.split(' ') {
         match name {

@@ -2,6 +2,7 @@
 //! lines that are not for every broker must stand there, and nothing else may.
 
 use crate::case::{Broker, Case};
+use crate::stomp::Script;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -65,6 +66,9 @@ impl Random {
 pub struct Differences {
     /// Differences in cases.
     pub difference: Vec<Difference>,
+    /// Differences in cases in STOMP.
+    #[serde(default)]
+    pub stomp: Vec<Difference>,
     /// How they show in random runs.
     pub random: Vec<Random>,
 }
@@ -81,13 +85,57 @@ pub fn declared() -> Result<Differences, String> {
     }
 }
 
+/// What is played to brokers that do not all do the same.
+trait Differing {
+    fn name(&self) -> &str;
+    fn differs(&self) -> bool;
+    fn is_same_for(&self, one: Broker, other: Broker) -> bool;
+}
+
+impl Differing for Case {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn differs(&self) -> bool {
+        Case::differs(self)
+    }
+
+    fn is_same_for(&self, one: Broker, other: Broker) -> bool {
+        Case::is_same_for(self, one, other)
+    }
+}
+
+impl Differing for Script {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn differs(&self) -> bool {
+        Script::differs(self)
+    }
+
+    fn is_same_for(&self, one: Broker, other: Broker) -> bool {
+        Script::is_same_for(self, one, other)
+    }
+}
+
 /// Checks that exactly the cases whose lines differ are declared, and that each says which RabbitMQ it follows, given all cases
 /// there are.
 pub fn check(cases: &[Case], differences: &Differences) -> Result<(), String> {
-    let differing: BTreeMap<&str, &Case> =
-        cases.iter().filter(|case| case.differs()).map(|case| (case.name.as_str(), case)).collect();
+    check_those(cases, &differences.difference)
+}
+
+/// The same for the cases in STOMP.
+pub fn check_stomp(scripts: &[Script], differences: &Differences) -> Result<(), String> {
+    check_those(scripts, &differences.stomp)
+}
+
+fn check_those<T: Differing>(cases: &[T], differences: &[Difference]) -> Result<(), String> {
+    let differing: BTreeMap<&str, &T> =
+        cases.iter().filter(|case| case.differs()).map(|case| (case.name(), case)).collect();
     let mut declared = BTreeSet::new();
-    for difference in &differences.difference {
+    for difference in differences {
         for name in &difference.cases {
             let Some(case) = differing.get(name.as_str()) else {
                 return Err(format!("differences.toml declares {name}, which is no case that differs"));
@@ -95,7 +143,7 @@ pub fn check(cases: &[Case], differences: &Differences) -> Result<(), String> {
             if !declared.insert(name.as_str()) {
                 return Err(format!("differences.toml declares {name} twice"));
             }
-            difference.check(case).map_err(|reason| format!("differences.toml: {name} {reason}"))?;
+            difference.check(*case).map_err(|reason| format!("differences.toml: {name} {reason}"))?;
         }
     }
     match differing.keys().find(|name| !declared.contains(*name)) {
@@ -108,7 +156,7 @@ pub fn check(cases: &[Case], differences: &Differences) -> Result<(), String> {
 
 impl Difference {
     /// Whether what it says of who does as whom is what the case's lines say.
-    fn check(&self, case: &Case) -> Result<(), &'static str> {
+    fn check<T: Differing>(&self, case: &T) -> Result<(), &'static str> {
         let [old, new] = [Broker::RabbitMq3, Broker::RabbitMq4];
         let same = |broker| case.is_same_for(broker, Broker::Leveret);
         let follows = match self.follows.as_deref() {

@@ -72,7 +72,7 @@ struct StompArguments {
     /// Where the management API is: host:port; its user is guest
     #[arg(long, default_value = "127.0.0.1:15672")]
     management: String,
-    /// Whose behaviour it is to be: leveret or rabbitmq
+    /// Whose behaviour it is to be: leveret, rabbitmq3 or rabbitmq4
     #[arg(long, default_value = "leveret")]
     broker: String,
     /// Plays only cases whose name contains this
@@ -81,11 +81,8 @@ struct StompArguments {
 }
 
 fn play_stomp(arguments: &StompArguments) -> Result<bool, String> {
-    let played = match arguments.broker.as_str() {
-        "leveret" => stomp::Played::Leveret,
-        "rabbitmq" => stomp::Played::RabbitMq,
-        other => return Err(format!("--broker is leveret or rabbitmq, not {other}")),
-    };
+    let broker = Broker::named(&arguments.broker)
+        .ok_or_else(|| format!("--broker is leveret, rabbitmq3 or rabbitmq4, not {}", arguments.broker))?;
     let management = Management {
         address: arguments.management.clone(),
         user: "guest".to_owned(),
@@ -96,7 +93,7 @@ fn play_stomp(arguments: &StompArguments) -> Result<bool, String> {
     scripts.retain(|script| script.name.contains(&arguments.only));
     for script in &scripts {
         let mut transport = TcpTransport::new(&arguments.address, Some(management.clone()));
-        match stomp::play(script, &mut transport, played, &run) {
+        match stomp::play(script, &mut transport, broker, &run) {
             Ok(()) => println!("{} passed", script.name),
             Err(error) => {
                 failed += 1;

@@ -1,6 +1,7 @@
 //! Cases in STOMP: scripts of frames as they are written, played against any broker. `conformance/README.md` has the form.
 
-use crate::{Arrived, ConnectionId, Transport};
+use crate::case::named;
+use crate::{Arrived, Broker, ConnectionId, Transport};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
@@ -10,15 +11,6 @@ use std::time::Duration;
 /// How long a frame is waited for that is expected, and how long none may come where none is.
 const PATIENCE: Duration = Duration::from_secs(8);
 const SILENCE: Duration = Duration::from_millis(400);
-
-/// Whose behaviour is played: steps may be one broker's alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Played {
-    /// Leveret.
-    Leveret,
-    /// RabbitMQ.
-    RabbitMq,
-}
 
 /// A case.
 #[derive(Clone, Debug)]
@@ -33,7 +25,8 @@ pub struct Script {
 #[derive(Clone, Debug)]
 struct Step {
     line: usize,
-    only: Option<Played>,
+    /// Whose step it is; of all brokers if empty.
+    only: Vec<Broker>,
     what: What,
 }
 
@@ -90,7 +83,9 @@ fn parse(name: &str, text: &str) -> Result<Script, String> {
         if line.trim().is_empty() {
             continue;
         }
-        let (only, head) = condition(line);
+        let (names, head) = condition(line);
+        let only = names.map_or(Ok(Vec::new()), named);
+        let only = only.map_err(|error| format!("line {}: {error}", number + 1))?;
         let mut block = Vec::new();
         while let Some((_, more)) = lines.next_if(|(_, more)| !is_step(condition(more).1)) {
             block.push(more);
@@ -104,13 +99,30 @@ fn parse(name: &str, text: &str) -> Result<Script, String> {
     Ok(Script { name: name.to_owned(), rule: rule.trim().to_owned(), steps })
 }
 
-fn condition(line: &str) -> (Option<Played>, &str) {
-    for (prefix, only) in [("leveret: ", Played::Leveret), ("rabbitmq: ", Played::RabbitMq)] {
-        if let Some(rest) = line.strip_prefix(prefix) {
-            return (Some(only), rest);
-        }
+/// The brokers in front of a step, and the step.
+fn condition(line: &str) -> (Option<&str>, &str) {
+    match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((names, rest)) => (Some(names), rest),
+        None => (None, line),
     }
-    (None, line)
+}
+
+impl Step {
+    fn is_for(&self, broker: Broker) -> bool {
+        self.only.is_empty() || self.only.contains(&broker)
+    }
+}
+
+impl Script {
+    /// Whether some of its steps are not for every broker.
+    pub fn differs(&self) -> bool {
+        self.steps.iter().any(|step| !step.only.is_empty())
+    }
+
+    /// Whether both brokers are played the same steps.
+    pub fn is_same_for(&self, one: Broker, other: Broker) -> bool {
+        self.steps.iter().all(|step| step.is_for(one) == step.is_for(other))
+    }
 }
 
 fn is_step(line: &str) -> bool {
@@ -207,14 +219,14 @@ struct Player<'a> {
     run: &'a str,
 }
 
-/// Plays a case.
+/// Plays a case as `broker` is to do it.
 ///
 /// # Errors
 /// The first step that went otherwise, with what came.
-pub fn play(script: &Script, transport: &mut dyn Transport, played: Played, run: &str) -> Result<(), String> {
+pub fn play(script: &Script, transport: &mut dyn Transport, broker: Broker, run: &str) -> Result<(), String> {
     let mut player = Player { transport, clients: BTreeMap::new(), names: BTreeMap::new(), run };
     let mut result = Ok(());
-    for step in script.steps.iter().filter(|step| step.only.is_none_or(|only| only == played)) {
+    for step in script.steps.iter().filter(|step| step.is_for(broker)) {
         result = player.step(&step.what).map_err(|error| format!("line {}: {error}", step.line));
         if result.is_err() {
             break;

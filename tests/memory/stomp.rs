@@ -4,9 +4,11 @@ use leveret::broker::access::permissions::Patterns;
 use leveret::broker::alarms::Alarm;
 use leveret::broker::queue::Got;
 use leveret::broker::{BrokerLimits, Turn};
+use leveret::clock::TestClock;
 use leveret::message::Value;
 use leveret::stomp::StompSettings;
-use leveret_conformance::{Arrived, ConnectionId, Transport, stomp};
+use leveret::store::{Faults, FaultyStore, JournalOptions, Store};
+use leveret_conformance::{Arrived, Broker as Kind, ConnectionId, Transport, stomp};
 use leveret_test_support::in_memory::InMemory;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ fn every_case_in_stomp_passes() {
     for script in &scripts {
         let mut broker = InMemory::new();
         broker.speak_stomp(StompSettings::default());
-        if let Err(error) = stomp::play(script, &mut broker, stomp::Played::Leveret, "1") {
+        if let Err(error) = stomp::play(script, &mut broker, Kind::Leveret, "1") {
             failures.push(format!("{}: {error}", script.name));
         }
     }
@@ -64,6 +66,70 @@ fn a_receipt_comes_when_all_before_it_is_durable_and_not_before() {
     broker.broker().journal().commit().unwrap();
     assert_eq!(received(&mut broker, client), "RECEIPT\nreceipt-id:bye\n\n\0\n");
     assert_eq!(broker.receive(client, Duration::ZERO, &mut Vec::new()), Arrived::Closed);
+}
+
+#[test]
+fn an_error_comes_behind_the_receipts_of_what_was_sent_before_it_and_ahead_of_the_end() {
+    let mut broker = broker(StompSettings::default());
+    let client = connected(&mut broker);
+    broker.send(client, b"SEND\ndestination:/queue/q\nreceipt:declared\n\n1\0");
+    assert_eq!(received(&mut broker, client), "RECEIPT\nreceipt-id:declared\n\n\0\n");
+    broker.commit_nothing();
+    let send = "SEND\ndestination:/queue/q\npersistent:true\nreceipt:sent\n\n2\0";
+    let behind = "SEND\ndestination:/queue/q\nreceipt:never\n\n3\0";
+    broker.send(client, format!("{send}SUBSCRIBE\nreceipt:wrong\n\n\0{behind}").as_bytes());
+    assert_eq!(received(&mut broker, client), "", "what was sent is not durable");
+    broker.broker().journal().commit().unwrap();
+    let said = received(&mut broker, client);
+    let (receipt, error) = said.split_at("RECEIPT\nreceipt-id:sent\n\n\0\n".len());
+    assert_eq!(receipt, "RECEIPT\nreceipt-id:sent\n\n\0\n");
+    assert!(error.starts_with("ERROR\nmessage:Missing destination\n") && error.ends_with("\0\n"), "{error}");
+    assert!(error.contains("\nreceipt-id:wrong\n"), "{error}");
+    assert_eq!(
+        broker.receive(client, Duration::ZERO, &mut Vec::new()),
+        Arrived::Quiet,
+        "it can still be read"
+    );
+    broker.advance(Duration::from_millis(250));
+    assert_eq!(broker.receive(client, Duration::ZERO, &mut Vec::new()), Arrived::Closed);
+    let queue = broker.broker().vhost("/").unwrap().queue("q").unwrap();
+    assert_eq!(queue.counts().ready, 2, "what came behind the error was not done");
+}
+
+#[test]
+fn what_the_store_can_not_keep_has_no_receipt_and_ends_the_connection() {
+    let store = FaultyStore::default();
+    let (limits, clock) = (BrokerLimits::default(), TestClock::at(1_700_000_000_000));
+    let engine: Box<dyn Store> = Box::new(store.clone());
+    let (mut broker, _) = InMemory::open(engine, JournalOptions::default(), limits, clock).unwrap();
+    broker.speak_stomp(StompSettings::default());
+    let client = connected(&mut broker);
+    broker.send(client, b"SEND\ndestination:/queue/q\nreceipt:declared\n\n1\0");
+    assert_eq!(received(&mut broker, client), "RECEIPT\nreceipt-id:declared\n\n\0\n");
+    broker.commit_nothing();
+    broker.send(client, b"SEND\ndestination:/queue/q\npersistent:true\nreceipt:lost\n\n2\0FOO\n\n\0");
+    assert_eq!(received(&mut broker, client), "");
+    store.set_faults(Faults { syncs_left: Some(0), ..Faults::default() });
+    broker.broker().journal().commit().unwrap_err();
+    let error = received(&mut broker, client);
+    assert!(error.starts_with("ERROR\nmessage:Bad command\n"), "{error}");
+}
+
+#[test]
+fn keys_and_prefetch_counts_may_be_longer_than_those_of_amqp() {
+    let mut broker = broker(StompSettings::default());
+    let client = connected(&mut broker);
+    broker.send(client, b"SUBSCRIBE\nid:1\nack:client\nprefetch-count:70000\ndestination:/topic/#\n\n\0");
+    let vhost = broker.broker().vhost("/").unwrap();
+    assert_eq!(vhost.queues()[0].consumers()[0].prefetch_count, 70_000);
+    let key = "k".repeat(1000);
+    broker.send(client, format!("SEND\ndestination:/topic/{key}\n\nx\0").as_bytes());
+    let message = received(&mut broker, client);
+    assert!(message.contains(&format!("\ndestination:/topic/{key}\n")), "{message}");
+    let longer = "k".repeat(65_536);
+    broker.send(client, format!("SEND\ndestination:/topic/{longer}\n\nx\0").as_bytes());
+    let error = received(&mut broker, client);
+    assert!(error.contains("a routing key of 65536 bytes is longer than 65535"), "{error}");
 }
 
 #[test]

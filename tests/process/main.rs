@@ -27,6 +27,7 @@ mod power_cut;
 mod private_files;
 mod proxy_protocol;
 mod robustness;
+mod stomp_cases;
 mod stomp_receipts;
 mod tls;
 mod websocket;

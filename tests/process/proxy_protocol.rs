@@ -101,6 +101,31 @@ fn the_headers_address_is_the_clients() {
 }
 
 #[test]
+fn stomp_has_the_headers_address_too() {
+    let settings = [
+        ("LEVERET__LISTENERS__STOMP__BIND", "127.0.0.1:0"),
+        ("LEVERET__LISTENERS__STOMP__PROXY_PROTOCOL", "true"),
+    ];
+    let broker = BrokerProcess::start_with("proxy-stomp", &settings, None);
+    let address = broker.address_of_protocol("stomp");
+    let answer = |header: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let connect =
+            "CONNECT\naccept-version:1.2\nlogin:guest\npasscode:guest\n\n\0DISCONNECT\nreceipt:1\n\n\0";
+        stream.write_all(format!("{header}{connect}").as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    assert!(answer("PROXY TCP4 127.0.0.9 192.0.2.1 40001 61613\r\n").starts_with("CONNECTED\n"));
+    broker.wait_for_log("127.0.0.9:40001 -> 192.0.2.1:61613");
+    // guest only logs in from this machine, whatever proxy brings the connection.
+    let refused = answer("PROXY TCP6 2001:db8::7 2001:db8::1 40002 61613\r\n");
+    assert!(refused.starts_with("ERROR\nmessage:Bad CONNECT\n"), "{refused}");
+    broker.wait_for_log("[2001:db8::7]:40002 -> [2001:db8::1]:61613");
+}
+
+#[test]
 fn without_a_good_header_there_is_no_connection() {
     let patience = ("LEVERET__LIMITS__HANDSHAKE_TIMEOUT_MS", "300");
     let broker = BrokerProcess::start_with("proxy-refused", &[ENABLED, patience], None);

@@ -596,6 +596,35 @@ fn a_certificate_that_was_revoked_is_not_let_in() {
 }
 
 #[test]
+fn stomp_goes_over_tls_and_a_certificate_logs_in() {
+    let files = Files::new("tls-stomp");
+    let (broker, _) = files.start(
+        "client_certificates = 'optional'\nlogin_from = 'common_name'\n[listeners.stomps]\nbind = '127.0.0.1:0'",
+    );
+    let address = broker.address_of_protocol("stomp/ssl");
+    let answer = |identity: Option<&Identity>, login: &str| {
+        let mut transport = Tls::to(&address, client(&files.authority, identity, BOTH));
+        let id = transport.open().unwrap();
+        let connect = format!("CONNECT\naccept-version:1.2\n{login}\n\0DISCONNECT\nreceipt:1\n\n\0");
+        transport.send(id, connect.as_bytes());
+        let mut answer = String::new();
+        transport.stream(id).read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let worker = files.authority.sign(&named("worker"));
+    assert!(answer(None, "login:guest\npasscode:guest\n").starts_with("CONNECTED\n"));
+    assert!(answer(Some(&worker), "").starts_with("CONNECTED\n"));
+    broker.wait_for_log("user=\"worker\"");
+    // Who says who it is is not taken for whom its certificate names.
+    let refused = answer(Some(&worker), "login:guest\npasscode:wrong\n");
+    assert!(refused.starts_with("ERROR\nmessage:Bad CONNECT\n"), "{refused}");
+    let nobody = files.authority.sign(&named("nobody"));
+    for refused in [answer(Some(&nobody), ""), answer(None, "")] {
+        assert!(refused.starts_with("ERROR\nmessage:Bad CONNECT\n"), "{refused}");
+    }
+}
+
+#[test]
 fn websocket_goes_over_tls() {
     let files = Files::new("tls-websocket");
     let (broker, _) = files.start("[listeners.websockets]\nbind = '127.0.0.1:0'");
