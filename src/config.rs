@@ -13,6 +13,7 @@ mod access;
 mod argument;
 mod diagnose;
 mod limits;
+mod listeners;
 mod network;
 mod policies;
 mod references;
@@ -27,16 +28,15 @@ mod topology;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-pub use crate::vocabulary::{DestinationType, Durability, HashingAlgorithm, QueueType};
+pub use crate::vocabulary::{ApplyTo, DestinationType, Durability, HashingAlgorithm, QueueType};
 pub use access::{AccessSettings, Credentials, Permission, TopicPermission, User};
 pub use argument::{Argument, Arguments};
 pub use diagnose::{ConfigErrors, Location, Problem};
 pub use limits::{Limits, MemoryLimit};
+pub use listeners::{AmqpListener, AmqpListenerTable, Listener, ListenerTable, Listeners};
 pub use network::Network;
 pub use policies::Policy;
-pub use settings::{
-    AmqpListener, Engine, Events, EventsTable, Listener, Listeners, Log, LogFormat, Server, Store, WebSocket,
-};
+pub use settings::{Engine, Events, EventsTable, General, Log, LogFormat, Server, Store, WebSocket};
 pub use stomp::Stomp;
 pub use table::{Setting, page as settings_page};
 pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsSettings, TlsVersion};
@@ -152,14 +152,11 @@ impl Config {
 
     /// Reads in the order of the struct, in which an unknown key's complaint then lists the known ones.
     fn read(root: &mut Section<'_>) -> Config {
-        let data_dir = root.text("data_dir").unwrap_or_else(|| "./leveret-data".to_owned());
-        let node_name = root.name("node_name").unwrap_or_else(|| "leveret@localhost".to_owned());
-        let default_queue_type = root.choice("default_queue_type", QueueType::NAMES);
-        let load_definitions = root.text("load_definitions").map(PathBuf::from);
+        let General { data_dir, node_name, default_queue_type, load_definitions } = General::read(root);
         let tls = root.section("tls", Tls::read);
         let listeners = root.section("listeners", |section| Listeners::read(section, tls.is_some()));
         let websocket = root.section("websocket", WebSocket::read);
-        let stomp = root.section("stomp", Stomp::read);
+        let stomp = root.section("stomp", Stomp::read_whole);
         let mut server = root.section("server", Server::read);
         if server.cluster_name.is_empty() {
             server.cluster_name.clone_from(&node_name);
@@ -176,9 +173,9 @@ impl Config {
             Permission::grant_guest_everything(&vhosts, &mut permissions);
         }
         Config {
-            data_dir: PathBuf::from(data_dir),
+            data_dir,
             node_name,
-            default_queue_type: default_queue_type.unwrap_or(QueueType::Classic),
+            default_queue_type,
             load_definitions,
             tls,
             listeners,

@@ -124,3 +124,42 @@ impl fmt::Display for Access {
         })
     }
 }
+
+/// What a policy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApplyTo {
+    /// `all`: queues and exchanges.
+    All,
+    /// `exchanges`, of all types.
+    Exchanges,
+    /// Queues of all types.
+    Queues,
+    /// `classic_queues`.
+    ClassicQueues,
+    /// `quorum_queues`.
+    QuorumQueues,
+    /// `streams`, of which there are none yet.
+    Streams,
+}
+
+impl ApplyTo {
+    /// All of them, each with its word.
+    pub const NAMES: &[(&'static str, ApplyTo)] = &[
+        ("queues", ApplyTo::Queues),
+        ("classic_queues", ApplyTo::ClassicQueues),
+        ("quorum_queues", ApplyTo::QuorumQueues),
+        ("streams", ApplyTo::Streams),
+        ("exchanges", ApplyTo::Exchanges),
+        ("all", ApplyTo::All),
+    ];
+
+    /// The word as policies have it.
+    pub fn name(self) -> &'static str {
+        ApplyTo::NAMES.iter().find(|(_, word)| *word == self).map_or("all", |(name, _)| *name)
+    }
+
+    /// What the word stands for.
+    pub fn named(name: &str) -> Option<ApplyTo> {
+        ApplyTo::NAMES.iter().find(|(word, _)| *word == name).map(|(_, found)| *found)
+    }
+}

@@ -11,7 +11,7 @@ use crate::vocabulary::HashingAlgorithm;
 use super::diagnose::Location;
 use super::section::Section;
 use super::table::{Shown, settings, word};
-use super::topology::Vhost;
+use super::topology::{DEFAULT_VHOST, Vhost};
 
 settings! {
     /// The table `[access]`.
@@ -100,7 +100,7 @@ impl User {
 
     pub(super) fn read(section: &mut Section<'_>) -> User {
         User {
-            name: section.required_name("name"),
+            name: section.required_name("name").unwrap_or_default(),
             credentials: Credentials::read(section),
             tags: section.texts("tags"),
             max_connections: section.optional_whole("max_connections", -1..),
@@ -189,36 +189,24 @@ fn is_password_hash(text: &str, characters: usize) -> bool {
     text.len() == characters && STANDARD.decode(text).is_ok()
 }
 
-/// One of `[[permissions]]`: what one user may do in one vhost. Each pattern is a regular expression that is looked for
-/// anywhere in the name of an exchange or queue; an empty one fits nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Permission {
-    /// The user, one of `[[users]]`. Required.
-    pub user: String,
-    /// The vhost, one of `[[vhosts]]`. Default `/`.
-    pub vhost: String,
-    /// What may be declared and deleted. Required.
-    pub configure: String,
-    /// What may be published to and bound. Required.
-    pub write: String,
-    /// What may be consumed from, purged and bound to. Required.
-    pub read: String,
-    /// Where it stands in the file; none for the built-in guest's.
-    pub declared_at: Option<Location>,
+settings! {
+    /// One of `[[permissions]]`: what one user may do in one vhost. Each pattern is a regular expression that is looked for
+    /// anywhere in the name of an exchange or queue; an empty one fits nothing.
+    Permission, declared_at {
+        /// The user, one of `[[users]]`. Required.
+        user: String = String::new(), required_name();
+        /// The vhost, one of `[[vhosts]]`.
+        vhost: String = DEFAULT_VHOST.to_owned(), name();
+        /// What may be declared and deleted. Required.
+        configure: String = String::new(), permission_pattern();
+        /// What may be published to and bound. Required.
+        write: String = String::new(), permission_pattern();
+        /// What may be consumed from, purged and bound to. Required.
+        read: String = String::new(), permission_pattern();
+    }
 }
 
 impl Permission {
-    pub(super) fn read(section: &mut Section<'_>) -> Permission {
-        Permission {
-            user: section.required_name("user"),
-            vhost: Vhost::read_reference(section),
-            configure: read_pattern(section, "configure"),
-            write: read_pattern(section, "write"),
-            read: read_pattern(section, "read"),
-            declared_at: section.location(),
-        }
-    }
-
     /// Lets the built-in guest do everything in each vhost for which the file does not say what guest may do.
     pub(super) fn grant_guest_everything(vhosts: &[Vhost], permissions: &mut Vec<Permission>) {
         for vhost in vhosts {
@@ -238,44 +226,33 @@ impl Permission {
     }
 }
 
-/// One of `[[topic_permissions]]`: which routing keys a user may use with a topic exchange. Without an entry it is all.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicPermission {
-    /// The user, one of `[[users]]`. Required.
-    pub user: String,
-    /// The vhost, one of `[[vhosts]]`. Default `/`.
-    pub vhost: String,
-    /// The exchange. Required.
-    pub exchange: String,
-    /// What may be published with; `{username}` and `{vhost}` stand for the user's and the vhost's name. Required.
-    pub write: String,
-    /// What may be bound with. Required.
-    pub read: String,
-    /// Where it stands in the file.
-    pub declared_at: Option<Location>,
+settings! {
+    /// One of `[[topic_permissions]]`: which routing keys a user may use with a topic exchange. Without an entry it is all.
+    TopicPermission, declared_at {
+        /// The user, one of `[[users]]`. Required.
+        user: String = String::new(), required_name();
+        /// The vhost, one of `[[vhosts]]`.
+        vhost: String = DEFAULT_VHOST.to_owned(), name();
+        /// The exchange. Required.
+        exchange: String = String::new(), required_name();
+        /// What may be published with; `{username}` and `{vhost}` stand for the user's and the vhost's name. Required.
+        write: String = String::new(), permission_pattern();
+        /// What may be bound with. Required.
+        read: String = String::new(), permission_pattern();
+    }
 }
 
-impl TopicPermission {
-    pub(super) fn read(section: &mut Section<'_>) -> TopicPermission {
-        TopicPermission {
-            user: section.required_name("user"),
-            vhost: Vhost::read_reference(section),
-            exchange: section.required_name("exchange"),
-            write: read_pattern(section, "write"),
-            read: read_pattern(section, "read"),
-            declared_at: section.location(),
+impl Section<'_> {
+    /// A pattern of a permission, which has to be there.
+    fn permission_pattern(&mut self, key: &'static str) -> Option<String> {
+        const EXPECTED: &str = "a regular expression, such as \".*\" for everything or \"\" for nothing";
+        if !self.has(key) {
+            self.report_missing(key, EXPECTED);
         }
+        let pattern = self.any_text(key)?;
+        if let Err(error) = Pattern::of_permission(&pattern) {
+            self.report_unexpected(key, "a regular expression", format!("{pattern:?} ({error})"));
+        }
+        Some(pattern)
     }
-}
-
-fn read_pattern(section: &mut Section<'_>, key: &'static str) -> String {
-    const EXPECTED: &str = "a regular expression, such as \".*\" for everything or \"\" for nothing";
-    if !section.has(key) {
-        section.report_missing(key, EXPECTED);
-    }
-    let pattern = section.any_text(key).unwrap_or_default();
-    if let Err(error) = Pattern::of_permission(&pattern) {
-        section.report_unexpected(key, "a regular expression", format!("{pattern:?} ({error})"));
-    }
-    pattern
 }

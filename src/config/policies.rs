@@ -2,47 +2,43 @@
 //! at each start; what the file says counts before what was set while the broker ran.
 
 use super::argument::Arguments;
-use super::diagnose::Location;
 use super::section::Section;
-use super::topology::Vhost;
+use super::table::settings;
+use super::topology::DEFAULT_VHOST;
+use crate::vocabulary::ApplyTo;
 
-/// One of `[[policies]]` or `[[operator_policies]]`. What pattern and definition may be is the broker's to say.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Policy {
-    /// The vhost that it is for. Default `/`.
-    pub vhost: String,
-    /// Its name. Required.
-    pub name: String,
-    /// A regular expression, looked for anywhere in the names of queues and exchanges; an empty one fits all. Required.
-    pub pattern: String,
-    /// `all`, `queues`, `exchanges`, `classic_queues`, `quorum_queues` or `streams`. Default `all`.
-    pub apply_to: String,
-    /// Of several that fit, the one with the highest priority applies. Default 0.
-    pub priority: i64,
-    /// What it sets. Required.
-    pub definition: Arguments,
-    /// Where it stands in the file.
-    pub declared_at: Option<Location>,
+settings! {
+    /// One of `[[policies]]` or `[[operator_policies]]`. What pattern and definition may be is the broker's to say.
+    Policy, declared_at {
+        /// The vhost that it is for.
+        vhost: String = DEFAULT_VHOST.to_owned(), name();
+        /// Its name. Required.
+        name: String = String::new(), required_name();
+        /// A regular expression, looked for anywhere in the names of queues and exchanges; an empty one fits all. Required.
+        pattern: String = String::new(), policy_pattern();
+        /// What it is for.
+        apply_to: ApplyTo = ApplyTo::All, choice(ApplyTo::NAMES);
+        /// Of several that fit, the one with the highest priority applies.
+        priority: i64 = 0, optional_whole(..);
+        /// What it sets. Required.
+        definition: Arguments = Arguments::new(), policy_definition();
+    }
 }
 
-impl Policy {
-    pub(super) fn read(section: &mut Section<'_>) -> Policy {
-        if !section.has("pattern") {
-            section.report_missing("pattern", "a regular expression, looked for in names");
+impl Section<'_> {
+    /// A pattern, which has to be there.
+    fn policy_pattern(&mut self, key: &'static str) -> Option<String> {
+        if !self.has(key) {
+            self.report_missing(key, "a regular expression, looked for in names");
         }
-        if !section.has("definition") {
-            section.report_missing("definition", "a table, { key = value }, such as { max-length = 1000 }");
+        self.any_text(key)
+    }
+
+    /// What a policy sets, which has to be there.
+    fn policy_definition(&mut self, key: &'static str) -> Option<Arguments> {
+        if !self.has(key) {
+            self.report_missing(key, "a table, { key = value }, such as { max-length = 1000 }");
         }
-        let words = ["all", "queues", "exchanges", "classic_queues", "quorum_queues", "streams"];
-        let words = words.map(|word| (word, word));
-        Policy {
-            vhost: Vhost::read_reference(section),
-            name: section.required_name("name"),
-            pattern: section.any_text("pattern").unwrap_or_default(),
-            apply_to: section.choice("apply_to", &words).unwrap_or("all").to_owned(),
-            priority: section.whole("priority", i64::MIN.., 0),
-            definition: section.arguments("definition"),
-            declared_at: section.location(),
-        }
+        self.arguments(key)
     }
 }

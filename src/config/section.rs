@@ -134,14 +134,6 @@ impl<'a> Section<'a> {
         Some(items)
     }
 
-    /// A whole number within `bounds`, or `default`.
-    pub(super) fn whole<T>(&mut self, key: &'static str, bounds: impl RangeBounds<T>, default: T) -> T
-    where
-        T: TryFrom<i128> + Display + PartialOrd,
-    {
-        self.optional_whole(key, bounds).unwrap_or(default)
-    }
-
     /// A whole number within `bounds`, or none.
     pub(super) fn optional_whole<T>(&mut self, key: &'static str, bounds: impl RangeBounds<T>) -> Option<T>
     where
@@ -227,9 +219,43 @@ impl<'a> Section<'a> {
         self.name(key).map(Some)
     }
 
+    /// A text of a setting that may have none at all.
+    pub(super) fn perhaps_text(&mut self, key: &'static str) -> Option<Option<String>> {
+        self.text(key).map(Some)
+    }
+
+    /// Any text of a setting that may have none at all.
+    pub(super) fn perhaps_any_text(&mut self, key: &'static str) -> Option<Option<String>> {
+        self.any_text(key).map(Some)
+    }
+
+    /// A list of strings of a setting that may have none at all.
+    pub(super) fn perhaps_texts(&mut self, key: &'static str) -> Option<Option<Vec<String>>> {
+        self.optional_texts(key).map(Some)
+    }
+
+    /// True or false of a setting that may be neither.
+    pub(super) fn perhaps_boolean(&mut self, key: &'static str) -> Option<Option<bool>> {
+        self.optional_boolean(key).map(Some)
+    }
+
+    /// One of a few words of a setting that may have none at all.
+    pub(super) fn perhaps_choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        choices: &[(&'static str, T)],
+    ) -> Option<Option<T>> {
+        self.choice(key, choices).map(Some)
+    }
+
+    /// A path that is no empty text, or none.
+    pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.text(key).map(PathBuf::from)
+    }
+
     /// A path of a setting that may have none at all.
     pub(super) fn perhaps_path(&mut self, key: &'static str) -> Option<Option<PathBuf>> {
-        self.text(key).map(|path| Some(path.into()))
+        self.path(key).map(Some)
     }
 
     /// A list of strings that are not empty, or none.
@@ -274,14 +300,14 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A string short enough for AMQP's short strings, empty where it is absent.
-    pub(super) fn short_text(&mut self, key: &'static str) -> String {
-        let text = self.any_text(key).unwrap_or_default();
+    /// A string short enough for AMQP's short strings, or none.
+    pub(super) fn short_text(&mut self, key: &'static str) -> Option<String> {
+        let text = self.any_text(key)?;
         if text.len() > NAME_BYTES_MAX {
             let expected = format!("at most {NAME_BYTES_MAX} bytes");
             self.report_unexpected(key, expected, format!("{} bytes", text.len()));
         }
-        text
+        Some(text)
     }
 
     /// A name (of anything), or none. A wrong one is reported and still returned, so that what refers to it finds it.
@@ -296,24 +322,24 @@ impl<'a> Section<'a> {
         Some(name)
     }
 
-    /// A name that must be there; empty if it is not, which is then reported.
-    pub(super) fn required_name(&mut self, key: &'static str) -> String {
+    /// A name that must be there; that it is not is reported.
+    pub(super) fn required_name(&mut self, key: &'static str) -> Option<String> {
         let name = self.name(key);
         if !self.has(key) {
             self.report_missing(key, format!("a name of 1 to {NAME_BYTES_MAX} bytes"));
         }
-        name.unwrap_or_default()
+        name
     }
 
     /// The name of an exchange or queue to declare, which must not be one of the broker's own.
-    pub(super) fn declared_name(&mut self, key: &'static str) -> String {
-        let name = self.required_name(key);
+    pub(super) fn declared_name(&mut self, key: &'static str) -> Option<String> {
+        let name = self.required_name(key)?;
         if name.starts_with(RESERVED_PREFIX) {
             let expected =
                 format!("a name that does not begin with {RESERVED_PREFIX:?}, which is the broker's own");
             self.report_unexpected(key, expected, format!("{name:?}"));
         }
-        name
+        Some(name)
     }
 
     /// One of a few words, or none.
@@ -347,13 +373,13 @@ impl<'a> Section<'a> {
     }
 
     /// The optional arguments of an exchange, queue or binding.
-    pub(super) fn arguments(&mut self, key: &'static str) -> Arguments {
-        let Some(value) = self.value(key) else { return Arguments::new() };
-        let ValueKind::Table(table) = value.kind else {
-            self.report_unexpected(key, "a table, { name = value }", describe(&value.kind));
-            return Arguments::new();
+    pub(super) fn arguments(&mut self, key: &'static str) -> Option<Arguments> {
+        let ValueKind::Table(table) = self.value(key)?.kind else {
+            let found = self.values.get(key).map(|value| describe(&value.kind)).unwrap_or_default();
+            self.report_unexpected(key, "a table, { name = value }", found);
+            return None;
         };
-        argument::read_table(&join(&self.path, key), table, self.problems)
+        Some(argument::read_table(&join(&self.path, key), table, self.problems))
     }
 
     fn is_variable(&self, key: &str) -> bool {

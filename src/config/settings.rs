@@ -1,183 +1,27 @@
-//! The single settings apart from limits: `[listeners]`, `[server]`, `[store]`, `[events]` and `[log]`.
+//! The single settings apart from limits: those above all tables, `[websocket]`, `[server]`, `[store]`, `[events]` and `[log]`.
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use tracing_subscriber::EnvFilter;
 
 use super::diagnose::Location;
-use super::network::Network;
 use super::section::Section;
 use super::table::{Shown, settings, word};
-use crate::vocabulary::Durability;
+use crate::vocabulary::{Durability, QueueType};
 
-/// The table `[listeners]`. Those that speak TLS are off unless `[tls]` has a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listeners {
-    /// `[listeners.amqp]`: AMQP 0-9-1. Default `127.0.0.1:5672`.
-    pub amqp: AmqpListener,
-    /// `[listeners.amqps]`: AMQP 0-9-1 over TLS. Default `127.0.0.1:5671`.
-    pub amqps: AmqpListener,
-    /// `[listeners.websocket]`: what is spoken over WebSocket. Off unless `bind` is set; then mostly `127.0.0.1:15674`.
-    pub websocket: AmqpListener,
-    /// `[listeners.websockets]`: the same over TLS. Off unless `bind` is set; then mostly `127.0.0.1:15673`.
-    pub websockets: AmqpListener,
-    /// `[listeners.stomp]`: STOMP. Off unless `bind` is set; then mostly `127.0.0.1:61613`.
-    pub stomp: AmqpListener,
-    /// `[listeners.stomps]`: STOMP over TLS. Off unless `bind` is set; then mostly `127.0.0.1:61614`.
-    pub stomps: AmqpListener,
-    /// `[listeners.http]`: the management API. Default `127.0.0.1:15672`.
-    pub http: Listener,
-    /// `[listeners.https]`: the management API over TLS. Default `127.0.0.1:15671`.
-    pub https: Listener,
-    /// `[listeners.prometheus]`: metrics for Prometheus. Default `127.0.0.1:15692`.
-    pub prometheus: Listener,
-    /// `[listeners.prometheus_https]`: metrics over TLS. Default `127.0.0.1:15691`.
-    pub prometheus_https: Listener,
-}
-
-/// One place to listen for clients.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AmqpListener {
-    /// Whether nothing listens there, as where `bind` is `"off"`; AMQP can't be off.
-    pub is_off: bool,
-    /// Address and port, as in [`Listener::bind`].
-    pub bind: SocketAddr,
-    /// Whether each connection begins with a header of the PROXY protocol, version 1 or 2, which says where the client
-    /// is. Default false.
-    pub proxy_protocol: bool,
-    /// Where those are that send such headers; connections from elsewhere have none. With none listed all do. Default none.
-    pub proxy_networks: Vec<Network>,
-}
-
-/// One place to listen for HTTP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
-    /// Whether nothing listens there: `bind` is `"off"`.
-    pub is_off: bool,
-    /// Address and port, such as `0.0.0.0:5672` or `[::1]:5672`; with port 0 the system picks a free one.
-    pub bind: SocketAddr,
-}
-
-impl Listeners {
-    pub(super) fn read(section: &mut Section<'_>, has_certificate: bool) -> Listeners {
-        let plain = |name, default_port| Place { name, default_port, is_on: true };
-        let tls = |name, default_port| Place { name, default_port, is_on: has_certificate };
-        let mut taken = Taken::default();
-        let amqp = section.section("amqp", |s| AmqpListener::read(s, &plain("amqp", 5672), &mut taken));
-        let amqps = section.section("amqps", |s| AmqpListener::read(s, &tls("amqps", 5671), &mut taken));
-        let websocket = section
-            .section("websocket", |s| AmqpListener::read_optional(s, &plain("websocket", 15674), &mut taken));
-        let websockets = section
-            .section("websockets", |s| AmqpListener::read_optional(s, &tls("websockets", 15673), &mut taken));
-        let stomp =
-            section.section("stomp", |s| AmqpListener::read_optional(s, &plain("stomp", 61613), &mut taken));
-        let stomps =
-            section.section("stomps", |s| AmqpListener::read_optional(s, &tls("stomps", 61614), &mut taken));
-        let http = section.section("http", |s| Listener::read(s, &plain("http", 15672), &mut taken));
-        let https = section.section("https", |s| Listener::read(s, &tls("https", 15671), &mut taken));
-        let prometheus =
-            section.section("prometheus", |s| Listener::read(s, &plain("prometheus", 15692), &mut taken));
-        let prometheus_https = section
-            .section("prometheus_https", |s| Listener::read(s, &tls("prometheus_https", 15691), &mut taken));
-        Listeners {
-            amqp,
-            amqps,
-            websocket,
-            websockets,
-            stomp,
-            stomps,
-            http,
-            https,
-            prometheus,
-            prometheus_https,
-        }
+settings! {
+    /// What stands above all tables.
+    General {
+        /// Directory of the store, made if it is missing; a relative one starts at the working directory.
+        data_dir: PathBuf = "./leveret-data".into(), path();
+        /// What the broker calls itself, in the form `name@host`.
+        node_name: String = "leveret@localhost".to_owned(), name();
+        /// Type of a queue declared without `x-queue-type` in a vhost that sets none of its own.
+        default_queue_type: QueueType = QueueType::Classic, choice(QueueType::NAMES);
+        /// Definitions in RabbitMQ's form, imported at each start: a file, or a directory whose files ending in `.json` are imported in the
+        /// order of their names.
+        load_definitions: Option<PathBuf> = None, perhaps_path();
     }
-}
-
-/// One of the listeners.
-struct Place {
-    name: &'static str,
-    default_port: u16,
-    is_on: bool,
-}
-
-/// The addresses of the listeners read so far, with their names.
-type Taken = Vec<(&'static str, SocketAddr)>;
-
-impl AmqpListener {
-    fn read(section: &mut Section<'_>, place: &Place, taken: &mut Taken) -> AmqpListener {
-        AmqpListener {
-            is_off: false,
-            bind: bind(section.text("bind"), section, place, taken),
-            proxy_protocol: section.boolean("proxy_protocol", false),
-            proxy_networks: AmqpListener::read_networks(section),
-        }
-    }
-
-    /// One that is off unless it is bound.
-    fn read_optional(section: &mut Section<'_>, place: &Place, taken: &mut Taken) -> AmqpListener {
-        let text = section.text("bind").filter(|text| text != OFF);
-        let is_off = text.is_none();
-        if !is_off && !place.is_on {
-            section.report("bind", "needs a certificate; set tls.certificate and tls.key");
-        }
-        let place = Place { is_on: place.is_on && !is_off, ..*place };
-        AmqpListener {
-            is_off,
-            bind: bind(text, section, &place, taken),
-            proxy_protocol: section.boolean("proxy_protocol", false),
-            proxy_networks: AmqpListener::read_networks(section),
-        }
-    }
-
-    fn read_networks(section: &mut Section<'_>) -> Vec<Network> {
-        let texts = section.texts("proxy_networks");
-        let mut networks = Vec::with_capacity(texts.len());
-        for text in texts {
-            match text.parse() {
-                Ok(network) => networks.push(network),
-                Err(()) => {
-                    let expected = "networks such as \"10.0.0.0/8\" or \"2001:db8::/32\", or addresses";
-                    section.report_unexpected("proxy_networks", expected, format!("{text:?}"));
-                }
-            }
-        }
-        networks
-    }
-}
-
-impl Listener {
-    fn read(section: &mut Section<'_>, place: &Place, taken: &mut Taken) -> Listener {
-        let text = section.text("bind");
-        if text.as_deref() == Some(OFF) {
-            return Listener { is_off: true, bind: SocketAddr::from(([127, 0, 0, 1], place.default_port)) };
-        }
-        Listener { is_off: false, bind: bind(text, section, place, taken) }
-    }
-}
-
-/// Where nothing is to listen.
-const OFF: &str = "off";
-
-/// The address to listen on.
-fn bind(text: Option<String>, section: &Section<'_>, place: &Place, taken: &mut Taken) -> SocketAddr {
-    let default_port = place.default_port;
-    let bind = match text {
-        None => SocketAddr::from(([127, 0, 0, 1], default_port)),
-        Some(text) => text.parse().unwrap_or_else(|_| {
-            let expected = format!("an address and a port, such as \"127.0.0.1:{default_port}\"");
-            section.report_unexpected("bind", expected, format!("{text:?}"));
-            SocketAddr::from(([127, 0, 0, 1], 0))
-        }),
-    };
-    if !place.is_on {
-        return bind;
-    }
-    if let Some((name, _)) = taken.iter().find(|(_, other)| *other == bind && bind.port() != 0) {
-        section.report("bind", format!("{bind} is taken by listeners.{name}.bind; choose another port"));
-    }
-    taken.push((place.name, bind));
-    bind
 }
 
 settings! {

@@ -5,32 +5,31 @@
 //! name the line by `declared_at`.
 
 use super::argument::Arguments;
-use super::diagnose::Location;
 use super::section::Section;
+use super::table::settings;
 use crate::vocabulary::{DestinationType, QueueType};
 
 /// The vhost that is meant where none is named.
-const DEFAULT_VHOST: &str = "/";
+pub(super) const DEFAULT_VHOST: &str = "/";
 
-/// One of `[[vhosts]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vhost {
-    /// Its name. Required.
-    pub name: String,
-    /// A line about it, shown by the management API. Default none.
-    pub description: Option<String>,
-    /// What operators file it under. Default: as it was.
-    pub tags: Option<Vec<String>>,
-    /// Connections to it at once; -1 is no limit. Default: as it was.
-    pub max_connections: Option<i64>,
-    /// Queues in it; -1 is no limit. Default: as it was.
-    pub max_queues: Option<i64>,
-    /// Type of a queue declared here without `x-queue-type`. Default: the `default_queue_type` of the whole broker.
-    pub default_queue_type: Option<QueueType>,
-    /// Whether its messages are copied to `amq.rabbitmq.trace`. Default: as it was.
-    pub tracing: Option<bool>,
-    /// Where it stands in the file; none for the built-in `/`.
-    pub declared_at: Option<Location>,
+settings! {
+    /// One of `[[vhosts]]`.
+    Vhost, declared_at {
+        /// Its name. Required.
+        name: String = String::new(), required_name();
+        /// A line about it, shown by the management API.
+        description: Option<String> = None, perhaps_any_text();
+        /// What operators file it under. Where it is not set they stay as they are.
+        tags: Option<Vec<String>> = None, perhaps_texts();
+        /// Connections to it at once; -1 is no limit. Where it is not set it stays as it is.
+        max_connections: Option<i64> = None, perhaps_whole(-1..);
+        /// Queues in it; -1 is no limit. Where it is not set it stays as it is.
+        max_queues: Option<i64> = None, perhaps_whole(-1..);
+        /// Type of a queue declared here without `x-queue-type`. Where it is not set, the `default_queue_type` of the whole broker.
+        default_queue_type: Option<QueueType> = None, perhaps_choice(QueueType::NAMES);
+        /// Whether its messages are copied to `amq.rabbitmq.trace`. Where it is not set it stays as it is.
+        tracing: Option<bool> = None, perhaps_boolean();
+    }
 }
 
 impl Vhost {
@@ -38,135 +37,71 @@ impl Vhost {
         Vhost {
             name: DEFAULT_VHOST.to_owned(),
             description: Some("Default virtual host".to_owned()),
-            tags: None,
-            max_connections: None,
-            max_queues: None,
-            default_queue_type: None,
-            tracing: None,
-            declared_at: None,
-        }
-    }
-
-    pub(super) fn read(section: &mut Section<'_>) -> Vhost {
-        let has_tags = section.has("tags");
-        Vhost {
-            name: section.required_name("name"),
-            description: section.any_text("description"),
-            tags: Some(section.texts("tags")).filter(|_| has_tags),
-            max_connections: section.optional_whole("max_connections", -1..),
-            max_queues: section.optional_whole("max_queues", -1..),
-            default_queue_type: section.choice("default_queue_type", QueueType::NAMES),
-            tracing: section.has("tracing").then(|| section.boolean("tracing", false)),
-            declared_at: section.location(),
-        }
-    }
-
-    /// The key `vhost` of another section's table.
-    pub(super) fn read_reference(section: &mut Section<'_>) -> String {
-        section.name("vhost").unwrap_or_else(|| DEFAULT_VHOST.to_owned())
-    }
-}
-
-/// One of `[[exchanges]]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Exchange {
-    /// The vhost it is in. Default `/`.
-    pub vhost: String,
-    /// Its name; `amq.` is not for use at its beginning. Required.
-    pub name: String,
-    /// `type`: `direct`, `fanout`, `topic`, `headers` or another that the broker knows. Required.
-    pub exchange_type: String,
-    /// Whether it outlives a restart. Default true.
-    pub durable: bool,
-    /// Whether it goes with its last binding. Default false.
-    pub auto_delete: bool,
-    /// Whether only other exchanges may publish to it. Default false.
-    pub internal: bool,
-    /// Optional arguments, such as `alternate-exchange`. Default none.
-    pub arguments: Arguments,
-    /// Where it stands in the file.
-    pub declared_at: Option<Location>,
-}
-
-impl Exchange {
-    pub(super) fn read(section: &mut Section<'_>) -> Exchange {
-        if !section.has("type") {
-            section.report_missing("type", "a type of exchange, such as \"direct\" or \"topic\"");
-        }
-        Exchange {
-            vhost: Vhost::read_reference(section),
-            name: section.declared_name("name"),
-            exchange_type: section.name("type").unwrap_or_default(),
-            durable: section.boolean("durable", true),
-            auto_delete: section.boolean("auto_delete", false),
-            internal: section.boolean("internal", false),
-            arguments: section.arguments("arguments"),
-            declared_at: section.location(),
+            ..Vhost::default()
         }
     }
 }
 
-/// One of `[[queues]]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Queue {
-    /// The vhost it is in. Default `/`.
-    pub vhost: String,
-    /// Its name; `amq.` is not for use at its beginning. Required.
-    pub name: String,
-    /// Whether it outlives a restart. Default true.
-    pub durable: bool,
-    /// Whether it goes with its last consumer. Default false.
-    pub auto_delete: bool,
-    /// Optional arguments, such as `x-message-ttl`. Default none.
-    pub arguments: Arguments,
-    /// Where it stands in the file.
-    pub declared_at: Option<Location>,
-}
-
-impl Queue {
-    pub(super) fn read(section: &mut Section<'_>) -> Queue {
-        Queue {
-            vhost: Vhost::read_reference(section),
-            name: section.declared_name("name"),
-            durable: section.boolean("durable", true),
-            auto_delete: section.boolean("auto_delete", false),
-            arguments: section.arguments("arguments"),
-            declared_at: section.location(),
-        }
+settings! {
+    /// One of `[[exchanges]]`.
+    Exchange, declared_at {
+        /// The vhost it is in.
+        vhost: String = DEFAULT_VHOST.to_owned(), name();
+        /// Its name; `amq.` is not for use at its beginning. Required.
+        name: String = String::new(), declared_name();
+        /// `direct`, `fanout`, `topic`, `headers` or another that the broker knows. Required.
+        exchange_type as "type": String = String::new(), exchange_type();
+        /// Whether it outlives a restart.
+        durable: bool = true, optional_boolean();
+        /// Whether it goes with its last binding.
+        auto_delete: bool = false, optional_boolean();
+        /// Whether only other exchanges may publish to it.
+        internal: bool = false, optional_boolean();
+        /// Optional arguments, such as `alternate-exchange`.
+        arguments: Arguments = Arguments::new(), arguments();
     }
 }
 
-/// One of `[[bindings]]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Binding {
-    /// The vhost of both ends. Default `/`.
-    pub vhost: String,
-    /// The exchange that messages come from: one of `[[exchanges]]`, or predeclared, such as `amq.topic`. Required.
-    pub source: String,
-    /// The queue or exchange that they go to: one of `[[queues]]`, of `[[exchanges]]`, or a predeclared exchange. Required.
-    pub destination: String,
-    /// Which of the two `destination` names: `queue` (default) or `exchange`.
-    pub destination_type: DestinationType,
-    /// What the exchange compares; its meaning is the exchange type's. At most 255 bytes. Default empty.
-    pub routing_key: String,
-    /// Optional arguments, such as `x-match`. Default none.
-    pub arguments: Arguments,
-    /// Where it stands in the file.
-    pub declared_at: Option<Location>,
+impl Section<'_> {
+    /// A type of exchange, which has to be there.
+    fn exchange_type(&mut self, key: &'static str) -> Option<String> {
+        if !self.has(key) {
+            self.report_missing(key, "a type of exchange, such as \"direct\" or \"topic\"");
+        }
+        self.name(key)
+    }
 }
 
-impl Binding {
-    pub(super) fn read(section: &mut Section<'_>) -> Binding {
-        Binding {
-            vhost: Vhost::read_reference(section),
-            source: section.required_name("source"),
-            destination: section.required_name("destination"),
-            destination_type: section
-                .choice("destination_type", DestinationType::NAMES)
-                .unwrap_or(DestinationType::Queue),
-            routing_key: section.short_text("routing_key"),
-            arguments: section.arguments("arguments"),
-            declared_at: section.location(),
-        }
+settings! {
+    /// One of `[[queues]]`.
+    Queue, declared_at {
+        /// The vhost it is in.
+        vhost: String = DEFAULT_VHOST.to_owned(), name();
+        /// Its name; `amq.` is not for use at its beginning. Required.
+        name: String = String::new(), declared_name();
+        /// Whether it outlives a restart.
+        durable: bool = true, optional_boolean();
+        /// Whether it goes with its last consumer.
+        auto_delete: bool = false, optional_boolean();
+        /// Optional arguments, such as `x-message-ttl`.
+        arguments: Arguments = Arguments::new(), arguments();
+    }
+}
+
+settings! {
+    /// One of `[[bindings]]`.
+    Binding, declared_at {
+        /// The vhost of both ends.
+        vhost: String = DEFAULT_VHOST.to_owned(), name();
+        /// The exchange that messages come from: one of `[[exchanges]]`, or predeclared, such as `amq.topic`. Required.
+        source: String = String::new(), required_name();
+        /// The queue or exchange that they go to: one of `[[queues]]`, of `[[exchanges]]`, or a predeclared exchange. Required.
+        destination: String = String::new(), required_name();
+        /// Which of the two `destination` names.
+        destination_type: DestinationType = DestinationType::Queue, choice(DestinationType::NAMES);
+        /// What the exchange compares; its meaning is the exchange type's. At most 255 bytes.
+        routing_key: String = String::new(), short_text();
+        /// Optional arguments, such as `x-match`.
+        arguments: Arguments = Arguments::new(), arguments();
     }
 }

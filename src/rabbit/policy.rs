@@ -125,7 +125,7 @@ fn check_pattern(value: &Value) -> Result<(), String> {
 fn check_apply_to(value: &Value) -> Result<(), String> {
     value.as_str().and_then(ApplyTo::named).map(|_| ()).ok_or_else(|| {
         let printed = value.as_str().map_or_else(|| json_term(value), str::to_owned);
-        let words: Vec<_> = ApplyTo::ALL.iter().map(|(name, _)| format!("'{name}'")).collect();
+        let words: Vec<_> = ApplyTo::NAMES.iter().map(|(name, _)| format!("'{name}'")).collect();
         let (last, others) = words.split_last().expect("there are several");
         format!("apply-to '{printed}' unrecognised; should be {} or {last}", others.join(", "))
     })

@@ -109,7 +109,7 @@ pub(super) fn is_policy_key(key: &str) -> bool {
 /// What of a policy has no effect, a sentence each.
 pub fn in_policy(policy: &Policy) -> Vec<String> {
     let mut found = in_policy_definition(&policy.definition);
-    found.extend(in_scope(policy.apply_to.name()));
+    found.extend(in_scope(policy.apply_to));
     found
 }
 
@@ -120,8 +120,8 @@ pub fn in_policy_definition(definition: &FieldTable) -> Vec<String> {
 }
 
 /// Why a policy applies to nothing that is for these objects alone.
-pub fn in_scope(apply_to: &str) -> Option<String> {
-    (apply_to == ApplyTo::Streams.name()).then(|| format!("it applies to streams alone, and {STREAMS}"))
+pub fn in_scope(apply_to: ApplyTo) -> Option<String> {
+    (apply_to == ApplyTo::Streams).then(|| format!("it applies to streams alone, and {STREAMS}"))
 }
 
 /// What of a queue's or an exchange's arguments has no effect, a sentence each.

@@ -85,7 +85,7 @@ fn set_policy(
         ("pattern", Value::from(policy.pattern.as_str())),
         ("definition", Value::Table(table(&policy.definition))),
         ("priority", Value::I64(policy.priority)),
-        ("apply-to", Value::from(policy.apply_to.as_str())),
+        ("apply-to", Value::from(policy.apply_to.name())),
     ];
     let parsed = policy::parse(kind, &policy.name, &fields.into_iter().collect());
     let parsed = parsed.map_err(|error| match error {
@@ -108,7 +108,7 @@ fn set_policy(
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
     let policies = config.policies.iter().chain(&config.operator_policies).map(|policy| {
         let mut found = unsupported::in_policy_definition(&table(&policy.definition));
-        found.extend(unsupported::in_scope(&policy.apply_to));
+        found.extend(unsupported::in_scope(policy.apply_to));
         (&policy.declared_at, found)
     });
     let exchanges =

@@ -36,7 +36,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &["broker", "clock", "message", "net", "pattern", "rabbit"]),
     ("server", EVERYTHING),
     // The commands talk to a broker over HTTP alone; of its management they know how definitions are read.
-    ("cli", &["api", "broker", "config", "files", "management", "rabbit", "server", "terminal", "trust"]),
+    (
+        "cli",
+        &[
+            "api",
+            "broker",
+            "config",
+            "files",
+            "management",
+            "rabbit",
+            "server",
+            "terminal",
+            "trust",
+            "vocabulary",
+        ],
+    ),
     ("notify", &[]),
     ("terminal", &[]),
     // The load tool is a client of any broker.

@@ -7,6 +7,7 @@ mod apply;
 mod effective;
 mod undecided;
 
+pub use crate::vocabulary::ApplyTo;
 pub use effective::Applied;
 pub(super) use effective::{alternate_exchange, settings};
 
@@ -26,44 +27,7 @@ pub enum PolicyKind {
     Operator,
 }
 
-/// What a policy is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ApplyTo {
-    /// `all`: queues and exchanges.
-    All,
-    /// `exchanges`, of all types.
-    Exchanges,
-    /// Queues of all types.
-    Queues,
-    /// `classic_queues`.
-    ClassicQueues,
-    /// `quorum_queues`.
-    QuorumQueues,
-    /// `streams`, of which there are none yet.
-    Streams,
-}
-
 impl ApplyTo {
-    /// All of them, each with its word.
-    pub const ALL: [(&'static str, ApplyTo); 6] = [
-        ("queues", ApplyTo::Queues),
-        ("classic_queues", ApplyTo::ClassicQueues),
-        ("quorum_queues", ApplyTo::QuorumQueues),
-        ("streams", ApplyTo::Streams),
-        ("exchanges", ApplyTo::Exchanges),
-        ("all", ApplyTo::All),
-    ];
-
-    /// The word as policies have it.
-    pub fn name(self) -> &'static str {
-        ApplyTo::ALL.iter().find(|(_, word)| *word == self).map_or("all", |(name, _)| *name)
-    }
-
-    /// What the word stands for.
-    pub fn named(name: &str) -> Option<ApplyTo> {
-        ApplyTo::ALL.iter().find(|(word, _)| *word == name).map(|(_, found)| *found)
-    }
-
     fn fits(self, target: Target<'_>) -> bool {
         match (self, target) {
             (ApplyTo::All, _)

@@ -110,7 +110,7 @@ fn set(limits: &[(&str, Option<i64>)]) -> Table {
 fn policy(policy: &Policy) -> Table {
     let wanted = api::Policy {
         pattern: policy.pattern.clone(),
-        apply_to: policy.apply_to.clone(),
+        apply_to: policy.apply_to.name().to_owned(),
         priority: policy.priority.into(),
         definition: table(&policy.definition),
         ..api::Policy::default()

@@ -5,8 +5,10 @@ use super::super::path::path;
 use super::super::vhosts;
 use super::super::{About, Failure};
 use super::{Setting, Vhost, setting, table};
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand, ValueEnum};
 use leveret::api::{self, Tags, VhostMetadata};
+use leveret::vocabulary::ApplyTo;
 use serde_json::Value;
 use std::io::Write;
 
@@ -83,8 +85,8 @@ pub(super) enum Policy {
         #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true)]
         priority: i64,
         /// What it is for
-        #[arg(long, value_enum, default_value_t = ApplyTo::All)]
-        apply_to: ApplyTo,
+        #[arg(long, default_value = ApplyTo::All.name(), value_parser = words_of_apply_to())]
+        apply_to: String,
         #[command(flatten)]
         of: OfPolicy,
     },
@@ -97,16 +99,9 @@ pub(super) enum Policy {
     },
 }
 
-/// What a policy is for.
-#[derive(ValueEnum, Clone, Copy, Debug)]
-#[value(rename_all = "snake_case")]
-pub(super) enum ApplyTo {
-    All,
-    Queues,
-    ClassicQueues,
-    QuorumQueues,
-    Streams,
-    Exchanges,
+/// What a policy can be for.
+fn words_of_apply_to() -> PossibleValuesParser {
+    PossibleValuesParser::new(ApplyTo::NAMES.iter().map(|(word, _)| *word))
 }
 
 /// Of which kind a policy is, and where.
@@ -217,12 +212,11 @@ impl Policy {
     pub(super) fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         match self {
             Policy::Set { name, pattern, definition, priority, apply_to, of } => {
-                let apply_to = apply_to.to_possible_value();
                 let body = api::Policy {
                     pattern: pattern.clone(),
                     definition: table(definition),
                     priority: (*priority).into(),
-                    apply_to: apply_to.map(|value| value.get_name().to_owned()).unwrap_or_default(),
+                    apply_to: apply_to.clone(),
                     ..api::Policy::default()
                 };
                 client.put(&of.path(name), &body).about(|| format!("{} was not set", of.text(name)))?;
