@@ -6,6 +6,7 @@
 use super::directory::{FORMAT_COPY, FORMAT_FILE, IN_USE, sync_folder};
 use super::{
     BackupContents, Durability, Journal, JournalOptions, RecordLog, Recovered, SledStore, StoreError,
+    StreamStore, stream,
 };
 use crate::files;
 use std::fs::{self, File};
@@ -76,7 +77,12 @@ fn build(
 ) -> Result<BackupContents, BackupError> {
     // No part of it is waited for, so it is made durable once, at the end.
     let store = SledStore::open(partial, Durability::None)?;
-    let contents = journal.back_up(&store, progress)?.ok_or(BackupError::GivenUp)?;
+    let mut contents = journal.back_up(&store, progress)?.ok_or(BackupError::GivenUp)?;
+    // What the journal has forgotten of streams by now is in their files.
+    let from = &**journal.stream_files();
+    let copied = stream::copy_all(from, &*store.stream_files(), &mut || progress(0, 1));
+    let copied = copied.map_err(|error| BackupError::File { path: partial.join("streams"), error })?;
+    contents.stream_bytes = copied.ok_or(BackupError::GivenUp)?;
     drop(store);
     SledStore::open(partial, Durability::Fsync)?.sync()?;
     Ok(contents)

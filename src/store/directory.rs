@@ -9,6 +9,7 @@
 //! wal/      the write-ahead log
 //! db-1/     the database; a rewritten one is db-2, and so on
 //! definitions  what is defined, once more
+//! streams/  the logs of streams
 //! index     what spares a start reading the records, see the journal's checkpoints
 //! ```
 
@@ -154,6 +155,11 @@ impl Directory {
     /// Where the write-ahead log lies.
     pub(super) fn wal(&self) -> PathBuf {
         self.path.join("wal")
+    }
+
+    /// Where the logs of streams lie.
+    pub(super) fn streams(&self) -> PathBuf {
+        self.path.join("streams")
     }
 
     /// What the frames in its databases start with.

@@ -1,6 +1,7 @@
 //! A store that fails on purpose: for tests of what stands above a store, see [`FaultyStore`].
 
-use super::{Bell, Checkpoint, DefinitionChanges, Definitions, RecordLog, Scanned, StoreError};
+use super::stream::{MemoryFiles, StreamFiles};
+use super::{Bell, Checkpoint, DefinitionChanges, Definitions, RecordLog, Scanned, StoreError, StreamStore};
 use crate::message::Lsn;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::{Condvar, Mutex};
@@ -22,6 +23,7 @@ struct Shared {
     state: Mutex<State>,
     released: Condvar,
     bell: Mutex<Option<Bell>>,
+    streams: MemoryFiles,
 }
 
 impl std::fmt::Debug for Shared {
@@ -103,6 +105,11 @@ impl FaultyStore {
         state.durable.last = state.durable.records.keys().next_back().copied().unwrap_or_default();
         state.current = state.durable.clone();
         state.faults = Faults::default();
+    }
+
+    /// The files of streams, which lose power by themselves, see [`MemoryFiles::crash`].
+    pub fn streams(&self) -> &MemoryFiles {
+        &self.shared.streams
     }
 
     /// How many operations are not synced.
@@ -197,6 +204,12 @@ impl Definitions for FaultyStore {
     fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let state = self.shared.state.lock();
         Ok(state.current.definitions.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+impl StreamStore for FaultyStore {
+    fn stream_files(&self) -> Arc<dyn StreamFiles> {
+        Arc::new(self.shared.streams.clone())
     }
 }
 

@@ -1,15 +1,18 @@
 //! A store that forgets everything when it is dropped: for tests, and for brokers that keep nothing.
 
-use super::{DefinitionChanges, Definitions, RecordLog, Scanned, StoreError};
+use super::stream::{MemoryFiles, StreamFiles};
+use super::{DefinitionChanges, Definitions, RecordLog, Scanned, StoreError, StreamStore};
 use crate::message::Lsn;
 use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Keeps definitions and records in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     contents: Mutex<Contents>,
+    streams: MemoryFiles,
 }
 
 #[derive(Debug, Default)]
@@ -28,6 +31,12 @@ impl Definitions for MemoryStore {
     fn definitions(&self) -> Result<Vec<(Bytes, Bytes)>, StoreError> {
         let contents = self.contents.lock();
         Ok(contents.definitions.iter().map(|(key, value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+impl StreamStore for MemoryStore {
+    fn stream_files(&self) -> Arc<dyn StreamFiles> {
+        Arc::new(self.streams.clone())
     }
 }
 

@@ -17,6 +17,7 @@ mod memory;
 mod salvage;
 mod sled;
 mod stamp;
+pub mod stream;
 mod wal;
 
 pub use self::sled::{SledStore, takes_panics};
@@ -34,6 +35,8 @@ pub use wal::WalOptions;
 
 use crate::message::Lsn;
 use bytes::Bytes;
+use std::sync::Arc;
+use stream::StreamFiles;
 
 /// Records and entries of the log are never this many, nor positions of a queue: at a thousand million a second it takes eighteen
 /// years. Bytes that say more are damaged, whatever their checksum, and sums of what is below can't overflow.
@@ -213,8 +216,14 @@ pub trait Definitions: Send + Sync {
     }
 }
 
-/// An engine: a log of records and a table of definitions in one, so that an order holds between the two. A change of the table
-/// is durable no later than any record that was appended after it.
-pub trait Store: RecordLog + Definitions {}
+/// Where streams keep for long what the log of records has for a while.
+pub trait StreamStore: Send + Sync {
+    /// The files of streams.
+    fn stream_files(&self) -> Arc<dyn StreamFiles>;
+}
 
-impl<T: RecordLog + Definitions> Store for T {}
+/// An engine: a log of records and a table of definitions in one, so that an order holds between the two, and the files of streams. A
+/// change of the table is durable no later than any record that was appended after it.
+pub trait Store: RecordLog + Definitions + StreamStore {}
+
+impl<T: RecordLog + Definitions + StreamStore> Store for T {}

@@ -18,6 +18,8 @@ pub struct BackupContents {
     pub records: u64,
     /// How many bytes those records have.
     pub bytes: u64,
+    /// Bytes of the logs of streams, which are copied beside the records.
+    pub stream_bytes: u64,
     /// Records that can't be read and are not in it.
     pub damaged: u64,
 }

@@ -32,7 +32,7 @@ mod digest;
 mod gathering;
 mod index;
 mod ledger;
-mod numbers;
+pub(in crate::store) mod numbers;
 mod positions;
 mod reading;
 mod record;
@@ -48,6 +48,7 @@ pub use defining::Hold;
 pub use reading::StoredMessage;
 pub use recovery::{Loss, Recovered, RecoveredQueue, RecoveredRun, Redelivery};
 
+use super::stream::StreamFiles;
 use super::{DefinitionChanges, Definitions, RecordLog, Store, StoreError};
 use crate::message::Lsn;
 use bell::Doorbell;
@@ -129,6 +130,7 @@ pub trait DurableWaiter: Send + Sync {
 pub struct Journal {
     log: Arc<dyn RecordLog>,
     definitions: Arc<dyn Definitions>,
+    streams: Arc<dyn StreamFiles>,
     options: JournalOptions,
     committing: Mutex<Committing>,
     /// Backups under way; while there are any nothing is discarded.
@@ -176,6 +178,11 @@ impl Journal {
         &*self.definitions
     }
 
+    /// The files of streams beside the log.
+    pub fn stream_files(&self) -> &Arc<dyn StreamFiles> {
+        &self.streams
+    }
+
     /// Something was gathered: notes whether that is too much, and whether the committer waits for it.
     fn note_gathered(&self, gathering: &Gathering) {
         if gathering.sealed.len() * self.options.record_bytes > self.options.gathered_bytes_max {
@@ -204,6 +211,13 @@ impl Journal {
         let lsn = gathering.take(changes, waiter);
         self.note_gathered(&gathering);
         lsn
+    }
+
+    /// The last record that something was appended to.
+    pub fn last_appended(&self) -> Lsn {
+        let gathering = self.gathering.lock();
+        let is_open = !gathering.encoded.is_empty();
+        Lsn(gathering.lsn.0 - u64::from(!is_open))
     }
 
     /// Wakes the committer if something was appended that it waits for. It is not woken by [`Journal::append`]: it would run

@@ -5,7 +5,7 @@ const NUMBER_BYTES_MAX: usize = 10;
 
 /// The number that these bytes begin with, and how many of them are its own; `None` when they end before it does.
 #[inline]
-pub(super) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
+pub(in crate::store) fn read(bytes: &[u8]) -> Option<(u64, usize)> {
     // Most are: lengths, counts, and the ids of the first queues.
     if let Some(&byte @ ..0x80) = bytes.first() {
         return Some((byte.into(), 1));
@@ -44,24 +44,24 @@ fn read_short(bytes: u64) -> Option<(u64, usize)> {
 }
 
 /// A few bytes and at most four numbers, put together before they are appended at once.
-pub(super) struct Numbers {
+pub(in crate::store) struct Numbers {
     bytes: [u8; 5 + 4 * NUMBER_BYTES_MAX],
     len: usize,
 }
 
 impl Numbers {
-    pub(super) const fn new() -> Numbers {
+    pub(in crate::store) const fn new() -> Numbers {
         Numbers { bytes: [0; 5 + 4 * NUMBER_BYTES_MAX], len: 0 }
     }
 
     #[inline]
-    pub(super) fn byte(&mut self, byte: u8) {
+    pub(in crate::store) fn byte(&mut self, byte: u8) {
         self.bytes[self.len] = byte;
         self.len += 1;
     }
 
     #[inline]
-    pub(super) fn number(&mut self, mut number: u64) {
+    pub(in crate::store) fn number(&mut self, mut number: u64) {
         while number >= 0x80 {
             self.byte((number & 0x7f) as u8 | 0x80);
             number >>= 7;
@@ -70,7 +70,7 @@ impl Numbers {
     }
 
     #[inline]
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::store) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
 }

@@ -15,6 +15,7 @@ use super::runs::{RecordRun, each_run};
 use super::{Committing, Definitions, Gathering, Journal, JournalOptions, RecordLog, Store, StoreError};
 use crate::message::{Lsn, Position, QueueId};
 use crate::store::Scanned;
+use crate::store::stream::{NoStreams, StreamFiles};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -128,10 +129,11 @@ impl Journal {
         progress: impl FnMut(u64),
     ) -> Result<(Journal, Recovered), StoreError> {
         let store: Arc<dyn Store> = Arc::from(store);
-        Journal::open_parts(store.clone(), store, options, progress)
+        let streams = store.stream_files();
+        Journal::open_parts(store.clone(), store, streams, options, progress)
     }
 
-    /// As [`Journal::open`], of a log that has no table of definitions beside it.
+    /// As [`Journal::open`], of a log that has no table of definitions beside it, and no streams.
     ///
     /// # Errors
     /// As [`Journal::open`].
@@ -140,12 +142,14 @@ impl Journal {
         options: JournalOptions,
         progress: impl FnMut(u64),
     ) -> Result<(Journal, Recovered), StoreError> {
-        Journal::open_parts(Arc::from(log), Arc::new(NoDefinitions), options, progress)
+        let streams = Arc::new(NoStreams);
+        Journal::open_parts(Arc::from(log), Arc::new(NoDefinitions), streams, options, progress)
     }
 
     fn open_parts(
         log: Arc<dyn RecordLog>,
         definitions: Arc<dyn Definitions>,
+        streams: Arc<dyn StreamFiles>,
         options: JournalOptions,
         mut progress: impl FnMut(u64),
     ) -> Result<(Journal, Recovered), StoreError> {
@@ -175,6 +179,7 @@ impl Journal {
         let journal = Journal {
             log,
             definitions,
+            streams,
             options,
             committing: Mutex::new(committing),
             snapshots: AtomicU32::new(0),

@@ -3,11 +3,15 @@
 use super::checkpoint::{Moving, Purpose};
 use super::{Known, Shared, SledStore};
 use crate::message::Lsn;
+use crate::store::stream::{FolderFiles, StreamFiles};
 use crate::store::wal::{Entry, Place, Reader};
-use crate::store::{Checkpoint, DefinitionChanges, Definitions, Loss, RecordLog, Scanned, StoreError};
+use crate::store::{
+    Checkpoint, DefinitionChanges, Definitions, Durability, Loss, RecordLog, Scanned, StoreError, StreamStore,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::Arc;
 
 /// What a scan begins with.
 struct Scan {
@@ -109,6 +113,13 @@ impl Definitions for SledStore {
 
     fn lost_definitions(&self) -> Vec<Loss> {
         self.shared.lost.clone()
+    }
+}
+
+impl StreamStore for SledStore {
+    fn stream_files(&self) -> Arc<dyn StreamFiles> {
+        let syncs = self.shared.durability == Durability::Fsync;
+        Arc::new(FolderFiles::new(self.shared.directory.streams(), syncs))
     }
 }
 
