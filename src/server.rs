@@ -17,7 +17,7 @@ use crate::net::commits::{CommitStats, MeasuredStore};
 use crate::net::descriptors::Descriptors;
 use crate::net::{
     self, Checkpoints, Committer, Control, DiskLimit, DiskWatch, DriveLimits, ListenerLimits, MemoryWatch,
-    Serving, Shutdown, Tls, run_timer,
+    Serving, Shutdown, StreamWorker, Tls, run_timer,
 };
 use crate::store::{self, Journal, JournalOptions, Loss, MemoryStore, Recovered, SledStore, Store};
 use listeners::Listeners;
@@ -47,6 +47,7 @@ pub struct Server {
     management: Management,
     metrics: Metrics,
     committer: Committer,
+    stream_worker: StreamWorker,
     checkpoints: Checkpoints,
     disk_watch: Option<DiskWatch>,
     memory_watch: Arc<MemoryWatch>,
@@ -101,7 +102,10 @@ impl Server {
         let store_failed = Arc::new(AtomicBool::new(false));
         let failed = on_failure(store_failed.clone(), shutdown.clone());
         let checkpoints = Checkpoints::start(journal.clone())?;
-        let committer = Committer::start(journal, commits, on_shortage(broker.clone()), failed)?;
+        let streams = broker.streams().clone();
+        let committed = move || streams.note_durable();
+        let committer = Committer::start(journal, commits, committed, on_shortage(broker.clone()), failed)?;
+        let stream_worker = StreamWorker::start(broker.clone(), clock.clone())?;
         Ok(Server {
             broker,
             clock,
@@ -110,6 +114,7 @@ impl Server {
             management,
             metrics,
             committer,
+            stream_worker,
             checkpoints,
             disk_watch,
             memory_watch,
@@ -183,6 +188,7 @@ impl Server {
         while self.broker.has_chores() {
             self.broker.handle_timeout(self.clock.now());
         }
+        self.stream_worker.stop();
         self.committer.stop();
         if self.store_failed.load(Ordering::Acquire) {
             return Err(BrokerError::Store("the store failed, see above".to_owned()));

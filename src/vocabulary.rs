@@ -21,18 +21,21 @@ pub enum QueueType {
     Classic,
     /// `quorum`: on one node, a durable queue that counts deliveries.
     Quorum,
+    /// `stream`: keeps what it is given, and is read from any offset on.
+    Stream,
 }
 
 impl QueueType {
     /// All of them, each with its name.
     pub const NAMES: &[(&'static str, QueueType)] =
-        &[("classic", QueueType::Classic), ("quorum", QueueType::Quorum)];
+        &[("classic", QueueType::Classic), ("quorum", QueueType::Quorum), ("stream", QueueType::Stream)];
 
     /// The type as arguments name it.
     pub fn name(self) -> &'static str {
         match self {
             QueueType::Classic => "classic",
             QueueType::Quorum => "quorum",
+            QueueType::Stream => "stream",
         }
     }
 

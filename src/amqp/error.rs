@@ -2,6 +2,7 @@
 //! become reply codes.
 
 use crate::broker::BrokerError;
+use crate::broker::error::StreamRefusal;
 use std::fmt;
 
 /// Reply codes (0-9-1 section 1.1).
@@ -159,6 +160,8 @@ impl From<BrokerError> for AmqpError {
             | BrokerError::Pattern(_)
             | BrokerError::ValidationFailed(_)
             | BrokerError::Precondition(_) => ReplyCode::PreconditionFailed,
+            BrokerError::OfStream(StreamRefusal::NoPrefetchCount, _) => ReplyCode::PreconditionFailed,
+            BrokerError::OfStream(_, _) => ReplyCode::NotImplemented,
             BrokerError::Store(_) => ReplyCode::InternalError,
         };
         AmqpError::new(code, error.to_string())

@@ -5,6 +5,7 @@ use crate::message::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// A queue as it is declared: what definitions have of it, and what a request says that declares one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +102,24 @@ pub struct Queue {
     /// Of a quorum queue: which of these run
     #[serde(skip_serializing_if = "Option::is_none")]
     pub online: Option<Vec<Name>>,
+    /// Of a stream: how many segments its log has
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u64>,
+    /// Of a stream: when its first message was published, in milliseconds; 0 while there is none
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_timestamp: Option<u64>,
+    /// Of a stream: how many consumers read it, by node
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub readers: Option<BTreeMap<String, u64>>,
+    /// Of a stream: the offset of its first message
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_offset: Option<u64>,
+    /// Of a stream: the offset behind its last message
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_offset: Option<u64>,
+    /// Of a stream: how far the consumer that is furthest back is from its end
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_offset_lag: Option<u64>,
     /// Always `running`
     pub state: Name,
     /// Its type

@@ -36,6 +36,11 @@ pub struct Entry {
 const _: () = assert!(size_of::<Entry>() <= 72, "an entry costs each ready message more");
 
 impl Entry {
+    /// Its offset in a stream, where positions count from 1.
+    pub fn offset(&self) -> u64 {
+        self.position.0.saturating_sub(1)
+    }
+
     /// Whether it expires.
     pub fn expires(&self) -> bool {
         self.expires_at != NEVER

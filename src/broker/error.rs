@@ -114,6 +114,8 @@ pub enum BrokerError {
     Locked(Resource),
     /// basic.get from a quorum queue with a single active consumer.
     GetFromSingleActive(Resource),
+    /// Something that is not done with a stream.
+    OfStream(StreamRefusal, Resource),
     /// A consumer wants the queue for itself, or another one has it.
     ExclusiveUse(Resource),
     /// Deletion with if-unused.
@@ -247,8 +249,21 @@ pub enum Refusal {
     },
 }
 
+/// What is not done with a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamRefusal {
+    /// basic.get: a stream is consumed.
+    Get,
+    /// queue.purge: what is in it goes by its retention.
+    Purge,
+    /// A consumer without a prefetch count.
+    NoPrefetchCount,
+    /// A consumer that does not acknowledge.
+    NoAcknowledgement,
+}
+
 /// Why an argument can't be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ArgumentFault {
     /// It is to be a whole number, and has this type.
     NoInteger(&'static str),
@@ -273,6 +288,10 @@ pub enum ArgumentFault {
         /// Bytes that it may have.
         max: usize,
     },
+    /// A value that stands for nothing, of one of several types.
+    UnknownValue(Value),
+    /// It is not there, and another argument needs it.
+    Missing,
     /// A routing key for dead letters, which have no exchange to go to.
     NoDeadLetterExchange,
 }

@@ -15,6 +15,8 @@ pub enum MemoryUse {
     Ready,
     /// Deliveries that wait for an acknowledgement.
     Unacked,
+    /// The newest messages of streams, which are not in their logs yet or are read from memory.
+    StreamTails,
     /// Deliveries and direct replies that wait for a session to send them.
     Outboxes,
     /// What sessions have put together and sockets have not taken yet.
@@ -31,9 +33,10 @@ pub enum MemoryUse {
 
 impl MemoryUse {
     /// All kinds, in the order in which they are shown.
-    pub const ALL: [MemoryUse; 8] = [
+    pub const ALL: [MemoryUse; 9] = [
         MemoryUse::Ready,
         MemoryUse::Unacked,
+        MemoryUse::StreamTails,
         MemoryUse::Outboxes,
         MemoryUse::TransmitBuffers,
         MemoryUse::Arriving,
@@ -47,6 +50,7 @@ impl MemoryUse {
         match self {
             MemoryUse::Ready => "ready_messages",
             MemoryUse::Unacked => "unacked_messages",
+            MemoryUse::StreamTails => "stream_tails",
             MemoryUse::Outboxes => "outboxes",
             MemoryUse::TransmitBuffers => "transmit_buffers",
             MemoryUse::Arriving => "arriving_messages",

@@ -32,7 +32,7 @@ pub use error::BrokerError;
 pub use turn::Turn;
 pub use vhost::VirtualHost;
 
-use crate::message::{ConnectionId, ConsumerId, Name, QueueId, TableLimits};
+use crate::message::{ConnectionId, ConsumerId, Millis, Name, QueueId, TableLimits};
 use crate::store::{DefinitionChanges, Journal};
 use access::logins::Logins;
 use access::permissions::Permissions;
@@ -50,7 +50,7 @@ use observe::lengths::Lengths;
 use observe::losses::Losses;
 use observe::stats::{Churn, ChurnCounters, ExchangeStats, MessageStats, Retired, Samples, TotalSample};
 use parking_lot::Mutex;
-use queue::{QueueType, Window};
+use queue::{QueueType, Streams, Window};
 use routing::ReplyConsumer;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -147,6 +147,7 @@ pub struct Shared {
     retired: Mutex<Retired>,
     chores: Chores,
     waiting_letters: WaitingLetters,
+    streams: Arc<Streams>,
     events: Events,
 }
 
@@ -269,6 +270,22 @@ impl Broker {
     /// The journal, whose commits the owner of the broker has to drive.
     pub fn journal(&self) -> &Arc<Journal> {
         &self.shared.journal
+    }
+
+    /// The streams that have something to do.
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.shared.streams
+    }
+
+    /// Lets the streams do what is due, which may take as long as the disk does. True when there is more.
+    pub fn run_streams(&self, now: Millis) -> bool {
+        let durable = self.shared.journal.durable();
+        let mut turn = Turn::at(now);
+        for stream in self.shared.streams.take_due(now, durable) {
+            stream.work(durable, &mut turn);
+            self.end_turn(&mut turn);
+        }
+        self.shared.streams.is_due(now, self.shared.journal.durable())
     }
 
     /// The deadlines of queues.

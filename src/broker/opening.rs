@@ -12,7 +12,7 @@ use super::observe::connections::Connections;
 use super::observe::events::Events;
 use super::observe::losses::Losses;
 use super::observe::stats::ChurnCounters;
-use super::queue::{QueueHandle, QueueType};
+use super::queue::{QueueHandle, QueueType, tracking_queue};
 use super::timer::Timer;
 use super::topology::definitions::Definition;
 use super::topology::parameters::Parameters;
@@ -23,7 +23,7 @@ use crate::store::{DefinitionChanges, Journal, Recovered, RecoveredQueue};
 use bytes::Bytes;
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 
@@ -85,6 +85,7 @@ impl Broker {
             retired: Mutex::default(),
             chores: Chores::default(),
             waiting_letters: WaitingLetters::default(),
+            streams: Arc::default(),
         });
         let broker = Broker {
             shared,
@@ -135,12 +136,27 @@ impl Broker {
         }
         unreadable.report(stored, &self.losses, turn.now);
         if !unreadable.is_any_queue() {
+            self.remove_forgotten_streams();
             for queue in messages.keys() {
                 // A queue that is not defined any more: it was deleted, and the journal did not hear of it in time.
                 turn.changes.drop_queue(*queue);
             }
         }
         Ok(())
+    }
+
+    /// Removes the files of streams that are not defined any more: they were deleted, and the broker ended before the files were gone.
+    fn remove_forgotten_streams(&self) {
+        let files = self.shared.journal.stream_files();
+        let queues = self.vhosts().into_iter().flat_map(|vhost| vhost.queues());
+        let defined: BTreeSet<QueueId> = queues.map(|queue| queue.definition().id).collect();
+        let removed = files.streams().and_then(|streams| {
+            let forgotten = streams.into_iter().filter(|stream| !defined.contains(stream));
+            forgotten.into_iter().try_for_each(|stream| files.remove_stream(stream))
+        });
+        if let Err(error) = removed {
+            tracing::error!("the files of deleted streams can't be removed: {error}");
+        }
     }
 
     /// Lets restored queues look at their policies and at the time.
@@ -180,7 +196,10 @@ impl Broker {
                 let vhost = self.vhost_of_stored(&name, unreadable)?;
                 let queue = QueueHandle::new(&name, id, declaration, &self.shared, turn)?;
                 if let Some(recovered) = messages.remove(&id) {
-                    queue.restore(&recovered);
+                    queue.restore(&recovered, turn)?;
+                }
+                if let Some(recovered) = messages.remove(&tracking_queue(id)) {
+                    queue.restore_tracking(&recovered)?;
                 }
                 vhost.insert_queue(Arc::new(queue));
             }

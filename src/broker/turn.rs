@@ -3,7 +3,7 @@
 
 use super::delivery::Outbox;
 use super::observe::stats::MessageSizes;
-use super::queue::{DeadLetter, Discard, PageRequest, QueueDefinition};
+use super::queue::{DeadLetter, Discard, PageRequest, QueueDefinition, Stream};
 use crate::message::{Lsn, Millis, Name, Position, QueueId};
 use crate::steps;
 use crate::store::Journal;
@@ -80,7 +80,17 @@ pub struct Turn {
     pub sizes: MessageSizes,
     /// See [`Turn::spend`].
     spent: usize,
+    appended: Option<Lsn>,
+    /// Streams that the turn has changed what they remember of.
+    tracked: Vec<Arc<Stream>>,
     wakes: Vec<Arc<Outbox>>,
+}
+
+/// Changes that become one record later, see [`Turn::exchange`].
+#[derive(Debug, Default)]
+pub struct AsideChanges {
+    changes: Changes,
+    tracked: Vec<Arc<Stream>>,
 }
 
 impl std::fmt::Debug for Turn {
@@ -99,6 +109,7 @@ impl Turn {
     pub fn begin(&mut self, now: Millis) {
         self.now = now;
         self.spent = 0;
+        self.appended = None;
     }
 
     /// Counts work whose length a client decides, in steps of some ten nanoseconds.
@@ -131,10 +142,30 @@ impl Turn {
             return None;
         }
         let lsn = journal.append(&mut self.changes, self.waiter.clone());
+        self.appended = Some(lsn);
+        for stream in self.tracked.drain(..) {
+            stream.note_tracked(lsn);
+        }
         if journal.is_behind() {
             self.hold_back();
         }
         Some(lsn)
+    }
+
+    /// A stream has changed what it remembers of its consumers.
+    pub(super) fn track(&mut self, stream: &Arc<Stream>) {
+        self.tracked.push(stream.clone());
+    }
+
+    /// What is changed from now on is put aside with what `aside` has, until this is called again.
+    pub fn exchange(&mut self, aside: &mut AsideChanges) {
+        std::mem::swap(&mut self.changes, &mut aside.changes);
+        std::mem::swap(&mut self.tracked, &mut aside.tracked);
+    }
+
+    /// The record that was last handed to the journal in this turn, if one was: what is put into queues now is in it, or in one before.
+    pub fn appended(&self) -> Option<Lsn> {
+        self.appended
     }
 
     /// Consumers or the store can't keep up: the turn's session should pause for a moment.

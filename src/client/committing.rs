@@ -9,10 +9,10 @@ use crate::broker::chores::Chore;
 use crate::broker::dead_lettering::{Departure, StagedLetter};
 use crate::broker::delivery::Entry;
 use crate::broker::memory::Held;
-use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle};
+use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle, QueueType};
 use crate::broker::routing::Route;
 use crate::broker::spread::Spread;
-use crate::broker::turn::{Changes, DELIVERY_STEPS};
+use crate::broker::turn::{AsideChanges, DELIVERY_STEPS};
 use crate::broker::vhost::Staged;
 use crate::broker::{Turn, VirtualHost};
 use crate::message::{Lsn, Message};
@@ -36,7 +36,7 @@ pub(crate) struct Committing {
     rejected: VecDeque<(Arc<QueueHandle>, Entry)>,
     departure: Option<Departure>,
     /// What is staged so far, as the journal will have it.
-    changes: Changes,
+    changes: AsideChanges,
     deliveries: VecDeque<(Arc<Route>, Staged)>,
     letters: VecDeque<(Arc<Route>, Staged)>,
     /// What the queues have yet to hear; the journal has it.
@@ -85,7 +85,7 @@ impl Committing {
             settling: None,
             rejected: VecDeque::new(),
             departure: None,
-            changes: Changes::default(),
+            changes: AsideChanges::default(),
             deliveries: VecDeque::new(),
             letters: VecDeque::new(),
             settled: VecDeque::new(),
@@ -103,7 +103,7 @@ impl Committing {
         if self.record.is_some() {
             return true;
         }
-        std::mem::swap(&mut turn.changes, &mut self.changes);
+        turn.exchange(&mut self.changes);
         let is_done = loop {
             if turn.is_spent() {
                 break false;
@@ -125,7 +125,7 @@ impl Committing {
                 break true;
             }
         };
-        std::mem::swap(&mut turn.changes, &mut self.changes);
+        turn.exchange(&mut self.changes);
         is_done
     }
 
@@ -179,9 +179,9 @@ impl Committing {
         if self.record.is_some() {
             return;
         }
-        std::mem::swap(&mut turn.changes, &mut self.changes);
+        turn.exchange(&mut self.changes);
         self.record = Some(self.vhost.append(turn));
-        std::mem::swap(&mut turn.changes, &mut self.changes);
+        turn.exchange(&mut self.changes);
     }
 
     /// Brings more of the published messages into their queues, until all are there or the turn is spent. True when all are.
@@ -251,9 +251,13 @@ fn stage_here(
     rejected: &mut VecDeque<(Arc<QueueHandle>, Entry)>,
     turn: &mut Turn,
 ) {
-    let Unacked { queue, entry, .. } = unacked;
+    let Unacked { queue, entry, consumer, .. } = unacked;
     match verdict {
         Verdict::Requeue { .. } => return,
+        // A stream has no dead letters; in it a consumer has got that far, as with an acknowledgement.
+        _ if queue.definition().queue_type == QueueType::Stream => {
+            queue.acknowledge(*consumer, std::iter::once((entry.position, entry.position)), turn);
+        }
         Verdict::Reject => rejected.push_back((queue.clone(), entry.clone())),
         Verdict::Ack if entry.journaled => turn.changes.settle(queue.definition().id, entry.position),
         Verdict::Ack => {}
@@ -268,10 +272,11 @@ fn stage_away(
     rejected: &mut VecDeque<(Arc<QueueHandle>, Entry)>,
     turn: &mut Turn,
 ) {
-    let UnackedRun { queue, run, .. } = held;
+    let UnackedRun { queue, run, consumer, .. } = held;
     if let Verdict::Requeue { .. } = verdict {
         return;
     }
+    queue.acknowledge(*consumer, std::iter::once((run.first, run.last())), turn);
     if verdict == Verdict::Reject && queue.settings().dead_letter_exchange.is_some() {
         let read = vhost.read_away(queue, run);
         rejected.extend(read.into_iter().map(|entry| (queue.clone(), entry)));

@@ -6,7 +6,7 @@ use super::unacked::{Taken, Unacked, UnackedList};
 use crate::broker::Turn;
 use crate::broker::chores::Chore;
 use crate::broker::delivery::Entry;
-use crate::broker::queue::{AwayRun, Persistent, QueueHandle};
+use crate::broker::queue::{AwayRun, Persistent, QueueHandle, QueueType};
 use crate::message::{ConsumerId, DeliveryTag, QueueId};
 use crate::steps;
 use std::collections::{BTreeMap, VecDeque};
@@ -52,6 +52,10 @@ pub(crate) fn tell_queues(taken: Taken, verdict: Verdict, turn: &mut Turn) {
 pub(crate) fn settle(acked: &Taken, turn: &mut Turn) {
     for run in acked.here.chunk_by(|a, b| a.consumer == b.consumer && Arc::ptr_eq(&a.queue, &b.queue)) {
         let queue = &run[0].queue;
+        if queue.definition().queue_type == QueueType::Stream {
+            let positions = run.iter().map(|unacked| (unacked.entry.position, unacked.entry.position));
+            queue.acknowledge(run[0].consumer, positions, turn);
+        }
         let (mut bytes, mut persistent) = (0, Persistent::default());
         for neighbours in run.chunk_by(are_neighbours) {
             for Unacked { entry, .. } in neighbours {
@@ -70,6 +74,7 @@ pub(crate) fn settle(acked: &Taken, turn: &mut Turn) {
         if run.journaled {
             turn.changes.settle_range(queue.definition().id, run.first, run.last());
         }
+        queue.acknowledge(*consumer, std::iter::once((run.first, run.last())), turn);
         queue.settle_away(*consumer, run, turn);
     }
 }

@@ -39,6 +39,7 @@ mod request;
 mod resources;
 mod routes;
 mod stats;
+mod streams;
 mod told;
 mod users;
 mod vhosts;
@@ -63,6 +64,7 @@ const ROUTES: &[&[Route]] = &[
     consumers::ROUTES,
     exchanges::ROUTES,
     queues::ROUTES,
+    streams::ROUTES,
     bindings::ROUTES,
     messages::ROUTES,
     browse::ROUTES,

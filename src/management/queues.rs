@@ -20,6 +20,7 @@ use crate::broker::topology::without_line_ends;
 use crate::message::{FieldTable, Name, Value as Argument};
 use serde::Serialize;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -191,11 +192,12 @@ fn describe(
     };
     let definition = queue.definition();
     let (state, applied) = (queue.state(), queue.applied());
+    let stream = queue.stream_state();
     let node = request.node();
     let capacity = if state.is_waiting { 1.0 } else { 0.0 };
     let owner = definition.exclusive_owner.and_then(|owner| request.broker().connections().find(owner));
     // Where one with several copies is: here.
-    let copies = (definition.queue_type == QueueType::Quorum).then(|| vec![node.clone()]);
+    let copies = (definition.queue_type != QueueType::Classic).then(|| vec![node.clone()]);
     let mut lengths =
         stats::lengths((state.ready, state.unacked), &state.samples, |sample| (sample.ready, sample.unacked));
     if let Some(range) = range {
@@ -232,9 +234,15 @@ fn describe(
         node: node.clone(),
         operator_policy: policy_name(&applied.operator_policy),
         policy: policy_name(&applied.policy),
-        leader: copies.as_ref().map(|_| node),
+        leader: copies.as_ref().map(|_| node.clone()),
         members: copies.clone(),
         online: copies,
+        segments: stream.as_ref().map(|stream| stream.segments as u64),
+        first_timestamp: stream.as_ref().map(|stream| stream.first_at.unwrap_or(0)),
+        readers: stream.as_ref().map(|_| BTreeMap::from([(node.to_string(), state.consumers)])),
+        first_offset: stream.as_ref().map(|stream| stream.first_offset),
+        next_offset: stream.as_ref().map(|stream| stream.next_offset),
+        max_offset_lag: stream.as_ref().and_then(|stream| stream.max_lag),
         state: RUNNING.into(),
         queue_type: definition.queue_type.name().into(),
         vhost: definition.vhost.clone(),
@@ -322,6 +330,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
 
 fn purge(request: &Request) -> Result<Answer, ApiError> {
     let (vhost, queue) = find_to_use(request, Access::Read)?;
+    queue.check_purge()?;
     request.in_turn(|turn| {
         queue.purge(turn);
         vhost.apply_effects(turn);

@@ -2,8 +2,10 @@
 //! for a single message.
 
 use crate::message::Lsn;
+use crate::store::stream::StreamFiles;
 use crate::store::{
     Bell, Checkpoint, DefinitionChanges, Definitions, Loss, RecordLog, Scanned, Store, StoreError,
+    StreamStore,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -239,6 +241,12 @@ impl Definitions for MeasuredStore {
 
     fn lost_definitions(&self) -> Vec<Loss> {
         self.store.lost_definitions()
+    }
+}
+
+impl StreamStore for MeasuredStore {
+    fn stream_files(&self) -> Arc<dyn StreamFiles> {
+        self.store.stream_files()
     }
 }
 

@@ -158,11 +158,11 @@ pub fn done_text(directory: &Path, contents: &crate::store::BackupContents) -> S
         damaged => format!("; {damaged} damaged records are not in it, see the broker's log"),
     };
     format!(
-        "backed up to {}: {} definitions and {} records of messages, {} MiB{damaged}",
+        "backed up to {}: {} definitions and {} records of messages, {} MiB with streams{damaged}",
         directory.display(),
         contents.definitions,
         contents.records,
-        contents.bytes >> 20
+        (contents.bytes + contents.stream_bytes) >> 20
     )
 }
 

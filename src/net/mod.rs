@@ -17,6 +17,7 @@ mod process;
 pub mod proxy;
 mod pump;
 mod socket;
+mod streams;
 pub mod tls;
 pub mod websocket;
 
@@ -32,6 +33,7 @@ pub use listen::{Listener, ListenerLimits, Serving, Spoken, Transport};
 pub use memory::{MemorySource, MemoryWatch, resident_bytes, total_bytes};
 pub use process::Process;
 pub use pump::{Committer, run_timer};
+pub use streams::StreamWorker;
 pub use tls::Tls;
 pub use websocket::{Subprotocol, WebSocket};
 

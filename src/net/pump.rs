@@ -26,14 +26,15 @@ pub struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread, whose work `stats` counts. `short` is called whenever the store comes to be out of something, and when it
-    /// is no more. `failed` is called when the store has failed and nothing can be confirmed any more.
+    /// Starts the thread, whose work `stats` counts. `committed` is called after each commit, `short` whenever the store comes to be out
+    /// of something, and when it is no more, `failed` when the store has failed and nothing can be confirmed any more.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(
         journal: Arc<Journal>,
         stats: Arc<CommitStats>,
+        committed: impl Fn() + Send + 'static,
         short: impl FnMut(Option<StoreError>) + Send + 'static,
         failed: impl FnOnce(StoreError) + Send + 'static,
     ) -> io::Result<Committer> {
@@ -46,7 +47,10 @@ impl Committer {
                 timer.wait();
                 journal.wait_for_work(COMMITTER_PATIENCE);
                 match timer.commit(|| commit(&journal)) {
-                    Ok(()) => shortage.tell(journal.shortage()),
+                    Ok(()) => {
+                        committed();
+                        shortage.tell(journal.shortage());
+                    }
                     Err(error @ StoreError::Exhausted(_)) => {
                         shortage.tell(Some(error));
                         std::thread::park_timeout(SHORTAGE_PAUSE);

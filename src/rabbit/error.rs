@@ -3,7 +3,7 @@
 use super::modules::module;
 use super::term::term;
 use crate::broker::BrokerError;
-use crate::broker::error::{ArgumentFault, Difference, NotAllowed};
+use crate::broker::error::{ArgumentFault, Difference, NotAllowed, StreamRefusal};
 use crate::broker::exchange::Refusal;
 use crate::message::Value;
 use std::error::Error;
@@ -43,6 +43,16 @@ impl Display for BrokerError {
                 "cannot obtain access to locked {resource}. basic.get operations are not supported by quorum queues with single \
                  active consumer"
             ),
+            BrokerError::OfStream(refusal, resource) => match refusal {
+                StreamRefusal::Get => write!(f, "basic.get not supported by stream queues {resource}"),
+                StreamRefusal::Purge => write!(f, "queue.purge not supported by stream queues {resource}"),
+                StreamRefusal::NoPrefetchCount => {
+                    write!(f, "consumer prefetch count is not set for stream {resource}")
+                }
+                StreamRefusal::NoAcknowledgement => {
+                    write!(f, "automatic acknowledgement not supported by stream {resource}")
+                }
+            },
             BrokerError::ExclusiveUse(resource) => write!(f, "{resource} in exclusive use"),
             BrokerError::InUse(resource) => write!(f, "{resource} in use"),
             BrokerError::NotEmpty(resource) => write!(f, "{resource} not empty"),
@@ -83,6 +93,17 @@ fn declaration(error: &BrokerError, f: &mut Formatter<'_>) -> Result {
     match error {
         BrokerError::Inequivalent { argument, resource, difference } => {
             write!(f, "inequivalent arg '{argument}' for {resource}: {difference}")
+        }
+        // RabbitMQ names no queue here.
+        BrokerError::InvalidArgument { argument, fault: ArgumentFault::AboveMax(_), .. }
+            if argument == "x-stream-max-segment-size-bytes" =>
+        {
+            write!(f, "Exceeded max value for {argument}")
+        }
+        BrokerError::InvalidArgument { argument, fault: ArgumentFault::UnknownNumber(_), .. }
+            if argument == "x-stream-filter-size-bytes" =>
+        {
+            write!(f, "Invalid value for {argument}")
         }
         BrokerError::InvalidArgument { argument, resource, fault } => {
             write!(f, "invalid arg '{argument}' for {resource}: ")?;
@@ -138,12 +159,16 @@ fn argument_fault(argument: &str, fault: &ArgumentFault, f: &mut Formatter<'_>) 
             "x-overflow" => f.write_str("invalid_overflow"),
             "x-dead-letter-strategy" => f.write_str("invalid_dlx_strategy"),
             "x-queue-leader-locator" => f.write_str("invalid_queue_locator_arg"),
-            "x-queue-type" if word == "stream" => {
-                f.write_str("\"streams are not supported yet: declare a classic or a quorum queue\"")
-            }
+            "x-max-age" => f.write_str("invalid_max_age"),
             _ => write!(f, "\"unsupported {} '{word}'\"", what_it_says(argument)),
         },
         ArgumentFault::TooLong { bytes, max } => write!(f, "\"{bytes} bytes where {max} are the most\""),
+        ArgumentFault::UnknownValue(value) => {
+            write!(f, "{{invalid_stream_offset_arg,{{{},{}}}}}", value.type_name(), term(value))
+        }
+        ArgumentFault::Missing => {
+            f.write_str("\"it is needed here; a consumer tag of the client's own serves as well\"")
+        }
         ArgumentFault::NoDeadLetterExchange => f.write_str("routing_key_but_no_dlx_defined"),
     }
 }

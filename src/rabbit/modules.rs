@@ -7,5 +7,6 @@ pub fn module(queue_type: QueueType) -> &'static str {
     match queue_type {
         QueueType::Classic => "rabbit_classic_queue",
         QueueType::Quorum => "rabbit_quorum_queue",
+        QueueType::Stream => "rabbit_stream_queue",
     }
 }

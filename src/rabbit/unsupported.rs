@@ -3,7 +3,7 @@
 //!
 //! What makes no difference on one node (where a leader is, how large a cluster, how messages lie on the disk) is not in it.
 
-use crate::broker::policy::{ApplyTo, Policy};
+use crate::broker::policy::Policy;
 use crate::broker::queue::QueueType;
 use crate::message::FieldTable;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const FEDERATION: &str = "there is no federation yet";
 const SHOVEL: &str = "there are no shovels yet";
 const MIRRORS: &str = "queues are not mirrored";
-const STREAMS: &str = "there are no streams yet";
 const DELAYED_RETRY: &str = "there are no delayed retries yet, so messages return at once";
 const DEDUPLICATION: &str = "duplicates are not looked for";
 const SHARDING: &str = "exchanges are not sharded";
@@ -108,20 +107,13 @@ pub(super) fn is_policy_key(key: &str) -> bool {
 
 /// What of a policy has no effect, a sentence each.
 pub fn in_policy(policy: &Policy) -> Vec<String> {
-    let mut found = in_policy_definition(&policy.definition);
-    found.extend(in_scope(policy.apply_to));
-    found
+    in_policy_definition(&policy.definition)
 }
 
 /// The same of a policy's definition alone.
 pub fn in_policy_definition(definition: &FieldTable) -> Vec<String> {
     let keys = definition.iter().map(|(key, _)| key.to_string());
     by_reason(keys.filter_map(|key| reason(POLICY_KEYS, &key).map(|why| (key, why))))
-}
-
-/// Why a policy applies to nothing that is for these objects alone.
-pub fn in_scope(apply_to: ApplyTo) -> Option<String> {
-    (apply_to == ApplyTo::Streams).then(|| format!("it applies to streams alone, and {STREAMS}"))
 }
 
 /// What of a queue's or an exchange's arguments has no effect, a sentence each.
@@ -141,7 +133,6 @@ fn known(arguments: &FieldTable) -> impl Iterator<Item = usize> {
 pub fn queue_type(name: &str) -> Option<String> {
     match QueueType::named(name) {
         Some(_) => None,
-        None if name == "stream" => Some(STREAMS.to_owned()),
         None => Some(format!("there are no queues of type {name:?}")),
     }
 }
@@ -203,7 +194,7 @@ mod tests {
         assert!(EXCHANGE_TYPES.iter().all(|(name, _)| !types.contains(name)));
         assert!(ARGUMENTS.len() <= 64, "each has a bit");
         assert_eq!(queue_type("quorum"), None);
-        assert_eq!(queue_type("stream").as_deref(), Some(STREAMS));
+        assert_eq!(queue_type("stream"), None);
         assert_eq!(queue_type("jms").as_deref(), Some("there are no queues of type \"jms\""));
         assert!(exchange_type("x-of-somebody").is_some() && exchange_type("drect").is_none());
     }

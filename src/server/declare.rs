@@ -107,8 +107,7 @@ fn set_policy(
 /// What of the configuration has no effect: keys of policies and arguments that mean something to RabbitMQ alone.
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
     let policies = config.policies.iter().chain(&config.operator_policies).map(|policy| {
-        let mut found = unsupported::in_policy_definition(&table(&policy.definition));
-        found.extend(unsupported::in_scope(policy.apply_to));
+        let found = unsupported::in_policy_definition(&table(&policy.definition));
         (&policy.declared_at, found)
     });
     let exchanges =

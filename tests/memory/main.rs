@@ -24,5 +24,6 @@ mod permissions;
 mod simulation;
 mod stomp;
 mod store;
+mod streams;
 mod turns;
 mod unreadable_definitions;

@@ -29,5 +29,6 @@ mod proxy_protocol;
 mod robustness;
 mod stomp_cases;
 mod stomp_receipts;
+mod streams;
 mod tls;
 mod websocket;

@@ -9,7 +9,7 @@ use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::ContentMethod;
 use crate::broker::access::permissions::Access;
 use crate::broker::error::{ArgumentFault, BrokerError, Resource};
-use crate::broker::queue::{Credit, Got, NewConsumer};
+use crate::broker::queue::{ConsumeRequest, Credit, Got, NewConsumer, QueueHandle, QueueType};
 use crate::broker::routing::ReplyConsumer;
 use crate::client::Unacked;
 use crate::message::{DeliveryTag, FieldTable, Reader};
@@ -86,7 +86,8 @@ impl Channel {
         context.may_use_queue(Access::Read, &queue_name)?;
         let queue = context.vhost.accessible_queue(&queue_name, context.actor())?;
         self.check_consumer_tag(consume, context)?;
-        queue.check_consumer_arguments(arguments)?;
+        let credit = self.credit_of_new_consumer(&queue);
+        queue.check_consumer(&ConsumeRequest { arguments, no_ack: consume.no_ack, credit })?;
         context.vhost.check_consumer_arguments(&queue, arguments)?;
         let tag = self.consumer_tag(consume, context);
         let id = context.broker().next_consumer_id();
@@ -104,7 +105,7 @@ impl Channel {
             priority,
             connection: context.connection,
             arguments: arguments.into(),
-            credit: Credit::Prefetch(self.prefetch_count.into()),
+            credit,
             link_credit: self.credit.clone(),
         };
         queue.consume(new, context.turn)?;
@@ -114,6 +115,14 @@ impl Channel {
         self.reply_consume_ok(consume, &tag, context);
         context.vhost.apply_effects(context.turn);
         Ok(())
+    }
+
+    /// How much a new consumer may be given. One of a stream needs a prefetch count, and takes the channel's for its own.
+    fn credit_of_new_consumer(&self, queue: &QueueHandle) -> Credit {
+        match self.prefetch_count {
+            0 if queue.definition().queue_type == QueueType::Stream => Credit::Prefetch(self.credit.limit()),
+            count => Credit::Prefetch(count.into()),
+        }
     }
 
     fn check_consumer_tag(&self, consume: &basic::Consume, context: &Context<'_>) -> Result<(), AmqpError> {

@@ -244,20 +244,26 @@ fn cut(key: &[u8]) -> &[u8] {
 
 /// The properties that an entry of a queue is sent with.
 pub(super) fn properties_of_entry<'a>(entry: &'a Entry, queue: &QueueHandle) -> Cow<'a, [u8]> {
-    let counts_deliveries = entry.delivery_count > 0 && queue.definition().queue_type == QueueType::Quorum;
-    properties_to_send(&entry.message, counts_deliveries.then_some(entry.delivery_count))
+    let added = match queue.definition().queue_type {
+        QueueType::Quorum if entry.delivery_count > 0 => {
+            Some(("x-delivery-count", i64::from(entry.delivery_count)))
+        }
+        QueueType::Stream => Some(("x-stream-offset", i64::try_from(entry.offset()).unwrap_or(i64::MAX))),
+        QueueType::Classic | QueueType::Quorum => None,
+    };
+    properties_to_send(&entry.message, added)
 }
 
 /// A message's own properties, but for what the broker adds or keeps to itself.
-pub(super) fn properties_to_send(message: &Message, delivery_count: Option<u32>) -> Cow<'_, [u8]> {
-    if delivery_count.is_none() && !message.has_blind_copies() {
+pub(super) fn properties_to_send<'a>(message: &'a Message, added: Option<(&str, i64)>) -> Cow<'a, [u8]> {
+    if added.is_none() && !message.has_blind_copies() {
         return Cow::Borrowed(message.properties());
     }
     let mut properties = message.decode_properties();
     let mut headers = properties.headers.take().unwrap_or_default();
     headers.remove("BCC");
-    if let Some(count) = delivery_count {
-        headers.insert("x-delivery-count", Value::I64(count.into()));
+    if let Some((name, number)) = added {
+        headers.insert(name, Value::I64(number));
     }
     properties.headers = Some(headers);
     let mut encoded = Vec::new();

@@ -190,6 +190,7 @@ impl Channel {
         let name = self.queue_name(purge.queue.as_str())?;
         context.may_use_queue(Access::Read, &name)?;
         let queue = context.vhost.accessible_queue(&name, context.actor())?;
+        queue.check_purge()?;
         let count = queue.purge(context.turn);
         context.vhost.apply_effects(context.turn);
         Ok(PurgeOk(queue::PurgeOk { message_count: saturating(count) }))

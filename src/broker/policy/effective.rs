@@ -1,7 +1,7 @@
 //! What is in force: a policy and an operator policy made one, and the arguments of a queue or exchange made one with that.
 
 use super::Policy;
-use crate::broker::queue::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
+use crate::broker::queue::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType, age_ms};
 use crate::message::{FieldTable, Name, Value};
 use std::sync::Arc;
 
@@ -64,6 +64,12 @@ pub(in crate::broker) fn settings(queue: &QueueDefinition, policy: &FieldTable) 
     }
     let count = |key: &str| policy.field(key).and_then(Value::as_integer).and_then(|n| u64::try_from(n).ok());
     let text = |key: &str| policy.field(key).and_then(Value::as_str);
+    if queue.queue_type == QueueType::Stream {
+        // Of a stream's limits the policy's count, and of its other settings none can be changed.
+        settings.max_length_bytes = count("max-length-bytes").or(settings.max_length_bytes);
+        settings.max_age_ms = text("max-age").and_then(age_ms).or(settings.max_age_ms);
+        return settings;
+    }
     let is_declared = |argument: &str| queue.arguments.field(argument).is_some();
     settings.message_ttl_ms = least(settings.message_ttl_ms, count("message-ttl"));
     settings.expires_ms = least(settings.expires_ms, count("expires"));

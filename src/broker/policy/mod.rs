@@ -34,7 +34,8 @@ impl ApplyTo {
             | (ApplyTo::Exchanges, Target::Exchange(_))
             | (ApplyTo::Queues, Target::Queue(..))
             | (ApplyTo::ClassicQueues, Target::Queue(_, QueueType::Classic))
-            | (ApplyTo::QuorumQueues, Target::Queue(_, QueueType::Quorum)) => true,
+            | (ApplyTo::QuorumQueues, Target::Queue(_, QueueType::Quorum))
+            | (ApplyTo::Streams, Target::Queue(_, QueueType::Stream)) => true,
             (_, _) => false,
         }
     }
@@ -157,6 +158,8 @@ fn unsupported(queue_type: QueueType) -> &'static [&'static str] {
             "stream-filter-size-bytes",
             "initial-cluster-size",
         ],
+        // RabbitMQ takes all keys for a stream, and passes over those of other queues.
+        QueueType::Stream => &[],
     }
 }
 

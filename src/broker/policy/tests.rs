@@ -134,6 +134,7 @@ fn queue(queue_type: QueueType, arguments: &[(&str, Value)], declared: QueueSett
         queue_type,
         max_priority: None,
         single_active_consumer: false,
+        segment_bytes: None,
         declared,
     }
 }

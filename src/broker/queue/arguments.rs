@@ -1,6 +1,6 @@
 //! A queue's arguments: which there are for its type, what they may be, and when two declarations mean the same queue.
 
-use super::{DeadLetterStrategy, Overflow, QueueSettings, QueueType};
+use super::{DeadLetterStrategy, Overflow, QueueSettings, QueueType, age_ms};
 use crate::broker::error::{ArgumentFault, BrokerError, Difference, Resource};
 use crate::message::{FieldTable, Value};
 
@@ -48,6 +48,15 @@ fn known(queue_type: QueueType) -> &'static [&'static str] {
             "x-queue-leader-locator",
             "x-consumer-timeout",
         ],
+        QueueType::Stream => &[
+            "x-max-length-bytes",
+            "x-queue-type",
+            "x-max-age",
+            "x-stream-max-segment-size-bytes",
+            "x-stream-filter-size-bytes",
+            "x-initial-cluster-size",
+            "x-queue-leader-locator",
+        ],
     }
 }
 
@@ -55,12 +64,22 @@ fn known(queue_type: QueueType) -> &'static [&'static str] {
 pub(super) struct Recognised {
     pub(super) max_priority: Option<u8>,
     pub(super) single_active_consumer: bool,
+    /// Of a stream: see [`super::QueueDefinition::segment_bytes`].
+    pub(super) segment_bytes: Option<u64>,
     /// What policies can change.
     pub(super) settings: QueueSettings,
 }
 
 /// Arguments that belong to some type of queue, and so are refused on another.
 const OF_SOME_TYPE: &[&str] = &[
+    "x-message-ttl",
+    "x-expires",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-max-length",
+    "x-overflow",
+    "x-single-active-consumer",
+    "x-consumer-timeout",
     "x-max-priority",
     "x-queue-mode",
     "x-queue-version",
@@ -76,12 +95,19 @@ const OF_SOME_TYPE: &[&str] = &[
     "x-initial-cluster-size",
 ];
 
+/// The largest segment of a stream, in bytes.
+const SEGMENT_BYTES_MAX: u64 = 3_000_000_000;
+
+/// The filter of a chunk, in bytes.
+const FILTER_BYTES: std::ops::RangeInclusive<i64> = 16..=255;
+
 /// Reads the type of queue that is asked for.
 fn queue_type(arguments: &FieldTable, resource: &Resource) -> Result<QueueType, BrokerError> {
     let Some(value) = arguments.field("x-queue-type") else { return Ok(QueueType::Classic) };
     match value.as_str() {
         Some("classic") => Ok(QueueType::Classic),
         Some("quorum") => Ok(QueueType::Quorum),
+        Some("stream") => Ok(QueueType::Stream),
         Some(other) => Err(invalid("x-queue-type", resource, ArgumentFault::UnknownWord(other.to_owned()))),
         None => Err(invalid("x-queue-type", resource, ArgumentFault::WrongType(value.type_name()))),
     }
@@ -122,11 +148,39 @@ pub(super) fn recognised(
     read.mode_and_version()?;
     let single_active_consumer = read.flag("x-single-active-consumer")?;
     read.positive("x-quorum-initial-group-size")?;
-    read.one_of("x-queue-leader-locator", &["client-local", "balanced"])?;
+    read.positive("x-initial-cluster-size")?;
+    read.one_of("x-queue-leader-locator", locators(queue_type))?;
+    settings.max_age_ms = read.age("x-max-age")?;
+    let segment_bytes = read.count("x-stream-max-segment-size-bytes")?;
+    read.integer("x-stream-filter-size-bytes")?;
     settings.delivery_limit = read.delivery_limit()?;
     settings.consumer_timeout_ms = read.count("x-consumer-timeout")?;
     read.nothing_of_other_types(queue_type)?;
-    Ok((queue_type, Recognised { max_priority, single_active_consumer, settings }))
+    let segment_bytes = segment_bytes.filter(|bytes| *bytes > 0);
+    Ok((queue_type, Recognised { max_priority, single_active_consumer, segment_bytes, settings }))
+}
+
+/// What x-queue-leader-locator may say. Of a stream RabbitMQ takes older words, too.
+fn locators(queue_type: QueueType) -> &'static [&'static str] {
+    match queue_type {
+        QueueType::Classic | QueueType::Quorum => &["client-local", "balanced"],
+        QueueType::Stream => &["client-local", "balanced", "least-leaders", "random", "min-masters"],
+    }
+}
+
+/// What RabbitMQ looks at last when a stream is declared.
+pub(super) fn check_stream_sizes(arguments: &FieldTable, resource: &Resource) -> Result<(), BrokerError> {
+    let number = |name: &str| arguments.field(name).and_then(Value::as_integer);
+    let segment = number("x-stream-max-segment-size-bytes").and_then(|bytes| u64::try_from(bytes).ok());
+    if segment.is_some_and(|bytes| bytes > SEGMENT_BYTES_MAX) {
+        let fault = ArgumentFault::AboveMax(SEGMENT_BYTES_MAX);
+        return Err(invalid("x-stream-max-segment-size-bytes", resource, fault));
+    }
+    if let Some(bytes) = number("x-stream-filter-size-bytes").filter(|bytes| !FILTER_BYTES.contains(bytes)) {
+        let fault = ArgumentFault::UnknownNumber(u64::try_from(bytes).unwrap_or(0));
+        return Err(invalid("x-stream-filter-size-bytes", resource, fault));
+    }
+    Ok(())
 }
 
 /// Checks that a redeclaration's arguments mean the same queue.
@@ -137,7 +191,8 @@ pub(super) fn check_equivalent(
     resource: &Resource,
 ) -> Result<(), BrokerError> {
     for name in known(queue_type) {
-        let (old, new) = (current.field(name), received.field(name));
+        let (old, new) = (in_equal_form(name, current), in_equal_form(name, received));
+        let (old, new) = (old.as_ref(), new.as_ref());
         let same = match (old, new) {
             (None, None) => true,
             (Some(old), Some(new)) => same_value(old, new),
@@ -154,6 +209,13 @@ pub(super) fn check_equivalent(
         }
     }
     Ok(())
+}
+
+/// A value as it is compared and printed: an age in milliseconds.
+fn in_equal_form(name: &str, arguments: &FieldTable) -> Option<Value> {
+    let value = arguments.field(name)?;
+    let age_ms = value.as_str().filter(|_| name == "x-max-age").and_then(age_ms);
+    Some(age_ms.map_or_else(|| value.clone(), |ms| Value::from(ms.to_string().as_str())))
 }
 
 /// The error for one argument that differs.
@@ -294,6 +356,14 @@ impl ArgumentReader<'_> {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(*flag),
             Some(value) => Err(invalid(name, self.resource, ArgumentFault::WrongType(value.type_name()))),
+        }
+    }
+
+    fn age(&self, name: &str) -> Result<Option<u64>, BrokerError> {
+        let Some(text) = self.text(name)? else { return Ok(None) };
+        match age_ms(&text) {
+            Some(age_ms) => Ok(Some(age_ms)),
+            None => Err(invalid(name, self.resource, ArgumentFault::UnknownWord(text))),
         }
     }
 

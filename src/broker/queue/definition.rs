@@ -85,6 +85,8 @@ pub struct QueueSettings {
     pub delivery_limit: Option<u32>,
     /// How long a consumer may take to acknowledge; in milliseconds; 0 is no limit, `None` the broker's own setting.
     pub consumer_timeout_ms: Option<u64>,
+    /// How old the entries of a stream may get, in milliseconds.
+    pub max_age_ms: Option<u64>,
 }
 
 impl QueueSettings {
@@ -121,6 +123,8 @@ pub struct QueueDefinition {
     pub max_priority: Option<u8>,
     /// One consumer at a time.
     pub single_active_consumer: bool,
+    /// Of a stream: bytes after which a segment of its log is sealed; `None` is the default.
+    pub segment_bytes: Option<u64>,
     /// What its arguments say of what policies can change. What counts is [`super::QueueHandle::settings`].
     pub declared: QueueSettings,
 }
@@ -147,8 +151,8 @@ impl QueueDefinition {
         self.exclusive_owner.is_none() && self.counts_as_persistent(message)
     }
 
-    /// Whether it is a persistent message here: in a durable queue one that asked for it, in a quorum queue each.
+    /// Whether it is a persistent message here: in a durable queue one that asked for it, in a quorum queue or a stream each.
     pub fn counts_as_persistent(&self, message: &Message) -> bool {
-        self.durable && (message.is_persistent() || self.queue_type == QueueType::Quorum)
+        self.durable && (message.is_persistent() || self.queue_type != QueueType::Classic)
     }
 }

@@ -1,11 +1,12 @@
-//! How a queue is owned: one of a few kinds, the classic one behind one mutex. Nothing outside of this directory knows, so that it could
+//! How a queue is owned: one of a few kinds, each behind locks of its own. Nothing outside of this directory knows, so that it could
 //! as well be a thread, a shard or another machine that has it; what can be done with a queue is in `verbs.rs`.
 
 use super::arguments::{self, Recognised};
 use super::classic::Queue;
-use super::{QueueDefinition, QueueType};
+use super::stream::{Stream, StreamOffset, position_of};
+use super::{Credit, QueueDefinition, QueueType};
 use crate::broker::done::Ticket;
-use crate::broker::error::{BrokerError, Resource};
+use crate::broker::error::{BrokerError, Resource, StreamRefusal};
 use crate::broker::memory::{Held, MemoryUse};
 use crate::broker::turn::Turn;
 use crate::broker::{BrokerLimits, Shared};
@@ -33,19 +34,33 @@ pub struct QueueDeclaration {
 impl QueueDeclaration {
     /// Gives a queue that is declared without a type the vhost's default one, if it can have it.
     pub(in crate::broker) fn take_default_type(&mut self, default: QueueType) {
-        let can_be_quorum = self.durable && !self.auto_delete && self.exclusive_owner.is_none();
-        if default == QueueType::Quorum && can_be_quorum && self.arguments.field("x-queue-type").is_none() {
+        let is_plain = self.durable && !self.auto_delete && self.exclusive_owner.is_none();
+        if default != QueueType::Classic && is_plain && self.arguments.field("x-queue-type").is_none() {
             self.arguments.insert("x-queue-type", Value::from(default.name()));
         }
     }
 }
 
+/// What a consumer asks for, as far as it depends on the queue whether it may.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumeRequest<'a> {
+    /// Its arguments.
+    pub arguments: &'a FieldTable,
+    /// Whether deliveries count as acknowledged when they are sent.
+    pub no_ack: bool,
+    /// How much it may be given.
+    pub credit: Credit,
+}
+
 /// What a queue is behind its handle. A further kind is a further variant, and the compiler then names each verb that has to say what
 /// it does for it.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a classic queue is reached without a further pointer")]
 pub(super) enum Kind {
     /// A classic or quorum queue on this node, behind a lock for work in memory alone.
     Classic(Mutex<Queue>),
+    /// A stream on this node.
+    Stream(Arc<Stream>),
 }
 
 /// A shared queue: its definition, and what its kind makes of it.
@@ -84,11 +99,21 @@ impl QueueHandle {
             queue_type,
             max_priority: recognised.max_priority,
             single_active_consumer: recognised.single_active_consumer,
+            segment_bytes: recognised.segment_bytes,
             declared: recognised.settings,
         });
-        let kind = Kind::Classic(Mutex::new(Queue::new(definition.clone(), shared, turn)));
+        let kind = match queue_type {
+            QueueType::Stream => Kind::Stream(Stream::open(&definition, shared, turn.now)?),
+            QueueType::Classic | QueueType::Quorum => {
+                Kind::Classic(Mutex::new(Queue::new(definition.clone(), shared, turn)))
+            }
+        };
         let held = shared.memory.hold(MemoryUse::Arguments, definition.arguments.bytes());
-        let next_position = AtomicU64::new(1);
+        let next = match &kind {
+            Kind::Classic(_) => Position(1),
+            Kind::Stream(stream) => position_of(stream.next_offset()),
+        };
+        let next_position = AtomicU64::new(next.0);
         Ok(QueueHandle { definition, next_position, kind, kept_since: None, _held: held })
     }
 
@@ -106,30 +131,60 @@ impl QueueHandle {
         self.kept_since = since;
     }
 
-    /// Checks the arguments of basic.consume.
+    /// Checks what a consumer asks for.
     ///
     /// # Errors
-    /// When one is for streams, which this is none of.
-    pub fn check_consumer_arguments(&self, arguments: &FieldTable) -> Result<(), BrokerError> {
-        match arguments.field("x-stream-offset") {
+    /// When it has an argument that is not for queues of this type, or a stream's would not acknowledge, or have no prefetch count.
+    pub fn check_consumer(&self, request: &ConsumeRequest<'_>) -> Result<(), BrokerError> {
+        let resource = || self.definition.resource();
+        let not_here = |argument: &str| match request.arguments.field(argument) {
             None => Ok(()),
             Some(_) => Err(BrokerError::ArgumentOfOtherType {
-                argument: "x-stream-offset".to_owned(),
-                resource: self.definition.resource(),
+                argument: argument.to_owned(),
+                resource: resource(),
                 queue_type: self.definition.queue_type,
             }),
+        };
+        match &self.kind {
+            Kind::Classic(_) => not_here("x-stream-offset"),
+            Kind::Stream(_) if request.credit == Credit::Prefetch(0) => {
+                Err(BrokerError::OfStream(StreamRefusal::NoPrefetchCount, resource()))
+            }
+            Kind::Stream(_) if request.no_ack => {
+                Err(BrokerError::OfStream(StreamRefusal::NoAcknowledgement, resource()))
+            }
+            Kind::Stream(_) => {
+                not_here("x-priority")?;
+                StreamOffset::of(request.arguments, 0, &resource()).map(drop)
+            }
         }
     }
 
     /// Checks that basic.get is possible.
     ///
     /// # Errors
-    /// On a quorum queue with a single active consumer, as in RabbitMQ.
+    /// On a quorum queue with a single active consumer, and on a stream, as in RabbitMQ.
     pub fn check_get(&self) -> Result<(), BrokerError> {
+        self.check_not_stream(StreamRefusal::Get)?;
         if self.definition.queue_type == QueueType::Quorum && self.definition.single_active_consumer {
             return Err(BrokerError::GetFromSingleActive(self.definition.resource()));
         }
         Ok(())
+    }
+
+    /// Checks that queue.purge is possible.
+    ///
+    /// # Errors
+    /// On a stream, as in RabbitMQ.
+    pub fn check_purge(&self) -> Result<(), BrokerError> {
+        self.check_not_stream(StreamRefusal::Purge)
+    }
+
+    fn check_not_stream(&self, refusal: StreamRefusal) -> Result<(), BrokerError> {
+        match &self.kind {
+            Kind::Classic(_) => Ok(()),
+            Kind::Stream(_) => Err(BrokerError::OfStream(refusal, self.definition.resource())),
+        }
     }
 
     /// Reserves the positions of that many messages and returns the first, so that the journal can be written before the
@@ -139,10 +194,30 @@ impl QueueHandle {
     }
 
     /// Takes over what the journal recovered; the queue is empty so far.
-    pub(in crate::broker) fn restore(&self, recovered: &RecoveredQueue) {
-        self.next_position.store(recovered.highest.0 + 1, Ordering::Relaxed);
+    ///
+    /// # Errors
+    /// When what is in the journal can't be brought to where the queue keeps it.
+    pub(in crate::broker) fn restore(
+        &self,
+        recovered: &RecoveredQueue,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
+        self.next_position.fetch_max(recovered.highest.0 + 1, Ordering::Relaxed);
         match &self.kind {
             Kind::Classic(queue) => queue.lock().restore(&recovered.runs),
+            Kind::Stream(stream) => stream.restore(recovered, turn)?,
+        }
+        Ok(())
+    }
+
+    /// Takes over what the journal recovered of what a stream remembers of its consumers.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub(in crate::broker) fn restore_tracking(&self, recovered: &RecoveredQueue) -> Result<(), BrokerError> {
+        match &self.kind {
+            Kind::Classic(_) => Ok(()),
+            Kind::Stream(stream) => stream.restore_tracking(recovered),
         }
     }
 
@@ -202,13 +277,13 @@ fn parse(
     limits: &BrokerLimits,
 ) -> Result<(QueueType, Recognised), BrokerError> {
     let resource = Resource::queue(vhost, &declaration.name);
-    if declaration.arguments.field("x-queue-type").and_then(Value::as_str) == Some("stream") {
-        check_properties(declaration, &resource)?;
-    }
     let (queue_type, recognised) =
         arguments::recognised(&declaration.arguments, &resource, limits.priority_max)?;
-    if queue_type == QueueType::Quorum {
+    if queue_type != QueueType::Classic {
         check_properties(declaration, &resource)?;
+    }
+    if queue_type == QueueType::Stream {
+        arguments::check_stream_sizes(&declaration.arguments, &resource)?;
     }
     Ok((queue_type, recognised))
 }

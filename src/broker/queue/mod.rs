@@ -1,10 +1,12 @@
 //! Queues: [`QueueHandle`] is what others hold of one, and its verbs are what they can do with it. What a queue is behind them is
-//! its kind's: `classic/` is the only one so far.
+//! its kind's: `classic/` or `stream/`.
 
 mod arguments;
 mod classic;
 mod definition;
 mod handle;
+mod published;
+mod stream;
 mod verbs;
 
 pub(crate) use arguments::{inequivalent, same_value};
@@ -15,7 +17,9 @@ pub use classic::{
 };
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
 pub(in crate::broker) use handle::check;
-pub use handle::{QueueDeclaration, QueueHandle};
+pub use handle::{ConsumeRequest, QueueDeclaration, QueueHandle};
+pub(in crate::broker) use stream::{Stream, age_ms, tracking_queue};
+pub use stream::{StreamGroup, StreamOffset, StreamState, Streams};
 
 use super::delivery::Entry;
 

@@ -5,7 +5,7 @@
 use super::handle::Kind;
 use super::{
     AwayRun, ConsumerState, Credit, DeathReason, Glimpse, Got, NewConsumer, PageRequest, Persistent,
-    QueueCounts, QueueHandle, QueueSettings, QueueState, SeenMessage,
+    QueueCounts, QueueHandle, QueueSettings, QueueState, SeenMessage, StreamGroup, StreamOffset, StreamState,
 };
 use crate::broker::delivery::Entry;
 use crate::broker::error::BrokerError;
@@ -30,6 +30,7 @@ impl QueueHandle {
     ) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().publish(first, messages, turn, refused),
+            Kind::Stream(stream) => drop(stream.publish(first, messages, turn)),
         }
     }
 
@@ -37,6 +38,7 @@ impl QueueHandle {
     pub(in crate::broker) fn admit(&self, position: Position, message: Message, turn: &mut Turn) -> bool {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().admit(position, message, turn),
+            Kind::Stream(stream) => stream.publish(position, std::iter::once(message), turn),
         }
     }
 
@@ -44,6 +46,7 @@ impl QueueHandle {
     pub fn would_refuse(&self, message: &Message) -> bool {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().would_refuse(message),
+            Kind::Stream(_) => false,
         }
     }
 }
@@ -57,6 +60,7 @@ impl QueueHandle {
     pub fn consume(&self, consumer: NewConsumer, turn: &mut Turn) -> Result<(), BrokerError> {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().consume(consumer, turn),
+            Kind::Stream(stream) => stream.consume(consumer, turn),
         }
     }
 
@@ -64,6 +68,7 @@ impl QueueHandle {
     pub fn cancel(&self, consumer: ConsumerId, turn: &mut Turn) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().cancel(consumer, turn),
+            Kind::Stream(stream) => stream.cancel(consumer, turn),
         }
     }
 
@@ -71,6 +76,7 @@ impl QueueHandle {
     pub fn get(&self, no_ack: bool, turn: &mut Turn) -> Got {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().get(no_ack, turn),
+            Kind::Stream(_) => Got::Empty,
         }
     }
 
@@ -78,6 +84,10 @@ impl QueueHandle {
     pub fn sent(&self, consumer: ConsumerId, messages: u32, bytes: usize, turn: &mut Turn) -> Option<u64> {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().sent(consumer, messages, bytes, turn),
+            Kind::Stream(stream) => {
+                stream.sent(consumer, messages, bytes, turn);
+                None
+            }
         }
     }
 
@@ -86,6 +96,7 @@ impl QueueHandle {
     pub fn grant(&self, consumer: ConsumerId, credit: Credit, turn: &mut Turn) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().grant(consumer, credit, turn),
+            Kind::Stream(stream) => stream.grant(consumer, credit, turn),
         }
     }
 
@@ -93,6 +104,7 @@ impl QueueHandle {
     pub fn resume(&self, consumer: ConsumerId, turn: &mut Turn) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().resume(consumer, turn),
+            Kind::Stream(stream) => stream.resume(consumer, turn),
         }
     }
 
@@ -101,6 +113,7 @@ impl QueueHandle {
     pub fn take(&self, seen: &SeenMessage, turn: &mut Turn) -> Option<Entry> {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().take(seen, turn),
+            Kind::Stream(_) => None,
         }
     }
 
@@ -108,6 +121,7 @@ impl QueueHandle {
     pub fn purge(&self, turn: &mut Turn) -> usize {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().purge(turn),
+            Kind::Stream(_) => 0,
         }
     }
 }
@@ -125,6 +139,20 @@ impl QueueHandle {
     ) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().settle(consumer, messages, bytes, persistent, turn),
+            Kind::Stream(stream) => stream.settle(consumer, messages, true, turn),
+        }
+    }
+
+    /// Deliveries at these positions, from the first to the last of each, have been acknowledged: what a stream remembers of its
+    /// consumers. [`QueueHandle::settle`] has to follow. Other queues need no more than that.
+    pub fn acknowledge(
+        &self,
+        consumer: Option<ConsumerId>,
+        positions: impl Iterator<Item = (Position, Position)>,
+        turn: &mut Turn,
+    ) {
+        if let Kind::Stream(stream) = &self.kind {
+            stream.acknowledge(consumer, positions, turn);
         }
     }
 
@@ -132,6 +160,7 @@ impl QueueHandle {
     pub fn settle_away(&self, consumer: Option<ConsumerId>, run: &AwayRun, turn: &mut Turn) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().settle_away(consumer, run, turn),
+            Kind::Stream(stream) => stream.settle(consumer, as_usize(run.count), true, turn),
         }
     }
 
@@ -147,6 +176,7 @@ impl QueueHandle {
     ) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().requeue(consumer, entries, away, failed, turn),
+            Kind::Stream(stream) => stream.requeue(consumer, entries, &away, turn),
         }
     }
 
@@ -160,6 +190,12 @@ impl QueueHandle {
     ) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().reject(consumer, entries, away, turn),
+            Kind::Stream(stream) => {
+                let here = entries.iter().map(|entry| (entry.position, entry.position));
+                let positions = here.chain(away.iter().map(|run| (run.first, run.last())));
+                stream.acknowledge(consumer, positions, turn);
+                stream.settle(consumer, count(&entries, &away), false, turn);
+            }
         }
     }
 
@@ -168,6 +204,8 @@ impl QueueHandle {
     pub fn let_go<'a>(&self, entries: impl Iterator<Item = &'a Entry>, turn: &mut Turn) -> bool {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().let_go(entries, turn),
+            // They can be read again, and are not the journal's.
+            Kind::Stream(_) => false,
         }
     }
 
@@ -178,7 +216,7 @@ impl QueueHandle {
         read: Vec<StoredMessage>,
         into: &mut Vec<Entry>,
     ) {
-        let Kind::Classic(queue) = &self.kind;
+        let Kind::Classic(queue) = &self.kind else { return };
         let queue = queue.lock();
         into.extend(read.into_iter().filter_map(|stored| queue.entry_that_was_away(run, stored)));
     }
@@ -187,6 +225,8 @@ impl QueueHandle {
     pub(in crate::broker) fn retry(&self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().hold(entry, reason, turn),
+            // A stream has no dead letters.
+            Kind::Stream(_) => {}
         }
     }
 }
@@ -195,16 +235,22 @@ impl QueueHandle {
 impl QueueHandle {
     /// The queue was declared again, if only passively, which counts as use. Says how it stands.
     pub fn touch(&self, turn: &mut Turn) -> QueueCounts {
-        let Kind::Classic(queue) = &self.kind;
-        let mut queue = queue.lock();
-        queue.touch(turn);
-        queue.counts()
+        match &self.kind {
+            Kind::Classic(queue) => {
+                let mut queue = queue.lock();
+                queue.touch(turn);
+                queue.counts()
+            }
+            Kind::Stream(stream) => stream.counts(),
+        }
     }
 
     /// Looks at what time has done.
     pub(in crate::broker) fn handle_timeout(&self, turn: &mut Turn) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().handle_timeout(turn),
+            // Its deadlines are kept by `Streams`.
+            Kind::Stream(_) => {}
         }
     }
 
@@ -215,7 +261,7 @@ impl QueueHandle {
         read: Option<Vec<StoredMessage>>,
         turn: &mut Turn,
     ) {
-        let Kind::Classic(queue) = &self.kind;
+        let Kind::Classic(queue) = &self.kind else { return };
         match read {
             Some(messages) => queue.lock().paged_in(request, messages, turn),
             None => queue.lock().paging_failed(),
@@ -226,6 +272,7 @@ impl QueueHandle {
     pub(in crate::broker) fn dying_read(&self, read: Option<Vec<StoredMessage>>, turn: &mut Turn) {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().dying_read(read, turn),
+            Kind::Stream(_) => {}
         }
     }
 
@@ -234,6 +281,7 @@ impl QueueHandle {
     pub(in crate::broker) fn apply(&self, applied: Applied, turn: &mut Turn) -> bool {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().apply(applied, turn),
+            Kind::Stream(stream) => stream.apply(applied),
         }
     }
 
@@ -242,7 +290,14 @@ impl QueueHandle {
     /// # Errors
     /// When `if_unused` is set and it has consumers, or `if_empty` and it has ready messages; then it goes on.
     pub fn close(&self, if_unused: bool, if_empty: bool, turn: &mut Turn) -> Result<usize, BrokerError> {
-        let Kind::Classic(queue) = &self.kind;
+        let queue = match &self.kind {
+            Kind::Classic(queue) => queue,
+            // RabbitMQ asks neither, and counts nothing.
+            Kind::Stream(stream) => {
+                stream.close(turn);
+                return Ok(0);
+            }
+        };
         let mut queue = queue.lock();
         let counts = queue.counts();
         if if_empty && counts.ready > 0 {
@@ -261,6 +316,7 @@ impl QueueHandle {
     pub fn counts(&self) -> QueueCounts {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().counts(),
+            Kind::Stream(stream) => stream.counts(),
         }
     }
 
@@ -268,6 +324,7 @@ impl QueueHandle {
     pub fn state(&self) -> QueueState {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().state(),
+            Kind::Stream(stream) => stream.state(),
         }
     }
 
@@ -275,6 +332,7 @@ impl QueueHandle {
     pub fn published(&self) -> Vec<(String, u64)> {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().published(),
+            Kind::Stream(stream) => stream.published(),
         }
     }
 
@@ -282,6 +340,7 @@ impl QueueHandle {
     pub fn settings(&self) -> Arc<QueueSettings> {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().settings().clone(),
+            Kind::Stream(stream) => stream.settings(),
         }
     }
 
@@ -289,6 +348,7 @@ impl QueueHandle {
     pub fn consumer_timeout_ms(&self) -> Option<u64> {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().settings().consumer_timeout_ms,
+            Kind::Stream(_) => None,
         }
     }
 
@@ -296,6 +356,7 @@ impl QueueHandle {
     pub fn applied(&self) -> Applied {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().applied().clone(),
+            Kind::Stream(stream) => stream.applied(),
         }
     }
 
@@ -303,6 +364,7 @@ impl QueueHandle {
     pub fn consumers(&self) -> Vec<ConsumerState> {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().consumers(),
+            Kind::Stream(stream) => stream.consumers(),
         }
     }
 
@@ -310,6 +372,7 @@ impl QueueHandle {
     pub fn stats(&self) -> MessageStats {
         match &self.kind {
             Kind::Classic(queue) => *queue.lock().stats(),
+            Kind::Stream(stream) => stream.stats(),
         }
     }
 
@@ -317,6 +380,7 @@ impl QueueHandle {
     pub fn samples(&self) -> Samples<QueueSample> {
         match &self.kind {
             Kind::Classic(queue) => *queue.lock().samples(),
+            Kind::Stream(stream) => stream.samples(),
         }
     }
 
@@ -324,6 +388,7 @@ impl QueueHandle {
     pub fn lengths(&self) -> Lengths {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().lengths().clone(),
+            Kind::Stream(stream) => stream.lengths(),
         }
     }
 
@@ -331,14 +396,75 @@ impl QueueHandle {
     pub fn glimpse(&self, after: Option<(u8, Position)>, max: usize) -> Vec<Glimpse> {
         match &self.kind {
             Kind::Classic(queue) => queue.lock().glimpse(after, max),
+            Kind::Stream(_) => Vec::new(),
         }
     }
 
     /// Takes a sample of its counters, and says how it stands.
     pub(in crate::broker) fn sample(&self, now: Millis) -> QueueCounts {
-        let Kind::Classic(queue) = &self.kind;
-        let mut queue = queue.lock();
-        queue.sample(now);
-        queue.counts()
+        match &self.kind {
+            Kind::Classic(queue) => {
+                let mut queue = queue.lock();
+                queue.sample(now);
+                queue.counts()
+            }
+            Kind::Stream(stream) => stream.sample(now),
+        }
     }
+
+    /// Those who consume a stream by name; none of other queues.
+    pub fn stream_groups(&self) -> Vec<StreamGroup> {
+        match &self.kind {
+            Kind::Classic(_) => Vec::new(),
+            Kind::Stream(stream) => stream.groups(),
+        }
+    }
+
+    /// Lets the consumers of that name go on at an offset, or a time.
+    ///
+    /// # Errors
+    /// When one of them is connected, or this is no stream.
+    pub fn reset_stream_group(
+        &self,
+        name: &str,
+        to: StreamOffset,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
+        match &self.kind {
+            Kind::Classic(_) => Err(self.is_no_stream()),
+            Kind::Stream(stream) => stream.reset(name, to, turn),
+        }
+    }
+
+    /// Forgets how far the consumers of that name have got. False when nothing was known.
+    ///
+    /// # Errors
+    /// When one of them is connected, or this is no stream.
+    pub fn forget_stream_group(&self, name: &str, turn: &mut Turn) -> Result<bool, BrokerError> {
+        match &self.kind {
+            Kind::Classic(_) => Err(self.is_no_stream()),
+            Kind::Stream(stream) => stream.forget(name, turn),
+        }
+    }
+
+    fn is_no_stream(&self) -> BrokerError {
+        BrokerError::Precondition(format!("{} is no stream", self.definition().resource()))
+    }
+
+    /// What a stream has that other queues don't; `None` for those.
+    pub fn stream_state(&self) -> Option<StreamState> {
+        match &self.kind {
+            Kind::Classic(_) => None,
+            Kind::Stream(stream) => Some(stream.stream_state()),
+        }
+    }
+}
+
+/// How many deliveries these are.
+fn count(entries: &[Entry], away: &[AwayRun]) -> usize {
+    entries.len() + away.iter().map(|run| as_usize(run.count)).sum::<usize>()
+}
+
+fn as_usize(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }

@@ -7,7 +7,7 @@ use super::sources::Properties;
 use crate::broker::access::permissions::Access;
 use crate::broker::delivery::LinkCredit;
 use crate::broker::error::ResourceKind;
-use crate::broker::queue::{Credit, NewConsumer, QueueHandle};
+use crate::broker::queue::{ConsumeRequest, Credit, NewConsumer, QueueHandle};
 use crate::client::{EndingConsumer, EndingConsumers};
 use crate::message::{ConsumerId, FieldTable, LinkId, Name, Value};
 use crate::stomp::convert;
@@ -187,9 +187,11 @@ impl Connection {
         let Some(open) = &self.open else { return Ok(()) };
         let vhost = open.vhost.clone();
         let queue = vhost.accessible_queue(name, actor)?;
-        queue.check_consumer_arguments(&arguments)?;
-        vhost.check_consumer_arguments(&queue, &arguments)?;
         let Wanted { tag, description, mode, prefetch_count, is_topic } = wanted;
+        let credit = Credit::Prefetch(prefetch_count);
+        let no_ack = mode == AckMode::Auto;
+        queue.check_consumer(&ConsumeRequest { arguments: &arguments, no_ack, credit })?;
+        vhost.check_consumer_arguments(&queue, &arguments)?;
         let consumer = self.stomp.broker.next_consumer_id();
         let link = self.subscriptions.free_link();
         let tag: Arc<str> = tag.into();
@@ -200,12 +202,12 @@ impl Connection {
             link,
             channel: CHANNEL,
             outbox: self.outbox.clone(),
-            no_ack: mode == AckMode::Auto,
+            no_ack,
             exclusive: false,
             priority: i32::try_from(priority).unwrap_or_default(),
             connection: self.id,
             arguments: (&arguments).into(),
-            credit: Credit::Prefetch(prefetch_count),
+            credit,
             link_credit: Arc::new(LinkCredit::default()),
         };
         queue.consume(new, &mut self.turn)?;

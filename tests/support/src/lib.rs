@@ -13,6 +13,7 @@ pub mod frames;
 pub mod fuzz_bodies;
 pub mod in_memory;
 pub mod lines;
+pub mod streams;
 pub mod volume;
 
 /// How many runs a test has that usually has `usual` of something random: a fifth where `LEVERET_QUICK` is set, as `tests/run --quick` does.

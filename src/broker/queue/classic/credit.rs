@@ -24,7 +24,7 @@ pub enum Credit {
 
 impl Credit {
     /// How many more deliveries it is good for.
-    pub(super) fn left(self, no_ack: bool, unacked: u32) -> u32 {
+    pub(in crate::broker::queue) fn left(self, no_ack: bool, unacked: u32) -> u32 {
         match self {
             Credit::Prefetch(0) => u32::MAX,
             Credit::Prefetch(_) if no_ack => u32::MAX,
@@ -34,7 +34,7 @@ impl Credit {
     }
 
     /// The prefetch count; 0 is no limit, or none of its kind.
-    pub(super) fn prefetch_count(self) -> u32 {
+    pub(in crate::broker::queue) fn prefetch_count(self) -> u32 {
         match self {
             Credit::Prefetch(count) => count,
             Credit::Absolute { .. } => 0,
@@ -43,7 +43,7 @@ impl Credit {
 
     /// The consumer has been given deliveries, of which there are no more than are [left](Credit::left).
     #[inline]
-    pub(super) fn spend(&mut self, deliveries: u32) {
+    pub(in crate::broker::queue) fn spend(&mut self, deliveries: u32) {
         if let Credit::Absolute { delivery_count, credit, .. } = self {
             *delivery_count = delivery_count.wrapping_add(deliveries);
             *credit = credit.saturating_sub(deliveries);
@@ -52,7 +52,7 @@ impl Credit {
 
     /// The consumer grants credit from a delivery count that it has seen, which may be behind: what is on its way to it has used
     /// some of that already.
-    pub(super) fn grant(&mut self, granted: Credit) {
+    pub(in crate::broker::queue) fn grant(&mut self, granted: Credit) {
         *self = match (*self, granted) {
             (
                 Credit::Absolute { delivery_count, .. },

@@ -171,6 +171,7 @@ impl InMemory {
             let (_, steps) = leveret::steps::of(|| self.amqp.broker.handle_timeout(now));
             self.longest_turn = self.longest_turn.max(steps);
             progress |= self.amqp.broker.next_deadline() <= now;
+            progress |= self.amqp.broker.run_streams(now);
             for line in self.connections.values_mut() {
                 let (stepped, steps) = leveret::steps::of(|| line.step(now));
                 progress |= stepped;
@@ -196,7 +197,8 @@ impl InMemory {
     fn next_deadline(&self) -> Option<u64> {
         let sessions =
             self.connections.values().filter(|line| !line.closed).filter_map(|l| l.session.poll_timeout());
-        sessions.chain(self.amqp.broker.timer().next()).min()
+        let streams = Some(self.amqp.broker.streams().next_deadline()).filter(|at| *at != u64::MAX);
+        sessions.chain(self.amqp.broker.timer().next()).chain(streams).min()
     }
 }
 

@@ -185,6 +185,7 @@ impl InMemory {
             let now = self.clock.now();
             self.amqp.broker.handle_timeout(now);
             let mut progress = self.amqp.broker.next_deadline() <= now;
+            progress |= self.amqp.broker.run_streams(now);
             for line in self.lines.values_mut() {
                 progress |= line.step(now, self.amqp.settings.transmit_bytes);
             }
@@ -211,7 +212,9 @@ impl InMemory {
 
     fn next_deadline(&self) -> Option<u64> {
         let open = self.lines.values().filter(|line| !line.closed);
-        open.filter_map(|line| line.session.poll_timeout()).chain(self.amqp.broker.timer().next()).min()
+        let streams = Some(self.amqp.broker.streams().next_deadline()).filter(|at| *at != u64::MAX);
+        let sessions = open.filter_map(|line| line.session.poll_timeout());
+        sessions.chain(self.amqp.broker.timer().next()).chain(streams).min()
     }
 }
 

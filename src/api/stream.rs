@@ -1,0 +1,53 @@
+//! What a stream remembers of those who use it by name.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// How far the consumers of a stream have got.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct StreamTracking {
+    /// By name, the last offset that it has acknowledged with all before it
+    pub offsets: BTreeMap<String, u64>,
+    /// By name, the last sequence number of a publisher: none is kept yet
+    pub writers: BTreeMap<String, u64>,
+    /// The names with all that is known of them
+    pub groups: Vec<StreamGroup>,
+}
+
+/// Those who consume a stream under one name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct StreamGroup {
+    /// The name
+    pub name: String,
+    /// The last offset that it has acknowledged with all before it; null before the first
+    pub offset: Option<u64>,
+    /// When it did, in milliseconds
+    pub committed_at: Option<u64>,
+    /// How many messages follow that
+    pub lag: u64,
+    /// How many consumers of that name are connected
+    pub members: u64,
+}
+
+/// Where the consumers of a name go on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct StreamReset {
+    /// The offset that they get next, or `first`, `last`, `next`
+    pub offset: Option<StreamResetOffset>,
+    /// In the place of that: the first message published at that time or later, in milliseconds since 1970
+    pub timestamp: Option<u64>,
+}
+
+/// An offset, or a word for one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum StreamResetOffset {
+    /// That offset
+    Number(u64),
+    /// `first`, `last` or `next`
+    Word(String),
+}

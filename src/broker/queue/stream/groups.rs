@@ -1,0 +1,124 @@
+//! Consumers by name: how far each has got, whether it is there or not, and setting where it goes on.
+
+use super::{State, Stream, StreamOffset};
+use crate::broker::error::BrokerError;
+use crate::broker::turn::Turn;
+use crate::message::Millis;
+use crate::store::stream::{NAME_BYTES_MAX, TrackingChange};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Those who consume a stream under one name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StreamGroup {
+    /// The name.
+    pub name: String,
+    /// The last offset that it has acknowledged, with all before it; `None` when it has none yet.
+    pub committed: Option<u64>,
+    /// When it did.
+    pub committed_at: Option<Millis>,
+    /// How many entries follow that one, or are there when there is none.
+    pub lag: u64,
+    /// How many consumers of that name there are.
+    pub members: u64,
+}
+
+impl Stream {
+    /// All names that are remembered or in use.
+    pub(in crate::broker::queue) fn groups(&self) -> Vec<StreamGroup> {
+        let state = self.state.lock();
+        let next = state.tail.readable();
+        let first = state.kept.first.min(state.tail.first());
+        let mut groups: BTreeMap<String, StreamGroup> = BTreeMap::new();
+        for (name, committed) in state.tracking.all() {
+            let group = groups.entry(name.clone()).or_default();
+            group.committed = Some(committed.offset);
+            group.committed_at = Some(committed.at);
+        }
+        for reader in state.readers.iter() {
+            if let Some(name) = reader.name() {
+                groups.entry(name.to_owned()).or_default().members += 1;
+            }
+        }
+        let with_lag = |(name, group): (String, StreamGroup)| {
+            let from = group.committed.map_or(first, |committed| (committed + 1).max(first));
+            StreamGroup { name, lag: next.saturating_sub(from), ..group }
+        };
+        groups.into_iter().map(with_lag).collect()
+    }
+
+    /// Lets a name go on at an offset. With a time it does when the streams' thread has found what was published then.
+    ///
+    /// # Errors
+    /// When a consumer of that name is there, or the name is too long.
+    pub(in crate::broker::queue) fn reset(
+        self: &Arc<Self>,
+        name: &str,
+        to: StreamOffset,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
+        let mut state = self.state.lock();
+        self.check_unused(state.readers.iter().any(|reader| reader.name() == Some(name)), name)?;
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            let text = format!("a consumer's name has 1 to {NAME_BYTES_MAX} bytes");
+            return Err(BrokerError::Precondition(text));
+        }
+        let next = match to {
+            StreamOffset::First => state.kept.first.min(state.tail.first()),
+            StreamOffset::Last => state.tail.last_chunk().unwrap_or(state.tail.readable()),
+            StreamOffset::Next => state.tail.readable(),
+            StreamOffset::Offset(offset) => offset,
+            StreamOffset::At(time) => {
+                state.resets.push((name.to_owned(), time));
+                drop(state);
+                self.streams.ring(self);
+                return Ok(());
+            }
+        };
+        self.set_next(&mut state, name, next, turn);
+        Ok(())
+    }
+
+    /// Forgets a name. False when it was not known.
+    ///
+    /// # Errors
+    /// When a consumer of that name is there.
+    pub(in crate::broker::queue) fn forget(
+        self: &Arc<Self>,
+        name: &str,
+        turn: &mut Turn,
+    ) -> Result<bool, BrokerError> {
+        let mut state = self.state.lock();
+        self.check_unused(state.readers.iter().any(|reader| reader.name() == Some(name)), name)?;
+        if state.tracking.committed(name).is_none() {
+            return Ok(false);
+        }
+        state.tracking.change(TrackingChange::Forgotten(name.to_owned()), turn);
+        turn.track(self);
+        self.look_soon(&mut state, turn.now);
+        Ok(true)
+    }
+
+    /// The next entry that a name gets is the one at that offset.
+    pub(super) fn set_next(self: &Arc<Self>, state: &mut State, name: &str, next: u64, turn: &mut Turn) {
+        match next.checked_sub(1) {
+            Some(offset) => state.tracking.commit(name, offset, turn),
+            None => state.tracking.change(TrackingChange::Forgotten(name.to_owned()), turn),
+        }
+        turn.track(self);
+        self.look_soon(state, turn.now);
+    }
+
+    fn check_unused(&self, is_used: bool, name: &str) -> Result<(), BrokerError> {
+        match is_used {
+            false => Ok(()),
+            true => {
+                let text = format!(
+                    "the consumer '{name}' of {} is connected; cancel it before its offset is set",
+                    self.definition.resource()
+                );
+                Err(BrokerError::Precondition(text))
+            }
+        }
+    }
+}
