@@ -141,7 +141,7 @@ pub enum ApplyTo {
     ClassicQueues,
     /// `quorum_queues`.
     QuorumQueues,
-    /// `streams`, of which there are none yet.
+    /// `streams`.
     Streams,
 }
 
