@@ -8,7 +8,8 @@ use super::request::Request;
 use super::routes::{Needs, Route};
 use super::stats::{StatsOf, idle_since, message_stats};
 use crate::api;
-use crate::broker::observe::connections::{LiveChannel, LiveConnection};
+use crate::broker::observe::connections::{ChannelFacts, LiveChannel, LiveConnection};
+use crate::broker::observe::stats::{MessageStats, Samples};
 use crate::message::ChannelNumber;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -42,7 +43,7 @@ fn channel(request: &Request) -> Result<Answer, ApiError> {
     let all = visible(request);
     let connection = all.iter().find(|other| other.facts().name == connection).ok_or(ApiError::NotFound)?;
     let live =
-        connection.progress().channels.get(&number).map(|channel| **channel).ok_or(ApiError::NotFound)?;
+        connection.progress().channels.get(&number).map(|channel| seen(channel)).ok_or(ApiError::NotFound)?;
     let name = request.parameter("name");
     let vhost = request.broker().vhost(&connection.facts().vhost).ok_or(ApiError::NotFound)?;
     let mut consumers: Vec<_> =
@@ -64,19 +65,25 @@ fn parse_name(name: &str) -> Option<(&str, ChannelNumber)> {
 }
 
 pub(super) fn of_connection(connection: &LiveConnection, request: &Request) -> Vec<api::Channel> {
-    let channels: Vec<(ChannelNumber, LiveChannel)> =
-        connection.progress().channels.iter().map(|(number, channel)| (*number, **channel)).collect();
+    let channels: Vec<(ChannelNumber, Seen)> =
+        connection.progress().channels.iter().map(|(number, channel)| (*number, seen(channel))).collect();
     channels.iter().map(|(number, channel)| describe(connection, *number, channel, request)).collect()
+}
+
+/// What is shown of a channel.
+type Seen = (ChannelFacts, Samples<MessageStats>);
+
+fn seen(channel: &LiveChannel) -> Seen {
+    (channel.facts, channel.samples)
 }
 
 fn describe(
     connection: &LiveConnection,
     number: ChannelNumber,
-    channel: &LiveChannel,
+    (facts, samples): &Seen,
     request: &Request,
 ) -> api::Channel {
     let of = connection.facts();
-    let facts = &channel.facts;
     api::Channel {
         acks_uncommitted: facts.acks_uncommitted,
         confirm: facts.confirm,
@@ -96,7 +103,7 @@ fn describe(
         user_who_performed_action: of.user.clone(),
         vhost: of.vhost.clone(),
         idle_since: idle_since(facts.active_at, request.now),
-        message_stats: message_stats(StatsOf::Clients, &facts.stats, |count| channel.samples.rate(count)),
+        message_stats: message_stats(StatsOf::Clients, &facts.stats, |count| samples.rate(count)),
         ..api::Channel::default()
     }
 }

@@ -96,10 +96,10 @@ const FAMILIES: &[(&str, PutFamily)] = &[
     ("queue_metrics", |out, _, objects| out.each(objects::QUEUES, &objects.queues)),
     ("channel_metrics", |out, _, objects| out.each(objects::CHANNELS, &objects.channels)),
     ("channel_exchange_metrics", |out, _, objects| {
-        out.each(objects::CHANNEL_PUBLISHED, &of_each(&objects.channels, |channel| channel.stats));
+        out.each(objects::CHANNEL_PUBLISHED, &objects.sent);
     }),
     ("channel_queue_metrics", |out, _, objects| {
-        out.each(objects::CHANNEL_DELIVERED, &of_each(&objects.channels, |channel| channel.stats));
+        out.each(objects::CHANNEL_DELIVERED, &objects.consumed);
     }),
     ("channel_queue_exchange_metrics", |out, _, objects| {
         out.each(objects::QUEUE_PUBLISHED, &objects.published);
@@ -207,15 +207,17 @@ impl Metrics {
         put(&mut out, view, objects::QUEUES, &objects.queues);
         put(&mut out, view, objects::CHANNELS, &objects.channels);
         put(&mut out, view, objects::CONNECTIONS, &objects.connections);
-        let (clients, published, queued) = match view {
+        let (sent, consumed, published, queued) = match view {
             View::Each => (
-                of_each(&objects.channels, |channel| channel.stats),
+                objects.sent.clone(),
+                objects.consumed.clone(),
                 objects.published.clone(),
                 of_each(&objects.queues, objects::Queue::messages),
             ),
             // Counts of all there have been: what is gone does not make a counter fall.
             View::Together => {
-                (alone(self.done_by_clients()), alone(self.routed()), alone(self.done_in_queues()))
+                let clients = alone(self.done_by_clients());
+                (clients.clone(), clients, alone(self.routed()), alone(self.done_in_queues()))
             }
         };
         let (traffic, exchanged) = match view {
@@ -228,8 +230,8 @@ impl Metrics {
         };
         out.each(objects::CONNECTION_BYTES, &traffic);
         out.each(objects::CONNECTION_PACKETS, &traffic);
-        out.each(objects::CHANNEL_PUBLISHED, &clients);
-        out.each(objects::CHANNEL_DELIVERED, &clients);
+        out.each(objects::CHANNEL_PUBLISHED, &sent);
+        out.each(objects::CHANNEL_DELIVERED, &consumed);
         out.each(objects::QUEUE_PUBLISHED, &published);
         self.put_io(&mut out);
         out.set_prefix(OWN_PREFIX);

@@ -2,7 +2,7 @@
 
 use super::exposition::{Labels, Metric};
 use crate::broker::Broker;
-use crate::broker::observe::connections::{ChannelFacts, ConnectionState};
+use crate::broker::observe::connections::{ChannelFacts, ConnectionState, LiveChannel};
 use crate::broker::observe::stats::{ExchangeStats, MessageStats, Traffic};
 use crate::broker::queue::QueueState;
 use crate::message::Millis;
@@ -38,6 +38,9 @@ pub(super) struct Objects {
     /// What came into each queue through each exchange.
     pub(super) published: Vec<(Labels, MessageStats)>,
     pub(super) channels: Vec<(Labels, ChannelFacts)>,
+    /// What consumers of each queue, and publishers to each exchange, did on each channel.
+    pub(super) consumed: Vec<(Labels, MessageStats)>,
+    pub(super) sent: Vec<(Labels, MessageStats)>,
     pub(super) connections: Vec<(Labels, Connection)>,
     pub(super) exchanges: Vec<(Labels, ExchangeStats)>,
     /// All exchanges but the default one, with their types.
@@ -66,6 +69,8 @@ impl Objects {
             queues: Vec::new(),
             published: Vec::new(),
             channels: Vec::new(),
+            consumed: Vec::new(),
+            sent: Vec::new(),
             connections: Vec::new(),
             exchanges: Vec::new(),
             bound: Vec::new(),
@@ -130,14 +135,20 @@ impl Objects {
                 channels: progress.channels.len() as u64,
                 is_blocked: progress.state == ConnectionState::Blocked,
             };
+            let seen = |channel: &LiveChannel| (channel.facts, channel.apart.clone());
             let channels: Vec<_> =
-                progress.channels.iter().map(|(number, channel)| (*number, channel.facts)).collect();
+                progress.channels.iter().map(|(number, channel)| (*number, seen(channel))).collect();
             drop(progress);
             let labels = Labels::new(&[("vhost", &facts.vhost), ("connection", &facts.name)]);
             self.connections.push((labels, figures));
-            for (number, channel) in channels {
+            for (number, (channel, apart)) in channels {
                 let name = format!("{} ({number})", facts.name);
-                self.channels.push((Labels::new(&[("vhost", &facts.vhost), ("channel", &name)]), channel));
+                let of = [("vhost", &*facts.vhost), ("channel", &*name)];
+                self.channels.push((Labels::new(&of), channel));
+                let labels = |kind, name: &str| Labels::new(&[of[0], of[1], (kind, name)]);
+                self.consumed.extend(apart.by_queue().map(|(queue, done)| (labels("queue", queue), done)));
+                let sent = apart.by_exchange();
+                self.sent.extend(sent.map(|(exchange, done)| (labels("exchange", exchange), done)));
             }
         }
     }
@@ -331,7 +342,7 @@ pub(super) const CHANNELS: &[Metric<ChannelFacts>] = &[
     ),
 ];
 
-/// The family `channel_exchange_metrics`: what publishers did. Of a channel, or of all there have been.
+/// The family `channel_exchange_metrics`: what publishers did. Of an exchange on a channel, or of all there have been.
 pub(super) const CHANNEL_PUBLISHED: &[Metric<MessageStats>] = &[
     Metric::counter(
         "channel_messages_published_total",
@@ -355,7 +366,7 @@ pub(super) const CHANNEL_PUBLISHED: &[Metric<MessageStats>] = &[
     ),
 ];
 
-/// The family `channel_queue_metrics`: what consumers did. Of a channel, or of all there have been.
+/// The family `channel_queue_metrics`: what consumers did. Of a queue on a channel, or of all there have been.
 pub(super) const CHANNEL_DELIVERED: &[Metric<MessageStats>] = &[
     Metric::counter(
         "channel_get_ack_total",

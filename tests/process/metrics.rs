@@ -187,6 +187,44 @@ fn what_comes_into_a_queue_is_told_by_exchange() {
 }
 
 #[test]
+fn what_a_channel_does_is_told_by_queue_and_by_exchange() {
+    let (_broker, _transport, _client, address) = worked("metrics-apart");
+    for (path, prefix) in [
+        ("/metrics/per-object", "rabbitmq_"),
+        (
+            "/metrics/detailed?family=channel_queue_metrics&family=channel_exchange_metrics",
+            "rabbitmq_detailed_",
+        ),
+    ] {
+        // The connection reports a confirm when it has sent it.
+        let page = loop {
+            let page = samples(&get(&address, path));
+            let confirms = format!("{prefix}channel_messages_confirmed_total");
+            if page.iter().any(|(name, value)| name.starts_with(&confirms) && *value == 3.0) {
+                break page;
+            }
+        };
+        for (name, label, value) in [
+            ("messages_published_total", "exchange=\"\"", 3.0),
+            ("messages_confirmed_total", "exchange=\"\"", 3.0),
+            ("messages_unroutable_dropped_total", "exchange=\"\"", 0.0),
+            ("get_ack_total", "queue=\"a \\\"b\\\"\\\\\"", 2.0),
+            ("messages_acked_total", "queue=\"a \\\"b\\\"\\\\\"", 1.0),
+            ("get_empty_total", "queue=\"empty\"", 1.0),
+            ("get_ack_total", "queue=\"empty\"", 0.0),
+        ] {
+            let head = format!("{prefix}channel_{name}{{vhost=\"/\",channel=\"127.0.0.1:");
+            let found: Vec<_> = page
+                .iter()
+                .filter(|(name, _)| name.starts_with(&head) && name.ends_with(&format!(",{label}}}")))
+                .map(|(_, value)| *value)
+                .collect();
+            assert_eq!(found, [value], "{name} of {label} in {page:#?}");
+        }
+    }
+}
+
+#[test]
 fn names_and_types_are_those_of_rabbitmq() {
     let (_broker, _transport, _client, address) = worked("metrics-names");
     let page = get(&address, "/metrics/per-object");

@@ -206,6 +206,7 @@ impl Channel {
         context.may_use_queue(Access::Read, &name)?;
         let queue = context.vhost.accessible_queue(&name, context.actor())?;
         queue.check_get()?;
+        self.tally.turn_to_queue(&queue.definition().name, &self.stats);
         let (entry, left) = match context.vhost.get(&queue, get.no_ack, context.turn) {
             Got::Message { entry, left } => (*entry, left),
             Got::NotYet => {

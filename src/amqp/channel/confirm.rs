@@ -16,7 +16,10 @@ impl Channel {
     ) -> Result<(), AmqpError> {
         let confirm::AMQPMethod::Select(select) = method else { return Err(unimplemented()) };
         match self.mode {
-            Mode::Plain => self.mode = Mode::Confirm(Confirms::default()),
+            Mode::Plain => {
+                self.mode = Mode::Confirm(Confirms::default());
+                self.tally.await_confirms(&self.stats);
+            }
             Mode::Confirm(_) => {}
             Mode::Tx(_) => {
                 let text = "cannot switch from tx to confirm mode";
@@ -62,7 +65,9 @@ impl Channel {
     /// All publishes up to that one have been confirmed.
     pub(in crate::amqp) fn confirmed(&mut self, last: PublishId) {
         if let Mode::Confirm(confirms) = &mut self.mode {
-            self.stats.confirm += confirms.confirm(last);
+            let publishes = confirms.confirm(last);
+            self.stats.confirm += publishes;
+            self.tally.confirmed(publishes);
         }
     }
 

@@ -106,7 +106,6 @@ impl Channel {
         };
         let properties = properties_of_entry(&entry, &consumer.queue);
         deliver.put(&entry.message, &properties, wire.frame_max, wire.out);
-        self.stats.redeliver += u64::from(entry.redelivered);
         let bytes = entry.message.size_bytes();
         match wire.sent.last_mut() {
             Some(last) if last.consumer == id => {
@@ -117,9 +116,11 @@ impl Channel {
                 // What need not be acknowledged has no deadline.
                 let timeout_ms = if consumer.no_ack { Some(0) } else { consumer.timeout_ms };
                 let queue = consumer.queue.clone();
+                self.tally.turn_to_queue(&queue.definition().name, &self.stats);
                 wire.sent.push(Sent { queue, consumer: id, messages: 1, bytes, timeout_ms, resumes: false });
             }
         }
+        self.stats.redeliver += u64::from(entry.redelivered);
         if consumer.no_ack {
             self.stats.deliver_no_ack += 1;
         } else {

@@ -30,7 +30,7 @@ use super::error::{AmqpError, ReplyCode};
 use super::frame::{self, Frame, put_method};
 use super::method::{self, Method};
 use crate::broker::delivery::LinkCredit;
-use crate::broker::observe::connections::ChannelFacts;
+use crate::broker::observe::connections::{ChannelFacts, Tally};
 use crate::broker::observe::stats::MessageStats;
 use crate::broker::queue::QueueHandle;
 use crate::client::{
@@ -97,6 +97,8 @@ pub(super) struct Channel {
     underway: Option<Box<Underway>>,
     settlements: Settlements,
     stats: MessageStats,
+    /// What is counted apart of these.
+    tally: Tally,
     /// An error has been sent; everything but its answer is dropped.
     closing: bool,
 }
@@ -134,6 +136,7 @@ impl Channel {
             underway: None,
             settlements: Settlements::default(),
             stats: MessageStats::default(),
+            tally: Tally::default(),
             closing: false,
         }
     }
@@ -160,6 +163,11 @@ impl Channel {
             stats: self.stats,
             active_at: now,
         }
+    }
+
+    /// What is counted apart on it.
+    pub(super) fn tally(&mut self) -> &mut Tally {
+        &mut self.tally
     }
 
     /// Takes one frame. An error that is not hard closes the channel here; a hard one is the connection's.

@@ -96,6 +96,7 @@ impl Channel {
         }
         if let Some(exchange) = exchange {
             self.flush_publishes(context);
+            self.tally.turn_to_exchange(&exchange.definition().name, &self.stats);
             if message.has_copies() {
                 let routing = Routing::starting_at(&exchange, &message);
                 for key in routing.copies() {

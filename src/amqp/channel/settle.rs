@@ -5,6 +5,7 @@ use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::client::{Settling, Taken, Verdict, credit_of, part, part_of, settle, tell_queues};
 use crate::message::DeliveryTag;
 use amq_protocol::protocol::{AMQPClass, basic};
+use std::sync::Arc;
 
 /// Acknowledged deliveries of this turn, on their way to the queues together.
 #[derive(Debug, Default)]
@@ -121,7 +122,14 @@ impl Channel {
             return;
         }
         let mut acked = std::mem::take(&mut self.settlements.acked);
-        self.stats.ack += acked.len() as u64;
+        for run in acked.here.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
+            self.tally.turn_to_queue(&run[0].queue.definition().name, &self.stats);
+            self.stats.ack += run.len() as u64;
+        }
+        for held in &acked.away {
+            self.tally.turn_to_queue(&held.queue.definition().name, &self.stats);
+            self.stats.ack += held.run.count;
+        }
         settle(&acked, context.turn);
         self.release_credit(credit_of(&acked), context);
         acked.here.clear();

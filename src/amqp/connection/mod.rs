@@ -244,7 +244,7 @@ impl Connection {
 
     fn channel_ended(&mut self, number: ChannelNumber) {
         if let Some(channel) = self.channels.remove(&number) {
-            self.channel_closed(number, &channel);
+            self.channel_closed(number, *channel);
         }
     }
 

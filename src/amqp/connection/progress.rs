@@ -103,12 +103,12 @@ impl Connection {
     }
 
     /// A channel has been closed: what it did still counts.
-    pub(super) fn channel_closed(&mut self, number: ChannelNumber, channel: &Channel) {
+    pub(super) fn channel_closed(&mut self, number: ChannelNumber, mut channel: Channel) {
         self.amqp.broker.churn().channel_closed();
         let Some(open) = &self.open else { return };
         open.live.set_channels(self.channels.len());
         let mut progress = open.live.progress();
-        progress.report(number, channel.facts(self.turn.now));
+        progress.report(number, channel.facts(self.turn.now), channel.tally());
         progress.channels.remove(&number);
         drop(progress);
         self.tell_channel_closed(number);
@@ -134,8 +134,8 @@ impl Connection {
             progress.sizes.add(&std::mem::take(&mut self.turn.sizes));
         }
         for number in self.traffic.changed.drain(..) {
-            if let Some(channel) = self.channels.get(&number) {
-                progress.report(number, channel.facts(now));
+            if let Some(channel) = self.channels.get_mut(&number) {
+                progress.report(number, channel.facts(now), channel.tally());
             }
         }
     }

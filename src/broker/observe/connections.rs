@@ -3,9 +3,11 @@
 //! A connection's own task enters it here when the vhost is opened and takes it out when it ends. What changes meanwhile the
 //! task writes at most once a turn, under a lock that only readers share with it.
 
+mod apart;
 mod facts;
 mod totals;
 
+pub use apart::{Apart, Tally};
 pub use facts::{
     CertificateFacts, ChannelFacts, ConnectionFacts, ConnectionState, Endpoint, LiveChannel, Octets,
     Progress, TlsFacts,

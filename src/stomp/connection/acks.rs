@@ -1,5 +1,6 @@
 //! ACK and NACK: which deliveries they stand for, and what becomes of those.
 
+use super::progress::Traffic;
 use super::subscribe::AckMode;
 use super::underway::Underway;
 use super::{Connection, Version};
@@ -7,6 +8,7 @@ use crate::client::{SETTLE_STEPS, Settling, Taken, Verdict, part_of, settle, tel
 use crate::message::DeliveryTag;
 use crate::stomp::error::StompError;
 use crate::stomp::frame::Headers;
+use std::sync::Arc;
 
 /// What stands between the parts of a message's id: the consumer's tag, the session, and the number of the delivery.
 pub(super) const SEPARATOR: &str = "@@";
@@ -93,7 +95,15 @@ impl Connection {
         if self.acked.is_empty() {
             return;
         }
-        self.traffic.stats.ack += self.acked.len() as u64;
+        let Traffic { stats, tally, .. } = &mut self.traffic;
+        for run in self.acked.here.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
+            tally.turn_to_queue(&run[0].queue.definition().name, stats);
+            stats.ack += run.len() as u64;
+        }
+        for held in &self.acked.away {
+            tally.turn_to_queue(&held.queue.definition().name, stats);
+            stats.ack += held.run.count;
+        }
         settle(&self.acked, &mut self.turn);
         self.acked.here.clear();
         self.acked.away.clear();

@@ -7,7 +7,9 @@ use crate::broker::VirtualHost;
 use crate::broker::access::users::User;
 use crate::broker::memory::Holdings;
 use crate::broker::observe::browse::{Inquiry, UnackedInquiry, UnackedMessage};
-use crate::broker::observe::connections::{ChannelFacts, ConnectionFacts, ConnectionState, LiveConnection};
+use crate::broker::observe::connections::{
+    ChannelFacts, ConnectionFacts, ConnectionState, LiveConnection, Tally,
+};
 use crate::broker::observe::stats::MessageStats;
 use crate::broker::observe::trace::Party;
 use crate::message::{EncodedTable, Millis};
@@ -23,6 +25,8 @@ pub(super) struct Traffic {
     sent_count: u64,
     /// What was done with messages.
     pub(super) stats: MessageStats,
+    /// What is counted apart of it.
+    pub(super) tally: Tally,
     is_news: bool,
 }
 
@@ -126,7 +130,7 @@ impl Connection {
             active_at: now,
             ..ChannelFacts::default()
         };
-        progress.report(CHANNEL, facts);
+        progress.report(CHANNEL, facts, &mut self.traffic.tally);
         if !self.turn.sizes.is_empty() {
             progress.sizes.add(&std::mem::take(&mut self.turn.sizes));
         }

@@ -113,6 +113,7 @@ impl Connection {
             return Err(StompError::precondition(text));
         }
         let found = self.check_exchange(&exchange, &key)?;
+        self.traffic.tally.turn_to_exchange(&found.definition().name, &self.traffic.stats);
         let (names, exchange_bytes) = ([exchange.as_bytes(), &key].concat(), exchange.len());
         Ok((Target { destination: destination.to_vec(), names, exchange_bytes, version }, found))
     }

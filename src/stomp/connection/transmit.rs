@@ -179,7 +179,6 @@ impl Connection {
         self.head.clear();
         put_body(&entry.message, out);
         put_end(out, self.stomp.settings.trailing_lf);
-        self.traffic.stats.redeliver += u64::from(entry.redelivered);
         let bytes = entry.message.size_bytes();
         match sent.last_mut() {
             Some(last) if last.consumer == id => {
@@ -188,9 +187,12 @@ impl Connection {
             }
             _ => {
                 let queue = subscription.queue.clone();
+                let name = &queue.definition().name;
+                self.traffic.tally.turn_to_queue(name, &self.traffic.stats);
                 sent.push(Sent { queue, consumer: id, messages: 1, bytes });
             }
         }
+        self.traffic.stats.redeliver += u64::from(entry.redelivered);
         if subscription.is_auto() {
             self.traffic.stats.deliver_no_ack += 1;
         } else {

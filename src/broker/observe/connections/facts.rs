@@ -1,5 +1,6 @@
 //! What is known of a connection and of its channels: what stays the same while it is open, and what changes.
 
+use super::{Apart, Tally};
 use crate::broker::observe::stats::{MessageSizes, MessageStats, Samples, Traffic};
 use crate::message::{ChannelNumber, ConnectionId, EncodedTable, Millis, Name};
 use std::collections::BTreeMap;
@@ -133,12 +134,14 @@ pub struct ChannelFacts {
 }
 
 /// A channel that is open.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct LiveChannel {
     /// Its state, as of the connection's last turn.
     pub facts: ChannelFacts,
     /// How fast its messages move.
     pub samples: Samples<MessageStats>,
+    /// What was done with messages on it, by queue and by exchange.
+    pub apart: Apart,
 }
 
 /// Bytes that a connection moved.
@@ -174,14 +177,15 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Notes how a channel stands.
-    pub fn report(&mut self, number: ChannelNumber, facts: ChannelFacts) {
+    /// Notes how a channel stands, and what `tally` has counted apart.
+    pub fn report(&mut self, number: ChannelNumber, facts: ChannelFacts, tally: &mut Tally) {
         let channel = self.channels.entry(number).or_default();
         let done = facts.stats.since(&channel.facts.stats);
         self.stats.add(&done);
         if facts.confirm {
             self.stats.publish_confirm += done.publish;
         }
+        channel.apart.take(tally, &facts.stats);
         channel.facts = facts;
     }
 
