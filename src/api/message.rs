@@ -22,7 +22,7 @@ pub struct Properties {
     /// Where answers are to go
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
-    /// After how many milliseconds it dies, as a text
+    /// After how many milliseconds it expires, as a text
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expiration: Option<String>,
     /// The user who publishes it
@@ -189,7 +189,7 @@ pub struct Move {
     /// How many are moved, at most
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<i64>,
-    /// The queue that they go to; dead letters go back to where they died first without one
+    /// The queue that they go to; without one dead letters go back to the queue that x-first-death-queue names
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// How many a second, at most

@@ -1,4 +1,4 @@
-//! The way of a dead letter: out of the queue that it died in, and into those that its dead-letter exchange leads to, in one record
+//! The way of a dead letter: out of the queue that it was in, and into those that its dead-letter exchange leads to, in one record
 //! of the journal. One that leads to very many queues travels a part at a time, with the timer.
 
 use super::chores::Chore;

@@ -38,7 +38,7 @@ impl<T> Done<T> {
     }
 
     /// What was done, for callers that wait for [`Broker::last_change`] before they answer.
-    pub fn untold(self) -> T {
+    pub fn into_value(self) -> T {
         match self {
             Done::Now(value) | Done::Later(value, _) => value,
         }

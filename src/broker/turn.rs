@@ -33,7 +33,7 @@ pub enum Effect {
         wanted: PageRequest,
     },
     /// The queue wants messages back that are on their way to a dead-letter exchange.
-    ReadDying {
+    ReadDeadLetters {
         /// The queue that they leave.
         queue: Arc<QueueDefinition>,
         /// The priority of their lane.

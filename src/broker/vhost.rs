@@ -341,8 +341,8 @@ impl VirtualHost {
                         self.delete_finished_queue(&name, id, turn);
                     }
                     Effect::PageIn { queue, wanted } => self.page_in(&queue, wanted, turn),
-                    Effect::ReadDying { queue, priority, from, bytes_max } => {
-                        self.read_dying(&queue, (priority, from), bytes_max, turn);
+                    Effect::ReadDeadLetters { queue, priority, from, bytes_max } => {
+                        self.read_dead_letters(&queue, (priority, from), bytes_max, turn);
                     }
                     Effect::Discard(discard) => self.shared.leave(&self.name, discard, turn),
                     Effect::WakeAt { name, at } => {
@@ -378,7 +378,7 @@ impl VirtualHost {
     }
 
     /// Brings messages back that are to be dead-lettered.
-    fn read_dying(
+    fn read_dead_letters(
         &self,
         queue: &Arc<QueueDefinition>,
         (priority, from): (u8, Position),
@@ -393,7 +393,7 @@ impl VirtualHost {
                 "messages of {resource} that are to be dead-lettered can't be read back: {error}"
             );
         });
-        queue.dying_read(read.ok(), turn);
+        queue.dead_letters_read(read.ok(), turn);
     }
 
     pub(super) fn queue_by_id(&self, name: &str, id: QueueId) -> Option<Arc<QueueHandle>> {

@@ -20,7 +20,7 @@
 //! 4. `poll_transmit` looks at [`Answers::store_failed`], then, if anything was added, asks [`Answers::begin`] with the journal's
 //!    watermark. When that is false the committer is writing, and the session sends nothing until it is woken. Everything that the
 //!    session sends is put behind what `begin` has put there. At its end [`Answers::finish`] says whether anything waits.
-//! 5. [`Told`] says what was confirmed and sent since the session last looked: it is for statistics, the client has it already.
+//! 5. [`Answered`] says what was confirmed and sent since the session last looked: it is for statistics, the client has it already.
 //! 6. A link that ends is forgotten; what of it is due can be had before ([`Answers::answer_link`]). When the connection ends, so
 //!    do the answers.
 
@@ -56,7 +56,7 @@ struct State<A> {
     due: Vec<Waiting<A>>,
     /// What the committer encoded and the socket did not take.
     unsent: Transmit,
-    told: Told,
+    answered: Answered,
 }
 
 /// Which of the two may write to the socket.
@@ -100,7 +100,7 @@ pub(crate) trait Answer: Send + Sized + 'static {
 
 /// What was answered since the session last looked.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct Answered {
     /// Up to which publish links have been confirmed.
     pub(crate) confirmed: Vec<(LinkId, PublishId)>,
     /// What the committer wrote, and how often.
@@ -117,7 +117,7 @@ impl<A: Answer> Answers<A> {
             waiting: VecDeque::new(),
             due: Vec::new(),
             unsent: Transmit::default(),
-            told: Told::default(),
+            answered: Answered::default(),
         };
         Answers {
             outbox,
@@ -163,7 +163,7 @@ impl<A: Answer> Answers<A> {
         durable: Lsn,
         replies: &mut Transmit,
         out: &mut Transmit,
-        told: &mut Told,
+        answered: &mut Answered,
     ) -> bool {
         let mut state = self.state.lock();
         if !state.take_socket() {
@@ -172,7 +172,7 @@ impl<A: Answer> Answers<A> {
         out.append(&mut state.unsent);
         out.append(replies);
         state.answer(durable, out, None);
-        std::mem::swap(told, &mut state.told);
+        std::mem::swap(answered, &mut state.answered);
         true
     }
 
@@ -206,7 +206,7 @@ impl<A: Answer> Answers<A> {
         state.waiting = waiting;
         state.due.extend(due);
         state.answer_due(replies, None);
-        let confirmed = state.told.confirmed.iter().find(|(other, _)| *other == link);
+        let confirmed = state.answered.confirmed.iter().find(|(other, _)| *other == link);
         confirmed.map(|(_, last)| *last)
     }
 
@@ -214,7 +214,7 @@ impl<A: Answer> Answers<A> {
     pub(crate) fn forget(&self, link: LinkId) {
         let mut state = self.state.lock();
         state.waiting.retain(|waiting| waiting.link != link);
-        state.told.confirmed.retain(|(other, _)| *other != link);
+        state.answered.confirmed.retain(|(other, _)| *other != link);
     }
 
     /// The connection has ended: nothing is answered, and the socket is released.
@@ -243,8 +243,8 @@ impl<A: Answer> Answers<A> {
                 progress.sent_count += 1;
             }
         }
-        state.told.sent_bytes += out.len() as u64;
-        state.told.sent_count += u64::from(!out.is_empty());
+        state.answered.sent_bytes += out.len() as u64;
+        state.answered.sent_count += u64::from(!out.is_empty());
         drop(state);
         if !out.is_empty() {
             let written = socket.write_now(out.chunk());
@@ -289,7 +289,7 @@ impl<A: Answer> State<A> {
                 answer.count(link, progress);
             }
             if let Some(last) = answer.confirms() {
-                self.told.confirm(link, last);
+                self.answered.confirm(link, last);
             }
             answer.put(link, out);
         }
@@ -298,7 +298,7 @@ impl<A: Answer> State<A> {
     }
 }
 
-impl Told {
+impl Answered {
     fn confirm(&mut self, link: LinkId, last: PublishId) {
         match self.confirmed.iter_mut().find(|(other, _)| *other == link) {
             Some((_, up_to)) => *up_to = last,

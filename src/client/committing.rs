@@ -1,7 +1,7 @@
 //! A commit of a transaction, which may be of very many messages and acknowledgements: they are staged a part in each turn, written as one
 //! record when all are, and then happen, a part in each turn again.
 
-use super::away::UnackedRun;
+use super::paged::UnackedRun;
 use super::settle::{SETTLE_STEPS, Verdict, part, tell_queues};
 use super::transaction::{Publish, Transaction};
 use super::unacked::{Taken, Unacked};
@@ -59,7 +59,7 @@ pub(crate) struct Committing {
 #[derive(Debug)]
 struct Settling {
     here: IntoIter<Unacked>,
-    away: IntoIter<UnackedRun>,
+    paged: IntoIter<UnackedRun>,
     verdict: Verdict,
     /// Those that are staged.
     staged: Taken,
@@ -146,16 +146,16 @@ impl Committing {
     fn stage_settlement(&mut self, turn: &mut Turn) -> bool {
         if self.settling.is_none() {
             let Some((taken, verdict)) = self.settlements.next() else { return false };
-            let Taken { here, away } = taken;
-            let (here, away) = (here.into_iter(), away.into_iter());
-            self.settling = Some(Settling { here, away, verdict, staged: Taken::default() });
+            let Taken { here, paged } = taken;
+            let (here, paged) = (here.into_iter(), paged.into_iter());
+            self.settling = Some(Settling { here, paged, verdict, staged: Taken::default() });
         }
         let Some(settling) = &mut self.settling else { return false };
         turn.spend(SETTLE_STEPS);
         // Those that are not in memory came first.
-        let is_more = if let Some(mut held) = settling.away.next() {
-            stage_away(&self.vhost, &mut held, settling.verdict, &mut self.rejected, turn);
-            settling.staged.away.push(held);
+        let is_more = if let Some(mut held) = settling.paged.next() {
+            stage_paged(&self.vhost, &mut held, settling.verdict, &mut self.rejected, turn);
+            settling.staged.paged.push(held);
             true
         } else if let Some(mut unacked) = settling.here.next() {
             stage_here(&mut unacked, settling.verdict, &mut self.rejected, turn);
@@ -265,7 +265,7 @@ fn stage_here(
     entry.journaled = false;
 }
 
-fn stage_away(
+fn stage_paged(
     vhost: &VirtualHost,
     held: &mut UnackedRun,
     verdict: Verdict,
@@ -278,7 +278,7 @@ fn stage_away(
     }
     queue.acknowledge(*consumer, std::iter::once((run.first, run.last())), turn);
     if verdict == Verdict::Reject && queue.settings().dead_letter_exchange.is_some() {
-        let read = vhost.read_away(queue, run);
+        let read = vhost.read_paged(queue, run);
         rejected.extend(read.into_iter().map(|entry| (queue.clone(), entry)));
     } else if run.journaled {
         turn.changes.settle_range(queue.definition().id, run.first, run.last());

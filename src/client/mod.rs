@@ -2,17 +2,17 @@
 //! acknowledgement, publishes that wait for their confirms, transactions, names, and what is checked of messages.
 
 mod answers;
-mod away;
 mod checks;
 mod committing;
 mod confirms;
 mod ending;
 mod names;
+mod paged;
 mod settle;
 mod transaction;
 mod unacked;
 
-pub(crate) use answers::{Answer, Answers, Told};
+pub(crate) use answers::{Answer, Answered, Answers};
 pub(crate) use checks::check_properties;
 pub(crate) use committing::Committing;
 pub(crate) use confirms::{Confirms, Publishes};

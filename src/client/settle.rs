@@ -1,12 +1,12 @@
 //! What becomes of deliveries: acknowledged, requeued or rejected by their client, or given back by one that has ended.
 
-use super::away::UnackedRun;
 use super::ending::EndingConsumers;
+use super::paged::UnackedRun;
 use super::unacked::{Taken, Unacked, UnackedList};
 use crate::broker::Turn;
 use crate::broker::chores::Chore;
 use crate::broker::delivery::Entry;
-use crate::broker::queue::{AwayRun, Persistent, QueueHandle, QueueType};
+use crate::broker::queue::{DeliveredRun, Persistent, QueueHandle, QueueType};
 use crate::message::{ConsumerId, DeliveryTag, QueueId};
 use crate::steps;
 use std::collections::{BTreeMap, VecDeque};
@@ -36,13 +36,13 @@ pub(crate) fn tell_queues(taken: Taken, verdict: Verdict, turn: &mut Turn) {
     match verdict {
         Verdict::Ack => settle(&taken, turn),
         Verdict::Requeue { failed } => {
-            for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
-                queue.requeue(consumer, entries, away, failed, turn);
+            for OfOneQueue { queue, consumer, entries, paged } in by_queue(taken) {
+                queue.requeue(consumer, entries, paged, failed, turn);
             }
         }
         Verdict::Reject => {
-            for OfOneQueue { queue, consumer, entries, away } in by_queue(taken) {
-                queue.reject(consumer, entries, away, turn);
+            for OfOneQueue { queue, consumer, entries, paged } in by_queue(taken) {
+                queue.reject(consumer, entries, paged, turn);
             }
         }
     }
@@ -70,12 +70,12 @@ pub(crate) fn settle(acked: &Taken, turn: &mut Turn) {
         }
         queue.settle(run[0].consumer, run.len(), bytes, persistent, turn);
     }
-    for UnackedRun { queue, consumer, run, .. } in &acked.away {
+    for UnackedRun { queue, consumer, run, .. } in &acked.paged {
         if run.journaled {
             turn.changes.settle_range(queue.definition().id, run.first, run.last());
         }
         queue.acknowledge(*consumer, std::iter::once((run.first, run.last())), turn);
-        queue.settle_away(*consumer, run, turn);
+        queue.settle_paged(*consumer, run, turn);
     }
 }
 
@@ -87,8 +87,8 @@ fn are_neighbours(a: &Unacked, b: &Unacked) -> bool {
 /// How many count against the channel's own limit: what basic.get fetched does not.
 pub(crate) fn credit_of(settled: &Taken) -> u32 {
     let here = settled.here.iter().filter(|unacked| unacked.consumer.is_some()).count() as u64;
-    let away = settled.away.iter().filter(|held| held.consumer.is_some()).map(|held| held.run.count);
-    u32::try_from(here + away.sum::<u64>()).unwrap_or(u32::MAX)
+    let paged = settled.paged.iter().filter(|held| held.consumer.is_some()).map(|held| held.run.count);
+    u32::try_from(here + paged.sum::<u64>()).unwrap_or(u32::MAX)
 }
 
 /// Deliveries that go back to the same queue and count for the same consumer.
@@ -97,7 +97,7 @@ struct OfOneQueue {
     consumer: Option<ConsumerId>,
     entries: Vec<Entry>,
     /// Those whose messages are not in memory.
-    away: Vec<AwayRun>,
+    paged: Vec<DeliveredRun>,
 }
 
 #[derive(Default)]
@@ -110,7 +110,7 @@ impl ByQueue {
     fn group(&mut self, queue: Arc<QueueHandle>, consumer: Option<ConsumerId>) -> &mut OfOneQueue {
         let place = *self.places.entry((queue.definition().id, consumer)).or_insert(self.groups.len());
         if place == self.groups.len() {
-            self.groups.push(OfOneQueue { queue, consumer, entries: Vec::new(), away: Vec::new() });
+            self.groups.push(OfOneQueue { queue, consumer, entries: Vec::new(), paged: Vec::new() });
         }
         &mut self.groups[place]
     }
@@ -121,8 +121,8 @@ fn by_queue(taken: Taken) -> Vec<OfOneQueue> {
     for Unacked { consumer, queue, entry, .. } in taken.here {
         by_queue.group(queue, consumer).entries.push(entry);
     }
-    for UnackedRun { consumer, queue, run, .. } in taken.away {
-        by_queue.group(queue, consumer).away.push(run);
+    for UnackedRun { consumer, queue, run, .. } in taken.paged {
+        by_queue.group(queue, consumer).paged.push(run);
     }
     by_queue.groups
 }

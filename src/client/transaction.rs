@@ -2,8 +2,8 @@
 //!
 //! All of a commit's changes go into one record of the journal, so it is atomic across queues too.
 
-use super::away::UnackedRun;
 use super::committing::Committing;
+use super::paged::UnackedRun;
 use super::settle::Verdict;
 use super::unacked::{Taken, Unacked};
 use crate::broker::dead_lettering::StagedLetter;
@@ -138,7 +138,7 @@ impl Transaction {
     ) -> Result<(), TooLarge> {
         // Dead letters are in the record of the commit, and what has left memory comes back for that.
         if verdict == Verdict::Reject {
-            let bytes: u64 = taken.away.iter().map(|held| held.run.body_bytes).sum();
+            let bytes: u64 = taken.paged.iter().map(|held| held.run.body_bytes).sum();
             self.bytes = self.bytes.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
         self.work += taken.entries() * if verdict == Verdict::Reject { REJECTED_WORK } else { 1 };
@@ -212,9 +212,9 @@ fn stage_settlements(
         if let Verdict::Requeue { .. } = verdict {
             return (taken, verdict);
         }
-        for UnackedRun { queue, run, .. } in &mut taken.away {
+        for UnackedRun { queue, run, .. } in &mut taken.paged {
             if verdict == Verdict::Reject && queue.settings().dead_letter_exchange.is_some() {
-                for entry in vhost.read_away(queue, run) {
+                for entry in vhost.read_paged(queue, run) {
                     letters.extend(stage_letter(queue, entry, vhost, turn));
                 }
             } else if run.journaled {

@@ -1,9 +1,9 @@
 //! What a client has been delivered and has not answered, by delivery tag.
 
-use super::away::{AwayList, UnackedRun};
+use super::paged::{PagedList, UnackedRun};
 use crate::broker::Turn;
 use crate::broker::delivery::Entry;
-use crate::broker::observe::browse::SeenOrAway;
+use crate::broker::observe::browse::SeenOrPaged;
 use crate::broker::queue::QueueHandle;
 use crate::message::{ConsumerId, DeliveryTag, Millis, Position, QueueId};
 use crate::steps;
@@ -32,34 +32,34 @@ impl Unacked {
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) here: Vec<Unacked>,
-    pub(crate) away: Vec<UnackedRun>,
+    pub(crate) paged: Vec<UnackedRun>,
 }
 
 impl Taken {
     pub(crate) fn is_empty(&self) -> bool {
-        self.here.is_empty() && self.away.is_empty()
+        self.here.is_empty() && self.paged.is_empty()
     }
 
     /// How many there are, runs of those that are not in memory for one each.
     pub(crate) fn entries(&self) -> usize {
-        self.here.len() + self.away.len()
+        self.here.len() + self.paged.len()
     }
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        let away: u64 = self.away.iter().map(|held| held.run.count).sum();
-        self.here.len() + usize::try_from(away).unwrap_or(usize::MAX)
+        let paged: u64 = self.paged.iter().map(|held| held.run.count).sum();
+        self.here.len() + usize::try_from(paged).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn extend(&mut self, others: Taken) {
         self.here.extend(others.here);
-        self.away.extend(others.away);
+        self.paged.extend(others.paged);
     }
 }
 
 impl From<Vec<Unacked>> for Taken {
     fn from(here: Vec<Unacked>) -> Taken {
-        Taken { here, away: Vec::new() }
+        Taken { here, paged: Vec::new() }
     }
 }
 
@@ -76,7 +76,7 @@ pub(crate) struct UnackedList {
     /// Those before the list, once one far from both its ends was taken: what is behind it would have to move each time.
     early: BTreeMap<DeliveryTag, Unacked>,
     /// Those whose messages have left memory.
-    away: AwayList,
+    paged: PagedList,
     /// Deliveries that were taken back from a consumer which did not acknowledge them in time. It may still do so.
     taken_back: BTreeSet<DeliveryTag>,
 }
@@ -92,7 +92,7 @@ impl UnackedList {
         if multiple && tag == DeliveryTag(0) {
             self.take_early(None, taken);
             taken.here.extend(self.list.drain(..));
-            self.away.take_all(&mut taken.away);
+            self.paged.take_all(&mut taken.paged);
             return true;
         }
         let at = match self.list.front() {
@@ -104,14 +104,14 @@ impl UnackedList {
                     return true;
                 }
                 Err(behind) => {
-                    let away = self.away.take(tag);
-                    let is_known = away.is_some() || self.taken_back.remove(&tag);
+                    let paged = self.paged.take(tag);
+                    let is_known = paged.is_some() || self.taken_back.remove(&tag);
                     if is_known && multiple {
                         self.take_early(Some(tag), taken);
                         taken.here.extend(self.list.drain(..behind));
-                        self.away.take_up_to(tag, &mut taken.away);
+                        self.paged.take_up_to(tag, &mut taken.paged);
                     }
-                    taken.away.extend(away);
+                    taken.paged.extend(paged);
                     return is_known;
                 }
             },
@@ -119,8 +119,8 @@ impl UnackedList {
         if multiple {
             self.take_early(None, taken);
             taken.here.extend(self.list.drain(..=at));
-            if !self.away.is_empty() {
-                self.away.take_up_to(tag, &mut taken.away);
+            if !self.paged.is_empty() {
+                self.paged.take_up_to(tag, &mut taken.paged);
             }
         } else if at.min(self.list.len() - at) > MOVED_MAX {
             steps::count(self.list.len());
@@ -140,8 +140,8 @@ impl UnackedList {
             return;
         }
         self.take_early(Some(tag), taken);
-        if !self.away.is_empty() {
-            self.away.take_up_to(tag, &mut taken.away);
+        if !self.paged.is_empty() {
+            self.paged.take_up_to(tag, &mut taken.paged);
         }
     }
 
@@ -168,13 +168,13 @@ impl UnackedList {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.early.len() + self.list.len() + self.away.len()
+        self.early.len() + self.list.len() + self.paged.len()
     }
 
     /// Of each that is in memory, and of each run of others: the queue, the consumer, and when it was delivered.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<QueueHandle>, Option<ConsumerId>, Millis)> {
         let here = self.iter_here().map(|unacked| (&unacked.queue, unacked.consumer, unacked.delivered_at));
-        here.chain(self.away.iter().map(|held| (&held.queue, held.consumer, held.delivered_at)))
+        here.chain(self.paged.iter().map(|held| (&held.queue, held.consumer, held.delivered_at)))
     }
 
     /// Takes all of one consumer, which may acknowledge them later without an effect.
@@ -183,22 +183,22 @@ impl UnackedList {
         let (taken, left): (Vec<_>, Vec<_>) =
             all.into_iter().partition(|unacked| unacked.consumer == Some(consumer));
         self.list = left.into();
-        let away = self.away.take_of(consumer);
+        let paged = self.paged.take_of(consumer);
         self.taken_back.extend(taken.iter().map(|unacked| unacked.tag));
-        for held in &away {
+        for held in &paged {
             self.taken_back.extend(held.tags().rev().take(TAKEN_BACK_MAX).map(DeliveryTag));
         }
         while self.taken_back.len() > TAKEN_BACK_MAX {
             self.taken_back.pop_first();
         }
-        Taken { here: taken, away }
+        Taken { here: taken, paged }
     }
 
     /// Whether there is a delivery of that tag, or was one that may be acknowledged late; only once then.
     pub(crate) fn knows(&mut self, tag: DeliveryTag) -> bool {
         self.list.binary_search_by_key(&tag, |unacked| unacked.tag).is_ok()
             || self.early.contains_key(&tag)
-            || self.away.contains(tag)
+            || self.paged.contains(tag)
             || self.taken_back.remove(&tag)
     }
 
@@ -212,7 +212,7 @@ impl UnackedList {
             Ok(at) => self.list[at].consumer,
             Err(_) => match self.early.get(&tag) {
                 Some(unacked) => unacked.consumer,
-                None => self.away.get(tag)?.consumer,
+                None => self.paged.get(tag)?.consumer,
             },
         }
     }
@@ -224,14 +224,14 @@ impl UnackedList {
             && let Some(first) = self.first_tag().filter(|first| *first <= up_to)
         {
             let before = taken.entries();
-            match self.away.first_tag() {
-                Some(away) if away == first => {
+            match self.paged.first_tag() {
+                Some(paged) if paged == first => {
                     let bound = self
                         .first_here()
                         .map_or(up_to, |here| up_to.min(DeliveryTag(here.0.saturating_sub(1))));
-                    self.away.take_part(bound, left, &mut taken.away);
+                    self.paged.take_part(bound, left, &mut taken.paged);
                 }
-                away => self.take_here_below(away.unwrap_or(DeliveryTag(u64::MAX)), up_to, left, taken),
+                paged => self.take_here_below(paged.unwrap_or(DeliveryTag(u64::MAX)), up_to, left, taken),
             }
             left -= (taken.entries() - before).clamp(1, left);
         }
@@ -244,12 +244,12 @@ impl UnackedList {
     }
 
     fn first_tag(&self) -> Option<DeliveryTag> {
-        self.first_here().into_iter().chain(self.away.first_tag()).min()
+        self.first_here().into_iter().chain(self.paged.first_tag()).min()
     }
 
-    /// Takes up to `max` of those in memory with tags below `away` and up to `up_to`.
-    fn take_here_below(&mut self, away: DeliveryTag, up_to: DeliveryTag, max: usize, taken: &mut Taken) {
-        let is_meant = |tag: DeliveryTag| tag < away && tag <= up_to;
+    /// Takes up to `max` of those in memory with tags below `paged` and up to `up_to`.
+    fn take_here_below(&mut self, paged: DeliveryTag, up_to: DeliveryTag, max: usize, taken: &mut Taken) {
+        let is_meant = |tag: DeliveryTag| tag < paged && tag <= up_to;
         let mut left = max;
         while left > 0
             && let Some(first) = self.early.first_entry().filter(|first| is_meant(*first.key()))
@@ -263,7 +263,7 @@ impl UnackedList {
 
     /// Puts back what was taken and not settled after all.
     pub(crate) fn put_back(&mut self, taken: Taken) {
-        taken.away.into_iter().for_each(|run| self.away.insert(run));
+        taken.paged.into_iter().for_each(|run| self.paged.insert(run));
         let mut all = self.take_here();
         all.extend(taken.here);
         all.sort_by_key(|unacked| unacked.tag);
@@ -275,28 +275,28 @@ impl UnackedList {
         &self,
         queue: QueueId,
         after: Position,
-    ) -> impl Iterator<Item = (SeenOrAway, Option<ConsumerId>, Millis)> {
+    ) -> impl Iterator<Item = (SeenOrPaged, Option<ConsumerId>, Millis)> {
         let here = self
             .iter_here()
             .filter(move |unacked| unacked.queue.definition().id == queue && unacked.entry.position > after)
             .map(|unacked| {
-                (SeenOrAway::Seen((&unacked.entry).into()), unacked.consumer, unacked.delivered_at)
+                (SeenOrPaged::Seen((&unacked.entry).into()), unacked.consumer, unacked.delivered_at)
             });
-        let away = self.away.iter().filter(move |held| held.queue.definition().id == queue);
-        let away = away.flat_map(move |held| {
+        let paged = self.paged.iter().filter(move |held| held.queue.definition().id == queue);
+        let paged = paged.flat_map(move |held| {
             let first = held.run.first.0.max(after.0 + 1);
             (first..=held.run.last().0).map(|position| {
-                let seen = SeenOrAway::Away { priority: held.run.priority, position: Position(position) };
+                let seen = SeenOrPaged::Paged { priority: held.run.priority, position: Position(position) };
                 (seen, held.consumer, held.delivered_at)
             })
         });
-        here.chain(away)
+        here.chain(paged)
     }
 
     /// Bytes that it keeps in memory.
     pub(crate) fn bytes(&self) -> usize {
         let here = self.list.iter().map(|unacked| unacked.entry.message.size_bytes() + size_of::<Unacked>());
-        here.sum::<usize>() + self.away.iter().count() * 2 * size_of::<UnackedRun>()
+        here.sum::<usize>() + self.paged.iter().count() * 2 * size_of::<UnackedRun>()
     }
 
     /// Releases the messages from memory: the journal has them, or is given them now. True when it is given some.
@@ -305,8 +305,8 @@ impl UnackedList {
         let has_spilled = of_list.iter().any(|unacked| !unacked.entry.journaled);
         for neighbours in of_list.chunk_by(|one, other| Arc::ptr_eq(&one.queue, &other.queue)) {
             let entries = neighbours.iter().map(|unacked| &unacked.entry);
-            let journaled = neighbours[0].queue.let_go(entries, turn);
-            neighbours.iter().for_each(|unacked| self.away.push(unacked, journaled));
+            let journaled = neighbours[0].queue.page_out_delivered(entries, turn);
+            neighbours.iter().for_each(|unacked| self.paged.push(unacked, journaled));
         }
         has_spilled
     }

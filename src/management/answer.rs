@@ -223,37 +223,43 @@ impl IntoResponse for ApiError {
         const REALM: (header::HeaderName, HeaderValue) =
             (header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"RabbitMQ Management\""));
         match self {
-            ApiError::BadRequest(reason) => told(StatusCode::BAD_REQUEST, "bad_request", reason),
-            ApiError::Invalid { error, reason } => told(StatusCode::BAD_REQUEST, error, reason.into()),
+            ApiError::BadRequest(reason) => error_response(StatusCode::BAD_REQUEST, "bad_request", reason),
+            ApiError::Invalid { error, reason } => {
+                error_response(StatusCode::BAD_REQUEST, error, reason.into())
+            }
             ApiError::LoginNeeded => (StatusCode::UNAUTHORIZED, [REALM]).into_response(),
             ApiError::LoginFailed => {
-                ([REALM], told(StatusCode::UNAUTHORIZED, "not_authorized", "Login failed".into()))
+                ([REALM], error_response(StatusCode::UNAUTHORIZED, "not_authorized", "Login failed".into()))
                     .into_response()
             }
             ApiError::TooManyLogins => {
-                told(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", self.to_string().into())
+                error_response(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", self.to_string().into())
             }
             ApiError::NotAuthorised(reason) => {
-                told(StatusCode::UNAUTHORIZED, "not_authorised", reason.into())
+                error_response(StatusCode::UNAUTHORIZED, "not_authorised", reason.into())
             }
-            ApiError::Forbidden(reason) => told(StatusCode::FORBIDDEN, "forbidden", reason.into()),
-            ApiError::NotFound => told(StatusCode::NOT_FOUND, "Object Not Found", "Not Found".into()),
-            ApiError::NotThere(reason) => told(StatusCode::NOT_FOUND, "not_found", reason.into()),
+            ApiError::Forbidden(reason) => error_response(StatusCode::FORBIDDEN, "forbidden", reason.into()),
+            ApiError::NotFound => {
+                error_response(StatusCode::NOT_FOUND, "Object Not Found", "Not Found".into())
+            }
+            ApiError::NotThere(reason) => error_response(StatusCode::NOT_FOUND, "not_found", reason.into()),
             ApiError::MethodNotAllowed(allowed) => {
                 (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, allowed)]).into_response()
             }
             ApiError::TooLarge(_) => {
-                told(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", self.to_string().into())
+                error_response(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", self.to_string().into())
             }
-            ApiError::Busy => told(StatusCode::SERVICE_UNAVAILABLE, "busy", self.to_string().into()),
+            ApiError::Busy => {
+                error_response(StatusCode::SERVICE_UNAVAILABLE, "busy", self.to_string().into())
+            }
             ApiError::Internal(reason) => {
-                told(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", reason.into())
+                error_response(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", reason.into())
             }
         }
     }
 }
 
-fn told(status: StatusCode, error: &str, reason: Value) -> Response {
+fn error_response(status: StatusCode, error: &str, reason: Value) -> Response {
     body(status, json!({ "error": error, "reason": reason }).to_string())
 }
 

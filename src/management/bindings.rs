@@ -251,7 +251,7 @@ fn bind(request: &Request) -> Result<Answer, ApiError> {
         arguments: arguments.into(),
     };
     let key = properties_key(&binding);
-    ends.vhost.bind(binding, request.actor())?.untold();
+    ends.vhost.bind(binding, request.actor())?.into_value();
     let (_, name) = destination(&ends.destination);
     Ok(Answer::CreatedAt(format!("{}/{}", in_path(name.as_bytes()), in_path(key.as_bytes()))))
 }
@@ -261,7 +261,7 @@ fn unbind(request: &Request) -> Result<Answer, ApiError> {
     let found = ends.find(request.parameter("key"))?;
     ends.check_access(request, found.binding.routing_key.as_bytes())?;
     let Binding { source, destination, routing_key, arguments } = &*found.binding;
-    ends.vhost.unbind(source, destination, routing_key, &arguments.decode(), request.actor())?.untold();
+    ends.vhost.unbind(source, destination, routing_key, &arguments.decode(), request.actor())?.into_value();
     Ok(Answer::NoContent)
 }
 

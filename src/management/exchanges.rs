@@ -145,7 +145,7 @@ fn declare(request: &Request) -> Result<Answer, ApiError> {
         internal: wanted.internal,
         arguments: arguments.into(),
     };
-    vhost.declare_exchange(definition, request.actor())?.untold();
+    vhost.declare_exchange(definition, request.actor())?.into_value();
     Ok(if is_new { Answer::Created } else { Answer::NoContent })
 }
 
@@ -154,7 +154,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
     let resource = exchange.definition().resource();
     request.check_access(Access::Configure, &resource)?;
     let if_unused = request.query_flag("if-unused");
-    vhost.delete_exchange(&resource.name, if_unused, request.actor())?.untold();
+    vhost.delete_exchange(&resource.name, if_unused, request.actor())?.into_value();
     Ok(Answer::NoContent)
 }
 

@@ -280,8 +280,10 @@ fn aliveness(request: &Request) -> Result<Answer, ApiError> {
     let message = Message::new("", ALIVENESS_QUEUE.as_bytes(), &[0, 0], b"test_message")
         .map_err(|error| ApiError::Internal(error.to_string()))?;
     let came_back = request.in_turn(|turn| {
-        let queue =
-            vhost.declare_queue(declaration, request.actor(), turn).map_err(ApiError::of_method)?.untold();
+        let queue = vhost
+            .declare_queue(declaration, request.actor(), turn)
+            .map_err(ApiError::of_method)?
+            .into_value();
         queue.check_get().map_err(ApiError::of_method)?;
         vhost.publish(&vhost.route(&exchange, &message), &mut vec![message], turn, &mut Vec::new());
         let got = vhost.get(&queue, true, turn);

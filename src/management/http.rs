@@ -174,9 +174,9 @@ async fn act(
 
 /// Wakes the request that waits for an answer of the broker.
 #[derive(Default)]
-struct Told(Notify);
+struct DurableSignal(Notify);
 
-impl DurableWaiter for Told {
+impl DurableWaiter for DurableSignal {
     fn durable(&self, _: Lsn, _: bool) {
         self.0.notify_one();
     }
@@ -192,10 +192,10 @@ async fn durable(broker: &Broker, ticket: Ticket) -> Result<(), ApiError> {
         if let Some(answer) = broker.answered(ticket) {
             return Ok(answer?);
         }
-        let told = Arc::new(Told::default());
-        broker.await_answer(ticket, told.clone());
+        let signal = Arc::new(DurableSignal::default());
+        broker.await_answer(ticket, signal.clone());
         broker.journal().wake_committer();
-        told.0.notified().await;
+        signal.0.notified().await;
     }
 }
 

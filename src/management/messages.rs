@@ -53,13 +53,13 @@ pub(super) struct Durable(Receiver<bool>);
 /// A waiter for a turn, and the receiver of its signal when the turn's changes are durable.
 pub(super) fn durable() -> (Arc<dyn DurableWaiter>, Durable) {
     let (tell, told) = sync_channel(1);
-    (Arc::new(Told(tell)), Durable(told))
+    (Arc::new(DurableSignal(tell)), Durable(told))
 }
 
 /// Passes on that a record is durable, or never will be.
-struct Told(SyncSender<bool>);
+struct DurableSignal(SyncSender<bool>);
 
-impl DurableWaiter for Told {
+impl DurableWaiter for DurableSignal {
     fn durable(&self, _: crate::message::Lsn, _: bool) {
         // Full: it was signalled before.
         let _ = self.0.try_send(true);

@@ -310,7 +310,7 @@ fn declare(request: &Request) -> Result<Answer, ApiError> {
             vhost.apply_effects(turn);
             declared
         })?
-        .untold();
+        .into_value();
     Ok(if is_new { Answer::Created } else { Answer::NoContent })
 }
 
@@ -324,7 +324,7 @@ fn delete(request: &Request) -> Result<Answer, ApiError> {
             vhost.apply_effects(turn);
             deleted
         })?
-        .untold();
+        .into_value();
     Ok(Answer::NoContent)
 }
 

@@ -49,7 +49,7 @@ struct Task<'a> {
     request: &'a Request,
     vhost: Arc<VirtualHost>,
     source: Arc<QueueHandle>,
-    /// Without one each message goes back to where it died first.
+    /// Without one each message goes back to the queue that x-first-death-queue names.
     target: Option<Arc<QueueHandle>>,
     filter: HeadersFilter,
     limit: u64,
@@ -193,7 +193,7 @@ impl<'a> Task<'a> {
         *self.report.skipped.entry(why.to_owned()).or_default() += 1;
     }
 
-    /// The queue that a message died in first, and the message as it was published.
+    /// The queue that a message was first dead-lettered in, and the message as it was published.
     fn way_back(&self, seen: &SeenMessage) -> Result<(Arc<QueueHandle>, Message), &'static str> {
         let headers = seen.message.headers().ok_or("not_dead_lettered")?;
         let name =
@@ -218,7 +218,7 @@ fn seen_is_kept(queue: &QueueHandle, seen: &SeenMessage) -> bool {
 /// The longest name of an exchange, and the longest routing key.
 const SHORT_STR_BYTES_MAX: usize = 255;
 
-/// With the exchange and the routing key that it had before it first died. Its history stays. One that a client made up may be
+/// With the exchange and the routing key that it had before it was first dead-lettered. Its history stays. One that a client made up may be
 /// any: what can't have been so is not believed.
 fn as_published(message: &Message, headers: &FieldTable) -> Message {
     let Some(Argument::Array(rows)) = headers.field("x-death") else { return message.clone() };

@@ -32,7 +32,7 @@ use tokio_rustls::server::TlsStream;
 const ROOM_PAUSE: Duration = Duration::from_millis(5);
 
 /// Refusals are logged once in so long: who connects over and over must not fill a disk with them.
-const TELLING_PAUSE_MS: u64 = 1000;
+const LOG_PAUSE_MS: u64 = 1000;
 
 /// After a failed accept, for instance at the limit of file descriptors, connections get so long to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -149,26 +149,26 @@ impl Serving {
 
 /// Says that connections were refused, though not of each one.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<Untold>);
+pub struct Refusals(Mutex<Unlogged>);
 
 #[derive(Debug, Default)]
-struct Untold {
-    told_at: Option<Millis>,
+struct Unlogged {
+    logged_at: Option<Millis>,
     count: u64,
 }
 
 impl Refusals {
     fn tell(&self, peer: &SocketAddr, reason: &str, now: Millis) {
-        let untold = {
-            let mut untold = self.0.lock();
-            if untold.told_at.is_some_and(|at| now < at + TELLING_PAUSE_MS) {
-                untold.count += 1;
+        let unlogged = {
+            let mut unlogged = self.0.lock();
+            if unlogged.logged_at.is_some_and(|at| now < at + LOG_PAUSE_MS) {
+                unlogged.count += 1;
                 return;
             }
-            untold.told_at = Some(now);
-            std::mem::take(&mut untold.count)
+            unlogged.logged_at = Some(now);
+            std::mem::take(&mut unlogged.count)
         };
-        match untold {
+        match unlogged {
             0 => log_refused(peer, &reason),
             more => log_refused(
                 peer,

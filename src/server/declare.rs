@@ -140,7 +140,7 @@ fn declare_exchange(broker: &Broker, exchange: &config::Exchange) -> Result<(), 
         arguments: table(&exchange.arguments).into(),
     };
     let declared = vhost.declare_exchange(definition, Actor::Broker);
-    declared.map(Done::untold).map_err(|error| match error {
+    declared.map(Done::into_value).map_err(|error| match error {
         // Clients get RabbitMQ's words alone; the author of the file gets more.
         BrokerError::UnknownExchangeType(kind) => {
             let known: Vec<&str> = broker.exchange_types().names().collect();
@@ -162,7 +162,7 @@ fn declare_queue(broker: &Broker, queue: &config::Queue, turn: &mut Turn) -> Res
         exclusive_owner: None,
         arguments: table(&queue.arguments),
     };
-    vhost.declare_queue(declaration, Actor::Broker, turn)?.untold();
+    vhost.declare_queue(declaration, Actor::Broker, turn)?.into_value();
     vhost.apply_effects(turn);
     Ok(())
 }
@@ -179,7 +179,7 @@ fn bind(broker: &Broker, binding: &config::Binding) -> Result<(), BrokerError> {
         routing_key: binding.routing_key.as_str().into(),
         arguments: table(&binding.arguments).into(),
     };
-    broker.existing_vhost(&binding.vhost)?.bind(binding_of_vhost, Actor::Broker).map(Done::untold)
+    broker.existing_vhost(&binding.vhost)?.bind(binding_of_vhost, Actor::Broker).map(Done::into_value)
 }
 
 /// Arguments of the file as a client would send them: whole numbers as 64 bits, text as long strings.

@@ -38,7 +38,7 @@ impl Rig {
             arguments: FieldTable::default(),
         };
         let mut turn = Turn::at(NOW);
-        let queue = vhost.declare_queue(declaration, Actor::Broker, &mut turn).unwrap().untold();
+        let queue = vhost.declare_queue(declaration, Actor::Broker, &mut turn).unwrap().into_value();
         broker.end_turn(&mut turn);
         broker.commit_changes().unwrap();
         let outbox = Arc::new(Outbox::new(Box::new(|| ()), Arc::default()));

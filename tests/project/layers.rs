@@ -176,7 +176,7 @@ const FLOORS: &[&[&str]] = &[
     ],
 ];
 
-/// Words that do not stand in comments: what the trade calls it does.
+/// Words that stand neither in comments nor on pages: what the trade calls it does.
 const WORDS: &[(&str, &str)] = &[
     ("somebody", "a client, a caller, a user, another thread"),
     ("whoever", "a client that, the caller"),
@@ -204,6 +204,11 @@ const NAMES: &[(&str, &str)] = &[
     ("heeded", "recognised"),
     ("somebody", "client, caller"),
     ("whoever", "client, caller"),
+    ("untold", "unlogged, unreported, unanswered"),
+    ("bury", "dead_letter"),
+    ("buried", "dead_lettered"),
+    ("burying", "dead_lettering"),
+    ("dying", "dead_lettering, expiring"),
 ];
 
 /// A file of `src/`.
@@ -528,22 +533,34 @@ fn check_floors(source: &Source, faults: &mut Vec<String>) {
     }
 }
 
-fn check_words(source: &Source, faults: &mut Vec<String>) {
-    for (number, line) in
-        source.text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"))
-    {
+fn check_words<'a>(path: &str, lines: impl Iterator<Item = (usize, &'a str)>, faults: &mut Vec<String>) {
+    for (index, line) in lines {
         let line = line.to_lowercase();
         for (word, better) in WORDS {
             let ends = line.match_indices(word).map(|(at, _)| line.as_bytes().get(at + word.len()).copied());
             if has_word(&line, word) && ends.into_iter().any(|next| !next.is_some_and(is_identifier)) {
-                faults.push(format!(
-                    "{}:{}: '{word}' is not the trade's word: {better}",
-                    source.path(),
-                    number + 1
-                ));
+                faults.push(format!("{path}:{}: '{word}' is not the trade's word: {better}", index + 1));
             }
         }
     }
+}
+
+/// The pages that users and developers read, but for the one that lists these words.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["", "docs", "docs/decisions", "docs/measurements", "tests", "conformance"];
+    let entries = folders.iter().flat_map(|folder| {
+        let folder = root.join(folder);
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+    });
+    let mut pages: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("our own folders can be read").path()).collect();
+    pages.retain(|path| {
+        path.extension().is_some_and(|ending| ending == "md") && !path.ends_with("CONTRIBUTING.md")
+    });
+    pages.sort();
+    assert!(pages.len() > 20, "the pages were not found where they should be");
+    pages
 }
 
 /// The words of the names in a line of code, in lower case; what stands in quotes is none.
@@ -588,7 +605,21 @@ fn the_layers_and_the_form_of_src_hold() {
         check_form(source, &mut faults);
         check_names(source, &mut faults);
     }
-    sources.iter().for_each(|source| check_words(source, &mut faults));
+    for source in &sources {
+        let comments =
+            source.text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//"));
+        check_words(&source.path(), comments, &mut faults);
+    }
+    assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
+}
+
+#[test]
+fn pages_have_the_words_of_the_trade() {
+    let mut faults = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).expect("our own pages can be read");
+        check_words(&page.display().to_string(), text.lines().enumerate(), &mut faults);
+    }
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 

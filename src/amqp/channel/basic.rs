@@ -251,7 +251,7 @@ impl Channel {
                 .note(delivered_at, timeout_ms.unwrap_or(context.amqp.settings.consumer_timeout_ms));
             self.unacked.push(Unacked { tag, consumer: None, queue, entry, delivered_at });
             if context.broker().is_short_of_memory() {
-                self.let_go_of_unacked(context.turn);
+                self.page_out_unacked(context.turn);
             }
         }
         Ok(())

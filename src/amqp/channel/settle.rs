@@ -126,14 +126,14 @@ impl Channel {
             self.tally.turn_to_queue(&run[0].queue.definition().name, &self.stats);
             self.stats.ack += run.len() as u64;
         }
-        for held in &acked.away {
+        for held in &acked.paged {
             self.tally.turn_to_queue(&held.queue.definition().name, &self.stats);
             self.stats.ack += held.run.count;
         }
         settle(&acked, context.turn);
         self.release_credit(credit_of(&acked), context);
         acked.here.clear();
-        acked.away.clear();
+        acked.paged.clear();
         self.settlements.acked = acked;
     }
 

@@ -31,7 +31,7 @@ impl Channel {
     }
 
     /// Releases the messages that wait for an acknowledgement from memory, see [`crate::client::UnackedList::spill`].
-    pub(in crate::amqp) fn let_go_of_unacked(&mut self, turn: &mut Turn) -> bool {
+    pub(in crate::amqp) fn page_out_unacked(&mut self, turn: &mut Turn) -> bool {
         self.unacked.spill(turn)
     }
 }

@@ -20,7 +20,7 @@ pub(super) enum Underway {
     Finding(Finding),
     /// A message that very many queues get.
     Spreading(Spreading),
-    /// basic.get, which has found nothing but messages that have died of age.
+    /// basic.get, which has found nothing but messages that have expired.
     Getting(basic::Get),
     /// Very many deliveries that were judged at once.
     Settling(Settling),

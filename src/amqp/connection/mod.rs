@@ -26,7 +26,7 @@ use crate::broker::delivery::{Outbox, Outgoing, Waker};
 use crate::broker::memory::Held;
 use crate::broker::observe::connections::LiveConnection;
 use crate::broker::{Turn, VirtualHost};
-use crate::client::{ExclusiveQueues, NameGenerator, Told};
+use crate::client::{Answered, ExclusiveQueues, NameGenerator};
 use crate::message::{ChannelNumber, ConnectionId, EncodedTable, Millis};
 use crate::protocol::Peer;
 use crate::session::{DirectWrite, Flow, Room, Session, Transmit};
@@ -114,7 +114,7 @@ pub struct Connection {
     /// Whether answers wait, so that the committer may be writing them.
     is_answering: bool,
     /// What was answered meanwhile; empty between calls.
-    told: Told,
+    answered: Answered,
     outbox: Arc<Outbox>,
     /// What has been taken from the outbox; empty between calls.
     taken: Vec<Outgoing>,
@@ -204,7 +204,7 @@ impl Connection {
             touched: Vec::new(),
             answers: Arc::new(Answers::new(outbox.clone(), socket)),
             is_answering: false,
-            told: Told::default(),
+            answered: Answered::default(),
             outbox,
             taken: Vec::new(),
             sent: Vec::new(),

@@ -8,7 +8,7 @@ use crate::broker::access::users::User;
 use crate::broker::memory::Holdings;
 use crate::broker::observe::browse::{Inquiry, UnackedInquiry, UnackedMessage};
 use crate::broker::observe::connections::{ConnectionFacts, ConnectionState, LiveConnection};
-use crate::client::Told;
+use crate::client::Answered;
 use crate::message::{ChannelNumber, Millis};
 use std::sync::Arc;
 
@@ -39,9 +39,9 @@ impl Traffic {
     }
 
     /// The committer has sent something, which others know already.
-    pub(super) fn sent_meanwhile(&mut self, told: &mut Told) {
-        self.sent_bytes += std::mem::take(&mut told.sent_bytes);
-        self.sent_count += std::mem::take(&mut told.sent_count);
+    pub(super) fn sent_meanwhile(&mut self, answered: &mut Answered) {
+        self.sent_bytes += std::mem::take(&mut answered.sent_bytes);
+        self.sent_count += std::mem::take(&mut answered.sent_count);
     }
 
     /// Something has changed on that channel.
@@ -149,7 +149,7 @@ impl Connection {
                 Inquiry::Unacked(inquiry) => inquiry,
                 Inquiry::Holdings => {
                     // What can leave memory is not what it is about.
-                    self.let_go_of_unacked();
+                    self.page_out_unacked();
                     self.amqp.broker.end_turn(&mut self.turn);
                     live.set_holdings(self.holdings());
                     continue;

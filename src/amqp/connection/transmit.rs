@@ -52,17 +52,17 @@ impl Connection {
             return true;
         }
         let durable = self.amqp.broker.journal().durable();
-        if !self.answers.begin(durable, replies, out, &mut self.told) {
+        if !self.answers.begin(durable, replies, out, &mut self.answered) {
             return false;
         }
-        for (link, last) in self.told.confirmed.drain(..) {
+        for (link, last) in self.answered.confirmed.drain(..) {
             let number = channel_of(link);
             self.traffic.touch(number);
             if let Some(channel) = self.channels.get_mut(&number) {
                 channel.confirmed(last);
             }
         }
-        self.traffic.sent_meanwhile(&mut self.told);
+        self.traffic.sent_meanwhile(&mut self.answered);
         true
     }
 
@@ -186,7 +186,7 @@ impl Connection {
             sent.tell(timeout_ms, &mut self.ack_deadline, &mut self.turn);
         }
         if self.amqp.broker.is_short_of_memory() {
-            self.let_go_of_unacked();
+            self.page_out_unacked();
         }
         if let Some(open) = &self.open {
             open.vhost.apply_effects(&mut self.turn);
@@ -195,9 +195,9 @@ impl Connection {
     }
 
     /// Lets go of the messages that wait for an acknowledgement on any of the channels.
-    pub(super) fn let_go_of_unacked(&mut self) {
+    pub(super) fn page_out_unacked(&mut self) {
         for channel in self.channels.values_mut() {
-            self.is_spilling |= channel.let_go_of_unacked(&mut self.turn);
+            self.is_spilling |= channel.page_out_unacked(&mut self.turn);
         }
         if let Some(open) = &self.open {
             open.vhost.apply_effects(&mut self.turn);

@@ -4,7 +4,7 @@ use super::connections::LiveConnection;
 use crate::broker::VirtualHost;
 use crate::broker::delivery::Entry;
 use crate::broker::error::BrokerError;
-use crate::broker::queue::{AwayRun, Glimpse, QueueHandle, SeenMessage};
+use crate::broker::queue::{DeliveredRun, Glimpse, QueueHandle, SeenMessage};
 use crate::broker::turn::Turn;
 use crate::message::{ChannelNumber, Message, Millis, Position, QueueId};
 use parking_lot::Mutex;
@@ -62,11 +62,11 @@ impl VirtualHost {
     pub fn seen_unacked(
         &self,
         queue: &QueueHandle,
-        seen: SeenOrAway,
+        seen: SeenOrPaged,
     ) -> Result<Option<SeenMessage>, BrokerError> {
         let (priority, position) = match seen {
-            SeenOrAway::Seen(seen) => return Ok(Some(seen)),
-            SeenOrAway::Away { priority, position } => (priority, position),
+            SeenOrPaged::Seen(seen) => return Ok(Some(seen)),
+            SeenOrPaged::Paged { priority, position } => (priority, position),
         };
         let read = self.shared().journal.read(queue.definition().id, priority, position, 1);
         let read = read.map_err(|error| BrokerError::Store(error.to_string()))?;
@@ -74,8 +74,8 @@ impl VirtualHost {
         Ok(found.and_then(SeenMessage::of_stored))
     }
 
-    /// Entries that are away, in memory again; those that can't be read, or are not there any more, are left out.
-    pub fn read_away(&self, queue: &QueueHandle, run: &AwayRun) -> Vec<Entry> {
+    /// Entries that are paged out, in memory again; those that can't be read, or are not there any more, are left out.
+    pub fn read_paged(&self, queue: &QueueHandle, run: &DeliveredRun) -> Vec<Entry> {
         let (mut entries, mut from) = (Vec::new(), run.first);
         while run.journaled && from <= run.last() {
             let shared = self.shared();
@@ -168,11 +168,11 @@ impl Seen {
 
 /// A message that waits for its acknowledgement, if its channel has it in memory.
 #[derive(Clone, Debug)]
-pub enum SeenOrAway {
+pub enum SeenOrPaged {
     /// The channel has it.
     Seen(SeenMessage),
     /// Only the journal has it.
-    Away {
+    Paged {
         /// The priority of its lane.
         priority: u8,
         /// Its place in the queue.
@@ -180,12 +180,12 @@ pub enum SeenOrAway {
     },
 }
 
-impl SeenOrAway {
+impl SeenOrPaged {
     /// Its place in the queue.
     pub fn position(&self) -> Position {
         match self {
-            SeenOrAway::Seen(seen) => seen.position,
-            SeenOrAway::Away { position, .. } => *position,
+            SeenOrPaged::Seen(seen) => seen.position,
+            SeenOrPaged::Paged { position, .. } => *position,
         }
     }
 }
@@ -194,7 +194,7 @@ impl SeenOrAway {
 #[derive(Clone, Debug)]
 pub struct UnackedMessage {
     /// The message, or where it is.
-    pub seen: SeenOrAway,
+    pub seen: SeenOrPaged,
     /// The channel that has it.
     pub channel: ChannelNumber,
     /// The consumer that it was delivered to; `None` if it was fetched.

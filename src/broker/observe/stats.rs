@@ -92,8 +92,8 @@ impl MessageStats {
         self.deliver + self.deliver_no_ack + self.get + self.get_no_ack
     }
 
-    /// Counts messages that have died, and went to a dead-letter exchange or nowhere.
-    pub fn died(&mut self, reason: DeathReason, messages: u64, is_lettered: bool) {
+    /// Counts messages that were rejected, have expired or were too many, and went to a dead-letter exchange or nowhere.
+    pub fn count_dead(&mut self, reason: DeathReason, messages: u64, is_lettered: bool) {
         let (dead, lettered) = match reason {
             DeathReason::Rejected => (&mut self.dead_rejected, &mut self.dead_lettered_rejected),
             DeathReason::Expired => (&mut self.dead_expired, &mut self.dead_lettered_expired),

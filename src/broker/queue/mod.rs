@@ -12,7 +12,7 @@ mod verbs;
 pub(crate) use arguments::{inequivalent, same_value};
 pub(in crate::broker) use classic::cycles;
 pub use classic::{
-    AwayRun, ConsumerState, Credit, DeadLetter, DeathReason, Discard, Glimpse, NewConsumer, PageRequest,
+    ConsumerState, Credit, DeadLetter, DeathReason, DeliveredRun, Discard, Glimpse, NewConsumer, PageRequest,
     Persistent, QueueState, SeenMessage, Window,
 };
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};

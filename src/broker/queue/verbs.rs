@@ -4,7 +4,7 @@
 
 use super::handle::Kind;
 use super::{
-    AwayRun, ConsumerState, Credit, DeathReason, Glimpse, Got, NewConsumer, PageRequest, Persistent,
+    ConsumerState, Credit, DeathReason, DeliveredRun, Glimpse, Got, NewConsumer, PageRequest, Persistent,
     QueueCounts, QueueHandle, QueueSettings, QueueState, SeenMessage, StreamGroup, StreamOffset, StreamState,
 };
 use crate::broker::delivery::Entry;
@@ -157,53 +157,53 @@ impl QueueHandle {
     }
 
     /// Deliveries that are not in memory are done with. The journal has been told.
-    pub fn settle_away(&self, consumer: Option<ConsumerId>, run: &AwayRun, turn: &mut Turn) {
+    pub fn settle_paged(&self, consumer: Option<ConsumerId>, run: &DeliveredRun, turn: &mut Turn) {
         match &self.kind {
-            Kind::Classic(queue) => queue.lock().settle_away(consumer, run, turn),
+            Kind::Classic(queue) => queue.lock().settle_paged(consumer, run, turn),
             Kind::Stream(stream) => stream.settle(consumer, as_usize(run.count), true, turn),
         }
     }
 
-    /// Delivered messages come back, those in `away` without being in memory. `failed` says that their delivery counts as one
+    /// Delivered messages come back, those in `paged` without being in memory. `failed` says that their delivery counts as one
     /// that failed.
     pub fn requeue(
         &self,
         consumer: Option<ConsumerId>,
         entries: Vec<Entry>,
-        away: Vec<AwayRun>,
+        paged: Vec<DeliveredRun>,
         failed: bool,
         turn: &mut Turn,
     ) {
         match &self.kind {
-            Kind::Classic(queue) => queue.lock().requeue(consumer, entries, away, failed, turn),
-            Kind::Stream(stream) => stream.requeue(consumer, entries, &away, turn),
+            Kind::Classic(queue) => queue.lock().requeue(consumer, entries, paged, failed, turn),
+            Kind::Stream(stream) => stream.requeue(consumer, entries, &paged, turn),
         }
     }
 
-    /// Delivered messages were refused for good, those in `away` without being in memory.
+    /// Delivered messages were refused for good, those in `paged` without being in memory.
     pub fn reject(
         &self,
         consumer: Option<ConsumerId>,
         entries: Vec<Entry>,
-        away: Vec<AwayRun>,
+        paged: Vec<DeliveredRun>,
         turn: &mut Turn,
     ) {
         match &self.kind {
-            Kind::Classic(queue) => queue.lock().reject(consumer, entries, away, turn),
+            Kind::Classic(queue) => queue.lock().reject(consumer, entries, paged, turn),
             Kind::Stream(stream) => {
                 let here = entries.iter().map(|entry| (entry.position, entry.position));
-                let positions = here.chain(away.iter().map(|run| (run.first, run.last())));
+                let positions = here.chain(paged.iter().map(|run| (run.first, run.last())));
                 stream.acknowledge(consumer, positions, turn);
-                stream.settle(consumer, count(&entries, &away), false, turn);
+                stream.settle(consumer, count(&entries, &paged), false, turn);
             }
         }
     }
 
     /// Deliveries that wait for an acknowledgement leave memory; what only memory holds is spilled. Says whether the journal
     /// holds them then: it does not when the queue is gone.
-    pub fn let_go<'a>(&self, entries: impl Iterator<Item = &'a Entry>, turn: &mut Turn) -> bool {
+    pub fn page_out_delivered<'a>(&self, entries: impl Iterator<Item = &'a Entry>, turn: &mut Turn) -> bool {
         match &self.kind {
-            Kind::Classic(queue) => queue.lock().let_go(entries, turn),
+            Kind::Classic(queue) => queue.lock().page_out_delivered(entries, turn),
             // They can be read again, and are not the journal's.
             Kind::Stream(_) => false,
         }
@@ -212,13 +212,13 @@ impl QueueHandle {
     /// Entries of a run that were read back, as they were when they were paged out.
     pub(in crate::broker) fn entries_of(
         &self,
-        run: &AwayRun,
+        run: &DeliveredRun,
         read: Vec<StoredMessage>,
         into: &mut Vec<Entry>,
     ) {
         let Kind::Classic(queue) = &self.kind else { return };
         let queue = queue.lock();
-        into.extend(read.into_iter().filter_map(|stored| queue.entry_that_was_away(run, stored)));
+        into.extend(read.into_iter().filter_map(|stored| queue.entry_read_back(run, stored)));
     }
 
     /// Takes a dead letter back that has nowhere to go now, to try again later.
@@ -269,9 +269,9 @@ impl QueueHandle {
     }
 
     /// Takes messages that are to be dead-lettered and were read back; `None` when they could not be read.
-    pub(in crate::broker) fn dying_read(&self, read: Option<Vec<StoredMessage>>, turn: &mut Turn) {
+    pub(in crate::broker) fn dead_letters_read(&self, read: Option<Vec<StoredMessage>>, turn: &mut Turn) {
         match &self.kind {
-            Kind::Classic(queue) => queue.lock().dying_read(read, turn),
+            Kind::Classic(queue) => queue.lock().dead_letters_read(read, turn),
             Kind::Stream(_) => {}
         }
     }
@@ -461,8 +461,8 @@ impl QueueHandle {
 }
 
 /// How many deliveries these are.
-fn count(entries: &[Entry], away: &[AwayRun]) -> usize {
-    entries.len() + away.iter().map(|run| as_usize(run.count)).sum::<usize>()
+fn count(entries: &[Entry], paged: &[DeliveredRun]) -> usize {
+    entries.len() + paged.iter().map(|run| as_usize(run.count)).sum::<usize>()
 }
 
 fn as_usize(count: u64) -> usize {

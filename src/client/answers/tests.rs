@@ -68,7 +68,7 @@ impl DirectWrite for Socket {
         if let Some(answers) = self.session.lock().upgrade() {
             let (mut replies, mut out) = (Transmit::default(), Transmit::default());
             replies.put(b"reply");
-            assert!(!answers.begin(Lsn(9), &mut replies, &mut out, &mut Told::default()));
+            assert!(!answers.begin(Lsn(9), &mut replies, &mut out, &mut Answered::default()));
             assert_eq!((replies.len(), out.len()), (5, 0));
         }
         takes
@@ -102,10 +102,10 @@ impl Fixture {
     }
 
     /// What the session sends.
-    fn send(&self, durable: u64) -> (Vec<u8>, Told) {
-        let (mut out, mut told) = (Transmit::default(), Told::default());
-        assert!(self.answers.begin(Lsn(durable), &mut Transmit::default(), &mut out, &mut told));
-        (out.chunk().to_vec(), told)
+    fn send(&self, durable: u64) -> (Vec<u8>, Answered) {
+        let (mut out, mut answered) = (Transmit::default(), Answered::default());
+        assert!(self.answers.begin(Lsn(durable), &mut Transmit::default(), &mut out, &mut answered));
+        (out.chunk().to_vec(), answered)
     }
 
     fn written(&self) -> Vec<u8> {
@@ -127,7 +127,7 @@ fn each_link_gets_one_ack_for_all_that_is_durable() {
     let Fixture { answers, .. } = Fixture::new();
     let acks = |durable| {
         let mut out = Transmit::default();
-        assert!(answers.begin(Lsn(durable), &mut Transmit::default(), &mut out, &mut Told::default()));
+        assert!(answers.begin(Lsn(durable), &mut Transmit::default(), &mut out, &mut Answered::default()));
         out.chunk().to_vec()
     };
     for (link, tags, lsn) in [(1, 1..=3, 1), (2, 1..=1, 1), (1, 4..=4, 1), (1, 5..=6, 2)] {
@@ -149,10 +149,10 @@ fn what_was_refused_is_not_acked() {
         [(1..=3, &[2, 3][..], Some(ack(1, 1, 0))), (4..=5, &[4, 5], None), (6..=8, &[7], Some(ack(1, 8, 1)))]
     {
         answers.add(LinkId(1), Lsn(1), confirm(tags.clone(), refused), false);
-        let (mut out, mut told) = (Transmit::default(), Told::default());
-        assert!(answers.begin(Lsn(1), &mut Transmit::default(), &mut out, &mut told));
+        let (mut out, mut answered) = (Transmit::default(), Answered::default());
+        assert!(answers.begin(Lsn(1), &mut Transmit::default(), &mut out, &mut answered));
         assert_eq!(out.chunk(), acked.map_or(vec![], |acked| acked.to_vec()));
-        assert_eq!(told.confirmed, [(LinkId(1), PublishId(*tags.end()))]);
+        assert_eq!(answered.confirmed, [(LinkId(1), PublishId(*tags.end()))]);
     }
 }
 
@@ -167,10 +167,10 @@ fn a_silent_session_is_not_woken() {
     fixture.answers.durable(Lsn(7), false);
     assert_eq!(fixture.written(), [ack(1, 2, 1), ack(2, 1, 0)].concat());
     assert_eq!(fixture.wakes(), 0);
-    let (sent, told) = fixture.send(7);
+    let (sent, answered) = fixture.send(7);
     assert!(sent.is_empty());
     let confirmed = vec![(LinkId(1), PublishId(2)), (LinkId(2), PublishId(1))];
-    assert_eq!(told, Told { confirmed, sent_bytes: 8, sent_count: 2 });
+    assert_eq!(answered, Answered { confirmed, sent_bytes: 8, sent_count: 2 });
     assert!(!fixture.answers.finish(true), "nothing waits");
 }
 
@@ -213,7 +213,7 @@ fn what_the_socket_does_not_take_goes_first() {
         let mut replies = Transmit::default();
         replies.put(b"reply");
         let mut out = Transmit::default();
-        assert!(fixture.answers.begin(Lsn(6), &mut replies, &mut out, &mut Told::default()));
+        assert!(fixture.answers.begin(Lsn(6), &mut replies, &mut out, &mut Answered::default()));
         let rest = &ack(1, 1, 0)[takes..];
         assert_eq!(out.chunk(), [rest, &b"reply"[..], &ack(1, 2, 0)].concat());
     }

@@ -154,18 +154,18 @@ impl Step {
             Step::Exchange(definition) => {
                 let vhost = broker.existing_vhost(&definition.vhost)?;
                 if vhost.exchange(&definition.name).is_none() {
-                    vhost.declare_exchange(definition, Actor::Broker)?.untold();
+                    vhost.declare_exchange(definition, Actor::Broker)?.into_value();
                 }
             }
             Step::Queue(vhost, declaration) => {
                 let vhost = broker.existing_vhost(&vhost)?;
                 if vhost.queue(&declaration.name).is_none() {
-                    vhost.declare_queue(declaration, Actor::Broker, turn)?.untold();
+                    vhost.declare_queue(declaration, Actor::Broker, turn)?.into_value();
                     vhost.apply_effects(turn);
                 }
             }
             Step::Binding(vhost, binding) => {
-                broker.existing_vhost(&vhost)?.bind(binding, Actor::Broker)?.untold();
+                broker.existing_vhost(&vhost)?.bind(binding, Actor::Broker)?.into_value();
             }
             Step::User(_)
             | Step::Vhost(..)

@@ -48,17 +48,17 @@ impl Options {
 }
 
 /// The most faults that are reported, of those for different reasons; the rest is counted.
-const TOLD_MAX: usize = 10;
+const REPORTED_MAX: usize = 10;
 
 /// What is wrong, a line for each reason with the first entry that has it. A document may have more faults than there is memory for.
 #[derive(Default)]
 struct Faults {
-    lines: Vec<Told>,
-    untold: usize,
+    lines: Vec<Reported>,
+    unreported: usize,
 }
 
 /// A fault as it is reported: what is wrong, and where.
-struct Told {
+struct Reported {
     at: Option<String>,
     reason: String,
     /// How many other entries have it.
@@ -69,10 +69,10 @@ impl Faults {
     fn add(&mut self, at: Option<String>, reason: String) {
         if let Some(known) = self.lines.iter_mut().find(|known| known.reason == reason) {
             known.others += 1;
-        } else if self.lines.len() < TOLD_MAX {
-            self.lines.push(Told { at, reason, others: 0 });
+        } else if self.lines.len() < REPORTED_MAX {
+            self.lines.push(Reported { at, reason, others: 0 });
         } else {
-            self.untold += 1;
+            self.unreported += 1;
         }
     }
 
@@ -81,11 +81,11 @@ impl Faults {
     }
 
     fn text(&self) -> String {
-        let line = |Told { at, reason, others }: &Told| {
+        let line = |Reported { at, reason, others }: &Reported| {
             let others = if *others > 0 { format!(" (and {others} more like it)") } else { String::new() };
             at.as_ref().map_or_else(|| format!("{reason}{others}"), |at| format!("{at}: {reason}{others}"))
         };
-        let rest = (self.untold > 0).then(|| format!("and {} more", self.untold));
+        let rest = (self.unreported > 0).then(|| format!("and {} more", self.unreported));
         self.lines.iter().map(line).chain(rest).collect::<Vec<_>>().join("\n")
     }
 }

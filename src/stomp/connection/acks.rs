@@ -100,13 +100,13 @@ impl Connection {
             tally.turn_to_queue(&run[0].queue.definition().name, stats);
             stats.ack += run.len() as u64;
         }
-        for held in &self.acked.away {
+        for held in &self.acked.paged {
             tally.turn_to_queue(&held.queue.definition().name, stats);
             stats.ack += held.run.count;
         }
         settle(&self.acked, &mut self.turn);
         self.acked.here.clear();
-        self.acked.away.clear();
+        self.acked.paged.clear();
         self.apply_effects();
         if self.unacked.len() == 0 && self.transactions.is_empty() {
             self.subscriptions.forget_ended();

@@ -6,7 +6,7 @@ use crate::broker::turn::{Effect, Turn};
 use crate::message::{FieldTable, Message, Millis, Value};
 use std::sync::Arc;
 
-/// Why a message died.
+/// Why a message was dead-lettered, as x-death calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeathReason {
     /// A consumer refused it.
@@ -31,10 +31,10 @@ impl DeathReason {
     }
 }
 
-/// A message that died, with the settings that its queue had then.
+/// A message that is dead-lettered, with the settings that its queue had then.
 #[derive(Debug)]
 pub struct DeadLetter {
-    /// The queue it died in.
+    /// The queue that it was in.
     pub queue: Arc<QueueDefinition>,
     /// What was in force there.
     pub settings: Arc<QueueSettings>,
@@ -47,11 +47,11 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// The message as it goes to the dead-letter exchange: with its history, without its expiration.
     pub fn letter(&self, now: Millis) -> Message {
-        buried(&self.entry.message, &self.queue, &self.settings, self.reason, now)
+        dead_lettered(&self.entry.message, &self.queue, &self.settings, self.reason, now)
     }
 }
 
-fn buried(
+fn dead_lettered(
     message: &Message,
     queue: &QueueDefinition,
     settings: &QueueSettings,
@@ -191,8 +191,8 @@ fn is_rejected(row: &Value) -> bool {
 const LETTER_STEPS: usize = 200;
 const DROP_STEPS: usize = 10;
 
-/// A message is dead: it goes to the dead-letter exchange, or is gone where there is none.
-pub(super) fn bury(
+/// Sends a message to the dead-letter exchange, or drops it where there is none.
+pub(super) fn dead_letter(
     definition: &Arc<QueueDefinition>,
     settings: &Arc<QueueSettings>,
     entry: Entry,

@@ -1,7 +1,7 @@
 //! A queue's limits: length, bytes, age, and its own time to live.
 
 use super::Queue;
-use super::dead_letter::bury;
+use super::dead_letter::dead_letter;
 use crate::broker::delivery::Entry;
 use crate::broker::queue::{DeathReason, Overflow};
 use crate::broker::turn::{Effect, Turn};
@@ -37,7 +37,7 @@ impl Queue {
     /// Refuses a published message.
     pub(super) fn refuse(&mut self, entry: Entry, turn: &mut Turn) {
         if self.settings.overflow == Overflow::RejectPublishDlx {
-            self.bury(entry, DeathReason::MaxLength, turn);
+            self.dead_letter(entry, DeathReason::MaxLength, turn);
         } else {
             self.drop_entry(&entry, turn);
         }
@@ -54,7 +54,7 @@ impl Queue {
                 self.ask_for_page(turn);
                 return;
             };
-            self.bury(entry, DeathReason::MaxLength, turn);
+            self.dead_letter(entry, DeathReason::MaxLength, turn);
         }
     }
 
@@ -65,7 +65,7 @@ impl Queue {
             && self.has_time_for_one(&mut at_least, turn)
             && let Some(entry) = self.ready.pop_expired(turn.now)
         {
-            self.bury(entry, DeathReason::Expired, turn);
+            self.dead_letter(entry, DeathReason::Expired, turn);
         }
     }
 
@@ -79,7 +79,7 @@ impl Queue {
         true
     }
 
-    /// Whether the next message has died of age, and has to wait for a turn that has time to drop it.
+    /// Whether the next message has expired, and has to wait for a turn that has time to drop it.
     pub(super) fn has_no_time_for_front(&self, turn: &Turn) -> bool {
         turn.is_spent() && self.ready.is_front_expired(turn.now)
     }
@@ -95,7 +95,7 @@ impl Queue {
             && let Some((entry, reason)) = self.held.pop_front()
         {
             self.retrying -= 1;
-            bury(&self.definition, &self.settings, entry, reason, turn);
+            dead_letter(&self.definition, &self.settings, entry, reason, turn);
         }
     }
 
@@ -109,10 +109,11 @@ impl Queue {
     pub(super) fn ask_for_wake(&mut self, turn: &mut Turn) {
         let retry_at = (!self.held.is_empty()).then_some(turn.now + DEAD_LETTER_RETRY_MS);
         let at_once = self.is_behind.then_some(turn.now);
-        let next = [at_once, self.ready.next_expiry(), self.unused_until(), retry_at, self.dying.next_at()]
-            .into_iter()
-            .flatten()
-            .min();
+        let next =
+            [at_once, self.ready.next_expiry(), self.unused_until(), retry_at, self.dead_lettering.next_at()]
+                .into_iter()
+                .flatten()
+                .min();
         let Some(at) = next else { return };
         if !self.closed && self.wake_at.is_none_or(|asked| at < asked) {
             self.wake_at = Some(at);

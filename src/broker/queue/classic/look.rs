@@ -144,13 +144,13 @@ impl Queue {
         QueueState {
             ready: self.ready.len() as u64,
             unacked: self.unacked as u64,
-            unacked_resident: self.unacked.saturating_sub(self.away.messages) as u64,
+            unacked_resident: self.unacked.saturating_sub(self.paged_deliveries.messages) as u64,
             ready_bytes: self.ready.bytes(),
             unacked_bytes: self.unacked_bytes,
             persistent,
             paged_bytes,
             resident_body_bytes: (self.ready.bytes() + self.unacked_bytes)
-                .saturating_sub(paged_bytes + self.away.body_bytes),
+                .saturating_sub(paged_bytes + self.paged_deliveries.body_bytes),
             resident: self.ready.resident() as u64,
             resident_bytes: self.ready.resident_bytes() as u64,
             consumers: self.consumers.len() as u64,

@@ -3,7 +3,6 @@
 //! Invariant: an entry is in exactly one place: ready here, in a consumer's outbox, or unacked in a channel. What the queue
 //! wants done elsewhere it leaves in the [`Turn`] as effects.
 
-mod away;
 mod consumers;
 mod credit;
 mod dead_letter;
@@ -11,6 +10,7 @@ mod discard;
 mod limits;
 mod look;
 mod pace;
+mod paged_deliveries;
 mod paging;
 mod persistent;
 mod policed;
@@ -18,13 +18,13 @@ mod ready;
 mod settle;
 mod waiting_for_credit;
 
-pub use away::AwayRun;
 pub use consumers::{NewConsumer, Window};
 pub use credit::Credit;
 pub(in crate::broker) use dead_letter::cycles;
 pub use dead_letter::{DeadLetter, DeathReason};
 pub use discard::Discard;
 pub use look::{ConsumerState, Glimpse, QueueState, SeenMessage};
+pub use paged_deliveries::DeliveredRun;
 pub use persistent::Persistent;
 pub use ready::PageRequest;
 
@@ -39,10 +39,10 @@ use crate::broker::policy::Applied;
 use crate::broker::turn::{Effect, Turn};
 use crate::message::{ConsumerId, Message, Millis, Position};
 use crate::steps;
-use away::{Away, Dying};
 use consumers::{Consumer, Consumers};
-use dead_letter::bury;
+use dead_letter::dead_letter;
 use pace::Pace;
+use paged_deliveries::{DeadLettering, PagedDeliveries};
 use paging::Pager;
 use ready::Ready;
 use std::collections::VecDeque;
@@ -64,8 +64,8 @@ pub(in crate::broker::queue) struct Queue {
     unacked_bytes: u64,
     unacked_persistent: Persistent,
     /// Those of them that are not in memory.
-    away: Away,
-    dying: Dying,
+    paged_deliveries: PagedDeliveries,
+    dead_lettering: DeadLettering,
     /// Bytes of messages that are read back at a time.
     page_bytes: usize,
     /// Dead letters that had nowhere to go and may not get lost.
@@ -110,8 +110,8 @@ impl Queue {
             unacked: 0,
             unacked_bytes: 0,
             unacked_persistent: Persistent::default(),
-            away: Away::default(),
-            dying: Dying::default(),
+            paged_deliveries: PagedDeliveries::default(),
+            dead_lettering: DeadLettering::default(),
             page_bytes: shared.limits.page_bytes,
             held: VecDeque::new(),
             retrying: 0,
@@ -320,7 +320,7 @@ impl Queue {
             return;
         }
         self.go_on_expiring_anew(turn);
-        self.go_on_burying(turn);
+        self.go_on_dead_lettering(turn);
         self.retry_held(turn);
         self.drop_head(turn);
         self.dispatch(turn);
@@ -401,8 +401,8 @@ impl Queue {
                 let Some(entry) = self.ready.pop_front() else { break };
                 if entry.expires_at < turn.now {
                     let is_lettered = self.settings.dead_letter_exchange.is_some();
-                    self.stats.died(DeathReason::Expired, 1, is_lettered);
-                    bury(&self.definition, &self.settings, entry, DeathReason::Expired, turn);
+                    self.stats.count_dead(DeathReason::Expired, 1, is_lettered);
+                    dead_letter(&self.definition, &self.settings, entry, DeathReason::Expired, turn);
                     if turn.is_spent() {
                         break;
                     }
@@ -457,8 +457,8 @@ impl Queue {
         }
     }
 
-    fn bury(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
-        self.stats.died(reason, 1, self.settings.dead_letter_exchange.is_some());
-        bury(&self.definition, &self.settings, entry, reason, turn);
+    fn dead_letter(&mut self, entry: Entry, reason: DeathReason, turn: &mut Turn) {
+        self.stats.count_dead(reason, 1, self.settings.dead_letter_exchange.is_some());
+        dead_letter(&self.definition, &self.settings, entry, reason, turn);
     }
 }

@@ -174,7 +174,7 @@ impl Ready {
         Some(entry)
     }
 
-    /// Whether the next to be delivered has died of age.
+    /// Whether the next to be delivered has expired.
     pub(super) fn is_front_expired(&self, now: Millis) -> bool {
         self.expiring > 0 && self.front().is_some_and(|entry| is_expired(entry, now))
     }
@@ -266,16 +266,16 @@ impl Ready {
         None
     }
 
-    /// Lets all go but the front of each lane. Those that the journal does not hold are returned, to be spilled there.
+    /// Pages out all but the front of each lane. Those that the journal does not hold are returned, to be spilled there.
     pub(super) fn page_out(&mut self) -> Vec<Entry> {
         let mut to_spill = Vec::new();
         let (mut freed, mut expiring) = (0, 0);
         for lane in &mut self.lanes {
             lane.put_in_order();
             let keep = lane.front_messages();
-            let let_go = lane.let_go(keep, &mut to_spill);
-            freed += let_go.bytes;
-            expiring += let_go.expiring;
+            let freed_of_lane = lane.page_out(keep, &mut to_spill);
+            freed += freed_of_lane.bytes;
+            expiring += freed_of_lane.expiring;
         }
         self.resident_bytes -= freed;
         self.expiring -= expiring;
@@ -293,11 +293,11 @@ impl Ready {
             let lane = self.lane(priority);
             lane.put_in_order();
             let keep = lane.entries.partition_point(|entry| entry.position < first.first);
-            let let_go = lane.let_go(keep, &mut to_spill);
+            let freed_of_lane = lane.page_out(keep, &mut to_spill);
             lane.paged_expire |= of_lane.iter().any(|(.., expires)| *expires);
             lane.insert_paged(of_lane.iter().map(|(_, run, _)| *run));
-            self.resident_bytes -= let_go.bytes;
-            self.expiring -= let_go.expiring;
+            self.resident_bytes -= freed_of_lane.bytes;
+            self.expiring -= freed_of_lane.expiring;
             self.messages += of_lane
                 .iter()
                 .map(|(_, run, _)| usize::try_from(run.count).unwrap_or(usize::MAX))

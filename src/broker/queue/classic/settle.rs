@@ -2,7 +2,7 @@
 
 use super::Queue;
 use crate::broker::delivery::Entry;
-use crate::broker::queue::{AwayRun, DeathReason, Persistent};
+use crate::broker::queue::{DeathReason, DeliveredRun, Persistent};
 use crate::broker::turn::Turn;
 use crate::message::ConsumerId;
 
@@ -21,13 +21,13 @@ impl Queue {
         self.dispatch(turn);
     }
 
-    /// Delivered messages come back, those in `away` without being in memory. `failed` says that their delivery counts as one
+    /// Delivered messages come back, those in `paged` without being in memory. `failed` says that their delivery counts as one
     /// that failed.
     pub(in crate::broker::queue) fn requeue(
         &mut self,
         consumer: Option<ConsumerId>,
         entries: Vec<Entry>,
-        away: Vec<AwayRun>,
+        paged: Vec<DeliveredRun>,
         failed: bool,
         turn: &mut Turn,
     ) {
@@ -41,7 +41,7 @@ impl Queue {
             if self.closed {
                 self.drop_entry(&entry, turn);
             } else if self.settings.delivery_limit.is_some_and(|limit| entry.delivery_count > limit) {
-                self.bury(entry, DeathReason::DeliveryLimit, turn);
+                self.dead_letter(entry, DeathReason::DeliveryLimit, turn);
             } else {
                 if entry.journaled {
                     turn.changes.requeue(self.definition.id, entry.position, entry.delivery_count);
@@ -50,28 +50,28 @@ impl Queue {
             }
         }
         self.put_all(back);
-        if !away.is_empty() {
-            self.take_back(consumer, away, failed, turn);
+        if !paged.is_empty() {
+            self.take_back(consumer, paged, failed, turn);
         }
         self.drop_head(turn);
         self.drop_expired(turn);
         self.dispatch(turn);
     }
 
-    /// Delivered messages were refused for good, those in `away` without being in memory.
+    /// Delivered messages were refused for good, those in `paged` without being in memory.
     pub(in crate::broker::queue) fn reject(
         &mut self,
         consumer: Option<ConsumerId>,
         entries: Vec<Entry>,
-        away: Vec<AwayRun>,
+        paged: Vec<DeliveredRun>,
         turn: &mut Turn,
     ) {
         self.entries_no_longer_unacked(consumer, &entries);
-        if !away.is_empty() || self.is_burying() {
-            self.reject_away(consumer, entries, away, turn);
+        if !paged.is_empty() || self.is_dead_lettering() {
+            self.reject_paged(consumer, entries, paged, turn);
         } else {
             for entry in entries {
-                self.bury(entry, DeathReason::Rejected, turn);
+                self.dead_letter(entry, DeathReason::Rejected, turn);
             }
         }
         self.dispatch(turn);

@@ -27,7 +27,7 @@ pub use streams::Streams;
 pub(in crate::broker) use tracking::tracking_queue;
 
 use super::published::Published;
-use super::{AwayRun, Credit, NewConsumer, QueueCounts, QueueDefinition, QueueSettings};
+use super::{Credit, DeliveredRun, NewConsumer, QueueCounts, QueueDefinition, QueueSettings};
 use crate::broker::Shared;
 use crate::broker::delivery::{Entry, Outgoing};
 use crate::broker::error::BrokerError;
@@ -387,7 +387,7 @@ impl Stream {
         self: &Arc<Self>,
         consumer: Option<ConsumerId>,
         entries: Vec<Entry>,
-        away: &[AwayRun],
+        away: &[DeliveredRun],
         turn: &mut Turn,
     ) {
         let Some(consumer) = consumer else { return };

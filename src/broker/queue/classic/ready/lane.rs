@@ -30,7 +30,7 @@ pub(super) struct Lane {
 }
 
 /// What paged-out entries took.
-pub(super) struct LetGo {
+pub(super) struct Freed {
     pub(super) bytes: usize,
     /// How many of them may expire.
     pub(super) expiring: usize,
@@ -166,13 +166,13 @@ impl Lane {
         self.resident() < FRONT_MESSAGES / 4 && bytes() < FRONT_BYTES / 4
     }
 
-    /// Lets all entries go but the first ones. Those that the journal does not hold go into `to_spill`.
-    pub(super) fn let_go(&mut self, keep: usize, to_spill: &mut Vec<Entry>) -> LetGo {
-        let mut let_go = LetGo { bytes: 0, expiring: 0 };
+    /// Pages all entries out but the first ones. Those that the journal does not hold go into `to_spill`.
+    pub(super) fn page_out(&mut self, keep: usize, to_spill: &mut Vec<Entry>) -> Freed {
+        let mut freed = Freed { bytes: 0, expiring: 0 };
         self.put_in_order();
         for entry in self.entries.drain(keep..).rev() {
-            let_go.bytes += memory_bytes(&entry);
-            let_go.expiring += usize::from(entry.expires());
+            freed.bytes += memory_bytes(&entry);
+            freed.expiring += usize::from(entry.expires());
             self.paged_expire |= entry.expires();
             match self.paged.front_mut() {
                 Some(run) if entry.position.0 + 1 == run.first.0 => {
@@ -188,7 +188,7 @@ impl Lane {
             }
         }
         self.entries.shrink_to(2 * FRONT_MESSAGES);
-        let_go
+        freed
     }
 
     /// Puts runs, ordered, among those of messages that are not in memory.

@@ -105,7 +105,7 @@ fn only_the_front_of_a_lane_expires() {
 }
 
 #[test]
-fn what_is_let_go_comes_back_in_order() {
+fn what_is_paged_out_comes_back_in_order() {
     let mut ready = Ready::default();
     for position in 1..=3000 {
         ready.insert(entry(position, 0, None));
@@ -151,7 +151,7 @@ fn persistent_messages_stay_counted_while_they_are_not_in_memory() {
 }
 
 #[test]
-fn what_was_let_go_is_not_wanted_back_at_once() {
+fn what_was_paged_out_is_not_wanted_back_at_once() {
     for body_bytes in [10, 9_000, 300_000, 5_000_000] {
         let mut ready = Ready::default();
         let body = vec![0; body_bytes];

@@ -1,7 +1,7 @@
 //! Deliveries whose messages have left memory: runs of neighbours, by tag.
 
 use super::unacked::Unacked;
-use crate::broker::queue::{AwayRun, QueueHandle};
+use crate::broker::queue::{DeliveredRun, QueueHandle};
 use crate::message::{ConsumerId, DeliveryTag, Millis};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(crate) struct UnackedRun {
     /// `None` for those that basic.get fetched.
     pub(crate) consumer: Option<ConsumerId>,
     pub(crate) queue: Arc<QueueHandle>,
-    pub(crate) run: AwayRun,
+    pub(crate) run: DeliveredRun,
     pub(crate) delivered_at: Millis,
 }
 
@@ -28,7 +28,7 @@ impl UnackedRun {
             first_tag: unacked.tag.0,
             consumer: unacked.consumer,
             queue: unacked.queue.clone(),
-            run: AwayRun::of(&unacked.entry, journaled),
+            run: DeliveredRun::of(&unacked.entry, journaled),
             delivered_at: unacked.delivered_at,
         }
     }
@@ -52,12 +52,12 @@ const RUN_PART: u64 = 1024;
 
 /// Deliveries that have left memory, by tag; see the module.
 #[derive(Debug, Default)]
-pub(crate) struct AwayList {
+pub(crate) struct PagedList {
     runs: BTreeMap<u64, UnackedRun>,
     messages: u64,
 }
 
-impl AwayList {
+impl PagedList {
     pub(crate) fn is_empty(&self) -> bool {
         self.messages == 0
     }
