@@ -11,6 +11,7 @@ use crate::message::Millis;
 use crate::session::{Flow, Room, Session};
 use bytes::{BufMut, BytesMut};
 pub(super) use driven::Driven;
+use driven::State;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
@@ -112,68 +113,15 @@ where
     R: Input,
     W: Output,
 {
-    let mut input = BytesMut::new();
-    let mut timer = Timer::new();
-    let mut now = clock.now();
-    let mut last_read = now;
-    // Whether the session has left frames in `input` until there is room for what they are answered with.
-    let mut unhandled = false;
-    let (mut idle, mut stopping) = (true, false);
+    let (mut timer, mut now) = (Timer::new(), clock.now());
+    let mut arrived = Arrived::new(now);
+    let mut stopping = false;
     let mut shutdown_begun = pin!(shutdown.begun());
     loop {
-        let (has_sent_all, may_read, goes_on, paused);
-        {
-            let state = &mut *driven.lock();
-            if state.failed {
-                return Err(io::Error::other("its session has failed"));
-            }
-            let had_sent_all = state.out.is_empty() && !writer.holds_bytes();
-            state.flow = state.session.poll_transmit(&mut state.out, now);
-            if had_sent_all {
-                state.last_written = now;
-            }
-            has_sent_all = state.out.is_empty() && !writer.holds_bytes();
-            if state.flow == Flow::Reset {
-                writer.reset();
-                return Ok(());
-            }
-            if state.flow == Flow::Closed && has_sent_all {
-                return Ok(());
-            }
-            paused = state.flow == Flow::Paused;
-            let has_room =
-                matches!(state.flow, Flow::Open | Flow::More) && state.out.len() < limits.transmit_bytes;
-            goes_on = unhandled && has_room;
-            may_read = has_room && !unhandled;
-            let stalled_at = (!has_sent_all).then_some(state.last_written + limits.write_stall_timeout_ms);
-            let idle_at = (input.is_empty() && !idle).then_some(last_read + IDLE_MS);
-            timer.arm([state.session.poll_timeout(), stalled_at, idle_at].into_iter().flatten().min(), now);
-            state.looks_at = timer.at;
-        }
-        if goes_on {
-            // What is said already goes out, and others of the thread have their turn, before what else has come is handled.
-            tokio::select! {
-                biased;
-                () = &mut shutdown_begun, if !stopping => {
-                    stopping = true;
-                    driven.lock().session.handle_shutdown(clock.now());
-                }
-                written = send(driven, writer), if !has_sent_all => has_written(driven, written?, clock)?,
-                () = std::future::ready(()) => {}
-            }
-            tokio::task::yield_now().await;
-            now = clock.now();
-            let mut state = driven.lock();
-            unhandled = state.session.handle_input(&mut input, now);
-            if state.session.poll_timeout().is_some_and(|at| at <= now) {
-                state.session.handle_timeout(now);
-            }
-            continue;
-        }
-        let read_bytes = if idle { IDLE_READ_BYTES } else { READ_BYTES };
-        // An empty buffer begins anew: with 50 of them that wander through their memory each read meets cold lines.
-        if may_read && (input.is_empty() || input.capacity() - input.len() < read_bytes / 2) {
-            input.reserve(read_bytes);
+        let polled = poll_session(driven, writer, &mut timer, &arrived, limits, now)?;
+        let Some(Next { has_sent_all, may_read, goes_on, paused }) = polled else { return Ok(()) };
+        if may_read {
+            arrived.make_room();
         }
         tokio::select! {
             biased;
@@ -182,19 +130,14 @@ where
                 driven.lock().session.handle_shutdown(clock.now());
             }
             written = send(driven, writer), if !has_sent_all => has_written(driven, written?, clock)?,
-            read = receive(driven, reader, &mut input, paused), if may_read || paused => {
+            // What has been said already goes out, before what else has come is handled.
+            () = std::future::ready(()), if goes_on => {}
+            read = receive(driven, reader, &mut arrived.input, paused), if may_read || paused => {
                 let read = read?;
                 if read == 0 {
                     return Ok(());
                 }
-                last_read = clock.now();
-                if input.is_empty() {
-                    driven.lock().session.handle_own_room(read, last_read);
-                } else {
-                    // What fills a small buffer has more behind it. A login does not, nor does a consumer that acknowledges.
-                    idle &= input.len() < input.capacity();
-                    unhandled = driven.handle_input(&mut input, read, last_read);
-                }
+                arrived.handle(driven, read, clock.now());
                 if read >= LARGE_TURN_BYTES {
                     tokio::task::yield_now().await;
                 }
@@ -202,20 +145,135 @@ where
             () = driven.bell.rung() => {}
             () = timer.fired() => {}
         }
-        now = clock.now();
-        let mut state = driven.lock();
-        // Looked at every time: a peer that never pauses would keep the timer from its turn.
-        let waits = !state.out.is_empty() || writer.holds_bytes();
-        if waits && state.last_written + limits.write_stall_timeout_ms <= now {
-            writer.reset();
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it is sent"));
+        if goes_on {
+            // Others of the thread have their turn first.
+            tokio::task::yield_now().await;
         }
-        if !idle && input.is_empty() && last_read + IDLE_MS <= now {
-            input = BytesMut::new();
-            idle = true;
+        now = clock.now();
+        let state = &mut *driven.lock();
+        if goes_on {
+            arrived.unhandled = state.session.handle_input(&mut arrived.input, now);
+        } else {
+            check_stall(state, writer, limits, now)?;
+            arrived.shrink(now);
         }
         if state.session.poll_timeout().is_some_and(|at| at <= now) {
             state.session.handle_timeout(now);
+        }
+    }
+}
+
+/// What a session waits for after it has been polled.
+struct Next {
+    /// Nothing waits to be written.
+    has_sent_all: bool,
+    may_read: bool,
+    /// It has left frames in the input, and there is room for what they are answered with.
+    goes_on: bool,
+    /// Nothing is read, but the end of the peer.
+    paused: bool,
+}
+
+/// Has the session say what is to be sent, and sets the timer. `None` when the session is over.
+fn poll_session<S: Session, W: Output>(
+    driven: &Driven<S>,
+    writer: &mut W,
+    timer: &mut Timer,
+    arrived: &Arrived,
+    limits: DriveLimits,
+    now: Millis,
+) -> io::Result<Option<Next>> {
+    let state = &mut *driven.lock();
+    if state.failed {
+        return Err(io::Error::other("its session has failed"));
+    }
+    let had_sent_all = state.out.is_empty() && !writer.holds_bytes();
+    state.flow = state.session.poll_transmit(&mut state.out, now);
+    if had_sent_all {
+        state.last_written = now;
+    }
+    let has_sent_all = state.out.is_empty() && !writer.holds_bytes();
+    if state.flow == Flow::Reset {
+        writer.reset();
+        return Ok(None);
+    }
+    if state.flow == Flow::Closed && has_sent_all {
+        return Ok(None);
+    }
+    let has_room = matches!(state.flow, Flow::Open | Flow::More) && state.out.len() < limits.transmit_bytes;
+    let stalled_at = (!has_sent_all).then_some(state.last_written + limits.write_stall_timeout_ms);
+    let deadlines = [state.session.poll_timeout(), stalled_at, arrived.idle_at()];
+    timer.arm(deadlines.into_iter().flatten().min(), now);
+    state.looks_at = timer.at;
+    Ok(Some(Next {
+        has_sent_all,
+        may_read: has_room && !arrived.unhandled,
+        goes_on: has_room && arrived.unhandled,
+        paused: state.flow == Flow::Paused,
+    }))
+}
+
+/// Ends a connection whose peer does not read. Looked at every time: a peer that never pauses would keep the timer from its turn.
+fn check_stall<S, W: Output>(
+    state: &State<S>,
+    writer: &mut W,
+    limits: DriveLimits,
+    now: Millis,
+) -> io::Result<()> {
+    let waits = !state.out.is_empty() || writer.holds_bytes();
+    if waits && state.last_written + limits.write_stall_timeout_ms <= now {
+        writer.reset();
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read what it is sent"));
+    }
+    Ok(())
+}
+
+/// What has been read and not been handled.
+struct Arrived {
+    input: BytesMut,
+    last_read: Millis,
+    /// Whether the session has left frames in the input until there is room for what they are answered with.
+    unhandled: bool,
+    /// Whether the input has the small buffer of a silent connection.
+    idle: bool,
+}
+
+impl Arrived {
+    fn new(now: Millis) -> Arrived {
+        Arrived { input: BytesMut::new(), last_read: now, unhandled: false, idle: true }
+    }
+
+    /// When the buffer is given back, if nothing comes until then.
+    fn idle_at(&self) -> Option<Millis> {
+        (self.input.is_empty() && !self.idle).then_some(self.last_read + IDLE_MS)
+    }
+
+    /// Makes room for a read.
+    fn make_room(&mut self) {
+        let read_bytes = if self.idle { IDLE_READ_BYTES } else { READ_BYTES };
+        // An empty buffer begins anew: with 50 of them that wander through their memory each read meets cold lines.
+        if self.input.is_empty() || self.input.capacity() - self.input.len() < read_bytes / 2 {
+            self.input.reserve(read_bytes);
+        }
+    }
+
+    /// Has the session handle what a read of `read` bytes has brought.
+    fn handle<S: Session>(&mut self, driven: &Driven<S>, read: usize, now: Millis) {
+        self.last_read = now;
+        if self.input.is_empty() {
+            driven.lock().session.handle_own_room(read, now);
+        } else {
+            // What fills a small buffer has more behind it. A login does not, nor does a consumer that acknowledges.
+            self.idle &= self.input.len() < self.input.capacity();
+            self.unhandled = driven.handle_input(&mut self.input, read, now);
+        }
+    }
+
+    /// Gives the buffer back when it has long been empty.
+    fn shrink(&mut self, now: Millis) {
+        if !self.idle && self.input.is_empty() && self.last_read + IDLE_MS <= now {
+            self.input = BytesMut::new();
+            self.idle = true;
         }
     }
 }
