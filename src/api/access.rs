@@ -63,7 +63,7 @@ pub struct TopicPermission {
     /// The vhost; a request has it in its path
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vhost: Option<Name>,
-    /// The exchange
+    /// The exchange whose topics the patterns are for
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Name>,
     /// Keys that it may publish with
@@ -78,9 +78,9 @@ pub struct TopicPermission {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct WhoAmI {
-    /// Its name
+    /// The name that the user has logged in with
     pub name: Name,
-    /// Its tags
+    /// The tags that say what the user may do over HTTP
     pub tags: Vec<String>,
 }
 
@@ -88,7 +88,7 @@ pub struct WhoAmI {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct UserLimits {
-    /// The user
+    /// The user whose limits these are
     pub user: Name,
     /// How many there may be: `max-connections`, `max-channels`
     pub value: Table,
@@ -98,6 +98,6 @@ pub struct UserLimits {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct BulkDelete {
-    /// Their names
+    /// The names of the users to delete
     pub users: Vec<String>,
 }

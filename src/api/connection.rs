@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// An open connection.
+/// A connection that is open, as GET /api/connections has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Connection {
@@ -14,7 +14,7 @@ pub struct Connection {
     pub auth_mechanism: String,
     /// The highest number that a channel may have
     pub channel_max: u16,
-    /// Open channels
+    /// How many channels are open on it
     pub channels: u32,
     /// What the client says of itself
     pub client_properties: Table,
@@ -22,11 +22,11 @@ pub struct Connection {
     pub connected_at: u64,
     /// Bytes that a frame may have
     pub frame_max: u32,
-    /// The broker's address
+    /// The address of the broker that the client connected to
     pub host: String,
-    /// Its name
+    /// The name of the connection: the addresses of client and broker
     pub name: String,
-    /// Where it is
+    /// The name of the node that it is on
     pub node: Name,
     /// Who has signed the client's certificate
     pub peer_cert_issuer: Option<String>,
@@ -34,11 +34,11 @@ pub struct Connection {
     pub peer_cert_subject: Option<String>,
     /// From when until when it is good
     pub peer_cert_validity: Option<String>,
-    /// The client's address
+    /// The address that the client connects from
     pub peer_host: String,
-    /// The client's port
+    /// The port that the client connects from
     pub peer_port: u16,
-    /// The broker's port
+    /// The port of the broker that the client connected to
     pub port: u16,
     /// What is spoken, such as `AMQP 0-9-1`
     pub protocol: String,
@@ -46,7 +46,7 @@ pub struct Connection {
     pub recv_cnt: u64,
     /// How often something was sent
     pub send_cnt: u64,
-    /// Always 0
+    /// Bytes that wait in the operating system, which is not known here: always 0
     pub send_pend: u64,
     /// Whether it is TLS
     pub ssl: bool,
@@ -60,9 +60,9 @@ pub struct Connection {
     pub ssl_protocol: Option<String>,
     /// Whether it runs, is blocked or closing
     pub state: String,
-    /// Seconds between heartbeats
+    /// Seconds between heartbeats, as both sides agreed; 0 is without
     pub timeout: u16,
-    /// Always `network`
+    /// Whether it came over a network: always `network`
     #[serde(rename = "type")]
     pub kind: String,
     /// Who has logged in
@@ -74,7 +74,7 @@ pub struct Connection {
     pub user_who_performed_action: Name,
     /// The vhost it is in
     pub vhost: Name,
-    /// Bytes that came
+    /// How many bytes have come from the client
     pub recv_oct: u64,
     /// How that number moves
     pub recv_oct_details: Details,
@@ -88,15 +88,15 @@ pub struct Connection {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ConnectionDetails {
-    /// Its name
+    /// The name of the connection
     pub name: String,
-    /// The client's address
+    /// The address that the client connects from
     pub peer_host: String,
-    /// The client's port
+    /// The port that the client connects from
     pub peer_port: u16,
 }
 
-/// An open channel.
+/// A channel that is open, as GET /api/channels has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Channel {
@@ -104,7 +104,7 @@ pub struct Channel {
     pub acks_uncommitted: u64,
     /// Whether it confirms what is published
     pub confirm: bool,
-    /// Its connection
+    /// The connection that it is a channel of
     pub connection_details: ConnectionDetails,
     /// How many consumers it has
     pub consumer_count: u64,
@@ -118,13 +118,13 @@ pub struct Channel {
     pub messages_unconfirmed: u64,
     /// Its name: its connection's with its number
     pub name: String,
-    /// Where it is
+    /// The name of the node that it is on
     pub node: Name,
     /// Its number in its connection
     pub number: u16,
     /// Messages that a new consumer may have unacknowledged; 0 is any number
     pub prefetch_count: u64,
-    /// Always `running`
+    /// What it does: always `running`
     pub state: String,
     /// Whether it has transactions
     pub transactional: bool,
@@ -151,21 +151,21 @@ pub struct Channel {
     pub publishes: Option<Vec<Value>>,
 }
 
-/// A consumer.
+/// A consumer of a queue, as GET /api/consumers has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Consumer {
     /// What it was made with
     pub arguments: Table,
-    /// Its channel
+    /// The channel that it consumes on
     pub channel_details: ChannelDetails,
     /// Whether it acknowledges what it gets
     pub ack_required: bool,
     /// Whether it is served; with a single active consumer the others wait
     pub active: bool,
-    /// `up`, or `waiting`
+    /// `up`, or `waiting` while another consumer of the queue is the single active one
     pub activity_status: String,
-    /// Its tag
+    /// The consumer tag, by which the client knows it
     pub consumer_tag: Name,
     /// Milliseconds that a delivery may wait for its acknowledgement; 0 is no limit
     pub consumer_timeout: u64,
@@ -173,7 +173,7 @@ pub struct Consumer {
     pub exclusive: bool,
     /// Messages that it may have unacknowledged; 0 is any number
     pub prefetch_count: u32,
-    /// Its queue
+    /// The queue that it consumes from
     pub queue: QueueDetails,
 }
 
@@ -181,17 +181,17 @@ pub struct Consumer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ChannelDetails {
-    /// Its connection's name
+    /// The name of the connection that it is on
     pub connection_name: String,
-    /// Its name
+    /// The name of the channel
     pub name: String,
-    /// Where it is
+    /// The name of the node that it is on
     pub node: Name,
     /// Its number in its connection
     pub number: u16,
-    /// The client's address
+    /// The address that the client connects from
     pub peer_host: String,
-    /// The client's port
+    /// The port that the client connects from
     pub peer_port: u16,
     /// Who has logged in
     pub user: Name,
@@ -201,7 +201,7 @@ pub struct ChannelDetails {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct QueueDetails {
-    /// Its name
+    /// The name of the queue
     pub name: Name,
     /// The vhost it is in
     pub vhost: Name,

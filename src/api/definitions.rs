@@ -13,19 +13,19 @@ use serde::{Deserialize, Serialize};
 pub struct Definitions {
     /// The version of RabbitMQ that has exported it
     pub rabbit_version: String,
-    /// The same
+    /// The same as `rabbit_version`, under another name
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rabbitmq_version: Option<String>,
     /// What has exported it
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product_name: Option<String>,
-    /// Its version
+    /// The version of the broker that exported them
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product_version: Option<String>,
-    /// The users
+    /// Users, with the hashes of their passwords
     #[serde(skip_serializing_if = "Option::is_none")]
     pub users: Option<Vec<User>>,
-    /// The vhosts
+    /// Virtual hosts, with their limits and metadata
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vhosts: Option<Vec<VhostDefinition>>,
     /// What users may do in vhosts
@@ -39,13 +39,13 @@ pub struct Definitions {
     /// Runtime parameters that are in no vhost
     #[serde(skip_serializing_if = "Option::is_none")]
     pub global_parameters: Option<Vec<GlobalParameter>>,
-    /// The policies
+    /// Policies of the vhosts
     pub policies: Vec<Policy>,
-    /// The queues
+    /// Durable queues with their arguments
     pub queues: Vec<QueueDefinition>,
-    /// The exchanges
+    /// Durable exchanges with their arguments, without those that each vhost has
     pub exchanges: Vec<ExchangeDefinition>,
-    /// The bindings
+    /// Bindings between durable exchanges and queues
     pub bindings: Vec<Binding>,
 }
 
@@ -71,7 +71,7 @@ pub struct ImportNote {
     pub vhost: Option<String>,
     /// `left_out`, `changed` or `without_effect`
     pub outcome: String,
-    /// Why
+    /// Why the entry was left out
     pub reason: String,
     /// All of that in a line
     pub message: String,

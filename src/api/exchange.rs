@@ -45,15 +45,15 @@ pub struct Exchange {
     /// What came and went, once there was something
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_stats: Option<Counts>,
-    /// Its name
+    /// The name of the exchange
     pub name: Name,
     /// The policy that applies to it
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Name>,
-    /// Its type
+    /// The type, by its name
     #[serde(rename = "type")]
     pub kind: Name,
-    /// Always `rmq-internal`
+    /// Who declared it, which is not kept: always `rmq-internal`
     pub user_who_performed_action: String,
     /// The vhost it is in
     pub vhost: Name,
@@ -65,7 +65,7 @@ pub struct Exchange {
     pub outgoing: Option<Vec<Value>>,
 }
 
-/// A binding.
+/// A binding, as GET /api/bindings has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Binding {
@@ -78,7 +78,7 @@ pub struct Binding {
     /// The queue or exchange that it leads to
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<Name>,
-    /// `queue`, or `exchange`
+    /// What it leads to: `queue`, or `exchange`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination_type: Option<String>,
     /// What the exchange compares

@@ -13,7 +13,7 @@ pub struct Properties {
     /// What kind of message it is
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Its id
+    /// The message's id, as its publisher chose it
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
     /// Which message it answers
@@ -31,7 +31,7 @@ pub struct Properties {
     /// The program that publishes it
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_id: Option<String>,
-    /// No longer used
+    /// Deprecated by AMQP 0-9-1, and passed on
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
     /// What the body is, such as application/json
@@ -49,7 +49,7 @@ pub struct Properties {
     /// 2: it outlives a restart in a durable queue; 1: it does not
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery_mode: Option<u8>,
-    /// Headers
+    /// Headers, for the application and for headers exchanges
     #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Table>,
 }
@@ -60,10 +60,10 @@ pub struct Properties {
 pub struct Publish {
     /// What the exchange routes it by
     pub routing_key: String,
-    /// Its properties
+    /// The properties that it gets
     #[schemars(with = "Properties")]
     pub properties: Table,
-    /// Its body
+    /// The body, as text or in base64
     pub payload: String,
     /// How the body is written: `string` or `base64`
     pub payload_encoding: String,
@@ -102,11 +102,11 @@ pub struct Fetched {
     pub redelivered: bool,
     /// The exchange that it was published to
     pub exchange: String,
-    /// Its routing key
+    /// The routing key that it was published with
     pub routing_key: String,
     /// How many messages were left behind it
     pub message_count: usize,
-    /// Its properties
+    /// The properties that it was published with
     pub properties: Properties,
     /// Its body, or the beginning of it
     pub payload: String,
@@ -118,7 +118,7 @@ pub struct Fetched {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Browsed {
-    /// The messages
+    /// The messages of this page
     pub items: Vec<Seen>,
     /// Where the next page begins; null when this is the last one
     pub next: Option<String>,
@@ -135,11 +135,11 @@ pub struct Browsed {
 pub struct Seen {
     /// Its place in the queue
     pub place: String,
-    /// `ready`, or `unacked`
+    /// `ready` in the queue, or `unacked` by a consumer that has it
     pub state: String,
     /// The exchange that it was published to
     pub exchange: String,
-    /// Its routing key
+    /// The routing key that it was published with
     pub routing_key: String,
     /// Whether it was delivered before
     pub redelivered: bool,
@@ -151,7 +151,7 @@ pub struct Seen {
     pub enqueued_at: u64,
     /// How long its body is
     pub payload_bytes: usize,
-    /// Its properties
+    /// The properties that it was published with
     pub properties: Properties,
     /// Its body, or the beginning of it
     pub payload: String,
@@ -165,9 +165,9 @@ pub struct Seen {
 /// Who has an unacknowledged message.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Holder {
-    /// The connection
+    /// The name of the connection that has it unacknowledged
     pub connection_name: String,
-    /// The channel
+    /// The number of the channel that has it unacknowledged
     pub channel_number: u16,
     /// The consumer; null if it was fetched
     pub consumer_tag: Option<Name>,

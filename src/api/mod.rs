@@ -54,7 +54,7 @@ pub struct Page<T> {
     pub filtered_count: usize,
     /// How many are on this page
     pub item_count: usize,
-    /// These
+    /// The things of this page
     pub items: Vec<T>,
     /// Which page it is, counted from 1
     pub page: usize,

@@ -12,7 +12,7 @@ use serde_json::Value;
 pub struct Overview {
     /// The version of RabbitMQ that it speaks as
     pub management_version: String,
-    /// Always `basic`
+    /// How rates are kept: always `basic`
     pub rates_mode: String,
     /// For how many seconds samples are kept
     pub sample_retention_policies: Table,
@@ -24,17 +24,17 @@ pub struct Overview {
     pub product_name: String,
     /// The version of RabbitMQ that it speaks as
     pub rabbitmq_version: String,
-    /// Its own version
+    /// The version of Leveret
     pub leveret_version: String,
     /// Losses of what the store kept that are not acknowledged
     pub losses: u64,
-    /// The cluster's name
+    /// The name of the cluster, which is one node
     pub cluster_name: String,
-    /// Always `supported`
+    /// Whether the release still gets fixes: always `supported`
     pub release_series_support_status: String,
-    /// Always false
+    /// Whether statistics are off: always false
     pub disable_stats: bool,
-    /// Always false
+    /// Whether queues show totals without statistics: always false
     pub enable_queue_totals: bool,
     /// The type of queues whose declaration and vhost name none
     pub default_queue_type: String,
@@ -46,11 +46,11 @@ pub struct Overview {
     pub queue_totals: Lengths,
     /// How many things there are
     pub object_totals: ObjectTotals,
-    /// Always 0
+    /// How far statistics are behind, in events: always 0
     pub statistics_db_event_queue: u64,
     /// The node that answers
     pub node: Name,
-    /// What listens where
+    /// The sockets that the broker listens on
     pub listeners: Vec<Listener>,
     /// The listeners for HTTP
     pub contexts: Vec<Context>,
@@ -60,15 +60,15 @@ pub struct Overview {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ObjectTotals {
-    /// Open channels
+    /// How many channels are open
     pub channels: u64,
-    /// Open connections
+    /// How many connections are open
     pub connections: u64,
-    /// Consumers
+    /// How many consumers there are
     pub consumers: u64,
-    /// Exchanges
+    /// How many exchanges there are
     pub exchanges: u64,
-    /// Queues
+    /// How many queues there are
     pub queues: u64,
 }
 
@@ -76,9 +76,9 @@ pub struct ObjectTotals {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Available {
-    /// Its name
+    /// The name of the type or mechanism
     pub name: String,
-    /// What it is
+    /// What it is for, in a sentence
     pub description: String,
     /// Whether it can be used
     pub enabled: bool,
@@ -88,13 +88,13 @@ pub struct Available {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Listener {
-    /// Where it is
+    /// The name of the node that it is on
     pub node: Name,
     /// What is spoken there, such as `amqp` or `http`
     pub protocol: String,
-    /// The address
+    /// The address that it listens on
     pub ip_address: String,
-    /// The port
+    /// The port that it listens on
     pub port: u16,
     /// How sockets are set
     pub socket_opts: Table,
@@ -104,13 +104,13 @@ pub struct Listener {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Context {
-    /// What it serves
+    /// The application that answers there, in a sentence
     pub description: String,
-    /// Below which path
+    /// The path below which it answers
     pub path: String,
-    /// The address
+    /// The address that it listens on
     pub ip: String,
-    /// The port
+    /// The port that it listens on
     pub port: String,
     /// Where it is; not in a node's own answer
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,7 +121,7 @@ pub struct Context {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Node {
-    /// Always empty
+    /// Nodes that this one has lost sight of: always empty
     pub partitions: Vec<Value>,
     /// The number of its process
     pub os_pid: String,
@@ -143,11 +143,11 @@ pub struct Node {
     pub losses: u64,
     /// Threads that it may have
     pub proc_total: u64,
-    /// Always `basic`
+    /// How rates are kept: always `basic`
     pub rates_mode: String,
     /// Milliseconds since it started
     pub uptime: u64,
-    /// Always 0
+    /// Erlang's processes that wait for a processor: always 0
     pub run_queue: u64,
     /// Processors that it may use
     pub processors: u64,
@@ -163,24 +163,24 @@ pub struct Node {
     pub log_files: Vec<String>,
     /// Where messages are kept
     pub db_dir: String,
-    /// Always empty
+    /// Files of RabbitMQ's own configuration: always empty
     pub config_files: Vec<String>,
-    /// Always 60
+    /// Seconds in which a silent node counts as gone: always 60
     pub net_ticktime: u64,
     /// The plugins of RabbitMQ whose work it does
     pub enabled_plugins: Vec<String>,
-    /// Always `rss`
+    /// How memory is measured: always `rss`, the resident memory of the process
     pub mem_calculation_strategy: String,
-    /// Its name
+    /// The name of the node
     pub name: Name,
-    /// Always `disc`
+    /// The kind of node: always `disc`
     #[serde(rename = "type")]
     pub kind: String,
-    /// Always true
+    /// Whether the node runs: always true, since it answers
     pub running: bool,
     /// Always false: it is alone, and clients have nowhere else to go
     pub being_drained: bool,
-    /// Always empty
+    /// Connections to other nodes: always empty
     pub cluster_links: Vec<Value>,
     /// Bytes of memory that it takes
     pub mem_used: u64,
@@ -190,7 +190,7 @@ pub struct Node {
     pub fd_used: u64,
     /// How that moves: not told
     pub fd_used_details: Details,
-    /// Open connections
+    /// How many connections are open
     pub sockets_used: u64,
     /// How that moves: not told
     pub sockets_used_details: Details,
@@ -211,11 +211,11 @@ pub struct Node {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Application {
-    /// Its name
+    /// The name of the application
     pub name: String,
-    /// What it is
+    /// What it is for, in a sentence
     pub description: String,
-    /// Its version
+    /// The version of the application
     pub version: String,
 }
 
@@ -223,7 +223,7 @@ pub struct Application {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct NodeMemory {
-    /// See there
+    /// The parts of the memory in use
     pub memory: MemoryParts,
 }
 
@@ -231,7 +231,7 @@ pub struct NodeMemory {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct MemoryParts {
-    /// Ready messages
+    /// Messages that are ready
     pub queue_procs: u64,
     /// Unacknowledged messages, and transactions
     pub connection_channels: u64,
@@ -239,11 +239,11 @@ pub struct MemoryParts {
     pub connection_readers: u64,
     /// What waits to be sent
     pub connection_writers: u64,
-    /// Arguments
+    /// Arguments of what is declared
     pub mnesia: u64,
     /// Bodies of HTTP requests
     pub mgmt_db: u64,
-    /// Everything else
+    /// Everything that has no part of its own
     pub other_proc: u64,
     /// How the whole was found out, where it is bytes
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -252,11 +252,11 @@ pub struct MemoryParts {
     pub total: Value,
 }
 
-/// The cluster's name.
+/// The name of the cluster, as GET and PUT /api/cluster-name have it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct ClusterName {
-    /// It
+    /// The name of the cluster
     pub name: String,
 }
 
@@ -274,7 +274,7 @@ pub struct ResourceLimit {
     pub mem_relative: Value,
 }
 
-/// What is logged.
+/// The level from which on the log has lines.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LogLevel {
@@ -308,9 +308,9 @@ pub struct LoginAttempts {
     /// As whom, of counts by address and user
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// What was spoken
+    /// The protocol that was spoken
     pub protocol: String,
-    /// How often
+    /// How many logins were tried
     pub auth_attempts: u64,
     /// How often in vain
     pub auth_attempts_failed: u64,
@@ -322,9 +322,9 @@ pub struct LoginAttempts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Health {
-    /// `ok`, or `failed`
+    /// `ok` when the check passes, or `failed`
     pub status: String,
-    /// What is wrong
+    /// Why the check failed, in a sentence
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// The alarms in effect
@@ -354,9 +354,9 @@ pub struct Health {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct RaisedAlarm {
-    /// Where
+    /// The name of the node that raised it
     pub node: Name,
-    /// What is short
+    /// What there is too little of: memory, disk or file descriptors
     pub resource: String,
 }
 
@@ -372,11 +372,11 @@ pub struct ExpiringCertificate {
     pub certfile: String,
     /// When it ends, if that is soon
     pub certfile_expires_on: Vec<String>,
-    /// The listener's address
+    /// The address that the listener is bound to
     pub interface: String,
-    /// Where it is
+    /// The name of the node that it is on
     pub node: Name,
-    /// Its port
+    /// The port that the listener is bound to
     pub port: u16,
     /// What is spoken there
     pub protocol: String,
@@ -386,17 +386,17 @@ pub struct ExpiringCertificate {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct FeatureFlag {
-    /// Its name
+    /// The name of the feature flag
     pub name: String,
-    /// What it is
+    /// What it is for, in a sentence
     pub desc: String,
-    /// Always empty
+    /// A page about it: always empty
     pub doc_url: String,
-    /// Always `enabled`
+    /// Whether it is on: always `enabled`
     pub state: String,
-    /// Always `stable`
+    /// How mature it is: always `stable`
     pub stability: String,
-    /// Whose it is
+    /// The application that brings it
     pub provided_by: String,
 }
 
@@ -404,15 +404,15 @@ pub struct FeatureFlag {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct DeprecatedFeature {
-    /// Its name
+    /// The name of the feature
     pub name: String,
-    /// Always empty
+    /// What it was for: always empty
     pub desc: String,
     /// How far that has come in RabbitMQ
     pub deprecation_phase: String,
     /// The page that explains it
     pub doc_url: String,
-    /// Whose it is
+    /// The application that brings it
     pub provided_by: String,
     /// `permitted` if it can be used here, or else `denied`; not in the list of those in use
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -423,10 +423,10 @@ pub struct DeprecatedFeature {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct QuorumMember {
-    /// Where it is
+    /// The name of the node that it is on
     #[serde(rename = "Node Name")]
     pub node_name: Name,
-    /// What it does
+    /// The part of the node in the Raft group: always `leader`
     #[serde(rename = "Raft State")]
     pub raft_state: String,
     /// What it may do

@@ -39,7 +39,7 @@ pub struct Queue {
     pub auto_delete: bool,
     /// 1 when a consumer waits for its next message, and 0 when not
     pub consumer_capacity: f64,
-    /// The same
+    /// The same as `consumer_capacity`, under its older name
     pub consumer_utilisation: f64,
     /// How many consumers it has
     pub consumers: u64,
@@ -79,15 +79,15 @@ pub struct Queue {
     pub messages_persistent: u64,
     /// Ready messages that are not in memory
     pub messages_paged_out: u64,
-    /// Messages in memory
+    /// How many messages are in memory
     pub messages_ram: u64,
     /// Ready messages in memory
     pub messages_ready_ram: u64,
     /// Unacknowledged messages in memory
     pub messages_unacknowledged_ram: u64,
-    /// Its name
+    /// The name of the queue
     pub name: Name,
-    /// Where it is
+    /// The name of the node that it is on
     pub node: Name,
     /// The operator policy that applies to it
     pub operator_policy: Option<Name>,
@@ -120,9 +120,9 @@ pub struct Queue {
     /// Of a stream: how far the consumer that is furthest back is from its end
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_offset_lag: Option<u64>,
-    /// Always `running`
+    /// What it does: always `running`
     pub state: Name,
-    /// Its type
+    /// The type, by its name
     #[serde(rename = "type")]
     pub queue_type: Name,
     /// The vhost it is in
@@ -148,6 +148,6 @@ pub struct Queue {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct QueueAction {
-    /// `sync`, or `cancel_sync`
+    /// What is asked of its mirrors, of which it has none: `sync` or `cancel_sync`
     pub action: Option<String>,
 }

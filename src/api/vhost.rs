@@ -56,7 +56,7 @@ impl VhostMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Vhost {
-    /// Its name
+    /// The name of the vhost
     pub name: Name,
     /// A line about it
     pub description: String,
@@ -68,7 +68,7 @@ pub struct Vhost {
     pub metadata: VhostMetadata,
     /// Whether what passes through it is traced
     pub tracing: bool,
-    /// Where it runs
+    /// The nodes that it runs on, each with its state
     pub cluster_state: Table,
     /// How many messages are in it, once it has or had queues
     #[serde(flatten)]
@@ -93,13 +93,13 @@ pub struct Policy {
     /// all, queues, exchanges, classic_queues, quorum_queues or streams
     #[serde(rename = "apply-to")]
     pub apply_to: String,
-    /// What it sets
+    /// The keys that the policy sets, with their values
     pub definition: Table,
     /// The highest of those that match applies
     pub priority: Value,
 }
 
-/// A runtime parameter.
+/// A runtime parameter, as GET /api/parameters has it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Parameter {
@@ -108,7 +108,7 @@ pub struct Parameter {
     /// The vhost it is in; an export of one vhost has it in none
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vhost: Option<Name>,
-    /// Its name
+    /// The name of the parameter within its component
     pub name: Name,
     /// What it is set to
     pub value: Value,
@@ -118,7 +118,7 @@ pub struct Parameter {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct GlobalParameter {
-    /// Its name
+    /// The name of the parameter
     pub name: Name,
     /// What it is set to
     pub value: Value,
@@ -136,7 +136,7 @@ pub struct Setting {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct VhostLimits {
-    /// The vhost
+    /// The vhost whose limits these are
     pub vhost: Name,
     /// How many there may be: `max-connections`, `max-queues`
     pub value: Table,
