@@ -95,6 +95,11 @@ impl Parser {
         self.is_logged_in = true;
     }
 
+    /// Whether nothing has come of the next frame so far, or nothing that was looked at.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.scanned == 0 && self.arriving.is_none()
+    }
+
     /// Bytes that have been taken out of the input.
     pub(super) fn taken_bytes(&self) -> usize {
         self.arriving.as_ref().map_or(0, |arriving| arriving.head.len() + arriving.body.len())

@@ -133,6 +133,46 @@ fn keys_and_prefetch_counts_may_be_longer_than_those_of_amqp() {
 }
 
 #[test]
+fn messages_with_the_same_head_are_each_looked_at_anew_when_something_has_changed() {
+    let mut broker = broker(StompSettings::default());
+    let (client, other) = (connected(&mut broker), connected(&mut broker));
+    broker.send(other, b"SUBSCRIBE\nid:1\ndestination:/topic/a\n\n\0");
+    let send =
+        |body: &str| format!("SEND\ndestination:/topic/a\ncolour:blue\ncontent-length:2\n\n{body}\0\n");
+    let sent = [send("a1"), send("a\0"), send("a3")].concat();
+    // However they are cut.
+    let (first, second) = sent.as_bytes().split_at(send("a1").len() + 30);
+    broker.send(client, first);
+    broker.send(client, second);
+    let bodies = |broker: &mut InMemory| -> Vec<String> {
+        let messages = received(broker, other);
+        let messages = messages.split("MESSAGE\n").skip(1);
+        messages
+            .map(|message| message.split_once("colour:blue\ncontent-length:2\n\n").unwrap().1.to_owned())
+            .collect()
+    };
+    assert_eq!(bodies(&mut broker), ["a1\0\n", "a\0\0\n", "a3\0\n"]);
+    broker.broker().raise_alarm(Alarm::Disk);
+    broker.send(client, send("b1").as_bytes());
+    assert_eq!(bodies(&mut broker), [""; 0]);
+    broker.broker().clear_alarm(Alarm::Disk);
+    assert_eq!(received(&mut broker, client), "");
+    assert_eq!(bodies(&mut broker), ["b1\0\n"]);
+    // One with another body behind the head that it announces is no frame.
+    broker.send(client, send("c1").as_bytes());
+    broker.send(client, b"SEND\ndestination:/topic/a\ncolour:blue\ncontent-length:2\n\nxyz\0");
+    assert!(received(&mut broker, client).contains("there is no zero byte behind the 2 bytes of a body"));
+    assert_eq!(bodies(&mut broker), ["c1\0\n"]);
+    let client = connected(&mut broker);
+    broker.send(client, send("d1").as_bytes());
+    let patterns = Patterns::new("", "nothing", "").unwrap();
+    broker.broker().set_permissions("guest", "/", patterns).unwrap();
+    broker.send(client, send("d2").as_bytes());
+    assert!(received(&mut broker, client).contains("ACCESS_REFUSED"));
+    assert_eq!(bodies(&mut broker), ["d1\0\n"]);
+}
+
+#[test]
 fn a_message_that_a_full_queue_refuses_has_no_receipt() {
     let mut broker = broker(StompSettings::default());
     let client = connected(&mut broker);

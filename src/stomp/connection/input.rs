@@ -25,6 +25,13 @@ impl Connection {
             if self.stage == Stage::Running {
                 parser.logged_in();
             }
+            if self.stage == Stage::Running
+                && parser.is_between_frames()
+                && let Some(bytes) = self.send_again(&input[done..], now)
+            {
+                done += bytes;
+                continue;
+            }
             match parser.cut(&input[done..], &self.stomp.settings.frame) {
                 Ok(Cut::Noise(noise)) => done += noise,
                 Ok(Cut::Unfinished(taken)) => {
@@ -49,6 +56,10 @@ impl Connection {
                         continue;
                     }
                     self.handle_frame(&frame, now);
+                    if frame.command == Command::Send {
+                        let body_bytes = frame.body.len();
+                        self.remember_head(&input[done..done + bytes], body_bytes);
+                    }
                     parser.next();
                     done += bytes;
                 }

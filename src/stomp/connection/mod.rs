@@ -9,6 +9,7 @@ mod log;
 mod message_head;
 mod progress;
 mod receipts;
+mod repeated;
 mod send;
 mod sources;
 mod subscribe;

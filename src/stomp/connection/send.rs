@@ -1,8 +1,10 @@
 //! SEND: the checks on a message, its route, and its way to the queues in a batch.
 
+use super::repeated::RepeatedHead;
 use super::underway::{Finding, Spreading, Underway};
 use super::{Connection, Open};
 use crate::broker::access::permissions::Access;
+use crate::broker::access::users::User;
 use crate::broker::error::{BrokerError, Resource, ResourceKind};
 use crate::broker::exchange::Exchange;
 use crate::broker::routing::{Found, Route, Routing};
@@ -14,6 +16,7 @@ use crate::stomp::convert;
 use crate::stomp::destination::Destination;
 use crate::stomp::error::StompError;
 use crate::stomp::frame::{Frame, Headers};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// A message that goes to more queues than these does so a part at a time, and alone.
@@ -24,7 +27,10 @@ const QUEUES_AT_ONCE: usize = 1000;
 pub(super) struct Publishes {
     pub(super) route: Arc<Route>,
     /// Which messages take it too, if it depends on where they go alone.
-    target: Option<Target>,
+    pub(super) target: Option<Target>,
+    /// The properties of the last message, if one with the same head may come again and needs nothing but a place in the batch.
+    pub(super) repeatable: Option<Cow<'static, [u8]>>,
+    pub(super) repeated: Option<RepeatedHead>,
     messages: Vec<Message>,
     /// Of each of them the receipt that was asked for.
     receipts: Vec<Option<Vec<u8>>>,
@@ -38,7 +44,7 @@ pub(super) struct Target {
     names: Vec<u8>,
     exchange_bytes: usize,
     /// The vhost's topology and permissions when that was found out.
-    version: u64,
+    pub(super) version: u64,
 }
 
 /// What was asked for a message, beside its route.
@@ -77,8 +83,13 @@ impl Connection {
                 (target, Some(exchange))
             }
         };
-        let message = self.message(frame, &target, reply_to.as_deref())?;
+        let Some(open) = &self.open else { return Ok(()) };
+        let properties = convert::properties(headers, reply_to.as_deref())?;
+        let message = message(&target, &properties, frame.body, &open.user)?;
         let receipt = headers.get("receipt").map(<[u8]>::to_vec);
+        let asks_nothing = receipt.is_none() && transaction.is_none() && reply_to.is_none();
+        let may_repeat = asks_nothing && headers.get("content-length").is_some();
+        self.publishes.repeatable = may_repeat.then_some(properties);
         let asked = Asked { receipt, transaction, version };
         if let Some(exchange) = exchange {
             self.find_route(message, &exchange, target, asked)
@@ -134,24 +145,6 @@ impl Connection {
         Ok(exchange)
     }
 
-    fn message(
-        &self,
-        frame: &Frame<'_>,
-        target: &Target,
-        reply_to: Option<&[u8]>,
-    ) -> Result<Message, StompError> {
-        let properties = convert::properties(&frame.headers, reply_to)?;
-        let scan = PropertyScan::of(&properties, usize::MAX).map_err(StompError::precondition)?;
-        let Target { names, exchange_bytes, .. } = target;
-        let mut message = MessageBuffer::new(names, *exchange_bytes, &properties, &scan, frame.body.len());
-        message.extend_body(frame.body);
-        let message = message.finish();
-        if let Some(open) = &self.open {
-            check_properties(&scan, &open.user, || message.headers().unwrap_or_default())?;
-        }
-        Ok(message)
-    }
-
     fn find_route(
         &mut self,
         message: Message,
@@ -201,7 +194,7 @@ impl Connection {
     }
 
     /// A message whose route is found: it waits for others that take it too.
-    fn publish_routed(&mut self, message: Message, asked: Asked) -> Result<(), StompError> {
+    pub(super) fn publish_routed(&mut self, message: Message, asked: Asked) -> Result<(), StompError> {
         let Asked { receipt, transaction, version } = asked;
         self.traffic.stats.publish += 1;
         self.turn.sizes.count(message.body().len());
@@ -276,6 +269,21 @@ impl Connection {
             _ => Ok(None),
         }
     }
+}
+
+/// The message with that body and these properties, if `user` may send it.
+pub(super) fn message(
+    target: &Target,
+    properties: &[u8],
+    body: &[u8],
+    user: &User,
+) -> Result<Message, StompError> {
+    let scan = PropertyScan::of(properties, usize::MAX).map_err(StompError::precondition)?;
+    let mut message = MessageBuffer::new(&target.names, target.exchange_bytes, properties, &scan, body.len());
+    message.extend_body(body);
+    let message = message.finish();
+    check_properties(&scan, user, || message.headers().unwrap_or_default())?;
+    Ok(message)
 }
 
 /// Says which messages a queue refused, in the log of who looks closely: their sender waits for receipts in vain.
