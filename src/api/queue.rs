@@ -1,11 +1,10 @@
 //! Queues.
 
-use super::{ConnectionDetails, Consumer, Counts, Lengths, Table};
+use super::{ConnectionDetails, Consumer, Counts, Lengths, StreamFields, Table};
 use crate::message::Name;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
 
 /// A queue as it is declared: what definitions have of it, and what a request says that declares one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -102,24 +101,9 @@ pub struct Queue {
     /// Of a quorum queue: which of these run
     #[serde(skip_serializing_if = "Option::is_none")]
     pub online: Option<Vec<Name>>,
-    /// Of a stream: how many segments its log has
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub segments: Option<u64>,
-    /// Of a stream: when its first message was published, in milliseconds; 0 while there is none
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_timestamp: Option<u64>,
-    /// Of a stream: how many consumers read it, by node
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub readers: Option<BTreeMap<String, u64>>,
-    /// Of a stream: the offset of its first message
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub first_offset: Option<u64>,
-    /// Of a stream: the offset behind its last message
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_offset: Option<u64>,
-    /// Of a stream: how far the consumer that is furthest back is from its end
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_offset_lag: Option<u64>,
+    /// What a stream has that other queues don't
+    #[serde(flatten)]
+    pub stream: Option<StreamFields>,
     /// What it does: always `running`
     pub state: Name,
     /// The type, by its name

@@ -1,8 +1,25 @@
-//! What a stream remembers of those who use it by name.
+//! Streams: what they have that other queues don't, and what they remember of those who use them by name.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// What a stream has that other queues don't.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StreamFields {
+    /// Of a stream: how many segments its log has
+    pub segments: u64,
+    /// Of a stream: when its first message was published, in milliseconds; 0 while there is none
+    pub first_timestamp: u64,
+    /// Of a stream: how many consumers read it, by node
+    pub readers: BTreeMap<String, u64>,
+    /// Of a stream: the offset of its first message
+    pub first_offset: u64,
+    /// Of a stream: the offset behind its last message
+    pub next_offset: u64,
+    /// Of a stream: how far the consumer that is furthest back is from its end; null without consumers
+    pub max_offset_lag: Option<u64>,
+}
 
 /// How far the consumers of a stream have got.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

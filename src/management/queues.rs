@@ -15,7 +15,7 @@ use crate::broker::access::permissions::Access;
 use crate::broker::error::Resource;
 use crate::broker::exchange::Destination;
 use crate::broker::policy::Policy;
-use crate::broker::queue::{QueueDeclaration, QueueDefinition, QueueHandle, QueueType};
+use crate::broker::queue::{QueueDeclaration, QueueDefinition, QueueHandle, QueueType, StreamState};
 use crate::broker::topology::without_line_ends;
 use crate::message::{FieldTable, Name, Value as Argument};
 use serde::Serialize;
@@ -192,7 +192,6 @@ fn describe(
     };
     let definition = queue.definition();
     let (state, applied) = (queue.state(), queue.applied());
-    let stream = queue.stream_state();
     let node = request.node();
     let capacity = if state.is_waiting { 1.0 } else { 0.0 };
     let owner = definition.exclusive_owner.and_then(|owner| request.broker().connections().find(owner));
@@ -237,12 +236,7 @@ fn describe(
         leader: copies.as_ref().map(|_| node.clone()),
         members: copies.clone(),
         online: copies,
-        segments: stream.as_ref().map(|stream| stream.segments as u64),
-        first_timestamp: stream.as_ref().map(|stream| stream.first_at.unwrap_or(0)),
-        readers: stream.as_ref().map(|_| BTreeMap::from([(node.to_string(), state.consumers)])),
-        first_offset: stream.as_ref().map(|stream| stream.first_offset),
-        next_offset: stream.as_ref().map(|stream| stream.next_offset),
-        max_offset_lag: stream.as_ref().and_then(|stream| stream.max_lag),
+        stream: queue.stream_state().map(|stream| stream_fields(stream, &node, state.consumers)),
         state: RUNNING.into(),
         queue_type: definition.queue_type.name().into(),
         vhost: definition.vhost.clone(),
@@ -312,6 +306,17 @@ fn declare(request: &Request) -> Result<Answer, ApiError> {
         })?
         .into_value();
     Ok(if is_new { Answer::Created } else { Answer::NoContent })
+}
+
+fn stream_fields(stream: StreamState, node: &Name, consumers: u64) -> api::StreamFields {
+    api::StreamFields {
+        segments: stream.segments as u64,
+        first_timestamp: stream.first_at.unwrap_or(0),
+        readers: BTreeMap::from([(node.to_string(), consumers)]),
+        first_offset: stream.first_offset,
+        next_offset: stream.next_offset,
+        max_offset_lag: stream.max_lag,
+    }
 }
 
 fn delete(request: &Request) -> Result<Answer, ApiError> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// The longest time that it sleeps; then it sees whether it is to stop.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// See the module.
+/// The streams' thread, see the module.
 pub struct StreamWorker {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,

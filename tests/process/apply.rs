@@ -144,7 +144,6 @@ arguments = { x-message-deduplication = true }
     let said = String::from_utf8(checked.stderr).unwrap();
     let expected = [
         (1, "policies[0]", "\"ha-mode\" has no effect: queues are not mirrored"),
-        (5, "operator_policies[0]", "it applies to streams alone, and there are no streams yet"),
         (13, "exchanges[0]", "\"x-message-deduplication\" has no effect: duplicates are not looked for"),
         (
             10,
@@ -163,11 +162,11 @@ fn what_is_left_out_is_told_or_refused() {
     let file = folder.path().join("definitions.json");
     std::fs::write(
         &file,
-        r#"{"queues":[{"name":"s","vhost":"/","arguments":{"x-queue-type":"stream"}},{"name":"q","vhost":"/"}]}"#,
+        r#"{"queues":[{"name":"s","vhost":"/","arguments":{"x-queue-type":"jms"}},{"name":"q","vhost":"/"}]}"#,
     )
     .unwrap();
     let broker = TestBroker::start();
-    let why = "queues[0], queue 's' in vhost '/' is left out: there are no streams yet";
+    let why = "queues[0], queue 's' in vhost '/' is left out: there are no queues of type \"jms\"";
     let (_, refusal) = refused(&broker, &["definitions", "import", "--strict", text(&file)]);
     assert_eq!(refusal, format!("leveret: nothing of {} was imported: {why}\n", text(&file)));
     assert_eq!(broker.get("/api/queues"), json!([]));

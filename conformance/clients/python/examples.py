@@ -11,6 +11,8 @@ BUILT = pathlib.Path(os.environ["CARGO_TARGET_DIR"]) / "debug/examples"
 LAST_LINE = {
     "first.py": "received: Hello, Leveret!",
     "work_queue.py": "all tasks done",
+    "stream_replay.py": "read again and again",
+    "stream_exactly_once.py": "each order has one bill",
     "retry_dead_letter.py": "parked after 3 attempts: an order that can't be handled",
     "topics.py": "8 deliveries of 4 messages",
     "rpc_lapin.rs": "144 squared is 20736",

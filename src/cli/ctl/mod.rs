@@ -8,6 +8,7 @@ mod messages;
 mod settings;
 mod show;
 mod state;
+mod stream;
 mod topology;
 mod transfer;
 
@@ -29,6 +30,7 @@ Examples:
   leveret ctl publish --exchange amq.topic --routing-key order.new 'hello'
   leveret ctl browse orders --header retry=3
   leveret ctl redrive dead --dry-run
+  leveret ctl stream offsets visits
   echo secret | leveret ctl user add app --tags monitoring
   leveret ctl permission set app '^app\\.' '.*' '.*'
   leveret ctl policy set short '^tmp\\.' max-length=1000 message-ttl=60000
@@ -87,6 +89,8 @@ enum Command {
     Move(transfer::Move),
     CloseConnection(state::CloseConnection),
     Losses(losses::Losses),
+    #[command(subcommand)]
+    Stream(stream::Stream),
     /// Adds, changes and deletes users
     #[command(subcommand)]
     User(access::User),
@@ -136,6 +140,7 @@ pub(super) fn run(ctl: &Ctl, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Move(which) => which.run(client, out),
         Command::CloseConnection(which) => which.run(client, out),
         Command::Losses(what) => what.run(client, out),
+        Command::Stream(what) => what.run(client, out),
         Command::User(what) => what.run(client, out),
         Command::Permission(what) => what.run(client, out),
         Command::TopicPermission(what) => what.run(client, out),

@@ -284,7 +284,7 @@ mod tests {
                             "internal": false, "arguments": {} }],
             "queues": [
                 { "vhost": "/", "name": "q", "durable": false, "auto_delete": true, "arguments": { "x-max-length": 5, "a b": [1, "x"] } },
-                { "vhost": "/", "name": "s", "durable": true, "auto_delete": false, "arguments": { "x-queue-type": "stream" } },
+                { "vhost": "/", "name": "s", "durable": true, "auto_delete": false, "arguments": { "x-queue-type": "jms" } },
             ],
             "bindings": [
                 { "vhost": "/", "source": "x", "destination": "q", "destination_type": "queue", "routing_key": "a.#", "arguments": {} },
@@ -307,7 +307,7 @@ mod tests {
             converted.notes,
             [
                 "parameters[2], parameter 's' in vhost '/' is left out: the configuration file has no place for parameters; they are set while the broker runs",
-                "queues[1], queue 's' in vhost '/' is left out: there are no streams yet",
+                "queues[1], queue 's' in vhost '/' is left out: there are no queues of type \"jms\"",
                 "bindings[1], binding 'gone' to 'q' in vhost '/' is left out: there is no exchange 'gone' in vhost '/'",
             ]
         );

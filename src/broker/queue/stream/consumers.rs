@@ -1,16 +1,17 @@
 //! The consumers of a stream. Each reads for itself: where it is, what it may be given, and what it wants.
 
+use super::Kept;
 use super::StreamOffset;
 use super::offset::StreamFilter;
+use super::reader::{Found, Named, Reader};
 use super::tail::Tail;
 use super::tracking::Tracking;
-use super::{Kept, position_of};
-use crate::broker::delivery::{Entry, Outgoing};
+use crate::broker::delivery::Entry;
 use crate::broker::error::{ArgumentFault, BrokerError, Resource};
 use crate::broker::observe::stats::MessageStats;
 use crate::broker::queue::{NewConsumer, Window};
 use crate::broker::turn::Turn;
-use crate::message::{ConsumerId, FieldTable, Message, Millis, NEVER, Value};
+use crate::message::{ConsumerId, FieldTable, Millis, Value};
 use crate::store::stream::{NAME_BYTES_MAX, ReadAt};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -114,104 +115,12 @@ pub(super) enum At {
     Offset(ReadAt),
 }
 
-#[derive(Debug)]
-pub(super) struct Reader {
-    pub(super) new: NewConsumer,
-    filter: StreamFilter,
-    pub(super) at: At,
-    unacked: u32,
-    unsent: u32,
-    unsent_bytes: usize,
-    /// The ticket with which it waits for credit of its link.
-    waits: Option<u64>,
-    /// Entries that retention had removed before it got there.
-    pub(super) trimmed: u64,
-    /// Where it asked to begin.
-    begin: StreamOffset,
-    single_active: bool,
-    /// Another one of its name is given messages.
-    pub(super) is_standby: bool,
-    named: Option<Named>,
-}
-
-/// What is known of a consumer whose acknowledgements are remembered.
-#[derive(Debug)]
-struct Named {
-    name: Arc<str>,
-    /// The offsets that it was given and that are not all settled up to there, each with whether it is.
-    in_flight: VecDeque<(u64, bool)>,
-    /// Deliveries that came back.
-    returned: BTreeMap<u64, Entry>,
-}
-
-impl Named {
-    fn settle(&mut self, offset: u64) {
-        if let Ok(at) = self.in_flight.binary_search_by_key(&offset, |(offset, _)| *offset) {
-            self.in_flight[at].1 = true;
-        }
-    }
-}
-
-impl Reader {
-    /// The name under which its acknowledgements are remembered.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.named.as_ref().map(|named| &*named.name)
-    }
-
-    /// How many more messages it may be given, by its own limits.
-    fn credit(&self, window: Window) -> u32 {
-        if self.unsent_bytes >= window.bytes || self.waits.is_some() || self.is_standby {
-            return 0;
-        }
-        let unsent = window.messages.saturating_sub(self.unsent);
-        unsent.min(self.new.credit.left(self.new.no_ack, self.unacked))
-    }
-
-    /// Whether it may be given something and is not where that is in memory.
-    fn wants_log(&self, window: Window, tail: &Tail) -> bool {
-        self.credit(window) > 0
-            && match &self.at {
-                At::Time(_) | At::LastChunk => true,
-                At::Offset(at) => tail.from(at.next).is_none(),
-            }
-    }
-
-    /// Takes credit of its link for up to that many deliveries. Where there is none it waits, and says so.
-    fn acquire(&mut self, wanted: u32) -> u32 {
-        let granted = self.new.link_credit.acquire(wanted);
-        if granted == 0 && wanted > 0 {
-            let ticket = self.new.link_credit.ticket();
-            self.new.link_credit.wait(ticket, self.new.id);
-            if self.new.link_credit.left() > 0 {
-                // Some was given back before the session could see that a consumer waits.
-                self.new.link_credit.forget(ticket);
-                return self.new.link_credit.acquire(wanted);
-            }
-            self.waits = Some(ticket);
-        }
-        granted
-    }
-
-    fn stop_waiting(&mut self) {
-        if let Some(ticket) = self.waits.take() {
-            self.new.link_credit.forget(ticket);
-        }
-    }
-}
-
-/// See the module.
+/// All consumers of a stream, see the module.
 #[derive(Debug)]
 pub(super) struct Readers {
     by_id: BTreeMap<ConsumerId, Reader>,
     window: Window,
     exclusive: Option<ConsumerId>,
-}
-
-/// A message on its way to a consumer.
-pub(super) struct Found {
-    pub(super) offset: u64,
-    pub(super) enqueued_at: Millis,
-    pub(super) message: Message,
 }
 
 impl Readers {
@@ -372,6 +281,16 @@ impl Readers {
         Some((reader.at.clone(), self.window.bytes.saturating_sub(reader.unsent_bytes)))
     }
 
+    /// Whether a consumer is still there.
+    pub(super) fn is_at(&self, id: ConsumerId, at: &At) -> bool {
+        self.by_id.get(&id).is_some_and(|reader| match (&reader.at, at) {
+            (At::Offset(now), At::Offset(before)) => now.next == before.next,
+            (At::Time(now), At::Time(before)) => now == before,
+            (At::LastChunk, At::LastChunk) => true,
+            _ => false,
+        })
+    }
+
     /// A consumer is there now; `trimmed` entries before that were gone.
     pub(super) fn move_to(&mut self, id: ConsumerId, at: ReadAt, trimmed: u64) {
         if let Some(reader) = self.by_id.get_mut(&id) {
@@ -415,113 +334,5 @@ impl Readers {
     ) -> Option<u64> {
         let window = self.window;
         self.by_id.get_mut(&id)?.give(found, window, stats, turn)
-    }
-}
-
-impl Reader {
-    /// Gives again what came back.
-    fn give_returned(&mut self, window: Window, stats: &mut MessageStats, turn: &mut Turn) {
-        let is_any = self.named.as_ref().is_some_and(|named| !named.returned.is_empty());
-        let wanted = if is_any { self.credit(window) } else { 0 };
-        let granted = if wanted > 0 { self.acquire(wanted) } else { 0 };
-        let mut given = Given::of(granted);
-        let Reader { new, named: Some(named), unsent_bytes, .. } = self else { return };
-        while given.has_room()
-            && let Some((_, entry)) = named.returned.pop_first()
-        {
-            *unsent_bytes += entry.message.size_bytes();
-            given.give(new, Entry { redelivered: true, ..entry });
-        }
-        stats.redeliver += u64::from(given.count);
-        self.end_giving(given, stats, turn);
-    }
-
-    fn give(
-        &mut self,
-        found: impl Iterator<Item = Found>,
-        window: Window,
-        stats: &mut MessageStats,
-        turn: &mut Turn,
-    ) -> Option<u64> {
-        let wanted = self.credit(window);
-        let mut found = found.peekable();
-        if wanted == 0 || found.peek().is_none() {
-            return None;
-        }
-        let mut given = Given::of(self.acquire(wanted));
-        let mut next = None;
-        while given.has_room()
-            && self.unsent_bytes < window.bytes
-            && let Some(Found { offset, enqueued_at, message }) = found.next()
-        {
-            next = Some(offset + 1);
-            if !self.filter.passes(&message) {
-                continue;
-            }
-            self.unsent_bytes += message.size_bytes();
-            if let Some(named) = &mut self.named {
-                named.in_flight.push_back((offset, false));
-            }
-            given.give(&self.new, entry(offset, enqueued_at, message));
-        }
-        self.end_giving(given, stats, turn);
-        next
-    }
-
-    fn end_giving(&mut self, given: Given, stats: &mut MessageStats, turn: &mut Turn) {
-        let Given { granted, count, was_empty } = given;
-        if was_empty {
-            turn.wake(&self.new.outbox);
-        }
-        self.unsent += count;
-        self.unacked += count;
-        self.new.credit.spend(count);
-        stats.deliver += u64::from(count);
-        if count < granted && self.new.link_credit.release(granted - count) {
-            // A consumer of another queue may have been refused meanwhile; only the session knows of that one.
-            self.new.outbox.open(self.new.link).push_back(Outgoing::CreditFreed { link: self.new.link });
-            turn.wake(&self.new.outbox);
-        }
-    }
-}
-
-/// What a consumer is given at once.
-struct Given {
-    granted: u32,
-    count: u32,
-    /// Nothing waited for its link before.
-    was_empty: bool,
-}
-
-impl Given {
-    fn of(granted: u32) -> Given {
-        Given { granted, count: 0, was_empty: false }
-    }
-
-    fn has_room(&self) -> bool {
-        self.count < self.granted
-    }
-
-    #[inline]
-    fn give(&mut self, to: &NewConsumer, entry: Entry) {
-        let mut outbox = to.outbox.open(to.link);
-        self.was_empty |= outbox.is_empty();
-        self.count += 1;
-        outbox.push_back(Outgoing::Deliver { link: to.link, consumer: to.id, entry });
-    }
-}
-
-/// A message of a stream on its way to a consumer.
-fn entry(offset: u64, enqueued_at: Millis, message: Message) -> Entry {
-    Entry {
-        message,
-        position: position_of(offset),
-        enqueued_at,
-        expires_at: NEVER,
-        delivery_count: 0,
-        priority: 0,
-        redelivered: false,
-        persistent: true,
-        journaled: false,
     }
 }

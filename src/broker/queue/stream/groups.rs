@@ -25,8 +25,9 @@ pub struct StreamGroup {
 
 impl Stream {
     /// All names that are remembered or in use.
-    pub(in crate::broker::queue) fn groups(&self) -> Vec<StreamGroup> {
-        let state = self.state.lock();
+    pub(in crate::broker::queue) fn groups(self: &Arc<Self>) -> Vec<StreamGroup> {
+        let mut state = self.state.lock();
+        self.look_at_journal(&mut state);
         let next = state.tail.readable();
         let first = state.kept.first.min(state.tail.first());
         let mut groups: BTreeMap<String, StreamGroup> = BTreeMap::new();
@@ -63,6 +64,7 @@ impl Stream {
             let text = format!("a consumer's name has 1 to {NAME_BYTES_MAX} bytes");
             return Err(BrokerError::Precondition(text));
         }
+        self.look_at_journal(&mut state);
         let next = match to {
             StreamOffset::First => state.kept.first.min(state.tail.first()),
             StreamOffset::Last => state.tail.last_chunk().unwrap_or(state.tail.readable()),

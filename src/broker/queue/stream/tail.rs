@@ -38,7 +38,7 @@ struct Early {
     enqueued_at: Millis,
 }
 
-/// See the module.
+/// The newest messages of a stream, see the module.
 #[derive(Debug)]
 pub(super) struct Tail {
     entries: VecDeque<TailEntry>,
@@ -50,7 +50,7 @@ pub(super) struct Tail {
     written: u64,
     readable: u64,
     next: u64,
-    /// What became readable last began here; `None` until something has.
+    /// What came with the last record that is readable began here; `None` until there is one since the start.
     last_chunk: Option<u64>,
     /// The offsets behind what was published, each with the record that it is durable with.
     pending: VecDeque<(u64, Lsn)>,
@@ -91,7 +91,7 @@ impl Tail {
         self.readable
     }
 
-    /// The offset that what became readable last began with, if something has since the start.
+    /// The offset that what came with the last readable record began with, if there is one since the start.
     pub(super) fn last_chunk(&self) -> Option<u64> {
         self.last_chunk
     }
@@ -162,12 +162,13 @@ impl Tail {
 
     /// Notes up to where the journal is durable; returns the record that the next messages wait for, if there are any.
     pub(super) fn note_durable(&mut self, durable: Lsn) -> Option<Lsn> {
-        let before = self.readable;
-        while let Some((end, _)) = self.pending.pop_front_if(|(_, lsn)| *lsn <= durable) {
+        let mut last = None;
+        while let Some((end, lsn)) = self.pending.pop_front_if(|(_, lsn)| *lsn <= durable) {
+            // What came with one record is one chunk.
+            if last.replace(lsn) != Some(lsn) {
+                self.last_chunk = Some(self.readable);
+            }
             self.readable = end;
-        }
-        if self.readable > before {
-            self.last_chunk = Some(before);
         }
         self.pending.front().map(|(_, lsn)| *lsn)
     }

@@ -24,7 +24,7 @@ const SHAPE: StoredShape = StoredShape {
     dead_lettered: false,
 };
 
-/// See the module.
+/// What a stream remembers of consumers, see the module.
 #[derive(Debug)]
 pub(super) struct Tracking {
     notes: TrackingNotes,

@@ -1,6 +1,7 @@
 //! What a stream has to do that may take as long as the disk does: on the one thread that does it for all streams.
 
-use super::consumers::{At, Found};
+use super::consumers::At;
+use super::reader::Found;
 use super::tail::Unwritten;
 use super::{Kept, State, Stream, position_of};
 use crate::broker::turn::Turn;
@@ -189,12 +190,12 @@ impl Stream {
         };
         for id in wanting {
             let Some((at, room)) = self.state.lock().readers.place(id) else { continue };
-            let at = match at {
-                At::Time(time) => ReadAt::offset(self.offset_at(log, time)?),
+            let from = match &at {
+                At::Time(time) => ReadAt::offset(self.offset_at(log, *time)?),
                 At::LastChunk => ReadAt::offset(log.last_chunk()?),
-                At::Offset(at) => at,
+                At::Offset(from) => from.clone(),
             };
-            self.read_for(log, id, at, room.min(READ_BYTES), turn)?;
+            self.read_for(log, (id, &at), from, room.min(READ_BYTES), turn)?;
         }
         Ok(())
     }
@@ -212,7 +213,7 @@ impl Stream {
     fn read_for(
         &self,
         log: &mut StreamLog,
-        id: ConsumerId,
+        (id, was_at): (ConsumerId, &At),
         mut at: ReadAt,
         bytes_max: usize,
         turn: &mut Turn,
@@ -222,6 +223,10 @@ impl Stream {
         let read = log.read(&mut behind, bytes_max)?;
         let mut state = self.state.lock();
         let State { readers, stats, .. } = &mut *state;
+        if !readers.is_at(id, was_at) {
+            // It has been set back meanwhile, or has ended.
+            return Ok(());
+        }
         let trimmed = first.saturating_sub(asked);
         let end = read.entries.last().map(|entry| entry.offset + 1);
         let found = read.entries.into_iter().filter_map(|entry| {
