@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod memory;
 pub mod observe;
 mod opening;
+pub mod outcome;
 pub mod policy;
 pub mod queue;
 pub mod routing;

@@ -2,13 +2,14 @@
 //! record when all are, and then happen, a part in each turn again.
 
 use super::paged::UnackedRun;
-use super::settle::{SETTLE_STEPS, Verdict, part, tell_queues};
+use super::settle::{SETTLE_STEPS, part, tell_queues};
 use super::transaction::{Publish, Transaction};
 use super::unacked::{Taken, Unacked};
 use crate::broker::chores::Chore;
 use crate::broker::dead_lettering::{Departure, StagedLetter};
 use crate::broker::delivery::Entry;
 use crate::broker::memory::Held;
+use crate::broker::outcome::Outcome;
 use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle, QueueType};
 use crate::broker::routing::Route;
 use crate::broker::spread::Spread;
@@ -30,7 +31,7 @@ pub(crate) struct Committing {
     vhost: Arc<VirtualHost>,
     /// What has yet to be staged.
     publishes: IntoIter<Publish>,
-    settlements: IntoIter<(Taken, Verdict)>,
+    settlements: IntoIter<(Taken, Outcome)>,
     settling: Option<Settling>,
     /// Rejected messages that have yet to become dead letters, and the one whose way is being found.
     rejected: VecDeque<(Arc<QueueHandle>, Entry)>,
@@ -40,7 +41,7 @@ pub(crate) struct Committing {
     deliveries: VecDeque<(Arc<Route>, Staged)>,
     letters: VecDeque<(Arc<Route>, Staged)>,
     /// What the queues have yet to hear; the journal has it.
-    settled: VecDeque<(Taken, Verdict)>,
+    settled: VecDeque<(Taken, Outcome)>,
     /// A message that very many queues get, and whether it is one that was published.
     spread: Option<(Spread, bool)>,
     /// Messages that lead nowhere, and whether they are mandatory.
@@ -60,18 +61,15 @@ pub(crate) struct Committing {
 struct Settling {
     here: IntoIter<Unacked>,
     paged: IntoIter<UnackedRun>,
-    verdict: Verdict,
+    outcome: Outcome,
     /// Those that are staged.
     staged: Taken,
 }
 
 impl Settling {
     /// What is done with them once they are in the journal: dead letters are there already.
-    fn verdict_left(&self) -> Verdict {
-        match self.verdict {
-            Verdict::Reject => Verdict::Ack,
-            other => other,
-        }
+    fn outcome_left(&self) -> Outcome {
+        if self.outcome.is_refusal() { Outcome::Accept } else { self.outcome }
     }
 }
 
@@ -145,28 +143,28 @@ impl Committing {
     /// Stages one more delivery that is settled. False when there is none.
     fn stage_settlement(&mut self, turn: &mut Turn) -> bool {
         if self.settling.is_none() {
-            let Some((taken, verdict)) = self.settlements.next() else { return false };
+            let Some((taken, outcome)) = self.settlements.next() else { return false };
             let Taken { here, paged } = taken;
             let (here, paged) = (here.into_iter(), paged.into_iter());
-            self.settling = Some(Settling { here, paged, verdict, staged: Taken::default() });
+            self.settling = Some(Settling { here, paged, outcome, staged: Taken::default() });
         }
         let Some(settling) = &mut self.settling else { return false };
         turn.spend(SETTLE_STEPS);
         // Those that are not in memory came first.
         let is_more = if let Some(mut held) = settling.paged.next() {
-            stage_paged(&self.vhost, &mut held, settling.verdict, &mut self.rejected, turn);
+            stage_paged(&self.vhost, &mut held, settling.outcome, &mut self.rejected, turn);
             settling.staged.paged.push(held);
             true
         } else if let Some(mut unacked) = settling.here.next() {
-            stage_here(&mut unacked, settling.verdict, &mut self.rejected, turn);
+            stage_here(&mut unacked, settling.outcome, &mut self.rejected, turn);
             settling.staged.here.push(unacked);
             true
         } else {
             false
         };
         if !is_more || settling.staged.entries() >= part() {
-            let verdict = settling.verdict_left();
-            self.settled.push_back((std::mem::take(&mut settling.staged), verdict));
+            let outcome = settling.outcome_left();
+            self.settled.push_back((std::mem::take(&mut settling.staged), outcome));
         }
         if !is_more {
             self.settling = None;
@@ -190,10 +188,10 @@ impl Committing {
     }
 
     /// Settled deliveries that the queues have yet to hear of, while the turn has time for them, once what was published is in its queues.
-    pub(crate) fn next_settled(&mut self, turn: &mut Turn) -> Option<(Taken, Verdict)> {
-        let (taken, verdict) = if turn.is_spent() { None } else { self.settled.pop_front() }?;
+    pub(crate) fn next_settled(&mut self, turn: &mut Turn) -> Option<(Taken, Outcome)> {
+        let (taken, outcome) = if turn.is_spent() { None } else { self.settled.pop_front() }?;
         turn.spend(SETTLE_STEPS * taken.entries());
-        Some((taken, verdict))
+        Some((taken, outcome))
     }
 
     /// Brings more of the dead letters into their queues, once what is settled has made room. True when all of the commit has happened.
@@ -238,8 +236,8 @@ impl Chore for Committing {
         if !self.deliver(turn) {
             return false;
         }
-        while let Some((taken, verdict)) = self.next_settled(turn) {
-            tell_queues(taken, verdict, turn);
+        while let Some((taken, outcome)) = self.next_settled(turn) {
+            tell_queues(taken, outcome, turn);
         }
         self.deliver_letters(turn)
     }
@@ -247,20 +245,21 @@ impl Chore for Committing {
 
 fn stage_here(
     unacked: &mut Unacked,
-    verdict: Verdict,
+    outcome: Outcome,
     rejected: &mut VecDeque<(Arc<QueueHandle>, Entry)>,
     turn: &mut Turn,
 ) {
     let Unacked { queue, entry, consumer, .. } = unacked;
-    match verdict {
-        Verdict::Requeue { .. } => return,
+    if outcome.goes_back().is_some() {
+        return;
+    }
+    if queue.definition().queue_type == QueueType::Stream {
         // A stream has no dead letters; in it a consumer has got that far, as with an acknowledgement.
-        _ if queue.definition().queue_type == QueueType::Stream => {
-            queue.acknowledge(*consumer, std::iter::once((entry.position, entry.position)), turn);
-        }
-        Verdict::Reject => rejected.push_back((queue.clone(), entry.clone())),
-        Verdict::Ack if entry.journaled => turn.changes.settle(queue.definition().id, entry.position),
-        Verdict::Ack => {}
+        queue.acknowledge(*consumer, std::iter::once((entry.position, entry.position)), turn);
+    } else if outcome.is_refusal() {
+        rejected.push_back((queue.clone(), entry.clone()));
+    } else if entry.journaled {
+        turn.changes.settle(queue.definition().id, entry.position);
     }
     entry.journaled = false;
 }
@@ -268,16 +267,16 @@ fn stage_here(
 fn stage_paged(
     vhost: &VirtualHost,
     held: &mut UnackedRun,
-    verdict: Verdict,
+    outcome: Outcome,
     rejected: &mut VecDeque<(Arc<QueueHandle>, Entry)>,
     turn: &mut Turn,
 ) {
     let UnackedRun { queue, run, consumer, .. } = held;
-    if let Verdict::Requeue { .. } = verdict {
+    if outcome.goes_back().is_some() {
         return;
     }
     queue.acknowledge(*consumer, std::iter::once((run.first, run.last())), turn);
-    if verdict == Verdict::Reject && queue.settings().dead_letter_exchange.is_some() {
+    if outcome.is_refusal() && queue.settings().dead_letter_exchange.is_some() {
         let read = vhost.read_paged(queue, run);
         rejected.extend(read.into_iter().map(|entry| (queue.clone(), entry)));
     } else if run.journaled {

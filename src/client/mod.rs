@@ -18,8 +18,6 @@ pub(crate) use committing::Committing;
 pub(crate) use confirms::{Confirms, Publishes};
 pub(crate) use ending::{CANCEL_STEPS, EndingConsumer, EndingConsumers};
 pub(crate) use names::{DeletingQueues, ExclusiveQueues, NameGenerator};
-pub(crate) use settle::{
-    Returning, SETTLE_STEPS, Settling, Verdict, credit_of, part, part_of, settle, tell_queues,
-};
+pub(crate) use settle::{Returning, SETTLE_STEPS, Settling, credit_of, part, part_of, settle, tell_queues};
 pub(crate) use transaction::{TooLarge, Transaction, TransactionLimits};
 pub(crate) use unacked::{Taken, Unacked, UnackedList};

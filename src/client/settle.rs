@@ -6,44 +6,29 @@ use super::unacked::{Taken, Unacked, UnackedList};
 use crate::broker::Turn;
 use crate::broker::chores::Chore;
 use crate::broker::delivery::Entry;
+use crate::broker::outcome::Outcome;
 use crate::broker::queue::{DeliveredRun, Persistent, QueueHandle, QueueType};
 use crate::message::{ConsumerId, DeliveryTag, QueueId};
 use crate::steps;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// What a client says of deliveries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Ack,
-    /// Back to the queue. `failed` deliveries count against a delivery limit.
-    Requeue {
-        failed: bool,
-    },
-    /// Dead-lettered or dropped.
-    Reject,
-}
-
 /// Deliveries up to a tag about which the client has said something.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settling {
     pub(crate) up_to: DeliveryTag,
-    pub(crate) verdict: Verdict,
+    pub(crate) outcome: Outcome,
 }
 
 /// Tells the queues, and the journal, what became of messages of theirs.
-pub(crate) fn tell_queues(taken: Taken, verdict: Verdict, turn: &mut Turn) {
-    match verdict {
-        Verdict::Ack => settle(&taken, turn),
-        Verdict::Requeue { failed } => {
-            for OfOneQueue { queue, consumer, entries, paged } in by_queue(taken) {
-                queue.requeue(consumer, entries, paged, failed, turn);
-            }
-        }
-        Verdict::Reject => {
-            for OfOneQueue { queue, consumer, entries, paged } in by_queue(taken) {
-                queue.reject(consumer, entries, paged, turn);
-            }
+pub(crate) fn tell_queues(taken: Taken, outcome: Outcome, turn: &mut Turn) {
+    if outcome == Outcome::Accept {
+        return settle(&taken, turn);
+    }
+    for OfOneQueue { queue, consumer, entries, paged } in by_queue(taken) {
+        match outcome.goes_back() {
+            Some(failed) => queue.requeue(consumer, entries, paged, failed, turn),
+            None => queue.reject(consumer, entries, paged, turn),
         }
     }
 }
@@ -135,11 +120,8 @@ pub(crate) fn part() -> usize {
 }
 
 /// The same for those that the client has said that of: each that is rejected may become a dead letter.
-pub(crate) fn part_of(verdict: Verdict) -> usize {
-    match verdict {
-        Verdict::Reject => steps::at_once(PART / 8),
-        _ => part(),
-    }
+pub(crate) fn part_of(outcome: Outcome) -> usize {
+    if outcome.is_refusal() { steps::at_once(PART / 8) } else { part() }
 }
 
 /// What it takes to tell a queue of one that is settled or comes back, in steps.
@@ -179,12 +161,12 @@ impl Chore for Returning {
         }
         while !turn.is_spent() {
             let mut taken = Taken::default();
-            if let Some(Settling { up_to, verdict }) = self.settled {
-                if !self.unacked.take_part(up_to, part_of(verdict), &mut taken) {
+            if let Some(Settling { up_to, outcome }) = self.settled {
+                if !self.unacked.take_part(up_to, part_of(outcome), &mut taken) {
                     self.settled = None;
                 }
                 turn.spend(SETTLE_STEPS * taken.entries());
-                tell_queues(taken, verdict, turn);
+                tell_queues(taken, outcome, turn);
                 continue;
             }
             let is_more = self.unacked.take_part(DeliveryTag(u64::MAX), part(), &mut taken);
@@ -196,7 +178,7 @@ impl Chore for Returning {
                 return true;
             }
             turn.spend(SETTLE_STEPS * taken.entries());
-            tell_queues(taken, Verdict::Requeue { failed: true }, turn);
+            tell_queues(taken, Outcome::FAILED, turn);
         }
         self.settled.is_none() && self.unacked.len() == 0 && self.waiting.is_empty()
     }

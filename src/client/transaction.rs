@@ -4,11 +4,11 @@
 
 use super::committing::Committing;
 use super::paged::UnackedRun;
-use super::settle::Verdict;
 use super::unacked::{Taken, Unacked};
 use crate::broker::dead_lettering::StagedLetter;
 use crate::broker::delivery::Entry;
 use crate::broker::memory::{Held, MemoryAccount, MemoryUse};
+use crate::broker::outcome::Outcome;
 use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle};
 use crate::broker::routing::Route;
 use crate::broker::vhost::Staged;
@@ -46,7 +46,7 @@ pub(crate) struct Transaction {
     pub(super) held: Option<Held>,
     /// How much a commit has to do: roughly how many copies of messages, and deliveries.
     work: usize,
-    pub(super) settlements: Vec<(Taken, Verdict)>,
+    pub(super) settlements: Vec<(Taken, Outcome)>,
 }
 
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(crate) struct StagedCommit {
     /// Messages that lead nowhere, and whether they are mandatory.
     pub(crate) unroutable: Vec<(Message, bool)>,
     /// What the queues have to hear of deliveries.
-    pub(crate) settlements: Vec<(Taken, Verdict)>,
+    pub(crate) settlements: Vec<(Taken, Outcome)>,
     publishes: Vec<(Arc<Route>, Staged)>,
     letters: Vec<StagedLetter>,
 }
@@ -133,18 +133,18 @@ impl Transaction {
     pub(crate) fn settle(
         &mut self,
         taken: Taken,
-        verdict: Verdict,
+        outcome: Outcome,
         limits: TransactionLimits,
     ) -> Result<(), TooLarge> {
         // Dead letters are in the record of the commit, and what has left memory comes back for that.
-        if verdict == Verdict::Reject {
+        if outcome.is_refusal() {
             let bytes: u64 = taken.paged.iter().map(|held| held.run.body_bytes).sum();
             self.bytes = self.bytes.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
         }
-        self.work += taken.entries() * if verdict == Verdict::Reject { REJECTED_WORK } else { 1 };
+        self.work += taken.entries() * if outcome.is_refusal() { REJECTED_WORK } else { 1 };
         // An acknowledgement of everything may be one of nothing.
         if !taken.is_empty() {
-            self.settlements.push((taken, verdict));
+            self.settlements.push((taken, outcome));
         }
         if self.bytes > limits.bytes_max { Err(TooLarge(limits)) } else { Ok(()) }
     }
@@ -203,17 +203,17 @@ impl Transaction {
 /// Writes what a commit settles into the turn's changes, dead letters too, so that it is in the record of the commit. What is
 /// left to do is to report to the queues, and to deliver the dead letters.
 fn stage_settlements(
-    settlements: Vec<(Taken, Verdict)>,
+    settlements: Vec<(Taken, Outcome)>,
     vhost: &VirtualHost,
     turn: &mut Turn,
-) -> (Vec<(Taken, Verdict)>, Vec<StagedLetter>) {
+) -> (Vec<(Taken, Outcome)>, Vec<StagedLetter>) {
     let mut letters = Vec::new();
-    let staged = settlements.into_iter().map(|(mut taken, verdict)| {
-        if let Verdict::Requeue { .. } = verdict {
-            return (taken, verdict);
+    let staged = settlements.into_iter().map(|(mut taken, outcome)| {
+        if outcome.goes_back().is_some() {
+            return (taken, outcome);
         }
         for UnackedRun { queue, run, .. } in &mut taken.paged {
-            if verdict == Verdict::Reject && queue.settings().dead_letter_exchange.is_some() {
+            if outcome.is_refusal() && queue.settings().dead_letter_exchange.is_some() {
                 for entry in vhost.read_paged(queue, run) {
                     letters.extend(stage_letter(queue, entry, vhost, turn));
                 }
@@ -223,14 +223,14 @@ fn stage_settlements(
             run.journaled = false;
         }
         for Unacked { queue, entry, .. } in &mut taken.here {
-            if verdict == Verdict::Reject {
+            if outcome.is_refusal() {
                 letters.extend(stage_letter(queue, entry.clone(), vhost, turn));
             } else if entry.journaled {
                 turn.changes.settle(queue.definition().id, entry.position);
             }
             entry.journaled = false;
         }
-        (taken, Verdict::Ack)
+        (taken, Outcome::Accept)
     });
     (staged.collect(), letters)
 }

@@ -128,7 +128,7 @@ const LONGER: &[(&str, usize)] = &[];
 /// The floors of `src/broker/`, the lowest first: a module may know those of its own floor and of lower ones. The longest entry that
 /// a module's path begins with counts.
 const FLOORS: &[&[&str]] = &[
-    &["access/newcomers", "access/passwords", "actor", "dialect", "error", "memory", "timer"],
+    &["access/newcomers", "access/passwords", "actor", "dialect", "error", "memory", "outcome", "timer"],
     // Queues and exchanges, what passes between them and the sessions, and how all of it is kept.
     &[
         "access/permissions",

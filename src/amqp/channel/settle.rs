@@ -2,7 +2,8 @@
 
 use super::{Channel, Context, Mode, read};
 use crate::amqp::error::{AmqpError, ReplyCode};
-use crate::client::{Settling, Taken, Verdict, credit_of, part, part_of, settle, tell_queues};
+use crate::broker::outcome::Outcome;
+use crate::client::{Settling, Taken, credit_of, part, part_of, settle, tell_queues};
 use crate::message::DeliveryTag;
 use amq_protocol::protocol::{AMQPClass, basic};
 use std::sync::Arc;
@@ -17,12 +18,12 @@ impl Channel {
     pub(super) fn basic_ack(&mut self, arguments: &[u8], context: &mut Context<'_>) -> Result<(), AmqpError> {
         let (tag, multiple) = read(arguments, |reader| Ok((reader.u64()?, reader.u8()? & 1 != 0)))?;
         if let Mode::Tx(_) = self.mode {
-            return self.judge(DeliveryTag(tag), multiple, Verdict::Ack, context);
+            return self.judge(DeliveryTag(tag), multiple, Outcome::Accept, context);
         }
         // What was published before comes before what the acknowledgement makes room for.
         self.flush_publishes(context);
         if multiple && self.unacked.len() > part() {
-            return self.judge_many(DeliveryTag(tag), Verdict::Ack, context);
+            return self.judge_many(DeliveryTag(tag), Outcome::Accept, context);
         }
         if self.unacked.take(DeliveryTag(tag), multiple, &mut self.settlements.acked) {
             return Ok(());
@@ -36,8 +37,8 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<(), AmqpError> {
         // A refusal that wants the message back is no failed delivery, but see basic.reject.
-        let verdict = if nack.requeue { Verdict::Requeue { failed: false } } else { Verdict::Reject };
-        self.judge(DeliveryTag(nack.delivery_tag), nack.multiple, verdict, context)
+        let outcome = if nack.requeue { Outcome::Release } else { Outcome::Reject };
+        self.judge(DeliveryTag(nack.delivery_tag), nack.multiple, outcome, context)
     }
 
     pub(super) fn basic_reject(
@@ -45,29 +46,29 @@ impl Channel {
         reject: &basic::Reject,
         context: &mut Context<'_>,
     ) -> Result<(), AmqpError> {
-        let verdict = if reject.requeue { Verdict::Requeue { failed: true } } else { Verdict::Reject };
-        self.judge(DeliveryTag(reject.delivery_tag), false, verdict, context)
+        let outcome = if reject.requeue { Outcome::FAILED } else { Outcome::Reject };
+        self.judge(DeliveryTag(reject.delivery_tag), false, outcome, context)
     }
 
     fn judge(
         &mut self,
         tag: DeliveryTag,
         multiple: bool,
-        verdict: Verdict,
+        outcome: Outcome,
         context: &mut Context<'_>,
     ) -> Result<(), AmqpError> {
         let is_tx = matches!(self.mode, Mode::Tx(_));
-        if !is_tx && multiple && self.unacked.len() > part_of(verdict) {
-            return self.judge_many(tag, verdict, context);
+        if !is_tx && multiple && self.unacked.len() > part_of(outcome) {
+            return self.judge_many(tag, outcome, context);
         }
         let mut taken = Taken::default();
         if !self.unacked.take(tag, multiple, &mut taken) {
             return Err(unknown_delivery_tag(tag.0));
         }
         if let Mode::Tx(transaction) = &mut self.mode {
-            return Ok(transaction.settle(taken, verdict, context.settings().tx_limits())?);
+            return Ok(transaction.settle(taken, outcome, context.settings().tx_limits())?);
         }
-        self.carry_out(taken, verdict, context);
+        self.carry_out(taken, outcome, context);
         context.vhost.apply_effects(context.turn);
         Ok(())
     }
@@ -76,7 +77,7 @@ impl Channel {
     fn judge_many(
         &mut self,
         tag: DeliveryTag,
-        verdict: Verdict,
+        outcome: Outcome,
         context: &mut Context<'_>,
     ) -> Result<(), AmqpError> {
         let up_to = match tag {
@@ -84,7 +85,7 @@ impl Channel {
             tag if self.unacked.knows(tag) => tag,
             tag => return Err(unknown_delivery_tag(tag.0)),
         };
-        self.go_on_settling(Settling { up_to: self.so_far(up_to), verdict }, context);
+        self.go_on_settling(Settling { up_to: self.so_far(up_to), outcome }, context);
         Ok(())
     }
 
@@ -94,25 +95,14 @@ impl Channel {
     }
 
     /// Reports to the queues what became of their messages.
-    pub(super) fn carry_out(&mut self, taken: Taken, verdict: Verdict, context: &mut Context<'_>) {
-        match verdict {
-            Verdict::Ack => {
-                self.settlements.acked.extend(taken);
-                self.flush_settlements(context);
-            }
-            Verdict::Requeue { failed } => self.requeue(taken, failed, context),
-            Verdict::Reject => {
-                let credit = credit_of(&taken);
-                tell_queues(taken, verdict, context.turn);
-                self.release_credit(credit, context);
-            }
+    pub(super) fn carry_out(&mut self, taken: Taken, outcome: Outcome, context: &mut Context<'_>) {
+        if outcome == Outcome::Accept {
+            self.settlements.acked.extend(taken);
+            return self.flush_settlements(context);
         }
-    }
-
-    /// Credit comes last, so that a consumer without it is first given what went back, and then what is behind that.
-    pub(super) fn requeue(&mut self, taken: Taken, failed: bool, context: &mut Context<'_>) {
+        // Credit comes last, so that a consumer without it is first given what went back, and then what is behind that.
         let credit = credit_of(&taken);
-        tell_queues(taken, Verdict::Requeue { failed }, context.turn);
+        tell_queues(taken, outcome, context.turn);
         self.release_credit(credit, context);
     }
 
@@ -167,7 +157,7 @@ impl Channel {
             // What comes back may be delivered again at once, which comes behind this.
             self.reply(AMQPClass::Basic(basic::AMQPMethod::RecoverOk(basic::RecoverOk {})), context);
         }
-        self.go_on_settling(Settling { up_to, verdict: Verdict::Requeue { failed: false } }, context);
+        self.go_on_settling(Settling { up_to, outcome: Outcome::Release }, context);
         Ok(())
     }
 }

@@ -9,8 +9,9 @@ use crate::amqp::error::{AmqpError, ReplyCode};
 use crate::amqp::frame::put_method;
 use crate::broker::delivery::Outgoing;
 use crate::broker::error::{ArgumentFault, BrokerError, Resource};
+use crate::broker::outcome::Outcome;
 use crate::broker::queue::QueueHandle;
-use crate::client::{Unacked, Verdict};
+use crate::client::Unacked;
 use crate::message::{ConsumerId, FieldTable, Millis, QueueId};
 use amq_protocol::protocol::{AMQPClass, basic};
 use std::collections::{BTreeMap, VecDeque};
@@ -122,7 +123,7 @@ impl Channel {
             }
         }
         self.send_all(of_others, context);
-        self.carry_out(back, Verdict::Requeue { failed: false }, context);
+        self.carry_out(back, Outcome::Release, context);
         if let Some(consumer) = self.remove_consumer(id) {
             self.tell_consumer_deleted(&consumer, context);
         }

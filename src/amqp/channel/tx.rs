@@ -56,8 +56,8 @@ impl Channel {
         context.turn.waiter = None;
         let mut refused = Vec::new();
         commit.deliver_publishes(context.vhost, context.turn, &mut refused);
-        for (taken, verdict) in std::mem::take(&mut commit.settlements) {
-            self.carry_out(taken, verdict, context);
+        for (taken, outcome) in std::mem::take(&mut commit.settlements) {
+            self.carry_out(taken, outcome, context);
         }
         commit.deliver_letters(context.vhost, context.turn);
         context.vhost.apply_effects(context.turn);
@@ -81,8 +81,8 @@ impl Channel {
             context.turn.waiter = None;
         }
         let is_delivered = is_staged && committing.deliver(context.turn);
-        while is_delivered && let Some((taken, verdict)) = committing.next_settled(context.turn) {
-            self.carry_out(taken, verdict, context);
+        while is_delivered && let Some((taken, outcome)) = committing.next_settled(context.turn) {
+            self.carry_out(taken, outcome, context);
         }
         let is_done = is_delivered && committing.deliver_letters(context.turn);
         context.vhost.apply_effects(context.turn);

@@ -76,10 +76,10 @@ impl Channel {
         let mut is_more = true;
         while is_more && !context.turn.is_spent() {
             let mut taken = Taken::default();
-            let part = part_of(settling.verdict);
+            let part = part_of(settling.outcome);
             is_more = self.unacked.take_part(settling.up_to, part, &mut taken);
             context.turn.spend(SETTLE_STEPS * taken.entries());
-            self.carry_out(taken, settling.verdict, context);
+            self.carry_out(taken, settling.outcome, context);
             context.vhost.apply_effects(context.turn);
         }
         if is_more {

@@ -4,7 +4,8 @@ use super::progress::Traffic;
 use super::subscribe::AckMode;
 use super::underway::Underway;
 use super::{Connection, Version};
-use crate::client::{SETTLE_STEPS, Settling, Taken, Verdict, part_of, settle, tell_queues};
+use crate::broker::outcome::Outcome;
+use crate::client::{SETTLE_STEPS, Settling, Taken, part_of, settle, tell_queues};
 use crate::message::DeliveryTag;
 use crate::stomp::error::StompError;
 use crate::stomp::frame::Headers;
@@ -17,21 +18,21 @@ impl Connection {
     pub(super) fn ack(&mut self, headers: &Headers<'_>) -> Result<(), StompError> {
         // What was sent before comes before what the acknowledgement makes room for.
         self.flush_publishes();
-        self.judge(headers, "ACK", Verdict::Ack)
+        self.judge(headers, "ACK", Outcome::Accept)
     }
 
     pub(super) fn nack(&mut self, headers: &Headers<'_>) -> Result<(), StompError> {
         let requeues = headers.flag("requeue").unwrap_or(self.stomp.settings.default_nack_requeue);
         // A refusal that wants the message back is no failed delivery.
-        let verdict = if requeues { Verdict::Requeue { failed: false } } else { Verdict::Reject };
-        self.judge(headers, "NACK", verdict)
+        let outcome = if requeues { Outcome::Release } else { Outcome::Reject };
+        self.judge(headers, "NACK", outcome)
     }
 
     fn judge(
         &mut self,
         headers: &Headers<'_>,
         command: &'static str,
-        verdict: Verdict,
+        outcome: Outcome,
     ) -> Result<(), StompError> {
         let transaction = headers.get("transaction");
         if let Some(transaction) = transaction {
@@ -42,12 +43,12 @@ impl Connection {
         let consumer = self.unacked.consumer_of(tag).ok_or_else(not_found)?;
         let mode = self.subscriptions.get(consumer).map(|subscription| subscription.mode);
         let is_cumulative = mode == Some(AckMode::Client);
-        if transaction.is_none() && is_cumulative && self.unacked.len() > part_of(verdict) {
+        if transaction.is_none() && is_cumulative && self.unacked.len() > part_of(outcome) {
             self.flush_acks();
-            self.go_on_settling(Settling { up_to: tag, verdict });
+            self.go_on_settling(Settling { up_to: tag, outcome });
             return Ok(());
         }
-        if transaction.is_none() && verdict == Verdict::Ack {
+        if transaction.is_none() && outcome == Outcome::Accept {
             return if self.unacked.take(tag, is_cumulative, &mut self.acked) {
                 Ok(())
             } else {
@@ -59,9 +60,9 @@ impl Connection {
             return Err(not_found());
         }
         if let Some(transaction) = transaction {
-            return self.settle_in_transaction(transaction, taken, verdict);
+            return self.settle_in_transaction(transaction, taken, outcome);
         }
-        self.carry_out(taken, verdict);
+        self.carry_out(taken, outcome);
         Ok(())
     }
 
@@ -80,13 +81,13 @@ impl Connection {
     }
 
     /// Reports to the queues what became of their messages.
-    pub(super) fn carry_out(&mut self, taken: Taken, verdict: Verdict) {
-        if verdict == Verdict::Ack {
+    pub(super) fn carry_out(&mut self, taken: Taken, outcome: Outcome) {
+        if outcome == Outcome::Accept {
             self.acked.extend(taken);
             return;
         }
         self.flush_acks();
-        tell_queues(taken, verdict, &mut self.turn);
+        tell_queues(taken, outcome, &mut self.turn);
         self.apply_effects();
     }
 
@@ -118,9 +119,9 @@ impl Connection {
         let mut is_more = true;
         while is_more && !self.turn.is_spent() {
             let mut taken = Taken::default();
-            is_more = self.unacked.take_part(settling.up_to, part_of(settling.verdict), &mut taken);
+            is_more = self.unacked.take_part(settling.up_to, part_of(settling.outcome), &mut taken);
             self.turn.spend(SETTLE_STEPS * taken.entries());
-            self.carry_out(taken, settling.verdict);
+            self.carry_out(taken, settling.outcome);
             self.flush_acks();
         }
         if is_more {

@@ -3,8 +3,9 @@
 
 use super::Connection;
 use super::underway::Underway;
+use crate::broker::outcome::Outcome;
 use crate::broker::routing::Route;
-use crate::client::{Committing, Taken, TooLarge, Transaction, TransactionLimits, Verdict, tell_queues};
+use crate::client::{Committing, Taken, TooLarge, Transaction, TransactionLimits, tell_queues};
 use crate::message::Message;
 use crate::stomp::error::StompError;
 use crate::stomp::frame::Headers;
@@ -113,8 +114,8 @@ impl Connection {
         self.receipts.note(record);
         let mut refused = Vec::new();
         commit.deliver_publishes(&vhost, &mut self.turn, &mut refused);
-        for (taken, verdict) in std::mem::take(&mut commit.settlements) {
-            self.tell_committed(taken, verdict);
+        for (taken, outcome) in std::mem::take(&mut commit.settlements) {
+            self.tell_committed(taken, outcome);
         }
         commit.deliver_letters(&vhost, &mut self.turn);
         vhost.apply_effects(&mut self.turn);
@@ -135,8 +136,8 @@ impl Connection {
             self.receipts.note(committing.record.flatten());
         }
         let is_delivered = is_staged && committing.deliver(&mut self.turn);
-        while is_delivered && let Some((taken, verdict)) = committing.next_settled(&mut self.turn) {
-            self.tell_committed(taken, verdict);
+        while is_delivered && let Some((taken, outcome)) = committing.next_settled(&mut self.turn) {
+            self.tell_committed(taken, outcome);
         }
         let is_done = is_delivered && committing.deliver_letters(&mut self.turn);
         self.apply_effects();
@@ -147,11 +148,11 @@ impl Connection {
         self.committed(committing.is_refused, receipts)
     }
 
-    fn tell_committed(&mut self, taken: Taken, verdict: Verdict) {
-        if verdict == Verdict::Ack {
+    fn tell_committed(&mut self, taken: Taken, outcome: Outcome) {
+        if outcome == Outcome::Accept {
             self.traffic.stats.ack += taken.len() as u64;
         }
-        tell_queues(taken, verdict, &mut self.turn);
+        tell_queues(taken, outcome, &mut self.turn);
     }
 
     /// A commit has happened; its receipts come when its record is durable.
@@ -197,10 +198,10 @@ impl Connection {
         &mut self,
         name: &[u8],
         taken: Taken,
-        verdict: Verdict,
+        outcome: Outcome,
     ) -> Result<(), StompError> {
         let limits = self.limits_of(name)?;
         let opened = self.transactions.0.get_mut(name).ok_or_else(|| unknown(name))?;
-        Ok(opened.transaction.settle(taken, verdict, limits)?)
+        Ok(opened.transaction.settle(taken, outcome, limits)?)
     }
 }
