@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(offsets(&tail, 10), Some(vec![]));
         assert_eq!(tail.note_durable(Lsn(6)), None);
         assert_eq!(offsets(&tail, 11), Some(vec![11, 12]));
-        assert_eq!((tail.readable(), tail.last_chunk()), (13, Some(10)));
+        assert_eq!((tail.readable(), tail.last_chunk()), (13, Some(12)), "what came with one record");
     }
 
     #[test]
