@@ -3,7 +3,8 @@
 
 mod log;
 
-use leveret::broker::BrokerLimits;
+use leveret::broker::queue::StreamOffset;
+use leveret::broker::{BrokerLimits, Turn};
 use leveret::clock::TestClock;
 use leveret::store::{FaultyStore, JournalOptions};
 use leveret_conformance::Transport;
@@ -287,4 +288,19 @@ fn a_transaction_commits_offsets_and_publishes_together() {
         // The second time round the first message is the worker's again.
         assert_eq!((committed, there), if is_committed { (Some(0), 1) } else { (None, 0) });
     }
+}
+
+#[test]
+fn names_that_a_stream_remembers_have_a_limit() {
+    let (store, clock) = (FaultyStore::default(), TestClock::at(1_700_000_000_000));
+    let (broker, _client) = with_stream(&store, &clock, &[]);
+    let queue = broker.broker().vhost("/").unwrap().queue("s").unwrap();
+    let mut turn = Turn::at(1_700_000_000_000);
+    let mut reset =
+        |name: u32| queue.reset_stream_group(&name.to_string(), StreamOffset::Offset(1), &mut turn);
+    (0..10_000).for_each(|name| reset(name).unwrap());
+    let refused = reset(10_000).unwrap_err().to_string();
+    assert!(refused.contains("consumer '10000' of queue 's' in vhost '/'"), "{refused}");
+    reset(7).unwrap();
+    broker.broker().end_turn(&mut turn);
 }

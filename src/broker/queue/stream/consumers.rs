@@ -31,6 +31,11 @@ pub(super) struct Begin {
 const GIVEN_TAG: &str = "amq.ctag-";
 
 impl Begin {
+    /// The name under which its acknowledgements are to be remembered.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// Reads a consumer's arguments.
     pub(super) fn of(
         arguments: &FieldTable,

@@ -8,6 +8,9 @@ use crate::store::stream::{NAME_BYTES_MAX, TrackingChange};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// The most names that a stream remembers: each is written whenever one of them has changed.
+const NAMES_MAX: usize = 10_000;
+
 /// Those who consume a stream under one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamGroup {
@@ -64,6 +67,7 @@ impl Stream {
             let text = format!("a consumer's name has 1 to {NAME_BYTES_MAX} bytes");
             return Err(BrokerError::Precondition(text));
         }
+        self.check_names(&state, name)?;
         self.look_at_journal(&mut state);
         let next = match to {
             StreamOffset::First => state.kept.first.min(state.tail.first()),
@@ -109,6 +113,20 @@ impl Stream {
         }
         turn.track(self);
         self.look_soon(state, turn.now);
+    }
+
+    /// Checks that one more name may be remembered.
+    pub(super) fn check_names(&self, state: &State, name: &str) -> Result<(), BrokerError> {
+        let is_known = state.tracking.committed(name).is_some();
+        if is_known || state.tracking.all().len() < NAMES_MAX {
+            return Ok(());
+        }
+        Err(BrokerError::LimitReached {
+            what: format!("consumer '{name}' of {}", self.definition.resource()),
+            limit: "consumer name",
+            vhost: self.definition.vhost.clone(),
+            max: NAMES_MAX,
+        })
     }
 
     fn check_unused(&self, is_used: bool, name: &str) -> Result<(), BrokerError> {

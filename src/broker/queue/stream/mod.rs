@@ -226,6 +226,9 @@ impl Stream {
         if state.readers.has_exclusive() || (consumer.exclusive && !state.readers.is_empty()) {
             return Err(BrokerError::ExclusiveUse(resource));
         }
+        if let Some(name) = begin.name() {
+            self.check_names(&state, name)?;
+        }
         state.last_used = turn.now;
         let id = consumer.id;
         self.look_at_journal(&mut state);
