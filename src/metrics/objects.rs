@@ -146,9 +146,10 @@ impl Objects {
                 let of = [("vhost", &*facts.vhost), ("channel", &*name)];
                 self.channels.push((Labels::new(&of), channel));
                 let labels = |kind, name: &str| Labels::new(&[of[0], of[1], (kind, name)]);
-                self.consumed.extend(apart.by_queue().map(|(queue, done)| (labels("queue", queue), done)));
-                let sent = apart.by_exchange();
-                self.sent.extend(sent.map(|(exchange, done)| (labels("exchange", exchange), done)));
+                let consumed = apart.by_queue(&channel.stats).into_iter();
+                self.consumed.extend(consumed.map(|(queue, done)| (labels("queue", &queue), done)));
+                let sent = apart.by_exchange(&channel.stats).into_iter();
+                self.sent.extend(sent.map(|(exchange, done)| (labels("exchange", &exchange), done)));
             }
         }
     }

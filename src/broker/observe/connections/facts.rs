@@ -185,7 +185,7 @@ impl Progress {
         if facts.confirm {
             self.stats.publish_confirm += done.publish;
         }
-        channel.apart.take(tally, &facts.stats);
+        channel.apart.take(tally);
         channel.facts = facts;
     }
 
