@@ -1,7 +1,7 @@
 //! What was done on a channel, by queue and by exchange: RabbitMQ's metrics of channels have these labels.
 //!
 //! A channel mostly is at work with one queue and one exchange. What its counters grow by is put down to these when it turns to others;
-//! what they have grown by since is added when somebody looks. So neither a message nor a turn costs anything.
+//! what they have grown by since is added when the counts are asked for. So neither a message nor a turn costs anything.
 
 use crate::broker::observe::stats::MessageStats;
 use crate::message::Name;
