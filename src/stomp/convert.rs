@@ -2,7 +2,7 @@
 
 use super::error::StompError;
 use super::frame::{HeadWriter, Headers};
-use crate::message::{FieldTable, Message, Properties, ShortStr, Value};
+use crate::message::{FieldTable, Properties, ShortStr, Value};
 use std::borrow::Cow;
 
 /// Headers of MESSAGE that are the broker's alone: a header of a message with such a name is not passed on.
@@ -161,24 +161,6 @@ fn simple(value: &Value) -> Option<String> {
         }
         integer => integer.as_integer()?.to_string(),
     })
-}
-
-/// The properties that a message is delivered with: its own, without BCC, and with how often it was delivered in vain where that
-/// is counted.
-pub(super) fn delivered_properties(message: &Message, delivery_count: Option<u32>) -> Cow<'_, [u8]> {
-    if delivery_count.is_none() && !message.has_blind_copies() {
-        return message.properties().into();
-    }
-    let mut properties = message.decode_properties();
-    let mut headers = properties.headers.take().unwrap_or_default();
-    headers.remove("BCC");
-    if let Some(count) = delivery_count {
-        headers.insert("x-delivery-count", Value::I64(count.into()));
-    }
-    properties.headers = Some(headers);
-    let mut encoded = Vec::new();
-    properties.encode(&mut encoded);
-    encoded.into()
 }
 
 /// Headers of SUBSCRIBE, and of a SEND that declares a queue, that become arguments of the queue: texts, and numbers.

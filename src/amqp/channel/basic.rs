@@ -1,6 +1,6 @@
 //! Class basic (0-9-1 section 1.8), but for publishing, acknowledging and delivering: qos, consume, cancel, get.
 
-use super::deliver::{NUMBER_BYTES, envelope_bytes, fill_envelope, fill_number, properties_of_entry};
+use super::deliver::{NUMBER_BYTES, envelope_bytes, fill_envelope, fill_number};
 use super::queue::{REPLY_TO, saturating};
 use super::timeouts::consumer_timeout_ms;
 use super::underway::Underway;
@@ -11,7 +11,7 @@ use crate::broker::access::permissions::Access;
 use crate::broker::error::{ArgumentFault, BrokerError, Resource};
 use crate::broker::queue::{ConsumeRequest, Credit, Got, NewConsumer, QueueHandle, QueueType};
 use crate::broker::routing::ReplyConsumer;
-use crate::client::Unacked;
+use crate::client::{Unacked, properties_of_entry};
 use crate::message::{DeliveryTag, FieldTable, Reader};
 use amq_protocol::protocol::basic::AMQPMethod::{
     Ack, Cancel, CancelOk, Consume, ConsumeOk, Get, GetEmpty, Nack, Publish, Qos, QosOk, Recover,

@@ -5,12 +5,11 @@ use super::{Channel, Context};
 use crate::amqp::frame::{ContentMethod, fill_short_str, put_method, short_str_bytes};
 use crate::broker::Turn;
 use crate::broker::delivery::{Entry, Outgoing};
-use crate::broker::queue::{QueueHandle, QueueType};
-use crate::client::Unacked;
-use crate::message::{ChannelNumber, ConsumerId, Message, Millis, Value};
+use crate::broker::queue::QueueHandle;
+use crate::client::{Unacked, properties_of_entry, properties_to_send};
+use crate::message::{ChannelNumber, ConsumerId, Message, Millis};
 use crate::session::{Pieces, Transmit};
 use amq_protocol::protocol::{AMQPClass, basic};
-use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -241,35 +240,6 @@ fn cut(key: &[u8]) -> &[u8] {
     // What is no UTF-8 has no characters to keep whole.
     let end = ends.into_iter().find(is_start).unwrap_or(SHORT_STR_BYTES_MAX);
     &key[..end]
-}
-
-/// The properties that an entry of a queue is sent with.
-pub(super) fn properties_of_entry<'a>(entry: &'a Entry, queue: &QueueHandle) -> Cow<'a, [u8]> {
-    let added = match queue.definition().queue_type {
-        QueueType::Quorum if entry.delivery_count > 0 => {
-            Some(("x-delivery-count", i64::from(entry.delivery_count)))
-        }
-        QueueType::Stream => Some(("x-stream-offset", i64::try_from(entry.offset()).unwrap_or(i64::MAX))),
-        QueueType::Classic | QueueType::Quorum => None,
-    };
-    properties_to_send(&entry.message, added)
-}
-
-/// A message's own properties, but for what the broker adds or keeps to itself.
-pub(super) fn properties_to_send<'a>(message: &'a Message, added: Option<(&str, i64)>) -> Cow<'a, [u8]> {
-    if added.is_none() && !message.has_blind_copies() {
-        return Cow::Borrowed(message.properties());
-    }
-    let mut properties = message.decode_properties();
-    let mut headers = properties.headers.take().unwrap_or_default();
-    headers.remove("BCC");
-    if let Some((name, number)) = added {
-        headers.insert(name, Value::I64(number));
-    }
-    properties.headers = Some(headers);
-    let mut encoded = Vec::new();
-    properties.encode(&mut encoded);
-    Cow::Owned(encoded)
 }
 
 #[cfg(test)]

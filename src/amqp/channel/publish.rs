@@ -1,7 +1,7 @@
 //! basic.publish: the checks on a message, its route, and its way to the queues in a batch (0-9-1 section 1.8.3.7).
 
 use super::content::Published;
-use super::deliver::{envelope_bytes, fill_envelope, properties_to_send};
+use super::deliver::{envelope_bytes, fill_envelope};
 use super::underway::Underway;
 use super::{Channel, Context, Mode};
 use crate::amqp::error::{AmqpError, ReplyCode};
@@ -13,7 +13,7 @@ use crate::broker::exchange::Exchange;
 use crate::broker::routing::{Found, REPLY_TO_PREFIX, Route, Routing};
 use crate::broker::spread::Spread;
 use crate::broker::turn::DELIVERY_STEPS;
-use crate::client::check_properties;
+use crate::client::{check_properties, properties_to_send};
 use crate::message::{Lsn, Message, PropertyScan, PublishId};
 use crate::steps;
 use std::sync::Arc;

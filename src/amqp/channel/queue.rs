@@ -88,8 +88,11 @@ impl Channel {
         context: &mut Context<'_>,
     ) -> Result<(Name, QueueCounts), AmqpError> {
         let server_named = asked.is_empty();
-        if server_named && arguments.field("x-queue-type").and_then(|kind| kind.as_str()) == Some("quorum") {
-            let text = format!("Cannot declare a server-named queue for type {}", module(QueueType::Quorum));
+        let asked_type = arguments.field("x-queue-type").and_then(Value::as_str).and_then(QueueType::named);
+        if let Some(queue_type @ (QueueType::Quorum | QueueType::Stream)) =
+            asked_type.filter(|_| server_named)
+        {
+            let text = format!("Cannot declare a server-named queue for type {}", module(queue_type));
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, text));
         }
         if asked.starts_with(RESERVED_PREFIX) {

@@ -1,6 +1,5 @@
 //! The firehose of what a channel publishes and is given, while its vhost is traced.
 
-use super::deliver::properties_of_entry;
 use super::{Channel, Context};
 use crate::broker::Turn;
 use crate::broker::VirtualHost;
@@ -8,6 +7,7 @@ use crate::broker::delivery::{Entry, Outgoing};
 use crate::broker::observe::connections::LiveConnection;
 use crate::broker::observe::trace::{Delivered, Party};
 use crate::broker::queue::QueueHandle;
+use crate::client::properties_of_entry;
 use crate::message::Message;
 
 impl Channel {

@@ -24,7 +24,7 @@ pub(super) enum Vhosts {
         /// Words that group it with others, with commas between them
         #[arg(long, value_name = "TAGS")]
         tags: Option<String>,
-        /// The type of queues whose declaration names none: classic or quorum
+        /// The type of queues whose declaration names none: classic, quorum or stream
         #[arg(long, value_name = "TYPE")]
         default_queue_type: Option<String>,
     },

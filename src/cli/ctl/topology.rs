@@ -16,7 +16,7 @@ pub(super) enum Declare {
     Queue {
         /// Its name
         name: String,
-        /// Its type: classic or quorum [default: what the vhost says]
+        /// Its type: classic, quorum or stream [default: what the vhost says]
         #[arg(long = "type", value_name = "TYPE")]
         queue_type: Option<String>,
         #[command(flatten)]

@@ -6,11 +6,10 @@ use super::{Connection, HOLD_BACK_MS, Open, Stage};
 use crate::broker::delivery::{Entry, Outgoing};
 use crate::broker::memory::{MemoryUse, count_much};
 use crate::broker::observe::trace::Delivered;
-use crate::broker::queue::{QueueHandle, QueueType};
-use crate::client::Unacked;
+use crate::broker::queue::QueueHandle;
+use crate::client::{Unacked, properties_of_entry};
 use crate::message::{ConsumerId, DeliveryTag, Message, Millis};
 use crate::session::{Flow, Transmit};
-use crate::stomp::convert;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -164,10 +163,7 @@ impl Connection {
         let Some(subscription) = self.subscriptions.get_mut(id) else { return };
         let tag = DeliveryTag(self.next_delivery_tag);
         self.next_delivery_tag += 1;
-        let count = (entry.delivery_count > 0
-            && subscription.queue.definition().queue_type == QueueType::Quorum)
-            .then_some(entry.delivery_count);
-        let properties = convert::delivered_properties(&entry.message, count);
+        let properties = properties_of_entry(&entry, &subscription.queue);
         if let Some(Open { vhost, live, .. }) = self.open.as_ref().filter(|open| open.vhost.is_traced()) {
             let queue = subscription.queue.definition().name.as_bytes();
             let (message, properties) = (&entry.message, &*properties);

@@ -167,7 +167,6 @@ impl Readers {
             unsent: 0,
             unsent_bytes: 0,
             waits: None,
-            trimmed: 0,
             new,
         };
         self.by_id.insert(reader.new.id, reader);
@@ -296,11 +295,10 @@ impl Readers {
         })
     }
 
-    /// A consumer is there now; `trimmed` entries before that were gone.
-    pub(super) fn move_to(&mut self, id: ConsumerId, at: ReadAt, trimmed: u64) {
+    /// A consumer is there now.
+    pub(super) fn move_to(&mut self, id: ConsumerId, at: ReadAt) {
         if let Some(reader) = self.by_id.get_mut(&id) {
             reader.at = At::Offset(at);
-            reader.trimmed += trimmed;
         }
     }
 

@@ -23,8 +23,6 @@ pub(super) struct Reader {
     pub(super) unsent_bytes: usize,
     /// The ticket with which it waits for credit of its link.
     pub(super) waits: Option<u64>,
-    /// Entries that retention had removed before it got there.
-    pub(super) trimmed: u64,
     /// Where it asked to begin.
     pub(super) begin: StreamOffset,
     pub(super) single_active: bool,

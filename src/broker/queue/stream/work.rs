@@ -218,7 +218,6 @@ impl Stream {
         bytes_max: usize,
         turn: &mut Turn,
     ) -> io::Result<()> {
-        let (asked, first) = (at.next, log.first_offset());
         let mut behind = at.clone();
         let read = log.read(&mut behind, bytes_max)?;
         let mut state = self.state.lock();
@@ -227,21 +226,21 @@ impl Stream {
             // It has been set back meanwhile, or has ended.
             return Ok(());
         }
-        let trimmed = first.saturating_sub(asked);
-        let end = read.entries.last().map(|entry| entry.offset + 1);
         let found = read.entries.into_iter().filter_map(|entry| {
             // An entry that can't be read is one of another version: it is left out.
             let message = Message::from_stored(entry.content, entry.shape).ok()?;
             Some(Found { offset: entry.offset, enqueued_at: entry.enqueued_at, message })
         });
-        match readers.give(id, found, stats, turn) {
+        let found: Vec<Found> = found.collect();
+        let end = found.last().map(|last| last.offset + 1);
+        match readers.give(id, found.into_iter(), stats, turn) {
             // All that was read, and what could not be.
             Some(next) if end.is_none_or(|end| next >= end) => at = behind,
             Some(next) => at.next = next,
             None if end.is_none() => at = behind,
             None => {}
         }
-        readers.move_to(id, at, trimmed);
+        readers.move_to(id, at);
         Ok(())
     }
 
