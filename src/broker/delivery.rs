@@ -47,6 +47,21 @@ impl Entry {
     }
 }
 
+/// Messages of a stream that follow one another, for a consumer that takes them together.
+#[derive(Debug)]
+pub struct StreamChunk {
+    /// The offset of the first one; those of the others follow.
+    pub first: u64,
+    /// When the first one was published, in milliseconds.
+    pub enqueued_at: Millis,
+    /// The messages; at least one.
+    pub messages: Vec<Message>,
+    /// Bytes of all of them.
+    pub bytes: usize,
+    /// The offset of the last message that could be read when they were given.
+    pub last_readable: u64,
+}
+
 /// What an item takes besides its message's bytes, roughly.
 const ITEM_BYTES: usize = 128;
 
@@ -61,6 +76,25 @@ pub enum Outgoing {
         consumer: ConsumerId,
         /// The message that is delivered.
         entry: Entry,
+    },
+    /// Messages of a stream for a consumer that takes them in chunks.
+    Chunk {
+        /// The consumer's link.
+        link: LinkId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// The messages that are delivered.
+        chunk: Box<StreamChunk>,
+    },
+    /// A consumer of a stream is the active one of its name from now on, or no longer. One that takes chunks is given some when it has
+    /// said where it begins, see [`super::queue::QueueHandle::place_subscriber`].
+    Activated {
+        /// The consumer's link.
+        link: LinkId,
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Whether it is active.
+        active: bool,
     },
     /// The queue of a consumer is gone, and the consumer with it.
     Cancelled {
@@ -104,6 +138,8 @@ impl Outgoing {
     pub fn link(&self) -> LinkId {
         match self {
             Outgoing::Deliver { link, .. }
+            | Outgoing::Chunk { link, .. }
+            | Outgoing::Activated { link, .. }
             | Outgoing::Cancelled { link, .. }
             | Outgoing::CreditFreed { link }
             | Outgoing::TimeoutChanged { link }
@@ -117,7 +153,9 @@ impl Outgoing {
         let message_bytes = match self {
             Outgoing::Deliver { entry, .. } => entry.message.size_bytes(),
             Outgoing::Reply { message, .. } => message.size_bytes(),
-            Outgoing::Cancelled { .. }
+            Outgoing::Chunk { chunk, .. } => chunk.bytes,
+            Outgoing::Activated { .. }
+            | Outgoing::Cancelled { .. }
             | Outgoing::CreditFreed { .. }
             | Outgoing::TimeoutChanged { .. }
             | Outgoing::Drained { .. } => 0,

@@ -58,8 +58,8 @@ impl Channel {
         match outgoing {
             Outgoing::Deliver { consumer, entry, .. } => self.basic_deliver(consumer, entry, wire),
             Outgoing::TimeoutChanged { .. } => wire.ack_deadline.look_at(wire.now),
-            // Channels have no credit that can be drained.
-            Outgoing::Drained { .. } => {}
+            // Channels have no credit that can be drained, and no consumers that take chunks.
+            Outgoing::Drained { .. } | Outgoing::Chunk { .. } | Outgoing::Activated { .. } => {}
             Outgoing::CreditFreed { .. } => {
                 while let Some(consumer) = self.credit.next_waiting() {
                     let Some(queue) = self.consumers.get(&consumer).map(|consumer| consumer.queue.clone())

@@ -48,7 +48,9 @@ impl Channel {
             Outgoing::Cancelled { .. }
             | Outgoing::CreditFreed { .. }
             | Outgoing::TimeoutChanged { .. }
-            | Outgoing::Drained { .. } => {}
+            | Outgoing::Drained { .. }
+            | Outgoing::Chunk { .. }
+            | Outgoing::Activated { .. } => {}
         }
     }
 

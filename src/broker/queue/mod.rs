@@ -19,7 +19,9 @@ pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSetting
 pub(in crate::broker) use handle::check;
 pub use handle::{ConsumeRequest, QueueDeclaration, QueueHandle};
 pub(in crate::broker) use stream::{Stream, age_ms, tracking_queue};
-pub use stream::{StreamGroup, StreamOffset, StreamState, Streams};
+pub use stream::{
+    StreamFilter, StreamGroup, StreamOffset, StreamPublisher, StreamState, Streams, Subscription,
+};
 
 use super::delivery::Entry;
 

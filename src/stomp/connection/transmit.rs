@@ -150,10 +150,12 @@ impl Connection {
                     self.fail(error, now);
                 }
             }
-            // Consumers have no limit in common, no time to acknowledge, no direct replies, and nothing to drain.
+            // Consumers have no limit in common, no time to acknowledge, no direct replies, nothing to drain, and take no chunks.
             Outgoing::CreditFreed { .. }
             | Outgoing::TimeoutChanged { .. }
             | Outgoing::Drained { .. }
+            | Outgoing::Chunk { .. }
+            | Outgoing::Activated { .. }
             | Outgoing::Reply { .. } => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Kept;
 use super::StreamOffset;
+use super::subscriptions::Subscription;
 use super::offset::StreamFilter;
 use super::reader::{Found, Named, Reader};
 use super::tail::Tail;
@@ -25,6 +26,7 @@ pub(super) struct Begin {
     name: Option<Arc<str>>,
     /// Of those with that name one at a time is given messages.
     single_active: bool,
+    takes_chunks: bool,
 }
 
 /// Tags that the broker has chosen begin so.
@@ -72,7 +74,14 @@ impl Begin {
             return Err(invalid(CONSUMER_NAME, ArgumentFault::Missing));
         }
         let offset = StreamOffset::of(arguments, now, resource)?;
-        Ok(Begin { offset, filter: StreamFilter::of(arguments, resource)?, name, single_active })
+        let filter = StreamFilter::of(arguments, resource)?;
+        Ok(Begin { offset, filter, name, single_active, takes_chunks: false })
+    }
+
+    /// Of a consumer that takes chunks.
+    pub(super) fn of_subscription(subscription: Subscription) -> Begin {
+        let Subscription { offset, filter, name, single_active } = subscription;
+        Begin { offset, filter, name, single_active, takes_chunks: true }
     }
 }
 
@@ -150,18 +159,22 @@ impl Readers {
     }
 
     /// Adds one.
-    pub(super) fn add(&mut self, new: NewConsumer, begin: Begin, bounds: &Bounds<'_>) {
+    pub(super) fn add(&mut self, new: NewConsumer, begin: Begin, bounds: &Bounds<'_>, turn: &mut Turn) {
         if new.exclusive {
             self.exclusive = Some(new.id);
         }
-        let Begin { offset, filter, name, single_active } = begin;
+        let Begin { offset, filter, name, single_active, takes_chunks } = begin;
         let is_other = |reader: &Reader| reader.single_active && reader.name() == name.as_deref();
-        let reader = Reader {
+        let is_standby = single_active && self.by_id.values().any(is_other);
+        let mut reader = Reader {
             filter,
-            at: bounds.place(offset, name.as_deref()),
+            // Who takes chunks asks for what is remembered of its name, and says where it begins.
+            at: bounds.place(offset, name.as_deref().filter(|_| !takes_chunks)),
             begin: offset,
             single_active,
-            is_standby: single_active && self.by_id.values().any(is_other),
+            is_standby,
+            takes_chunks,
+            awaits_place: false,
             named: name.map(|name| Named { name, in_flight: VecDeque::new(), returned: BTreeMap::new() }),
             unacked: 0,
             unsent: 0,
@@ -169,6 +182,9 @@ impl Readers {
             waits: None,
             new,
         };
+        if single_active && !is_standby {
+            reader.tell_active(turn);
+        }
         self.by_id.insert(reader.new.id, reader);
     }
 
@@ -183,10 +199,24 @@ impl Readers {
     }
 
     /// A consumer is the active one of its name from now on, and goes on where that has got.
-    pub(super) fn activate(&mut self, id: ConsumerId, bounds: &Bounds<'_>) {
+    pub(super) fn activate(&mut self, id: ConsumerId, bounds: &Bounds<'_>, turn: &mut Turn) {
         if let Some(reader) = self.by_id.get_mut(&id) {
             reader.is_standby = false;
-            reader.at = bounds.place(reader.begin, reader.name());
+            reader.at = bounds.place(reader.begin, reader.name().filter(|_| !reader.takes_chunks));
+            reader.tell_active(turn);
+        }
+    }
+
+    /// A consumer says where it begins, or that it begins where it asked to.
+    pub(super) fn place_subscriber(
+        &mut self,
+        id: ConsumerId,
+        offset: Option<StreamOffset>,
+        bounds: &Bounds<'_>,
+    ) {
+        if let Some(reader) = self.by_id.get_mut(&id) {
+            reader.awaits_place = false;
+            reader.at = bounds.place(offset.unwrap_or(reader.begin), None);
         }
     }
 

@@ -17,15 +17,17 @@ mod offset;
 mod reader;
 mod restoring;
 mod streams;
+mod subscriptions;
 mod tail;
 mod tracking;
 mod work;
 
 pub use groups::StreamGroup;
 pub use look::StreamState;
-pub use offset::StreamOffset;
+pub use offset::{StreamFilter, StreamOffset};
 pub(in crate::broker) use offset::age_ms;
 pub use streams::Streams;
+pub use subscriptions::{StreamPublisher, Subscription};
 pub(in crate::broker) use tracking::tracking_queue;
 
 use super::published::Published;
@@ -43,6 +45,7 @@ use crate::store::Journal;
 use crate::store::stream::{StreamLog, StreamLogOptions, TrackingNotes};
 use consumers::{Begin, Bounds, Readers};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tail::Tail;
 use tracking::Tracking;
@@ -85,6 +88,8 @@ struct State {
     tail: Tail,
     kept: Kept,
     readers: Readers,
+    /// Those who publish to it by declaring so, and hear when it is gone.
+    publishers: BTreeMap<ConsumerId, StreamPublisher>,
     tracking: Tracking,
     /// Names whose offsets are to become those of a time, which the log has to be asked for.
     resets: Vec<(String, Millis)>,
@@ -137,6 +142,7 @@ impl Stream {
             tail: Tail::new(log.next_offset()),
             kept: Kept::of(&log),
             readers: Readers::new(shared.limits.window),
+            publishers: BTreeMap::new(),
             tracking: Tracking::new(definition.id, notes),
             resets: Vec::new(),
             sync_at: None,
@@ -219,6 +225,16 @@ impl Stream {
         let resource = self.definition.resource();
         let arguments = consumer.arguments.decode();
         let begin = Begin::of(&arguments, &consumer.tag, turn.now, &resource)?;
+        self.add_consumer(consumer, begin, turn)
+    }
+
+    fn add_consumer(
+        self: &Arc<Self>,
+        consumer: NewConsumer,
+        begin: Begin,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
+        let resource = self.definition.resource();
         let mut state = self.state.lock();
         if state.closed {
             return Err(BrokerError::NotFound(resource));
@@ -233,7 +249,7 @@ impl Stream {
         let id = consumer.id;
         self.look_at_journal(&mut state);
         let State { readers, tracking, kept, tail, .. } = &mut *state;
-        readers.add(consumer, begin, &Bounds::of(kept, tail, tracking));
+        readers.add(consumer, begin, &Bounds::of(kept, tail, tracking), turn);
         self.serve(&mut state, id, turn);
         Ok(())
     }
@@ -244,7 +260,7 @@ impl Stream {
         state.last_used = turn.now;
         let State { readers, tracking, kept, tail, .. } = &mut *state;
         if let Some(successor) = readers.remove(consumer) {
-            readers.activate(successor, &Bounds::of(kept, tail, tracking));
+            readers.activate(successor, &Bounds::of(kept, tail, tracking), turn);
             self.serve(&mut state, successor, turn);
         }
     }
@@ -368,6 +384,9 @@ impl Stream {
             let cancelled = Outgoing::Cancelled { link: consumer.link, consumer: consumer.id };
             consumer.outbox.open(consumer.link).push_back(cancelled);
             turn.wake(&consumer.outbox);
+        }
+        for (id, publisher) in std::mem::take(&mut state.publishers) {
+            publisher.tell_gone(id, turn);
         }
         state.tail.clear();
         state.count_memory();

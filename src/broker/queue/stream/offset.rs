@@ -75,7 +75,7 @@ const FILTER_VALUE: &str = "x-stream-filter-value";
 
 /// Which messages a consumer wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::broker::queue) struct StreamFilter {
+pub struct StreamFilter {
     /// The values of those it wants; none is all.
     values: BTreeSet<Vec<u8>>,
     /// It wants those without a value, too.
@@ -83,6 +83,11 @@ pub(in crate::broker::queue) struct StreamFilter {
 }
 
 impl StreamFilter {
+    /// A filter for these values, and with `unfiltered` for messages without one. Without values it passes all.
+    pub fn new(values: impl IntoIterator<Item = Vec<u8>>, unfiltered: bool) -> StreamFilter {
+        StreamFilter { values: values.into_iter().collect(), unfiltered }
+    }
+
     /// Reads the consumer's arguments. RabbitMQ passes over a filter of a wrong type, or ends the connection for it.
     pub(in crate::broker::queue) fn of(
         arguments: &FieldTable,

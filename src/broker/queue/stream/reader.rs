@@ -29,6 +29,10 @@ pub(super) struct Reader {
     /// Another one of its name is given messages.
     pub(super) is_standby: bool,
     pub(super) named: Option<Named>,
+    /// It takes messages in chunks: its credit counts those, and nothing is acknowledged.
+    pub(super) takes_chunks: bool,
+    /// It has been told that it is the active one of its name, and has yet to say where it begins.
+    pub(super) awaits_place: bool,
 }
 
 /// What is known of a consumer whose acknowledgements are remembered.
@@ -57,7 +61,7 @@ impl Reader {
 
     /// How many more messages it may be given, by its own limits.
     pub(super) fn credit(&self, window: Window) -> u32 {
-        if self.unsent_bytes >= window.bytes || self.waits.is_some() || self.is_standby {
+        if self.unsent_bytes >= window.bytes || self.waits.is_some() || self.is_standby || self.awaits_place {
             return 0;
         }
         let unsent = window.messages.saturating_sub(self.unsent);
@@ -132,6 +136,9 @@ impl Reader {
         let mut found = found.peekable();
         if wanted == 0 || found.peek().is_none() {
             return None;
+        }
+        if self.takes_chunks {
+            return self.give_chunks(found, wanted, window, stats, turn);
         }
         let mut given = Given::of(self.acquire(wanted));
         let mut next = None;

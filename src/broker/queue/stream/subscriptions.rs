@@ -1,0 +1,182 @@
+//! Those who speak the stream protocol: consumers that take chunks, publishers that declare themselves, and offsets that are stored
+//! and asked for by name.
+
+use super::consumers::{Begin, Bounds};
+use super::reader::{Found, Reader};
+use super::{State, Stream, StreamFilter, StreamOffset};
+use crate::broker::delivery::{Outbox, Outgoing, StreamChunk};
+use crate::broker::error::BrokerError;
+use crate::broker::observe::stats::MessageStats;
+use crate::broker::queue::{NewConsumer, Window};
+use crate::broker::turn::Turn;
+use crate::message::{ConnectionId, ConsumerId, LinkId};
+use std::iter::Peekable;
+use std::sync::Arc;
+
+/// What a consumer of chunks asks for.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Where it begins.
+    pub offset: StreamOffset,
+    /// Which messages it wants: it is given each chunk in which there is one.
+    pub filter: StreamFilter,
+    /// The name under which it stores its offsets.
+    pub name: Option<Arc<str>>,
+    /// Of those with that name one at a time is given messages.
+    pub single_active: bool,
+}
+
+/// Who publishes to a stream by having declared so.
+#[derive(Clone, Debug)]
+pub struct StreamPublisher {
+    /// The connection that it is on.
+    pub connection: ConnectionId,
+    /// Where in its session it is.
+    pub link: LinkId,
+    /// The name under which its publishing ids are remembered.
+    pub reference: Option<Arc<str>>,
+    /// Where it hears that the stream is gone.
+    pub outbox: Arc<Outbox>,
+}
+
+impl StreamPublisher {
+    pub(super) fn tell_gone(self, id: ConsumerId, turn: &mut Turn) {
+        self.outbox.open(self.link).push_back(Outgoing::Cancelled { link: self.link, consumer: id });
+        turn.wake(&self.outbox);
+    }
+}
+
+/// The most messages of a chunk: those who speak the stream protocol count them in 16 bits.
+const CHUNK_MESSAGES_MAX: usize = u16::MAX as usize;
+
+/// Bytes of messages after which a chunk ends; a larger message has one of its own.
+const CHUNK_BYTES: usize = 128 << 10;
+
+impl Reader {
+    /// Gives as many chunks as there is credit for; returns the offset that is wanted next, if any was taken.
+    pub(super) fn give_chunks(
+        &mut self,
+        mut found: Peekable<impl Iterator<Item = Found>>,
+        mut credit: u32,
+        window: Window,
+        stats: &mut MessageStats,
+        turn: &mut Turn,
+    ) -> Option<u64> {
+        let mut next = None;
+        while credit > 0 && self.unsent_bytes < window.bytes && found.peek().is_some() {
+            let Some((chunk, passes)) = self.next_chunk(&mut found) else { break };
+            next = Some(chunk.first + chunk.messages.len() as u64);
+            if !passes {
+                continue;
+            }
+            credit -= 1;
+            self.unsent += 1;
+            self.unsent_bytes += chunk.bytes;
+            self.new.credit.spend(1);
+            stats.deliver += chunk.messages.len() as u64;
+            let (link, consumer) = (self.new.link, self.new.id);
+            let mut outbox = self.new.outbox.open(link);
+            if outbox.is_empty() {
+                turn.wake(&self.new.outbox);
+            }
+            outbox.push_back(Outgoing::Chunk { link, consumer, chunk: Box::new(chunk) });
+        }
+        next
+    }
+
+    /// The messages that follow one another, and whether one of them passes the filter.
+    fn next_chunk(&self, found: &mut Peekable<impl Iterator<Item = Found>>) -> Option<(StreamChunk, bool)> {
+        let Found { offset, enqueued_at, message } = found.next()?;
+        let mut passes = self.filter.passes(&message);
+        let bytes = message.size_bytes();
+        let mut chunk =
+            StreamChunk { first: offset, enqueued_at, messages: vec![message], bytes, last_readable: offset };
+        while chunk.messages.len() < CHUNK_MESSAGES_MAX
+            && chunk.bytes < CHUNK_BYTES
+            && let Some(found) =
+                found.next_if(|found| found.offset == chunk.first + chunk.messages.len() as u64)
+        {
+            passes = passes || self.filter.passes(&found.message);
+            chunk.bytes += found.message.size_bytes();
+            chunk.messages.push(found.message);
+        }
+        chunk.last_readable = chunk.first + chunk.messages.len() as u64 - 1;
+        Some((chunk, passes))
+    }
+
+    /// It is the active one of its name; one that takes chunks hears that, and says where it begins.
+    pub(super) fn tell_active(&mut self, turn: &mut Turn) {
+        if self.takes_chunks {
+            self.awaits_place = true;
+            let (link, consumer) = (self.new.link, self.new.id);
+            self.new.outbox.open(link).push_back(Outgoing::Activated { link, consumer, active: true });
+            turn.wake(&self.new.outbox);
+        }
+    }
+}
+
+impl Stream {
+    /// Adds a consumer that takes chunks.
+    ///
+    /// # Errors
+    /// When the stream is in exclusive use, is gone, or has too many names.
+    pub(in crate::broker::queue) fn subscribe(
+        self: &Arc<Self>,
+        consumer: NewConsumer,
+        subscription: Subscription,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
+        self.add_consumer(consumer, Begin::of_subscription(subscription), turn)
+    }
+
+    /// A consumer that was told that it is the active one begins there, or where it asked to when it subscribed.
+    pub(in crate::broker::queue) fn place_subscriber(
+        self: &Arc<Self>,
+        consumer: ConsumerId,
+        offset: Option<StreamOffset>,
+        turn: &mut Turn,
+    ) {
+        let mut state = self.state.lock();
+        self.look_at_journal(&mut state);
+        let State { readers, tracking, kept, tail, .. } = &mut *state;
+        readers.place_subscriber(consumer, offset, &Bounds::of(kept, tail, tracking));
+        self.serve(&mut state, consumer, turn);
+    }
+
+    /// Adds a publisher, which hears when the stream is gone. False when it is gone already.
+    pub(in crate::broker::queue) fn add_publisher(&self, id: ConsumerId, publisher: StreamPublisher) -> bool {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.publishers.insert(id, publisher);
+        }
+        !state.closed
+    }
+
+    /// A publisher has ended.
+    pub(in crate::broker::queue) fn remove_publisher(&self, id: ConsumerId) {
+        self.state.lock().publishers.remove(&id);
+    }
+
+    /// Remembers an offset for a name: any, also one that is before what it was.
+    ///
+    /// # Errors
+    /// When the stream remembers as many names as it may.
+    pub(in crate::broker::queue) fn store_offset(
+        self: &Arc<Self>,
+        name: &str,
+        offset: u64,
+        turn: &mut Turn,
+    ) -> Result<(), BrokerError> {
+        let mut state = self.state.lock();
+        self.check_names(&state, name)?;
+        state.tracking.commit(name, offset, turn);
+        turn.track(self);
+        self.look_soon(&mut state, turn.now);
+        Ok(())
+    }
+
+    /// The offset that is remembered for a name.
+    pub(in crate::broker::queue) fn stored_offset(&self, name: &str) -> Option<u64> {
+        self.state.lock().tracking.committed(name).map(|committed| committed.offset)
+    }
+}
