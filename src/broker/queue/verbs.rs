@@ -5,8 +5,8 @@
 use super::handle::Kind;
 use super::{
     ConsumerState, Credit, DeathReason, DeliveredRun, Glimpse, Got, NewConsumer, PageRequest, Persistent,
-    QueueCounts, QueueHandle, QueueSettings, QueueState, SeenMessage, StreamGroup, StreamOffset, StreamPublisher,
-    StreamState, Subscription,
+    QueueCounts, QueueHandle, QueueSettings, QueueState, SeenMessage, StreamGroup, StreamOffset,
+    StreamPublisher, StreamState, Subscription,
 };
 use crate::broker::delivery::Entry;
 use crate::broker::error::BrokerError;
@@ -475,10 +475,9 @@ impl QueueHandle {
     fn stream(&self) -> Result<&Arc<super::Stream>, BrokerError> {
         match &self.kind {
             Kind::Stream(stream) => Ok(stream),
-            Kind::Classic(_) => Err(BrokerError::Precondition(format!(
-                "{} is no stream",
-                self.definition().resource()
-            ))),
+            Kind::Classic(_) => {
+                Err(BrokerError::Precondition(format!("{} is no stream", self.definition().resource())))
+            }
         }
     }
 

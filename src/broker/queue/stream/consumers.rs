@@ -2,9 +2,9 @@
 
 use super::Kept;
 use super::StreamOffset;
-use super::subscriptions::Subscription;
 use super::offset::StreamFilter;
 use super::reader::{Found, Named, Reader};
+use super::subscriptions::Subscription;
 use super::tail::Tail;
 use super::tracking::Tracking;
 use crate::broker::delivery::Entry;

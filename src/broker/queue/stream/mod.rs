@@ -24,8 +24,8 @@ mod work;
 
 pub use groups::StreamGroup;
 pub use look::StreamState;
-pub use offset::{StreamFilter, StreamOffset};
 pub(in crate::broker) use offset::age_ms;
+pub use offset::{StreamFilter, StreamOffset};
 pub use streams::Streams;
 pub use subscriptions::{StreamPublisher, Subscription};
 pub(in crate::broker) use tracking::tracking_queue;
