@@ -3,6 +3,7 @@
 //! Nothing here knows a socket, a queue or a store. A [`Message`] never changes once it is made: what the broker adds
 //! (a dead-letter history, say) makes a new one.
 
+pub mod amqp10;
 mod encoded;
 mod ids;
 mod properties;
@@ -46,10 +47,17 @@ const _: () = assert!(size_of::<Message>() <= 40, "a message costs each move mor
 /// The format of a stored message whose properties and body are the content of AMQP 0-9-1.
 pub const FORMAT_AMQP_091: u8 = 0;
 
+/// The format of a stored message whose body is an encoded message of AMQP 1.0. Its properties are those of 0-9-1 still, with
+/// nothing but the header x-stream-filter-value, if it has a filter value.
+pub const FORMAT_AMQP_10: u8 = 1;
+
+/// The header with which publishers of AMQP 0-9-1 say by what a consumer of a stream can filter.
+pub const STREAM_FILTER_VALUE: &str = "x-stream-filter-value";
+
 /// The longest routing key, in bytes. One of AMQP 0-9-1 has 255 at most; other protocols have names of up to this.
 pub const ROUTING_KEY_BYTES_MAX: usize = u16::MAX as usize;
 
-/// Bits of [`Head::flags`]. The two that are free are for the format, once there is a second one.
+/// Bits of [`Head::flags`]. One is free.
 mod flag {
     pub(super) const PERSISTENT: u8 = 1;
     pub(super) const PRIORITY: u8 = 2;
@@ -57,6 +65,7 @@ mod flag {
     pub(super) const COPIES: u8 = 8;
     pub(super) const BLIND_COPIES: u8 = 16;
     pub(super) const DEAD_LETTERED: u8 = 32;
+    pub(super) const AMQP_10: u8 = 64;
 }
 
 impl Head {
@@ -68,6 +77,7 @@ impl Head {
             (flag::COPIES, scan.has_copies),
             (flag::BLIND_COPIES, scan.has_blind_copies),
             (flag::DEAD_LETTERED, shape.dead_lettered),
+            (flag::AMQP_10, shape.format == FORMAT_AMQP_10),
         ];
         Head {
             properties_bytes: shape.properties_bytes,
@@ -114,6 +124,28 @@ impl Message {
         Ok(buffer.finish())
     }
 
+    /// Makes a message of an entry that was published to a stream over the stream protocol: an encoded message of AMQP 1.0, which
+    /// nothing here looks into. `filter_value` is what consumers can filter by. `stream` is a queue's name.
+    pub fn of_amqp10(stream: &str, filter_value: Option<&[u8]>, entry: &[u8]) -> Message {
+        let mut properties = Vec::new();
+        let headers = filter_value.map(|value| {
+            let field = (STREAM_FILTER_VALUE, Value::LongStr(value.to_vec()));
+            std::iter::once(field).collect()
+        });
+        Properties { headers, ..Properties::default() }.encode(&mut properties);
+        let scan = PropertyScan::default();
+        let mut buffer = MessageBuffer::new(stream.as_bytes(), 0, &properties, &scan, entry.len());
+        buffer.head.flags |= flag::AMQP_10;
+        buffer.extend_body(entry);
+        buffer.finish()
+    }
+
+    /// What the properties and the body are: [`FORMAT_AMQP_091`] or [`FORMAT_AMQP_10`].
+    #[inline]
+    pub fn format(&self) -> u8 {
+        if self.head.has(flag::AMQP_10) { FORMAT_AMQP_10 } else { FORMAT_AMQP_091 }
+    }
+
     /// The exchange that the message was published to; empty for the default exchange.
     pub fn exchange(&self) -> &[u8] {
         &self.content[..usize::from(self.head.exchange_bytes)]
@@ -155,7 +187,7 @@ impl Message {
     /// Everything the message holds, for a store: see [`Message::from_stored`].
     pub fn stored(&self) -> (&[u8], StoredShape) {
         let shape = StoredShape {
-            format: FORMAT_AMQP_091,
+            format: self.format(),
             exchange_bytes: self.head.exchange_bytes,
             routing_key_bytes: self.head.routing_key_bytes,
             properties_bytes: self.head.properties_bytes,
@@ -169,7 +201,7 @@ impl Message {
     /// # Errors
     /// When the content is shorter than its shape says, its properties can't be read, or its format is not known.
     pub fn from_stored(content: Bytes, shape: StoredShape) -> Result<Message, DecodeError> {
-        if shape.format != FORMAT_AMQP_091 {
+        if shape.format > FORMAT_AMQP_10 {
             return Err(DecodeError::UnknownFormat(shape.format));
         }
         let start = shape.exchange_bytes as usize + shape.routing_key_bytes as usize;
@@ -247,7 +279,7 @@ impl Message {
 /// The lengths that cut a stored message's content into its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredShape {
-    /// What the properties and the body are: [`FORMAT_AMQP_091`].
+    /// What the properties and the body are: [`FORMAT_AMQP_091`] or [`FORMAT_AMQP_10`].
     pub format: u8,
     /// Bytes of the exchange's name.
     pub exchange_bytes: u8,
@@ -355,8 +387,8 @@ mod tests {
         assert!(shape.has_expiration(content));
         let content = Bytes::copy_from_slice(content);
         assert_eq!(Message::from_stored(content.clone(), shape).unwrap(), message);
-        let newer = StoredShape { format: 1, ..shape };
-        assert_eq!(Message::from_stored(content, newer), Err(DecodeError::UnknownFormat(1)));
+        let newer = StoredShape { format: 2, ..shape };
+        assert_eq!(Message::from_stored(content, newer), Err(DecodeError::UnknownFormat(2)));
     }
 
     #[test]

@@ -137,6 +137,50 @@ impl<'a> PropertyScan<'a> {
     }
 }
 
+/// The properties as they stand in a message, of which those that 1.0 has no place for are left out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RawProperties<'a> {
+    pub(super) content_type: Option<&'a [u8]>,
+    pub(super) content_encoding: Option<&'a [u8]>,
+    pub(super) headers: Option<&'a [u8]>,
+    pub(super) delivery_mode: Option<u8>,
+    pub(super) priority: Option<u8>,
+    pub(super) correlation_id: Option<&'a [u8]>,
+    pub(super) reply_to: Option<&'a [u8]>,
+    pub(super) expiration: Option<&'a [u8]>,
+    pub(super) message_id: Option<&'a [u8]>,
+    pub(super) timestamp: Option<u64>,
+    pub(super) kind: Option<&'a [u8]>,
+    pub(super) user_id: Option<&'a [u8]>,
+    pub(super) app_id: Option<&'a [u8]>,
+}
+
+impl<'a> RawProperties<'a> {
+    /// Of property flags and list that were scanned before.
+    pub(super) fn of(properties: &'a [u8]) -> RawProperties<'a> {
+        let mut reader = Reader::new(properties);
+        let flags = reader.u16().unwrap_or(0);
+        let has = |bit: u16| flags & bit != 0;
+        let text = |reader: &mut Reader<'a>, bit| has(bit).then(|| reader.short_str().ok()).flatten();
+        // In the order of the list.
+        RawProperties {
+            content_type: text(&mut reader, flag::CONTENT_TYPE),
+            content_encoding: text(&mut reader, flag::CONTENT_ENCODING),
+            headers: has(flag::HEADERS).then(|| reader.long_str().ok()).flatten(),
+            delivery_mode: has(flag::DELIVERY_MODE).then(|| reader.u8().ok()).flatten(),
+            priority: has(flag::PRIORITY).then(|| reader.u8().ok()).flatten(),
+            correlation_id: text(&mut reader, flag::CORRELATION_ID),
+            reply_to: text(&mut reader, flag::REPLY_TO),
+            expiration: text(&mut reader, flag::EXPIRATION),
+            message_id: text(&mut reader, flag::MESSAGE_ID),
+            timestamp: has(flag::TIMESTAMP).then(|| reader.u64().ok()).flatten(),
+            kind: text(&mut reader, flag::TYPE),
+            user_id: text(&mut reader, flag::USER_ID),
+            app_id: text(&mut reader, flag::APP_ID),
+        }
+    }
+}
+
 /// All properties, decoded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Properties {

@@ -1,7 +1,7 @@
 //! Where a consumer of a stream begins, and which messages it wants: x-stream-offset, x-stream-filter, x-stream-match-unfiltered.
 
 use crate::broker::error::{ArgumentFault, BrokerError, Resource};
-use crate::message::{FieldTable, Message, Millis, Value};
+use crate::message::{FieldTable, Message, Millis, STREAM_FILTER_VALUE, Value};
 use std::collections::BTreeSet;
 
 /// Where a consumer begins.
@@ -70,9 +70,6 @@ pub(in crate::broker) fn age_ms(text: &str) -> Option<u64> {
     number.checked_mul(seconds)?.checked_mul(1000)
 }
 
-/// The header that says which filter a message passes.
-const FILTER_VALUE: &str = "x-stream-filter-value";
-
 /// Which messages a consumer wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamFilter {
@@ -125,7 +122,7 @@ impl StreamFilter {
     }
 
     fn passes_value(&self, message: &Message) -> bool {
-        match message.headers().as_ref().and_then(|headers| headers.field(FILTER_VALUE)) {
+        match message.headers().as_ref().and_then(|headers| headers.field(STREAM_FILTER_VALUE)) {
             Some(Value::LongStr(value)) if !value.is_empty() => self.values.contains(&value[..]),
             // An empty filter is for those without a value.
             _ => self.unfiltered || self.values.contains(&b""[..]),
