@@ -21,6 +21,7 @@ pub mod outcome;
 pub mod policy;
 pub mod queue;
 pub mod routing;
+pub mod sequencing;
 pub mod spread;
 pub mod timer;
 pub mod topology;

@@ -2,7 +2,7 @@
 
 use super::delivery::Outbox;
 use super::exchange::{Binding, Destination, Envelope, Exchange, Matches};
-use super::queue::QueueHandle;
+use super::queue::{QueueHandle, QueueType};
 use super::vhost::VirtualHost;
 use crate::message::{ConsumerId, LinkId, Message, Name, QueueId, Value};
 use crate::steps;
@@ -34,6 +34,8 @@ pub struct Route {
     pub exchange: Option<Arc<Exchange>>,
     /// Whether every message with this key takes the same route until the topology changes.
     pub by_key_alone: bool,
+    /// Whether one of the queues is a stream: those know of some publishers what they have of them.
+    pub has_stream: bool,
     /// How many steps it took to find, roughly: of ten nanoseconds or so.
     pub work: usize,
 }
@@ -83,6 +85,7 @@ impl Finding {
     }
 
     fn add(&mut self, queue: Arc<QueueHandle>) {
+        self.route.has_stream |= queue.definition().queue_type == QueueType::Stream;
         let queues = &mut self.route.queues;
         if queues.len() < TABLE_FROM {
             if !queues.iter().any(|other| Arc::ptr_eq(other, &queue)) {
@@ -316,17 +319,15 @@ impl VirtualHost {
     pub fn route_again(&self, earlier: &Route, message: &Message) -> Route {
         match &earlier.exchange {
             Some(exchange) if exchange.definition().name.is_empty() => self.route(exchange, message),
-            exchange => Route {
-                queues: earlier
-                    .queues
-                    .iter()
-                    .filter_map(|queue| self.queue(&queue.definition().name))
-                    .collect(),
-                reply: None,
-                exchange: exchange.clone(),
-                by_key_alone: false,
-                work: 0,
-            },
+            exchange => {
+                let names = earlier.queues.iter().map(|queue| &queue.definition().name);
+                let mut found = Finding {
+                    route: Route { exchange: exchange.clone(), ..Route::default() },
+                    ..Finding::default()
+                };
+                names.filter_map(|name| self.queue(name)).for_each(|queue| found.add(queue));
+                found.route
+            }
         }
     }
 

@@ -25,7 +25,8 @@ pub struct Spread {
 impl Spread {
     /// A message that is staged and has yet to be brought to all of the queues.
     pub(super) fn of(route: Arc<Route>, staged: Staged) -> Spread {
-        Spread { route, staged, next: 0, refused: Vec::new() }
+        let refused = staged.left_out.as_ref().map_or_else(Vec::new, |left_out| left_out.refused.clone());
+        Spread { route, staged, next: 0, refused }
     }
 
     /// Whether one of the queues refused it.
@@ -36,13 +37,14 @@ impl Spread {
 
 impl Chore for Spread {
     fn go_on(&mut self, turn: &mut Turn) -> bool {
-        let Spread { route, staged: Staged { first, messages }, next, refused } = self;
+        let Spread { route, staged: Staged { first, messages, left_out }, next, refused } = self;
         while !turn.is_spent() {
             let (Some(queue), Some(position)) = (route.queues.get(*next), first.get(*next)) else {
                 return true;
             };
             turn.spend(PUBLISH_STEPS);
-            queue.publish(*position, messages.iter().cloned(), turn, refused);
+            let takes = left_out.as_ref().is_none_or(|left_out| left_out.is_taken(*next, 0));
+            queue.publish(*position, messages.iter().filter(|_| takes).cloned(), turn, refused);
             *next += 1;
         }
         *next == route.queues.len()
@@ -65,7 +67,7 @@ impl VirtualHost {
         turn: &mut Turn,
     ) -> (Spread, Option<Lsn>) {
         turn.spend(STAGE_STEPS * route.queues.len());
-        let staged = self.stage(route, vec![message], turn);
+        let staged = self.stage_published(route, vec![message], turn);
         let record = turn.append_to(&self.shared().journal);
         self.reply(route, &staged.messages, turn);
         (Spread::of(route.clone(), staged), record)

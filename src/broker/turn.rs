@@ -9,6 +9,7 @@ use crate::steps;
 use crate::store::Journal;
 
 pub use crate::store::{Changes, DurableWaiter, StoreError};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a queue wants done elsewhere. It is done after the queue's lock is released, see [`super::VirtualHost::apply_effects`].
@@ -83,6 +84,8 @@ pub struct Turn {
     appended: Option<Lsn>,
     /// Streams that the turn has changed what they remember of.
     tracked: Vec<Arc<Stream>>,
+    /// Publishers of streams that the turn has changed what is remembered of.
+    publishers: BTreeMap<(QueueId, Arc<str>), Arc<Stream>>,
     wakes: Vec<Arc<Outbox>>,
 }
 
@@ -91,6 +94,7 @@ pub struct Turn {
 pub struct AsideChanges {
     changes: Changes,
     tracked: Vec<Arc<Stream>>,
+    publishers: BTreeMap<(QueueId, Arc<str>), Arc<Stream>>,
 }
 
 impl std::fmt::Debug for Turn {
@@ -146,6 +150,9 @@ impl Turn {
         for stream in self.tracked.drain(..) {
             stream.note_tracked(lsn);
         }
+        while let Some(((_, name), stream)) = self.publishers.pop_first() {
+            stream.note_published(&name);
+        }
         if journal.is_behind() {
             self.hold_back();
         }
@@ -157,10 +164,22 @@ impl Turn {
         self.tracked.push(stream.clone());
     }
 
+    /// A stream has changed what it remembers of a publisher.
+    pub(super) fn track_publisher(&mut self, stream: &Arc<Stream>, name: &Arc<str>) {
+        self.track(stream);
+        self.publishers.insert((stream.id(), name.clone()), stream.clone());
+    }
+
+    /// Whether this turn has changed what that stream remembers of a publisher, and has not been handed to the journal since.
+    pub(super) fn has_tracked(&self, stream: QueueId, name: &Arc<str>) -> bool {
+        !self.publishers.is_empty() && self.publishers.contains_key(&(stream, name.clone()))
+    }
+
     /// What is changed from now on is put aside with what `aside` has, until this is called again.
     pub fn exchange(&mut self, aside: &mut AsideChanges) {
         std::mem::swap(&mut self.changes, &mut aside.changes);
         std::mem::swap(&mut self.tracked, &mut aside.tracked);
+        std::mem::swap(&mut self.publishers, &mut aside.publishers);
     }
 
     /// The record that was last handed to the journal in this turn, if one was: what is put into queues now is in it, or in one before.

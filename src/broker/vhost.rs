@@ -13,6 +13,7 @@ use super::observe::stats::{MessageStats, Samples, TotalSample, count};
 use super::policy::Policies;
 use super::queue::{Got, PageRequest, QueueDefinition, QueueHandle, QueueType};
 use super::routing::Route;
+use super::sequencing::LeftOut;
 use super::timer::Deadline;
 use super::topology::Topology;
 use super::topology::vhost_settings::VhostSettings;
@@ -56,6 +57,8 @@ pub struct Staged {
     /// For each queue the position of the first message; the others follow.
     pub(super) first: Vec<Position>,
     pub(super) messages: Vec<Message>,
+    /// What streams do not take of them.
+    pub(super) left_out: Option<Box<LeftOut>>,
 }
 
 impl VirtualHost {
@@ -239,7 +242,7 @@ impl VirtualHost {
         turn: &mut Turn,
         refused: &mut Vec<usize>,
     ) -> Option<Lsn> {
-        let staged = self.stage(route, std::mem::take(messages), turn);
+        let staged = self.stage_published(route, std::mem::take(messages), turn);
         let record = turn.append_to(&self.shared.journal);
         *messages = self.deliver(route, staged, turn, refused);
         record
@@ -254,7 +257,7 @@ impl VirtualHost {
     /// for all queues. The journal has to hear of that before [`VirtualHost::deliver`], so that it knows all that queues hold.
     pub fn stage(&self, route: &Route, messages: Vec<Message>, turn: &mut Turn) -> Staged {
         let first = route.queues.iter().map(|queue| queue.reserve(messages.len())).collect();
-        let staged = Staged { first, messages };
+        let staged = Staged { first, messages, left_out: None };
         journal(route, &staged, turn);
         staged
     }
@@ -267,7 +270,10 @@ impl VirtualHost {
         turn: &mut Turn,
         refused: &mut Vec<usize>,
     ) -> Vec<Message> {
-        let Staged { first, mut messages } = staged;
+        if staged.left_out.is_some() {
+            return self.deliver_some(route, staged, turn, refused);
+        }
+        let Staged { first, mut messages, .. } = staged;
         self.reply(route, &messages, turn);
         let Some((last, others)) = route.queues.split_last() else {
             messages.clear();
@@ -298,7 +304,7 @@ impl VirtualHost {
     /// Puts a message into a queue, which takes it even if it is full, and says whether the queue is still there.
     pub(super) fn admit(&self, queue: &Arc<QueueHandle>, message: Message, turn: &mut Turn) -> bool {
         let route = Route { queues: vec![queue.clone()], ..Route::default() };
-        let Staged { first, messages } = self.stage(&route, vec![message], turn);
+        let Staged { first, messages, .. } = self.stage(&route, vec![message], turn);
         turn.append_to(&self.shared.journal);
         first.into_iter().zip(messages).all(|(position, message)| queue.admit(position, message, turn))
     }

@@ -136,7 +136,7 @@ impl Committing {
             self.unroutable.push((message, mandatory));
             return;
         }
-        let staged = self.vhost.stage(&route, vec![message], turn);
+        let staged = self.vhost.stage_published(&route, vec![message], turn);
         self.deliveries.push_back((route, staged));
     }
 

@@ -7,13 +7,15 @@ use super::paged::UnackedRun;
 use super::unacked::{Taken, Unacked};
 use crate::broker::dead_lettering::StagedLetter;
 use crate::broker::delivery::Entry;
+use crate::broker::error::BrokerError;
 use crate::broker::memory::{Held, MemoryAccount, MemoryUse};
 use crate::broker::outcome::Outcome;
-use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle};
+use crate::broker::queue::{DeadLetter, DeathReason, QueueHandle, QueueType, Sequenced};
 use crate::broker::routing::Route;
 use crate::broker::vhost::Staged;
 use crate::broker::{Turn, VirtualHost};
-use crate::message::Message;
+use crate::message::{Message, QueueId};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How large a transaction may be until it is committed.
@@ -47,6 +49,8 @@ pub(crate) struct Transaction {
     /// How much a commit has to do: roughly how many copies of messages, and deliveries.
     work: usize,
     pub(super) settlements: Vec<(Taken, Outcome)>,
+    /// Publishers by the streams that they publish to, with their lowest epochs.
+    publishers: BTreeMap<(QueueId, Arc<str>), (Arc<QueueHandle>, u64)>,
 }
 
 #[derive(Debug)]
@@ -126,6 +130,25 @@ impl Transaction {
         Ok(())
     }
 
+    /// Notes what was read of the publisher of a message that is added.
+    pub(crate) fn note_publisher(&mut self, route: &Route, sequenced: Option<Sequenced>) {
+        let Some(Sequenced { name, epoch: Some(epoch), .. }) = sequenced else { return };
+        for queue in &route.queues {
+            let known = self.publishers.entry((queue.definition().id, name.clone()));
+            let (_, lowest) = known.or_insert_with(|| (queue.clone(), epoch));
+            *lowest = epoch.min(*lowest);
+        }
+    }
+
+    /// Checks that it may be committed.
+    ///
+    /// # Errors
+    /// When a later epoch of one of its publishers has published meanwhile.
+    pub(crate) fn check(&self) -> Result<(), BrokerError> {
+        let mut publishers = self.publishers.iter();
+        publishers.try_for_each(|((_, name), (queue, epoch))| queue.check_publisher(name, Some(*epoch)))
+    }
+
     /// Adds deliveries that are settled with it.
     ///
     /// # Errors
@@ -191,7 +214,7 @@ impl Transaction {
             if route.is_empty() {
                 commit.unroutable.push((message, mandatory));
             } else {
-                let staged = vhost.stage(&route, vec![message], turn);
+                let staged = vhost.stage_published(&route, vec![message], turn);
                 commit.publishes.push((route, staged));
             }
         }
@@ -212,7 +235,8 @@ fn stage_settlements(
         if outcome.goes_back().is_some() {
             return (taken, outcome);
         }
-        for UnackedRun { queue, run, .. } in &mut taken.paged {
+        for UnackedRun { queue, run, consumer, .. } in &mut taken.paged {
+            queue.acknowledge(*consumer, std::iter::once((run.first, run.last())), turn);
             if outcome.is_refusal() && queue.settings().dead_letter_exchange.is_some() {
                 for entry in vhost.read_paged(queue, run) {
                     letters.extend(stage_letter(queue, entry, vhost, turn));
@@ -222,8 +246,11 @@ fn stage_settlements(
             }
             run.journaled = false;
         }
-        for Unacked { queue, entry, .. } in &mut taken.here {
-            if outcome.is_refusal() {
+        for Unacked { queue, entry, consumer, .. } in &mut taken.here {
+            if queue.definition().queue_type == QueueType::Stream {
+                // It has no dead letters; in it a consumer has got that far, as with an acknowledgement.
+                queue.acknowledge(*consumer, std::iter::once((entry.position, entry.position)), turn);
+            } else if outcome.is_refusal() {
                 letters.extend(stage_letter(queue, entry.clone(), vhost, turn));
             } else if entry.journaled {
                 turn.changes.settle(queue.definition().id, entry.position);

@@ -239,6 +239,11 @@ impl Message {
             .map(|bytes| FieldTable::decode(bytes, usize::MAX).expect("headers were scanned when made"))
     }
 
+    /// One of the message's headers, without decoding the others.
+    pub fn header(&self, name: &str) -> Option<Value> {
+        FieldTable::find(self.scan().headers?, name)
+    }
+
     /// Whether it has CC or BCC headers, that is more than one routing key.
     pub fn has_copies(&self) -> bool {
         self.head.has(flag::COPIES)

@@ -332,6 +332,18 @@ impl FieldTable {
         Ok(())
     }
 
+    /// The first value of that name in a table's content; `None` where it can't be read.
+    pub(super) fn find(bytes: &[u8], name: &str) -> Option<Value> {
+        let mut reader = Reader::new(bytes);
+        while !reader.is_empty() {
+            if reader.short_str().ok()? == name.as_bytes() {
+                return Value::decode(&mut reader, usize::MAX).ok();
+            }
+            Value::skip(&mut reader).ok()?;
+        }
+        None
+    }
+
     /// Orders the fields by name, as RabbitMQ does with tables that it has changed.
     pub fn sort(&mut self) {
         self.0.sort_by(|(a, _), (b, _)| a.cmp(b));

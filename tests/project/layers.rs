@@ -154,6 +154,7 @@ const FLOORS: &[&[&str]] = &[
         // Policies are applied where the vhost is.
         "policy/apply",
         "routing",
+        "sequencing",
         "spread",
         "topology",
         "topology/capacity",

@@ -155,7 +155,9 @@ impl Channel {
     ) -> Result<(), AmqpError> {
         self.stats.publish += 1;
         context.turn.sizes.count(message.body().len());
+        let sequenced = self.publishes.route.check_publisher(&message)?;
         if let Mode::Tx(transaction) = &mut self.mode {
+            transaction.note_publisher(&self.publishes.route, sequenced);
             let route = (self.publishes.route.clone(), version);
             let limits = context.settings().tx_limits();
             return Ok(transaction.publish(route, message, mandatory, limits, context.broker().memory())?);

@@ -42,6 +42,7 @@ impl Channel {
     /// Commits: everything is written as one record first, then happens. The answer leaves when that record is durable.
     fn tx_commit(&mut self, context: &mut Context<'_>) -> Result<(), AmqpError> {
         let Mode::Tx(transaction) = &mut self.mode else { return Err(not_transactional()) };
+        transaction.check()?;
         if transaction.is_large() {
             let committing = transaction.begin_commit(context.vhost);
             return self.go_on_committing(committing, context);

@@ -6,6 +6,7 @@ mod classic;
 mod definition;
 mod handle;
 mod published;
+mod publishers;
 mod stream;
 mod verbs;
 
@@ -18,10 +19,11 @@ pub use classic::{
 pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSettings, QueueType};
 pub(in crate::broker) use handle::check;
 pub use handle::{ConsumeRequest, QueueDeclaration, QueueHandle};
-pub(in crate::broker) use stream::{Stream, age_ms, tracking_queue};
 pub use stream::{
-    StreamFilter, StreamGroup, StreamOffset, StreamPublisher, StreamState, Streams, Subscription,
+    Sequenced, StreamFilter, StreamGroup, StreamOffset, StreamPublisher, StreamState, Streams, Subscription,
+    Verdict,
 };
+pub(in crate::broker) use stream::{Stream, age_ms, tracking_queue};
 
 use super::delivery::Entry;
 

@@ -202,6 +202,7 @@ impl Connection {
             let route = (self.publishes.route.clone(), version);
             return self.send_in_transaction(&transaction, route, message, receipt);
         }
+        self.publishes.route.check_publisher(&message)?;
         if self.publishes.route.queues.len() > steps::at_once(QUEUES_AT_ONCE) {
             self.begin_spreading(message, receipt);
             return Ok(());

@@ -101,6 +101,7 @@ impl Connection {
         let mut opened = self.transactions.0.remove(name).ok_or_else(|| unknown(name))?;
         let Some(open) = &self.open else { return Ok(()) };
         let vhost = open.vhost.clone();
+        opened.transaction.check()?;
         let mut receipts = opened.receipts;
         receipts.extend(headers.get("receipt").map(<[u8]>::to_vec));
         if opened.transaction.is_large() {
@@ -188,6 +189,7 @@ impl Connection {
     ) -> Result<(), StompError> {
         let limits = self.limits_of(name)?;
         let opened = self.transactions.0.get_mut(name).ok_or_else(|| unknown(name))?;
+        opened.transaction.note_publisher(&route.0, route.0.check_publisher(&message)?);
         opened.transaction.publish(route, message, false, limits, self.stomp.broker.memory())?;
         opened.receipt_bytes += receipt.as_ref().map_or(0, Vec::len);
         opened.receipts.extend(receipt);

@@ -28,7 +28,7 @@ pub use files::{FileKind, FileName, MemoryFiles, StreamFile, StreamFiles};
 pub(in crate::store) use files::{FolderFiles, NoStreams};
 pub use reading::{ReadAt, ReadEntries};
 pub use retention::Retention;
-pub use tracking::{CommittedOffset, NAME_BYTES_MAX, TrackingChange, TrackingNotes};
+pub use tracking::{CommittedOffset, NAME_BYTES_MAX, PublisherSequence, TrackingChange, TrackingNotes};
 
 use crate::message::{Millis, QueueId, StoredShape};
 use chunk::{ChunkWriter, ENTRIES_MAX};

@@ -4,6 +4,8 @@
 //! ```text
 //! change  1 ‖ bytes of the name (1) ‖ name ‖ offset ‖ time: up to there it has acknowledged
 //!         2 ‖ bytes of the name (1) ‖ name: it is forgotten
+//!         3 ‖ bytes of the name (1) ‖ name ‖ id ‖ epoch ‖ time: that far a publisher has got
+//!         4 ‖ bytes of the name (1) ‖ name: that publisher is forgotten
 //! file    "LT" (2) ‖ version (1) ‖ CRC-32 of all that follows (4) ‖ number of the writing ‖ changes that make all of it
 //! ```
 //! Numbers without a size are LEB128.
@@ -23,6 +25,17 @@ pub struct CommittedOffset {
     pub at: Millis,
 }
 
+/// How far a publisher has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublisherSequence {
+    /// The highest publishing id that was taken.
+    pub id: u64,
+    /// The highest epoch that it has published with; 0 without one.
+    pub epoch: u64,
+    /// When it published last.
+    pub at: Millis,
+}
+
 /// A change of what is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TrackingChange {
@@ -30,10 +43,16 @@ pub enum TrackingChange {
     Committed(String, CommittedOffset),
     /// A name is forgotten.
     Forgotten(String),
+    /// A publisher has got that far.
+    Published(String, PublisherSequence),
+    /// A publisher is forgotten.
+    PublisherForgotten(String),
 }
 
 const COMMITTED: u8 = 1;
 const FORGOTTEN: u8 = 2;
+const PUBLISHED: u8 = 3;
+const PUBLISHER_FORGOTTEN: u8 = 4;
 
 /// The longest name, in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -41,45 +60,59 @@ pub const NAME_BYTES_MAX: usize = 255;
 impl TrackingChange {
     /// Appends it.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut numbers = Numbers::new();
         let (kind, name) = match self {
-            TrackingChange::Committed(name, _) => (COMMITTED, name),
+            TrackingChange::Committed(name, CommittedOffset { offset, at }) => {
+                [*offset, *at].into_iter().for_each(|number| numbers.number(number));
+                (COMMITTED, name)
+            }
+            TrackingChange::Published(name, PublisherSequence { id, epoch, at }) => {
+                [*id, *epoch, *at].into_iter().for_each(|number| numbers.number(number));
+                (PUBLISHED, name)
+            }
             TrackingChange::Forgotten(name) => (FORGOTTEN, name),
+            TrackingChange::PublisherForgotten(name) => (PUBLISHER_FORGOTTEN, name),
         };
         out.push(kind);
         out.push(u8::try_from(name.len()).expect("a name has 255 bytes at most"));
         out.extend_from_slice(name.as_bytes());
-        if let TrackingChange::Committed(_, committed) = self {
-            let mut numbers = Numbers::new();
-            numbers.number(committed.offset);
-            numbers.number(committed.at);
-            out.extend_from_slice(numbers.as_bytes());
-        }
+        out.extend_from_slice(numbers.as_bytes());
     }
 
     /// Reads the one that these bytes begin with; returns what is behind it.
     fn decode(bytes: &[u8]) -> Option<(TrackingChange, &[u8])> {
         let (&kind, rest) = bytes.split_first()?;
         let (&name_bytes, rest) = rest.split_first()?;
-        let (name, rest) = rest.split_at_checked(name_bytes.into())?;
+        let (name, mut rest) = rest.split_at_checked(name_bytes.into())?;
         let name = String::from_utf8(name.to_vec()).ok()?;
-        match kind {
+        let mut number = || {
+            let (number, bytes) = numbers::read(rest)?;
+            rest = &rest[bytes..];
+            Some(number)
+        };
+        let change = match kind {
             COMMITTED => {
-                let (offset, bytes) = numbers::read(rest)?;
-                let rest = &rest[bytes..];
-                let (at, bytes) = numbers::read(rest)?;
-                Some((TrackingChange::Committed(name, CommittedOffset { offset, at }), &rest[bytes..]))
+                TrackingChange::Committed(name, CommittedOffset { offset: number()?, at: number()? })
             }
-            FORGOTTEN => Some((TrackingChange::Forgotten(name), rest)),
-            _ => None,
-        }
+            PUBLISHED => {
+                let (id, epoch, at) = (number()?, number()?, number()?);
+                TrackingChange::Published(name, PublisherSequence { id, epoch, at })
+            }
+            FORGOTTEN => TrackingChange::Forgotten(name),
+            PUBLISHER_FORGOTTEN => TrackingChange::PublisherForgotten(name),
+            _ => return None,
+        };
+        Some((change, rest))
     }
 }
 
 /// All that is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrackingNotes {
-    /// By name.
+    /// Consumers by name.
     pub committed: BTreeMap<String, CommittedOffset>,
+    /// Publishers by name.
+    pub publishers: BTreeMap<String, PublisherSequence>,
 }
 
 const MAGIC: [u8; 2] = *b"LT";
@@ -95,6 +128,12 @@ impl TrackingNotes {
             }
             TrackingChange::Forgotten(name) => {
                 self.committed.remove(&name);
+            }
+            TrackingChange::Published(name, sequence) => {
+                self.publishers.insert(name, sequence);
+            }
+            TrackingChange::PublisherForgotten(name) => {
+                self.publishers.remove(&name);
             }
         }
     }
@@ -126,7 +165,7 @@ impl TrackingNotes {
                 Some((notes, number)) if number > last.1 => last = (notes, number),
                 Some(_) => {}
                 None => {
-                    tracing::warn!("what consumers of stream {stream} have acknowledged is torn in one file")
+                    tracing::warn!("what stream {stream} remembers of its users is torn in one file")
                 }
             }
         }
@@ -144,6 +183,9 @@ impl TrackingNotes {
         bytes.extend_from_slice(numbers.as_bytes());
         for (name, committed) in &self.committed {
             TrackingChange::Committed(name.clone(), *committed).encode(&mut bytes);
+        }
+        for (name, sequence) in &self.publishers {
+            TrackingChange::Published(name.clone(), *sequence).encode(&mut bytes);
         }
         bytes[..2].copy_from_slice(&MAGIC);
         bytes[2] = VERSION;
@@ -183,13 +225,22 @@ mod tests {
     #[test]
     fn changes_come_back() {
         let mut bytes = Vec::new();
-        for change in [committed("a", 7), committed("b", 1 << 40), TrackingChange::Forgotten("a".into())] {
-            change.encode(&mut bytes);
-        }
+        let sequence = PublisherSequence { id: 1 << 50, epoch: 3, at: 1_700_000_000_000 };
+        let published = |name: &str| TrackingChange::Published(name.to_owned(), sequence);
+        let changes = [
+            committed("a", 7),
+            committed("b", 1 << 40),
+            TrackingChange::Forgotten("a".into()),
+            published("a"),
+            published("c"),
+            TrackingChange::PublisherForgotten("a".into()),
+        ];
+        changes.iter().for_each(|change| change.encode(&mut bytes));
         let mut notes = TrackingNotes::default();
         assert!(notes.apply_encoded(&bytes));
         assert_eq!(notes.committed.keys().collect::<Vec<_>>(), ["b"]);
         assert_eq!(notes.committed["b"].offset, 1 << 40);
+        assert_eq!(notes.publishers, BTreeMap::from([("c".to_owned(), sequence)]));
         assert!(!notes.apply_encoded(&bytes[..bytes.len() - 1]) && !notes.apply_encoded(&[9, 0]));
     }
 
@@ -199,6 +250,8 @@ mod tests {
         let mut notes = TrackingNotes::default();
         assert_eq!(TrackingNotes::read(&files, stream).unwrap(), (notes.clone(), 0));
         notes.apply(committed("a", 1));
+        let sequence = PublisherSequence { id: 9, epoch: 0, at: 1 };
+        notes.apply(TrackingChange::Published("p".into(), sequence));
         notes.write(&files, stream, 1).unwrap();
         let before = notes.clone();
         notes.apply(committed("a", 2));

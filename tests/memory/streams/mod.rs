@@ -2,11 +2,12 @@
 //! it was. `LEVERET_SIMULATIONS` asks for more runs than the usual ones, `LEVERET_SEED` for one alone.
 
 mod log;
+mod publishers;
 
 use leveret::broker::queue::StreamOffset;
 use leveret::broker::{BrokerLimits, Turn};
 use leveret::clock::TestClock;
-use leveret::store::{FaultyStore, JournalOptions};
+use leveret::store::{Faults, FaultyStore, JournalOptions};
 use leveret_conformance::Transport;
 use leveret_conformance::field::{Field, Value};
 use leveret_conformance::method::Wire;
@@ -288,6 +289,33 @@ fn a_transaction_commits_offsets_and_publishes_together() {
         // The second time round the first message is the worker's again.
         assert_eq!((committed, there), if is_committed { (Some(0), 1) } else { (None, 0) });
     }
+}
+
+#[test]
+fn a_transactions_offsets_are_in_the_record_of_its_publishes() {
+    let (store, clock) = (FaultyStore::default(), TestClock::at(1_700_000_000_000));
+    let (mut broker, mut client) = with_stream(&store, &clock, &[]);
+    let queue = [("queue", text("out")), ("durable", Wire::Bit(true))];
+    client.call(&mut broker, 1, &method("queue.declare", &queue)).unwrap();
+    publish(&mut broker, &mut client, 1, b"in");
+    let mut worker = named(&mut broker, "worker", 1, &[]);
+    worker.call(&mut broker, 1, &method("tx.select", &[])).unwrap();
+    let (tag, ..) = came(&mut worker, &mut broker)[0];
+    let mut bytes = Vec::new();
+    // So large that nothing else comes into its record, and a second one can't be written.
+    worker.put_publish(&mut bytes, 1, ("", "out"), &[("delivery_mode", Wire::Int(2))], &[b'x'; 5000]);
+    worker.send_bytes(&mut broker, &bytes);
+    answer(&mut worker, &mut broker, "basic.ack", tag, &[]);
+    worker.send(&mut broker, 1, &method("tx.commit", &[]));
+    store.set_faults(Faults { appends_left: Some(1), ..Faults::default() });
+    drop(broker.broker().journal().commit());
+    drop((broker, worker, client));
+    store.crash(store.unsynced());
+    store.streams().crash(0);
+    let broker = start(&store, &clock);
+    let vhost = broker.broker().vhost("/").unwrap();
+    let committed = vhost.queue("s").unwrap().stream_groups().first().and_then(|group| group.committed);
+    assert_eq!((committed, vhost.queue("out").unwrap().counts().ready), (Some(0), 1));
 }
 
 #[test]

@@ -8,8 +8,8 @@ use crate::store::stream::{NAME_BYTES_MAX, TrackingChange};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The most names that a stream remembers: each is written whenever one of them has changed.
-const NAMES_MAX: usize = 10_000;
+/// The most names that a stream remembers of consumers, and of publishers: each is written whenever one of them has changed.
+pub(super) const NAMES_MAX: usize = 10_000;
 
 /// Those who consume a stream under one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

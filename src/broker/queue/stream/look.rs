@@ -24,6 +24,10 @@ pub struct StreamState {
     pub first_at: Option<Millis>,
     /// How far the consumer that is furthest back is from the end; `None` without consumers.
     pub max_lag: Option<u64>,
+    /// How many messages of publishers with names were not taken since they were there already.
+    pub duplicates: u64,
+    /// How many were refused, since a later epoch has taken over the name.
+    pub refused: u64,
 }
 
 impl Stream {
@@ -70,6 +74,8 @@ impl Stream {
             log_bytes: state.kept.bytes,
             first_at: state.kept.first_at.or_else(|| state.tail.first_at()),
             max_lag: lags.max(),
+            duplicates: state.duplicates,
+            refused: state.refused,
         }
     }
 

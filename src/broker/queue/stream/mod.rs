@@ -14,6 +14,7 @@ mod consumers;
 mod groups;
 mod look;
 mod offset;
+mod publishers;
 mod reader;
 mod restoring;
 mod streams;
@@ -26,6 +27,7 @@ pub use groups::StreamGroup;
 pub use look::StreamState;
 pub(in crate::broker) use offset::age_ms;
 pub use offset::{StreamFilter, StreamOffset};
+pub use publishers::{Sequenced, Verdict};
 pub use streams::Streams;
 pub use subscriptions::{StreamPublisher, Subscription};
 pub(in crate::broker) use tracking::tracking_queue;
@@ -40,7 +42,7 @@ use crate::broker::observe::lengths::Lengths;
 use crate::broker::observe::stats::{MessageStats, QueueSample, Samples};
 use crate::broker::policy::{self, Applied};
 use crate::broker::turn::Turn;
-use crate::message::{ConsumerId, Lsn, Message, Millis, Position};
+use crate::message::{ConsumerId, Lsn, Message, Millis, Position, QueueId};
 use crate::store::Journal;
 use crate::store::stream::{StreamLog, StreamLogOptions, TrackingNotes};
 use consumers::{Begin, Bounds, Readers};
@@ -91,6 +93,9 @@ struct State {
     /// Those who publish to it by declaring so, and hear when it is gone.
     publishers: BTreeMap<ConsumerId, StreamPublisher>,
     tracking: Tracking,
+    /// Messages of publishers with names that were there already, and those that were refused.
+    duplicates: u64,
+    refused: u64,
     /// Names whose offsets are to become those of a time, which the log has to be asked for.
     resets: Vec<(String, Millis)>,
     /// When what is written is to be synced; `None` while all is.
@@ -144,6 +149,8 @@ impl Stream {
             readers: Readers::new(shared.limits.window),
             publishers: BTreeMap::new(),
             tracking: Tracking::new(definition.id, notes),
+            duplicates: 0,
+            refused: 0,
             resets: Vec::new(),
             sync_at: None,
             track_at: None,
@@ -170,6 +177,11 @@ impl Stream {
 
     pub(super) fn definition(&self) -> &QueueDefinition {
         &self.definition
+    }
+
+    /// The queue's id.
+    pub(in crate::broker) fn id(&self) -> QueueId {
+        self.definition.id
     }
 
     /// The offset that the next message gets.

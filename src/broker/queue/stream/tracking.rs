@@ -1,4 +1,4 @@
-//! What a stream remembers of those who use it by name: up to where consumers have acknowledged.
+//! What a stream remembers of those who use it by name: up to where consumers have acknowledged, and publishers have published.
 //!
 //! A change is written into the turn that makes it, as a message of a hidden queue beside the stream's: so it is durable together with
 //! all else that the turn changes, and a transaction's acknowledgements and publishes are one. The streams' thread writes all of it
@@ -6,8 +6,9 @@
 
 use crate::broker::turn::Turn;
 use crate::message::{FORMAT_AMQP_091, Lsn, Millis, Position, QueueId, StoredShape};
-use crate::store::stream::{CommittedOffset, TrackingChange, TrackingNotes};
-use std::collections::btree_map::BTreeMap;
+use crate::store::stream::{CommittedOffset, PublisherSequence, TrackingChange, TrackingNotes};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The hidden queue that the changes are messages of. Its number is that of the stream with a bit that no queue's has: queues are
 /// counted from each start on, and not that far.
@@ -24,7 +25,7 @@ const SHAPE: StoredShape = StoredShape {
     dead_lettered: false,
 };
 
-/// What a stream remembers of consumers, see the module.
+/// What a stream remembers of consumers and publishers, see the module.
 #[derive(Debug)]
 pub(super) struct Tracking {
     notes: TrackingNotes,
@@ -37,6 +38,8 @@ pub(super) struct Tracking {
     writing: u64,
     /// Changes of turns that have not been handed to the journal yet.
     unappended: u32,
+    /// Publishers that such turns have changed.
+    staged: BTreeSet<Arc<str>>,
     /// The record that the last of the others is in.
     appended: Lsn,
 }
@@ -52,7 +55,16 @@ impl Tracking {
     /// What the file has of a stream, and the number of its writing.
     pub(super) fn new(stream: QueueId, (notes, writing): (TrackingNotes, u64)) -> Tracking {
         let queue = tracking_queue(stream);
-        Tracking { notes, queue, last: 0, written: 0, writing, unappended: 0, appended: Lsn(0) }
+        Tracking {
+            notes,
+            queue,
+            last: 0,
+            written: 0,
+            writing,
+            unappended: 0,
+            staged: BTreeSet::new(),
+            appended: Lsn(0),
+        }
     }
 
     /// Takes over a change that the journal had at the start. False when it can't be read.
@@ -78,6 +90,31 @@ impl Tracking {
     /// All names.
     pub(super) fn all(&self) -> &BTreeMap<String, CommittedOffset> {
         &self.notes.committed
+    }
+
+    /// How far that publisher has got.
+    pub(super) fn publisher(&self, name: &str) -> Option<PublisherSequence> {
+        self.notes.publishers.get(name).copied()
+    }
+
+    /// All publishers.
+    pub(super) fn publishers(&self) -> &BTreeMap<String, PublisherSequence> {
+        &self.notes.publishers
+    }
+
+    /// A turn has changed how far a publisher has got, and has not been handed to the journal.
+    pub(super) fn stage(&mut self, name: &Arc<str>) {
+        self.staged.insert(name.clone());
+    }
+
+    /// It has been.
+    pub(super) fn unstage(&mut self, name: &str) {
+        self.staged.remove(name);
+    }
+
+    /// Whether it still has to be.
+    pub(super) fn is_staged(&self, name: &str) -> bool {
+        self.staged.contains(name)
     }
 
     /// Makes a change. [`Tracking::note_appended`] has to follow when the turn has been handed to the journal.
