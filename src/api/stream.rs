@@ -19,6 +19,8 @@ pub struct StreamFields {
     pub next_offset: u64,
     /// Of a stream: how far the consumer that is furthest back is from its end; null without consumers
     pub max_offset_lag: Option<u64>,
+    /// Of a stream: how often a consumer over AMQP 0-9-1 or STOMP was not given an entry that is no message of AMQP 1.0
+    pub entries_passed_over: u64,
 }
 
 /// How far the consumers of a stream have got.

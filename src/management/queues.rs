@@ -316,6 +316,7 @@ fn stream_fields(stream: StreamState, node: &Name, consumers: u64) -> api::Strea
         first_offset: stream.first_offset,
         next_offset: stream.next_offset,
         max_offset_lag: stream.max_lag,
+        entries_passed_over: stream.passed_over,
     }
 }
 

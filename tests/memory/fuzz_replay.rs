@@ -120,6 +120,7 @@ macro_rules! changes {
 }
 
 changes! {
+    amqp10,
     certificate,
     config,
     definitions,

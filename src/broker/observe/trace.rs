@@ -12,6 +12,7 @@ use crate::broker::exchange::Exchange;
 use crate::broker::routing::{Route, listed_keys};
 use crate::broker::turn::Turn;
 use crate::broker::vhost::VirtualHost;
+use crate::message::amqp10;
 use crate::message::{ChannelNumber, FieldTable, Message, Properties, ShortStr, Value};
 use std::sync::Arc;
 
@@ -50,6 +51,9 @@ impl VirtualHost {
     pub fn trace_publish(&self, party: Party<'_>, message: &Message, route: &Route, turn: &mut Turn) {
         let Some(firehose) = self.firehose_for(message) else { return };
         let queues = Value::Array(routed_queues(message, route));
+        // What is no message is shown as the bytes that came.
+        let as_091 = amqp10::to_091(message).ok();
+        let message = as_091.as_ref().unwrap_or(message);
         let key = ("publish.", message.exchange());
         let copy = self.copy(party, message, key, message.properties(), ("routed_queues", queues));
         self.publish_copy(&firehose, copy, turn);

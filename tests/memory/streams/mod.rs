@@ -1,6 +1,7 @@
 //! Streams on a broker in memory that loses power: what was confirmed is there at its offset, and what a consumer has seen stays what
 //! it was. `LEVERET_SIMULATIONS` asks for more runs than the usual ones, `LEVERET_SEED` for one alone.
 
+mod entries;
 mod log;
 mod publishers;
 

@@ -3,7 +3,7 @@
 use super::Kept;
 use super::StreamOffset;
 use super::offset::StreamFilter;
-use super::reader::{Found, Named, Reader};
+use super::reader::{Found, Named, PassedOver, Reader};
 use super::subscriptions::Subscription;
 use super::tail::Tail;
 use super::tracking::Tracking;
@@ -132,14 +132,24 @@ pub(super) enum At {
 /// All consumers of a stream, see the module.
 #[derive(Debug)]
 pub(super) struct Readers {
+    /// The stream.
+    resource: Resource,
     by_id: BTreeMap<ConsumerId, Reader>,
     window: Window,
     exclusive: Option<ConsumerId>,
+    /// What consumers were not given, being no messages.
+    passed_over: PassedOver,
 }
 
 impl Readers {
-    pub(super) fn new(window: Window) -> Readers {
-        Readers { by_id: BTreeMap::new(), window, exclusive: None }
+    pub(super) fn new(window: Window, resource: Resource) -> Readers {
+        Readers {
+            resource,
+            by_id: BTreeMap::new(),
+            window,
+            exclusive: None,
+            passed_over: PassedOver::default(),
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -175,6 +185,7 @@ impl Readers {
             is_standby,
             takes_chunks,
             awaits_place: false,
+            passed_over: PassedOver::default(),
             named: name.map(|name| Named { name, in_flight: VecDeque::new(), returned: BTreeMap::new() }),
             unacked: 0,
             unsent: 0,
@@ -354,6 +365,7 @@ impl Readers {
         if let Some(next) = reader.give(found, window, stats, turn) {
             reader.at = At::Offset(ReadAt::offset(next));
         }
+        self.note_passed_over(id);
         false
     }
 
@@ -366,6 +378,31 @@ impl Readers {
         turn: &mut Turn,
     ) -> Option<u64> {
         let window = self.window;
-        self.by_id.get_mut(&id)?.give(found, window, stats, turn)
+        let next = self.by_id.get_mut(&id)?.give(found, window, stats, turn);
+        self.note_passed_over(id);
+        next
+    }
+
+    fn note_passed_over(&mut self, id: ConsumerId) {
+        let Some(reader) = self.by_id.get_mut(&id).filter(|reader| reader.passed_over.count > 0) else {
+            return;
+        };
+        let PassedOver { count, first } = std::mem::take(&mut reader.passed_over);
+        self.passed_over.count += count;
+        if self.passed_over.first.is_none()
+            && let Some((offset, error)) = first
+        {
+            self.passed_over.first = first;
+            tracing::warn!(
+                "entry {offset} of {} is no message: {error}. Consumers that want messages are not given it. It is \
+                 logged once for this stream, and counted",
+                self.resource
+            );
+        }
+    }
+
+    /// How many times an entry was not given to a consumer, being no message.
+    pub(super) fn passed_over(&self) -> u64 {
+        self.passed_over.count
     }
 }

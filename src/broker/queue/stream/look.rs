@@ -28,6 +28,8 @@ pub struct StreamState {
     pub duplicates: u64,
     /// How many were refused, since a later epoch has taken over the name.
     pub refused: u64,
+    /// How many times a consumer of messages was not given an entry that is no message of AMQP 1.0.
+    pub passed_over: u64,
 }
 
 impl Stream {
@@ -76,6 +78,7 @@ impl Stream {
             max_lag: lags.max(),
             duplicates: state.duplicates,
             refused: state.refused,
+            passed_over: state.readers.passed_over(),
         }
     }
 

@@ -146,7 +146,7 @@ impl Stream {
             applied: Applied::default(),
             tail: Tail::new(log.next_offset()),
             kept: Kept::of(&log),
-            readers: Readers::new(shared.limits.window),
+            readers: Readers::new(shared.limits.window, definition.resource()),
             publishers: BTreeMap::new(),
             tracking: Tracking::new(definition.id, notes),
             duplicates: 0,

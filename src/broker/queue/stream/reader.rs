@@ -9,7 +9,8 @@ use crate::broker::delivery::{Entry, Outgoing};
 use crate::broker::observe::stats::MessageStats;
 use crate::broker::queue::{NewConsumer, Window};
 use crate::broker::turn::Turn;
-use crate::message::{Message, Millis, NEVER};
+use crate::message::amqp10::{EntryError, to_091};
+use crate::message::{FORMAT_AMQP_091, Message, Millis, NEVER};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -33,6 +34,17 @@ pub(super) struct Reader {
     pub(super) takes_chunks: bool,
     /// It has been told that it is the active one of its name, and has yet to say where it begins.
     pub(super) awaits_place: bool,
+    /// What was passed over and is not noted yet.
+    pub(super) passed_over: PassedOver,
+}
+
+/// Entries that are no messages, which consumers that want messages are not given.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PassedOver {
+    /// How many times one was passed over.
+    pub(super) count: u64,
+    /// The offset of the first one, and what is wrong with it.
+    pub(super) first: Option<(u64, EntryError)>,
 }
 
 /// What is known of a consumer whose acknowledgements are remembered.
@@ -150,6 +162,17 @@ impl Reader {
             if !self.filter.passes(&message) {
                 continue;
             }
+            let message = match message.format() {
+                FORMAT_AMQP_091 => message,
+                _ => match to_091(&message) {
+                    Ok(message) => message,
+                    Err(error) => {
+                        self.passed_over.count += 1;
+                        self.passed_over.first.get_or_insert((offset, error));
+                        continue;
+                    }
+                },
+            };
             self.unsent_bytes += message.size_bytes();
             if let Some(named) = &mut self.named {
                 named.in_flight.push_back((offset, false));

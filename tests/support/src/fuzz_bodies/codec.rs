@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use leveret::broker::topology::definitions::Definition;
+use leveret::message::amqp10::{self, EntryError};
 use leveret::message::{FieldTable, Message, Properties, PropertyScan, StoredShape};
 
 /// The first byte says how deep the table of the others may be nested. Checking and decoding agree, and what was decoded is
@@ -40,6 +41,31 @@ pub(super) fn properties(data: &[u8]) {
     assert_eq!(rewritten.has_copies(), message.has_copies());
 }
 
+/// An entry of the stream protocol, or, behind a first byte that is odd, the properties of a message of AMQP 0-9-1. What can be made
+/// a message of 0-9-1 of can be written as an entry and read again; so can all properties.
+pub(super) fn amqp10(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else { return };
+    let message = if kind & 1 == 0 {
+        amqp10::to_091(&Message::of_amqp10("s", Some(b"filter"), rest)).ok()
+    } else {
+        Message::new("x", b"key", rest, b"body").ok()
+    };
+    let Some(message) = message else { return };
+    let mut entry = Vec::new();
+    amqp10::encode(&message, &mut entry);
+    match amqp10::to_091(&Message::of_amqp10("s", None, &entry)) {
+        Ok(again) => {
+            // What is no UTF-8 in a routing key is replaced.
+            let names = |message: &Message| {
+                [message.exchange(), message.routing_key()]
+                    .map(|name| String::from_utf8_lossy(name).into_owned())
+            };
+            assert_eq!((names(&again), again.body()), (names(&message), message.body()));
+        }
+        Err(error) => assert_eq!(error, EntryError::TooMany),
+    }
+}
+
 /// What a damaged store may hold: a definition, and a message.
 pub(super) fn stored(data: &[u8]) {
     let Some((&[kind, exchange, key, properties], rest)) = data.split_first_chunk::<4>() else { return };
@@ -49,7 +75,7 @@ pub(super) fn stored(data: &[u8]) {
         assert_eq!((again.key(), again.encode()), (definition.key(), definition.encode()));
     }
     let shape = StoredShape {
-        format: 0,
+        format: (kind >> 1) & 1,
         exchange_bytes: exchange,
         routing_key_bytes: key.into(),
         properties_bytes: properties.into(),
@@ -59,5 +85,6 @@ pub(super) fn stored(data: &[u8]) {
         assert_eq!(message.stored(), (rest, shape));
         message.decode_properties();
         message.headers();
+        drop(amqp10::to_091(&message));
     }
 }

@@ -27,6 +27,8 @@ pub struct Target {
 
 /// All targets.
 pub const TARGETS: &[Target] = &[
+    // An array of nulls has no bytes for each of them.
+    Target { name: "amqp10", body: codec::amqp10, steps: (300_000, 10) },
     Target { name: "certificate", body: text::certificate, steps: (200, 20) },
     Target { name: "config", body: text::config, steps: (2_000, 20) },
     Target { name: "definitions", body: http::definitions, steps: (3_000, 50) },
