@@ -8,6 +8,7 @@ mod encoded;
 mod ids;
 mod properties;
 mod reader;
+pub mod sub_batch;
 mod table;
 
 pub use encoded::{EncodedTable, TableLimits, TableTooLarge};

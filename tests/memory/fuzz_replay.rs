@@ -136,6 +136,7 @@ changes! {
     session,
     stomp,
     stored,
+    sub_batch,
     websocket,
 }
 

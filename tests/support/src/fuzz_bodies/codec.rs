@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use leveret::broker::topology::definitions::Definition;
 use leveret::message::amqp10::{self, EntryError};
+use leveret::message::sub_batch;
 use leveret::message::{FieldTable, Message, Properties, PropertyScan, StoredShape};
 
 /// The first byte says how deep the table of the others may be nested. Checking and decoding agree, and what was decoded is
@@ -87,4 +88,19 @@ pub(super) fn stored(data: &[u8]) {
         message.headers();
         drop(amqp10::to_091(&message));
     }
+}
+
+/// A sub-batch as a publisher of the stream protocol sends it: compression, messages, bytes, data. What comes out of it is what it
+/// announces.
+pub(super) fn sub_batch(data: &[u8]) {
+    let Some((&[codec, high, low, bytes, more], rest)) = data.split_first_chunk::<5>() else { return };
+    let records = u16::from_be_bytes([high, low]);
+    let uncompressed = u32::from(u16::from_be_bytes([bytes, more]));
+    let Ok(entries) = sub_batch::unpack(codec % 6, records, uncompressed, &Bytes::copy_from_slice(rest))
+    else {
+        return;
+    };
+    assert_eq!(entries.len(), usize::from(records));
+    let content: usize = entries.iter().map(Bytes::len).sum();
+    assert_eq!(content + 4 * entries.len(), uncompressed as usize);
 }

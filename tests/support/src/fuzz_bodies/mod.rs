@@ -45,6 +45,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "session", body: wire::session, steps: (3_000, 50) },
     Target { name: "stomp", body: stomp::stomp, steps: (6_000, 200) },
     Target { name: "stored", body: codec::stored, steps: (50, 3) },
+    // A batch may announce as many messages as it can count; they may all be empty, and compressed.
+    Target { name: "sub_batch", body: codec::sub_batch, steps: (70_000, 3) },
     // Read twice, the second time in pieces of one byte at the least.
     Target { name: "websocket", body: websocket::websocket, steps: (10, 4) },
 ];
