@@ -21,6 +21,7 @@ mod section;
 mod settings;
 mod source;
 mod stomp;
+mod stream;
 mod table;
 mod tls;
 mod topology;
@@ -38,6 +39,7 @@ pub use network::Network;
 pub use policies::Policy;
 pub use settings::{Engine, Events, EventsTable, General, Log, LogFormat, Server, Store, WebSocket};
 pub use stomp::Stomp;
+pub use stream::StreamProtocol;
 pub use table::{Setting, page as settings_page};
 pub use tls::{ClientCertificates, LoginFrom, SanType, Tls, TlsSettings, TlsVersion};
 pub use topology::{Binding, Exchange, Queue, Vhost};
@@ -71,6 +73,8 @@ pub struct Config {
     pub websocket: WebSocket,
     /// `[stomp]`: what STOMP clients can leave out, and what they are sent.
     pub stomp: Stomp,
+    /// `[stream]`: what the stream protocol says to its clients.
+    pub stream: StreamProtocol,
     /// `[server]`: what clients learn about the broker.
     pub server: Server,
     /// `[limits]`: every bound that a client can meet.
@@ -157,6 +161,7 @@ impl Config {
         let listeners = root.section("listeners", |section| Listeners::read(section, tls.is_some()));
         let websocket = root.section("websocket", WebSocket::read);
         let stomp = root.section("stomp", Stomp::read_whole);
+        let stream = root.section("stream", StreamProtocol::read);
         let mut server = root.section("server", Server::read);
         if server.cluster_name.is_empty() {
             server.cluster_name.clone_from(&node_name);
@@ -181,6 +186,7 @@ impl Config {
             listeners,
             websocket,
             stomp,
+            stream,
             server,
             limits,
             access,

@@ -42,6 +42,7 @@
 //! | [`protocol`], [`session`] | the contracts between a listener and a protocol, and between a socket and a session of it |
 //! | [`amqp`] | AMQP 0-9-1: frames, methods, connections, channels, confirms |
 //! | [`stomp`] | STOMP 1.0 to 1.2: frames, destinations, connections, receipts |
+//! | [`stream_protocol`] | RabbitMQ's stream protocol: chunks, offsets, publishing ids |
 //! | [`rabbit`] | RabbitMQ's and Erlang's words, which the edges use: texts of refusals, terms, what is unsupported |
 //! | [`broker`] | the core: virtual hosts, exchanges, queues, users, policies; synchronous, without I/O, time is an argument |
 //! | [`store`] | what durable means: the journal, and the engines below it |
@@ -79,6 +80,7 @@ pub mod session;
 pub mod steps;
 pub mod stomp;
 pub mod store;
+pub mod stream_protocol;
 pub mod vocabulary;
 
 /// Compiles and runs what the page about embedding shows.

@@ -22,6 +22,7 @@ pub mod report;
 pub mod run;
 pub mod show;
 pub mod stomp;
+pub mod stream;
 pub mod suite;
 pub mod text;
 pub mod transport;

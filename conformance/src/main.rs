@@ -7,7 +7,8 @@ use clap::{Parser, Subcommand};
 use diff_command::DiffArguments;
 use leveret_conformance::report::{self, Line};
 use leveret_conformance::{
-    Broker, Case, Failure, Management, Options, TcpTransport, differences, library, record, stomp, suite, url,
+    Broker, Case, Failure, Management, Options, TcpTransport, differences, library, record, stomp, stream,
+    suite, url,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,14 +61,15 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Diff(DiffArguments),
-    Stomp(StompArguments),
+    Stomp(ProtocolArguments),
+    Stream(ProtocolArguments),
 }
 
-/// Plays the cases in STOMP, one after the other.
+/// Plays the cases in STOMP, or in the stream protocol, one after the other.
 #[derive(clap::Args)]
-struct StompArguments {
-    /// Where STOMP is spoken: host:port
-    #[arg(long, default_value = "127.0.0.1:61613")]
+struct ProtocolArguments {
+    /// Where it is spoken: host:port; mostly 127.0.0.1:61613, and 127.0.0.1:5552
+    #[arg(long)]
     address: String,
     /// Where the management API is: host:port; its user is guest
     #[arg(long, default_value = "127.0.0.1:15672")]
@@ -80,7 +82,29 @@ struct StompArguments {
     only: String,
 }
 
-fn play_stomp(arguments: &StompArguments) -> Result<bool, String> {
+/// A case in a protocol other than AMQP 0-9-1.
+enum Script {
+    Stomp(stomp::Script),
+    Stream(stream::Script),
+}
+
+impl Script {
+    fn name(&self) -> &str {
+        match self {
+            Script::Stomp(script) => &script.name,
+            Script::Stream(script) => &script.name,
+        }
+    }
+
+    fn play(&self, transport: &mut TcpTransport, broker: Broker, run: &str) -> Result<(), String> {
+        match self {
+            Script::Stomp(script) => stomp::play(script, transport, broker, run),
+            Script::Stream(script) => stream::play(script, transport, broker, run),
+        }
+    }
+}
+
+fn play_scripts(mut scripts: Vec<Script>, arguments: &ProtocolArguments) -> Result<bool, String> {
     let broker = Broker::named(&arguments.broker)
         .ok_or_else(|| format!("--broker is leveret, rabbitmq3 or rabbitmq4, not {}", arguments.broker))?;
     let management = Management {
@@ -89,19 +113,18 @@ fn play_stomp(arguments: &StompArguments) -> Result<bool, String> {
         password: "guest".to_owned(),
     };
     let (run, mut failed) = (std::process::id().to_string(), 0);
-    let mut scripts = stomp::load(&stomp::folder())?;
-    scripts.retain(|script| script.name.contains(&arguments.only));
+    scripts.retain(|script| script.name().contains(&arguments.only));
     for script in &scripts {
         let mut transport = TcpTransport::new(&arguments.address, Some(management.clone()));
-        match stomp::play(script, &mut transport, broker, &run) {
-            Ok(()) => println!("{} passed", script.name),
+        match script.play(&mut transport, broker, &run) {
+            Ok(()) => println!("{} passed", script.name()),
             Err(error) => {
                 failed += 1;
-                println!("{} failed: {error}", script.name);
+                println!("{} failed: {error}", script.name());
             }
         }
     }
-    println!("{} cases in STOMP, {failed} failed", scripts.len());
+    println!("{} cases, {failed} failed", scripts.len());
     Ok(failed == 0)
 }
 
@@ -109,7 +132,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
         Some(Command::Diff(arguments)) => diff_command::run(arguments),
-        Some(Command::Stomp(arguments)) => play_stomp(arguments),
+        Some(Command::Stomp(arguments)) => stomp::load(&stomp::folder())
+            .and_then(|scripts| play_scripts(scripts.into_iter().map(Script::Stomp).collect(), arguments)),
+        Some(Command::Stream(arguments)) => stream::load(&stream::folder())
+            .and_then(|scripts| play_scripts(scripts.into_iter().map(Script::Stream).collect(), arguments)),
         None => command(&arguments),
     };
     match result {

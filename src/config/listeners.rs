@@ -64,6 +64,10 @@ listeners! {
     stomp: AmqpListener = 61613, Plain, Off;
     /// STOMP over TLS, mostly at port 61614.
     stomps: AmqpListener = 61614, Tls, Off;
+    /// RabbitMQ's stream protocol, mostly at port 5552.
+    stream: AmqpListener = 5552, Plain, Off;
+    /// The stream protocol over TLS, mostly at port 5551.
+    stream_tls: AmqpListener = 5551, Tls, Off;
     /// The management API.
     http: Listener = 15672, Plain, On;
     /// The management API over TLS.

@@ -10,6 +10,7 @@ use super::network::Network;
 use super::policies::Policy;
 use super::settings::{EventsTable, General, Log, Server, Store, WebSocket};
 use super::stomp::Stomp;
+use super::stream::StreamProtocol;
 use super::tls::TlsSettings;
 use super::topology::{Binding, Exchange, Queue, Vhost};
 use crate::vocabulary::{ApplyTo, DestinationType, QueueType};
@@ -202,6 +203,7 @@ fn tables() -> Vec<(&'static str, Vec<Setting>)> {
     tables.extend([
         ("[websocket]", WebSocket::settings()),
         ("[stomp]", Stomp::settings()),
+        ("[stream]", StreamProtocol::settings()),
         ("[server]", Server::settings()),
         ("[tls]", TlsSettings::settings()),
         ("[limits]", Limits::settings()),

@@ -242,6 +242,7 @@ fn protocol_listener(request: &Request) -> Result<Answer, ApiError> {
         "amqps" => "amqp/ssl",
         "mqtts" | "mqtt+ssl" => "mqtt/ssl",
         "stomps" | "stomp+ssl" => "stomp/ssl",
+        "streams" | "stream+ssl" => "stream/ssl",
         other => other,
     };
     let mut protocols: Vec<&str> =

@@ -97,7 +97,9 @@ fn enabled_plugins(management: &Management) -> Vec<String> {
     let exchanges = ["rabbitmq_consistent_hash_exchange", "rabbitmq_management", "rabbitmq_management_agent"];
     let metrics = listens("/prometheus").then_some("rabbitmq_prometheus");
     let stomp = (listens("stomp") || listens("stomp/ssl")).then_some("rabbitmq_stomp");
-    let names = exchanges.into_iter().chain(metrics).chain(["rabbitmq_random_exchange"]).chain(stomp);
+    let stream = (listens("stream") || listens("stream/ssl")).then_some("rabbitmq_stream");
+    let names =
+        exchanges.into_iter().chain(metrics).chain(["rabbitmq_random_exchange"]).chain(stomp).chain(stream);
     names.map(str::to_owned).collect()
 }
 

@@ -18,6 +18,9 @@ use tokio::task::JoinSet;
 pub(super) struct Protocols {
     pub(super) amqp: Arc<dyn Protocol>,
     pub(super) stomp: Arc<dyn Protocol>,
+    pub(super) stream: Arc<dyn Protocol>,
+    /// The stream protocol over TLS, which advertises another port.
+    pub(super) stream_tls: Arc<dyn Protocol>,
     /// Them, and who may speak them, over WebSocket.
     pub(super) websocket: Arc<WebSocket>,
 }
@@ -59,8 +62,8 @@ pub(super) struct Listeners {
 }
 
 /// All places for clients: a further protocol has its rows here.
-fn places<'a>(config: &'a config::Listeners, protocols: &'a Protocols) -> [Place<'a>; 6] {
-    let (amqp, stomp) = (&protocols.amqp, &protocols.stomp);
+fn places<'a>(config: &'a config::Listeners, protocols: &'a Protocols) -> [Place<'a>; 8] {
+    let Protocols { amqp, stomp, stream, stream_tls, .. } = protocols;
     let plain =
         |key, listener, protocol| Place { key, listener, protocol, over_tls: false, over_websocket: false };
     let over_tls = |place| Place { over_tls: true, ..place };
@@ -72,6 +75,8 @@ fn places<'a>(config: &'a config::Listeners, protocols: &'a Protocols) -> [Place
         over_tls(over_websocket(plain("listeners.websockets.bind", &config.websockets, amqp))),
         plain("listeners.stomp.bind", &config.stomp, stomp),
         over_tls(plain("listeners.stomps.bind", &config.stomps, stomp)),
+        plain("listeners.stream.bind", &config.stream, stream),
+        over_tls(plain("listeners.stream_tls.bind", &config.stream_tls, stream_tls)),
     ]
 }
 

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::net::{Subprotocol, WebSocket};
 use crate::protocol::Protocol;
 use crate::stomp::{FrameLimits, Stomp, StompSettings};
+use crate::stream_protocol::{StreamProtocol, StreamSettings};
 use std::sync::Arc;
 
 /// What clients may speak to the broker.
@@ -36,7 +37,35 @@ pub(super) fn protocols(config: &Config, broker: &Arc<Broker>) -> Protocols {
             },
         ],
     };
-    Protocols { amqp, stomp, websocket: Arc::new(websocket) }
+    let stream_protocol = |advertised_port| -> Arc<dyn Protocol> {
+        let settings = StreamSettings { advertised_port, ..stream_settings(config) };
+        Arc::new(StreamProtocol { broker: broker.clone(), settings: Arc::new(settings) })
+    };
+    Protocols {
+        amqp,
+        stomp,
+        stream: stream_protocol(config.stream.advertised_port),
+        stream_tls: stream_protocol(config.stream.advertised_tls_port),
+        websocket: Arc::new(websocket),
+    }
+}
+
+fn stream_settings(config: &Config) -> StreamSettings {
+    let (limits, stream, server) = (&config.limits, &config.stream, &config.server);
+    StreamSettings {
+        product: server.product.clone(),
+        version: server.version.clone(),
+        cluster_name: server.cluster_name.clone(),
+        advertised_host: stream.advertised_host.clone(),
+        frame_max: stream.frame_max,
+        message_bytes_max: usize::try_from(limits.message_size_max_bytes).unwrap_or(usize::MAX),
+        initial_frame_max: limits.initial_frame_max_bytes as usize,
+        heartbeat_s: stream.heartbeat,
+        login_timeout_ms: limits.handshake_timeout_ms,
+        unconfirmed_max: stream.initial_credits as usize,
+        transmit_bytes: limits.transmit_buffer_bytes,
+        ..StreamSettings::default()
+    }
 }
 
 fn stomp_settings(config: &Config) -> StompSettings {

@@ -24,6 +24,7 @@ mod permissions;
 mod simulation;
 mod stomp;
 mod store;
+mod stream_protocol;
 mod streams;
 mod turns;
 mod unreadable_definitions;

@@ -45,6 +45,7 @@ pages! {
     security: "docs/security.md",
     settings: "docs/settings.md",
     stomp: "docs/stomp.md",
+    stream_protocol: "docs/stream-protocol.md",
     streams: "docs/streams.md",
     tuning: "docs/tuning.md",
     websocket: "docs/websocket.md",

@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["broker", "message", "session", "steps"]),
     ("amqp", &["broker", "client", "message", "protocol", "rabbit", "session", "steps"]),
     ("stomp", &["broker", "client", "message", "protocol", "rabbit", "session", "steps"]),
+    ("stream_protocol", &["broker", "client", "message", "protocol", "rabbit", "session", "store"]),
     // The loop behind a socket knows no protocol and no broker.
     ("net/drive", &["clock", "message", "session"]),
     // Which protocols there are is said by the server alone.
@@ -87,6 +88,7 @@ const EVERYTHING: &[&str] = &[
     "steps",
     "stomp",
     "store",
+    "stream_protocol",
     "terminal",
     "trust",
     "vocabulary",

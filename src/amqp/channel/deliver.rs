@@ -59,7 +59,10 @@ impl Channel {
             Outgoing::Deliver { consumer, entry, .. } => self.basic_deliver(consumer, entry, wire),
             Outgoing::TimeoutChanged { .. } => wire.ack_deadline.look_at(wire.now),
             // Channels have no credit that can be drained, and no consumers that take chunks.
-            Outgoing::Drained { .. } | Outgoing::Chunk { .. } | Outgoing::Activated { .. } => {}
+            Outgoing::Drained { .. }
+            | Outgoing::Chunk { .. }
+            | Outgoing::Activated { .. }
+            | Outgoing::Resolved { .. } => {}
             Outgoing::CreditFreed { .. } => {
                 while let Some(consumer) = self.credit.next_waiting() {
                     let Some(queue) = self.consumers.get(&consumer).map(|consumer| consumer.queue.clone())

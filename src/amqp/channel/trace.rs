@@ -50,7 +50,8 @@ impl Channel {
             | Outgoing::TimeoutChanged { .. }
             | Outgoing::Drained { .. }
             | Outgoing::Chunk { .. }
-            | Outgoing::Activated { .. } => {}
+            | Outgoing::Activated { .. }
+            | Outgoing::Resolved { .. } => {}
         }
     }
 

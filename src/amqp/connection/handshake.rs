@@ -8,6 +8,7 @@ use crate::broker::access::logins::Proof;
 use crate::broker::access::permissions::Grants;
 use crate::broker::access::users::{LoginRefusal, User};
 use crate::broker::observe::connections::CertificateFacts;
+use crate::client::{amqplain, plain};
 use crate::message::{FieldTable, Millis, Value};
 use amq_protocol::protocol::connection::AMQPMethod::{
     Close, CloseOk, Open as OpenMethod, OpenOk, StartOk, Tune, TuneOk, UpdateSecret, UpdateSecretOk,
@@ -171,8 +172,8 @@ impl Connection {
         let mechanism = start_ok.mechanism.as_str();
         let response = start_ok.response.as_bytes();
         let (name, password) = match (mechanism, self.certificate()) {
-            ("PLAIN", _) => plain(response),
-            ("AMQPLAIN", _) => amqplain(response),
+            ("PLAIN", _) => plain(response).map_err(|expected| malformed_response(mechanism, expected)),
+            ("AMQPLAIN", _) => amqplain(response).map_err(|expected| malformed_response(mechanism, expected)),
             ("EXTERNAL", Some(certificate)) => {
                 let login = certificate.login.clone();
                 self.log_in_by_certificate(login, now);
@@ -309,28 +310,6 @@ fn check_tuned(name: &str, asked: u32, max: u32) -> Result<(), AmqpError> {
     let text =
         format!("negotiated {name} = {asked}{no_limit} is higher than the maximum allowed value ({max})");
     Err(AmqpError::new(ReplyCode::NotAllowed, text))
-}
-
-/// SASL PLAIN: `\0user\0password`.
-fn plain(response: &[u8]) -> Result<(String, Vec<u8>), AmqpError> {
-    let mut parts = response.splitn(3, |byte| *byte == 0);
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some([]), Some(name), Some(password)) => {
-            Ok((String::from_utf8_lossy(name).into_owned(), password.to_vec()))
-        }
-        _ => Err(malformed_response("PLAIN", "a zero byte, the user, a zero byte, the password")),
-    }
-}
-
-/// AMQPLAIN: a field table's content with LOGIN and PASSWORD.
-fn amqplain(response: &[u8]) -> Result<(String, Vec<u8>), AmqpError> {
-    let table = FieldTable::decode(response, 1).unwrap_or_default();
-    match (table.field("LOGIN"), table.field("PASSWORD")) {
-        (Some(Value::LongStr(name)), Some(Value::LongStr(password))) => {
-            Ok((String::from_utf8_lossy(name).into_owned(), password.clone()))
-        }
-        _ => Err(malformed_response("AMQPLAIN", "a table with the long strings LOGIN and PASSWORD")),
-    }
 }
 
 fn malformed_response(mechanism: &str, expected: &str) -> AmqpError {

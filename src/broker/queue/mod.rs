@@ -8,6 +8,7 @@ mod handle;
 mod published;
 mod publishers;
 mod stream;
+mod stream_verbs;
 mod verbs;
 
 pub(crate) use arguments::{inequivalent, same_value};

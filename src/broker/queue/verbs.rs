@@ -5,8 +5,7 @@
 use super::handle::Kind;
 use super::{
     ConsumerState, Credit, DeathReason, DeliveredRun, Glimpse, Got, NewConsumer, PageRequest, Persistent,
-    QueueCounts, QueueHandle, QueueSettings, QueueState, SeenMessage, StreamGroup, StreamOffset,
-    StreamPublisher, StreamState, Subscription,
+    QueueCounts, QueueHandle, QueueSettings, QueueState, SeenMessage, StreamGroup, StreamOffset, StreamState,
 };
 use crate::broker::delivery::Entry;
 use crate::broker::error::BrokerError;
@@ -468,62 +467,4 @@ fn count(entries: &[Entry], paged: &[DeliveredRun]) -> usize {
 
 fn as_usize(count: u64) -> usize {
     usize::try_from(count).unwrap_or(usize::MAX)
-}
-
-/// What those who speak the stream protocol do with a stream. Other queues have none of it.
-impl QueueHandle {
-    fn stream(&self) -> Result<&Arc<super::Stream>, BrokerError> {
-        match &self.kind {
-            Kind::Stream(stream) => Ok(stream),
-            Kind::Classic(_) => {
-                Err(BrokerError::Precondition(format!("{} is no stream", self.definition().resource())))
-            }
-        }
-    }
-
-    /// Adds a consumer that takes a stream's messages in chunks: each comes as an
-    /// [`Outgoing::Chunk`](crate::broker::delivery::Outgoing::Chunk), for one of its credit.
-    ///
-    /// # Errors
-    /// When it is no stream, is in exclusive use or gone, or remembers as many names as it may.
-    pub fn subscribe(
-        &self,
-        consumer: NewConsumer,
-        subscription: Subscription,
-        turn: &mut Turn,
-    ) -> Result<(), BrokerError> {
-        self.stream()?.subscribe(consumer, subscription, turn)
-    }
-
-    /// A consumer that was told that it is the active one begins there, or where it asked to when it subscribed.
-    pub fn place_subscriber(&self, consumer: ConsumerId, offset: Option<StreamOffset>, turn: &mut Turn) {
-        if let Kind::Stream(stream) = &self.kind {
-            stream.place_subscriber(consumer, offset, turn);
-        }
-    }
-
-    /// Adds a publisher, which hears when the stream is gone. False when it is gone already, or no stream.
-    pub fn add_publisher(&self, id: ConsumerId, publisher: StreamPublisher) -> bool {
-        self.stream().is_ok_and(|stream| stream.add_publisher(id, publisher))
-    }
-
-    /// A publisher has ended.
-    pub fn remove_publisher(&self, id: ConsumerId) {
-        if let Kind::Stream(stream) = &self.kind {
-            stream.remove_publisher(id);
-        }
-    }
-
-    /// Remembers an offset for a name: any, also one before what it was.
-    ///
-    /// # Errors
-    /// When it is no stream, or remembers as many names as it may.
-    pub fn store_offset(&self, name: &str, offset: u64, turn: &mut Turn) -> Result<(), BrokerError> {
-        self.stream()?.store_offset(name, offset, turn)
-    }
-
-    /// The offset that is remembered for a name, by whoever stored it.
-    pub fn stored_offset(&self, name: &str) -> Option<u64> {
-        self.stream().ok()?.stored_offset(name)
-    }
 }

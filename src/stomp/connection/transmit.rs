@@ -156,6 +156,7 @@ impl Connection {
             | Outgoing::Drained { .. }
             | Outgoing::Chunk { .. }
             | Outgoing::Activated { .. }
+            | Outgoing::Resolved { .. }
             | Outgoing::Reply { .. } => {}
         }
     }

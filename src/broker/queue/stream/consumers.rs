@@ -102,7 +102,7 @@ impl Bounds<'_> {
         Bounds { first, last_chunk: tail.last_chunk(), next: tail.readable(), tracking }
     }
 
-    fn place(&self, begin: StreamOffset, name: Option<&str>) -> At {
+    pub(super) fn place(&self, begin: StreamOffset, name: Option<&str>) -> At {
         if let Some(committed) = name.and_then(|name| self.tracking.committed(name)) {
             return At::Offset(ReadAt::offset((committed.offset + 1).max(self.first)));
         }

@@ -29,6 +29,7 @@ pub(in crate::broker) use offset::age_ms;
 pub use offset::{StreamFilter, StreamOffset};
 pub use publishers::{Sequenced, Verdict};
 pub use streams::Streams;
+use subscriptions::Question;
 pub use subscriptions::{StreamPublisher, Subscription};
 pub(in crate::broker) use tracking::tracking_queue;
 
@@ -98,6 +99,8 @@ struct State {
     refused: u64,
     /// Names whose offsets are to become those of a time, which the log has to be asked for.
     resets: Vec<(String, Millis)>,
+    /// Who has asked for an offset that only the log knows.
+    questions: Vec<Question>,
     /// When what is written is to be synced; `None` while all is.
     sync_at: Option<Millis>,
     /// When what is remembered of consumers is to be written; `None` while all is.
@@ -152,6 +155,7 @@ impl Stream {
             duplicates: 0,
             refused: 0,
             resets: Vec::new(),
+            questions: Vec::new(),
             sync_at: None,
             track_at: None,
             wake_at: None,

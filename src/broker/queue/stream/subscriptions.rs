@@ -1,7 +1,7 @@
 //! Those who speak the stream protocol: consumers that take chunks, publishers that declare themselves, and offsets that are stored
 //! and asked for by name.
 
-use super::consumers::{Begin, Bounds};
+use super::consumers::{At, Begin, Bounds};
 use super::reader::{Found, Reader};
 use super::{State, Stream, StreamFilter, StreamOffset};
 use crate::broker::delivery::{Outbox, Outgoing, StreamChunk};
@@ -43,6 +43,23 @@ impl StreamPublisher {
     pub(super) fn tell_gone(self, id: ConsumerId, turn: &mut Turn) {
         self.outbox.open(self.link).push_back(Outgoing::Cancelled { link: self.link, consumer: id });
         turn.wake(&self.outbox);
+    }
+}
+
+/// Someone asks for an offset that only the log knows.
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) at: At,
+    outbox: Arc<Outbox>,
+    link: LinkId,
+    id: ConsumerId,
+}
+
+impl Question {
+    pub(super) fn answer(self, offset: u64, turn: &mut Turn) {
+        let Question { outbox, link, id, .. } = self;
+        outbox.open(link).push_back(Outgoing::Resolved { link, question: id, offset });
+        turn.wake(&outbox);
     }
 }
 
@@ -141,6 +158,26 @@ impl Stream {
         let State { readers, tracking, kept, tail, .. } = &mut *state;
         readers.place_subscriber(consumer, offset, &Bounds::of(kept, tail, tracking));
         self.serve(&mut state, consumer, turn);
+    }
+
+    /// The offset that a consumer would begin at. Where only the log knows, `None`, and the answer comes into the outbox.
+    pub(in crate::broker::queue) fn resolve_offset(
+        self: &Arc<Self>,
+        offset: StreamOffset,
+        (outbox, link, id): (&Arc<Outbox>, LinkId, ConsumerId),
+    ) -> Option<u64> {
+        let mut state = self.state.lock();
+        self.look_at_journal(&mut state);
+        let bounds = Bounds::of(&state.kept, &state.tail, &state.tracking);
+        match bounds.place(offset, None) {
+            At::Offset(at) => Some(at.next.min(state.tail.readable())),
+            at => {
+                state.questions.push(Question { at, outbox: outbox.clone(), link, id });
+                drop(state);
+                self.streams.ring(self);
+                None
+            }
+        }
     }
 
     /// Adds a publisher, which hears when the stream is gone. False when it is gone already.

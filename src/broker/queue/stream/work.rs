@@ -46,6 +46,7 @@ impl Stream {
         let outcome = self.write_and_sync(&mut log, unwritten, turn).and_then(|()| {
             self.write_tracking(durable, turn)?;
             self.find_resets(&mut log, turn)?;
+            self.answer_questions(&mut log, turn)?;
             self.read_for_consumers(&mut log, turn)?;
             self.retain(&mut log, turn.now)
         });
@@ -170,6 +171,19 @@ impl Stream {
         for (name, time) in resets {
             let next = self.offset_at(log, time)?;
             self.set_next(&mut self.state.lock(), &name, next, turn);
+        }
+        Ok(())
+    }
+
+    fn answer_questions(self: &Arc<Self>, log: &mut StreamLog, turn: &mut Turn) -> io::Result<()> {
+        let questions = std::mem::take(&mut self.state.lock().questions);
+        for question in questions {
+            let offset = match &question.at {
+                At::Time(time) => self.offset_at(log, *time)?,
+                At::LastChunk => log.last_chunk()?,
+                At::Offset(at) => at.next,
+            };
+            question.answer(offset, turn);
         }
         Ok(())
     }

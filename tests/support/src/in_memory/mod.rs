@@ -16,6 +16,7 @@ use leveret::rabbit::RabbitDialect;
 use leveret::session::{Flow, Session, Transmit};
 use leveret::stomp::{self, Stomp, StompSettings};
 use leveret::store::{Journal, JournalOptions, Loss, MemoryStore, Store};
+use leveret::stream_protocol::{self, StreamProtocol, StreamSettings};
 use leveret_conformance::{Arrived, ConnectionId, Transport};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,14 +26,21 @@ use std::time::Duration;
 /// A broker without sockets, and the connections to it.
 pub struct InMemory {
     amqp: Amqp,
-    /// What clients speak that come now, if it is not AMQP.
-    stomp: Option<Stomp>,
+    /// What clients speak that come now.
+    spoken: Spoken,
     clock: TestClock,
     connections: BTreeMap<ConnectionId, Line>,
     opened: usize,
     commits: Commits,
     /// The steps of the longest turn of a session so far.
     longest_turn: u64,
+}
+
+/// What a client speaks.
+enum Spoken {
+    Amqp,
+    Stomp(Stomp),
+    Stream(StreamProtocol),
 }
 
 /// Who commits the journal.
@@ -93,7 +101,7 @@ impl InMemory {
         Ok((
             InMemory {
                 amqp,
-                stomp: None,
+                spoken: Spoken::Amqp,
                 clock,
                 connections,
                 opened: 0,
@@ -117,12 +125,18 @@ impl InMemory {
     /// Clients that come from now on speak STOMP.
     pub fn speak_stomp(&mut self, settings: StompSettings) {
         let broker = self.amqp.broker.clone();
-        self.stomp = Some(Stomp { broker, settings: Arc::new(settings) });
+        self.spoken = Spoken::Stomp(Stomp { broker, settings: Arc::new(settings) });
+    }
+
+    /// Clients that come from now on speak the stream protocol.
+    pub fn speak_stream_protocol(&mut self, settings: StreamSettings) {
+        let broker = self.amqp.broker.clone();
+        self.spoken = Spoken::Stream(StreamProtocol { broker, settings: Arc::new(settings) });
     }
 
     /// Clients that come from now on speak AMQP.
     pub fn speak_amqp(&mut self) {
-        self.stomp = None;
+        self.spoken = Spoken::Amqp;
     }
 
     /// Something comes from a client, and nothing happens yet.
@@ -253,9 +267,12 @@ impl Transport for InMemory {
         let waker = Box::new(move || bell.store(true, Ordering::Relaxed));
         let socket = DirectSocket::new(&received, &Arc::new(AtomicBool::new(true)));
         let now = self.clock.now();
-        let session: Box<dyn Session> = match &self.stomp {
-            Some(stomp) => Box::new(stomp::Connection::new(stomp.clone(), peer, waker, now)),
-            None => Box::new(Connection::new(self.amqp.clone(), peer, waker, Some(socket), now)),
+        let session: Box<dyn Session> = match &self.spoken {
+            Spoken::Stomp(stomp) => Box::new(stomp::Connection::new(stomp.clone(), peer, waker, now)),
+            Spoken::Stream(stream) => {
+                Box::new(stream_protocol::Connection::new(stream.clone(), peer, waker, now))
+            }
+            Spoken::Amqp => Box::new(Connection::new(self.amqp.clone(), peer, waker, Some(socket), now)),
         };
         let line = Line { session, woken, input: BytesMut::new(), unhandled: false, received, closed: false };
         self.connections.insert(self.opened, line);

@@ -1,10 +1,10 @@
-//! Heartbeats (0-9-1 section 4.2.7): when to send one, and when the peer has been silent for too long.
+//! Heartbeats in whole seconds (0-9-1 section 4.2.7, and the stream protocol has the same): when to send one, and when the peer has been silent for too long.
 
 use crate::message::Millis;
 
 /// What both ends agreed on, and when each was last heard.
 #[derive(Debug)]
-pub(super) struct Heartbeat {
+pub(crate) struct Heartbeat {
     /// How long nothing may be sent: half of what was agreed on. `None` when there are none.
     half_ms: Option<u64>,
     last_sent: Millis,
@@ -12,47 +12,47 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    pub(super) fn new(now: Millis) -> Heartbeat {
+    pub(crate) fn new(now: Millis) -> Heartbeat {
         Heartbeat { half_ms: None, last_sent: now, last_received: now }
     }
 
     /// The client's word counts as it is; 0 is none.
-    pub(super) fn start(&mut self, timeout_s: u16, now: Millis) {
+    pub(crate) fn start(&mut self, timeout_s: u16, now: Millis) {
         self.half_ms = (timeout_s > 0).then(|| u64::from(timeout_s) * 1000 / 2);
         self.last_sent = now;
         self.last_received = now;
     }
 
     /// Seconds of silence that were agreed on; 0 is none.
-    pub(super) fn timeout_s(&self) -> u16 {
+    pub(crate) fn timeout_s(&self) -> u16 {
         self.half_ms.map_or(0, |half| u16::try_from(half / 500).unwrap_or(u16::MAX))
     }
 
     /// Anything counts as a sign of life.
-    pub(super) fn received(&mut self, now: Millis) {
+    pub(crate) fn received(&mut self, now: Millis) {
         self.last_received = now;
     }
 
     /// Anything that is sent stands for a heartbeat.
-    pub(super) fn sent(&mut self, now: Millis) {
+    pub(crate) fn sent(&mut self, now: Millis) {
         self.last_sent = now;
     }
 
     /// When something has to be sent.
-    pub(super) fn send_at(&self) -> Option<Millis> {
+    pub(crate) fn send_at(&self) -> Option<Millis> {
         self.half_ms.map(|half| self.last_sent + half)
     }
 
     /// When the peer is taken for dead: after two whole intervals of silence. RabbitMQ takes two to three, and there are clients
     /// that let one and a half pass between their heartbeats.
-    pub(super) fn dead_at(&self) -> Option<Millis> {
+    pub(crate) fn dead_at(&self) -> Option<Millis> {
         self.half_ms.map(|half| self.last_received + 4 * half)
     }
 
     /// Whether the peer has been silent for too long.
     ///
     /// Who looks half an interval late did not run for that time, and can't say what the peer did: it has another half.
-    pub(super) fn is_dead(&mut self, now: Millis) -> bool {
+    pub(crate) fn is_dead(&mut self, now: Millis) -> bool {
         let (Some(half), Some(at)) = (self.half_ms, self.dead_at()) else { return false };
         if at + half <= now {
             self.last_received = now - 3 * half;
