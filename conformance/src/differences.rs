@@ -2,7 +2,7 @@
 //! lines that are not for every broker must stand there, and nothing else may.
 
 use crate::case::{Broker, Case};
-use crate::stomp::Script;
+use crate::{stomp, stream};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,6 +69,9 @@ pub struct Differences {
     /// Differences in cases in STOMP.
     #[serde(default)]
     pub stomp: Vec<Difference>,
+    /// Differences in cases in the stream protocol, which are played to RabbitMQ 4.3.6 alone: of it `rabbitmq3` speaks, too.
+    #[serde(default)]
+    pub stream: Vec<Difference>,
     /// How they show in random runs.
     pub random: Vec<Random>,
 }
@@ -106,17 +109,31 @@ impl Differing for Case {
     }
 }
 
-impl Differing for Script {
+impl Differing for stomp::Script {
     fn name(&self) -> &str {
         &self.name
     }
 
     fn differs(&self) -> bool {
-        Script::differs(self)
+        stomp::Script::differs(self)
     }
 
     fn is_same_for(&self, one: Broker, other: Broker) -> bool {
-        Script::is_same_for(self, one, other)
+        stomp::Script::is_same_for(self, one, other)
+    }
+}
+
+impl Differing for stream::Script {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn differs(&self) -> bool {
+        stream::Script::differs(self)
+    }
+
+    fn is_same_for(&self, one: Broker, other: Broker) -> bool {
+        stream::Script::is_same_for(self, one, other)
     }
 }
 
@@ -127,8 +144,13 @@ pub fn check(cases: &[Case], differences: &Differences) -> Result<(), String> {
 }
 
 /// The same for the cases in STOMP.
-pub fn check_stomp(scripts: &[Script], differences: &Differences) -> Result<(), String> {
+pub fn check_stomp(scripts: &[stomp::Script], differences: &Differences) -> Result<(), String> {
     check_those(scripts, &differences.stomp)
+}
+
+/// The same for the cases in the stream protocol.
+pub fn check_stream(scripts: &[stream::Script], differences: &Differences) -> Result<(), String> {
+    check_those(scripts, &differences.stream)
 }
 
 fn check_those<T: Differing>(cases: &[T], differences: &[Difference]) -> Result<(), String> {

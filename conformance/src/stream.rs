@@ -198,7 +198,7 @@ fn command(word: &str) -> Option<(u16, u16)> {
     }
     let (name, response) = name.strip_suffix('!').map_or((name, 0), |name| (name, 0x8000));
     let at = COMMANDS.iter().position(|command| *command == name)?;
-    Some((at as u16 + 1 | response, version))
+    Some(((at as u16 + 1) | response, version))
 }
 
 fn name_of(key: u16) -> String {

@@ -34,7 +34,10 @@ pub use node::{
 pub use picking::at_path;
 pub use queue::{Queue, QueueAction, QueueDefinition};
 pub use reading::{Fault, Form, fields, read};
-pub use stream::{StreamFields, StreamGroup, StreamReset, StreamResetOffset, StreamTracking};
+pub use stream::{
+    StreamConsumer, StreamFields, StreamGroup, StreamPublisher, StreamReset, StreamResetOffset,
+    StreamTracking,
+};
 pub use tags::Tags;
 pub use vhost::{
     GlobalParameter, Parameter, Policy, Setting, Vhost, VhostDefinition, VhostLimits, VhostMetadata,

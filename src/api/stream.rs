@@ -1,5 +1,6 @@
 //! Streams: what they have that other queues don't, and what they remember of those who use them by name.
 
+use super::{ConnectionDetails, QueueDetails, Table};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -69,4 +70,50 @@ pub enum StreamResetOffset {
     Number(u64),
     /// `first`, `last` or `next`
     Word(String),
+}
+
+/// A publisher of the stream protocol.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct StreamPublisher {
+    /// The connection that it is on
+    pub connection_details: ConnectionDetails,
+    /// Messages that were confirmed to it, by their publishing ids
+    pub confirmed: u64,
+    /// Messages that were refused, by their publishing ids
+    pub errored: u64,
+    /// Messages that it has published
+    pub published: u64,
+    /// Its number on its connection
+    pub publisher_id: u8,
+    /// The stream
+    pub queue: QueueDetails,
+    /// The name under which its publishing ids are remembered; empty without one
+    pub reference: String,
+}
+
+/// A consumer of the stream protocol.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct StreamConsumer {
+    /// The connection that it is on
+    pub connection_details: ConnectionDetails,
+    /// Whether it is given messages
+    pub active: bool,
+    /// `up`, or of those of which one at a time is given messages `single_active` and `waiting`
+    pub activity_status: String,
+    /// Messages that it was sent
+    pub consumed: u64,
+    /// Chunks that it may still be sent
+    pub credits: u32,
+    /// The offset of the last message that it was sent
+    pub offset: u64,
+    /// How many messages follow that
+    pub offset_lag: u64,
+    /// What it has said of itself when it subscribed
+    pub properties: Table,
+    /// The stream
+    pub queue: QueueDetails,
+    /// Its number on its connection
+    pub subscription_id: u8,
 }

@@ -56,12 +56,12 @@ pub(super) fn visible(request: &Request) -> Vec<Arc<LiveConnection>> {
 }
 
 /// The connection in the path, if the user sees it.
-fn find(request: &Request) -> Result<Arc<LiveConnection>, ApiError> {
+pub(super) fn find(request: &Request) -> Result<Arc<LiveConnection>, ApiError> {
     let name = request.parameter("name");
     visible(request).into_iter().find(|connection| connection.facts().name == name).ok_or(ApiError::NotFound)
 }
 
-fn list_all(connections: &[Arc<LiveConnection>], request: &Request) -> Result<Answer, ApiError> {
+pub(super) fn list_all(connections: &[Arc<LiveConnection>], request: &Request) -> Result<Answer, ApiError> {
     list(connections.iter().map(|connection| describe(connection, request)).collect(), request)
 }
 
@@ -82,7 +82,7 @@ fn connections_in_vhost(request: &Request) -> Result<Answer, ApiError> {
     list_all(&found, request)
 }
 
-fn connection(request: &Request) -> Result<Answer, ApiError> {
+pub(super) fn connection(request: &Request) -> Result<Answer, ApiError> {
     one(&describe(&*find(request)?, request), request)
 }
 
@@ -99,7 +99,7 @@ fn reason(request: &Request) -> &str {
     request.header("x-reason").unwrap_or("Closed via management plugin")
 }
 
-fn close(request: &Request) -> Result<Answer, ApiError> {
+pub(super) fn close(request: &Request) -> Result<Answer, ApiError> {
     find(request)?.ask_to_close(reason(request));
     Ok(Answer::NoContent)
 }

@@ -39,6 +39,7 @@ mod request;
 mod resources;
 mod routes;
 mod stats;
+mod stream_clients;
 mod streams;
 mod told;
 mod users;
@@ -64,6 +65,7 @@ const ROUTES: &[&[Route]] = &[
     consumers::ROUTES,
     exchanges::ROUTES,
     queues::ROUTES,
+    stream_clients::ROUTES,
     streams::ROUTES,
     bindings::ROUTES,
     messages::ROUTES,

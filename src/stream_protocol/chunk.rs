@@ -1,6 +1,7 @@
-//! A chunk as RabbitMQ's clients read it: a header of 48 bytes, then the entries, each with its length before it.
+//! A chunk as RabbitMQ's clients read it: a header of 48 bytes, then the entries, each a message of AMQP 1.0 with its length before it.
 
 use crate::broker::delivery::StreamChunk;
+use crate::message::amqp10;
 
 /// Bytes of the header.
 const HEADER_BYTES: usize = 48;
@@ -20,9 +21,11 @@ pub(super) fn put(chunk: &StreamChunk, out: &mut Vec<u8>) {
     out.reserve(HEADER_BYTES + chunk.bytes + 4 * chunk.messages.len());
     out.resize(start + HEADER_BYTES, 0);
     for message in &chunk.messages {
-        let body = message.body();
-        out.extend_from_slice(&(body.len() as u32).to_be_bytes());
-        out.extend_from_slice(body);
+        let at = out.len();
+        out.extend_from_slice(&[0; 4]);
+        amqp10::encode(message, out);
+        let bytes = (out.len() - at - 4) as u32;
+        out[at..at + 4].copy_from_slice(&bytes.to_be_bytes());
     }
     let data = &out[start + HEADER_BYTES..];
     let (checksum, bytes) = (crc32fast::hash(data), data.len() as u32);

@@ -21,8 +21,8 @@ pub use definition::{DeadLetterStrategy, Overflow, QueueDefinition, QueueSetting
 pub(in crate::broker) use handle::check;
 pub use handle::{ConsumeRequest, QueueDeclaration, QueueHandle};
 pub use stream::{
-    Sequenced, StreamFilter, StreamGroup, StreamOffset, StreamPublisher, StreamState, Streams, Subscription,
-    Verdict,
+    PublisherCounts, Sequenced, StreamFilter, StreamGroup, StreamOffset, StreamPublisher, StreamState,
+    Streams, Subscription, SubscriptionState, Verdict,
 };
 pub(in crate::broker) use stream::{Stream, age_ms, tracking_queue};
 

@@ -1,7 +1,9 @@
 //! What only those do with a stream who speak the stream protocol: see `verbs.rs` for what can be done with any queue.
 
 use super::handle::Kind;
-use super::{NewConsumer, QueueHandle, Stream, StreamOffset, StreamPublisher, Subscription};
+use super::{
+    NewConsumer, QueueHandle, Stream, StreamOffset, StreamPublisher, Subscription, SubscriptionState,
+};
 use crate::broker::delivery::Outbox;
 use crate::broker::error::BrokerError;
 use crate::broker::turn::Turn;
@@ -56,6 +58,16 @@ impl QueueHandle {
     /// Adds a publisher, which hears when the stream is gone. False when it is gone already, or no stream.
     pub fn add_publisher(&self, id: ConsumerId, publisher: StreamPublisher) -> bool {
         self.stream().is_ok_and(|stream| stream.add_publisher(id, publisher))
+    }
+
+    /// The publishers that have declared themselves, in the order in which they did.
+    pub fn declared_publishers(&self) -> Vec<StreamPublisher> {
+        self.stream().map(|stream| stream.declared_publishers()).unwrap_or_default()
+    }
+
+    /// The consumers that take chunks, the oldest first.
+    pub fn subscriptions(&self) -> Vec<SubscriptionState> {
+        self.stream().map(|stream| stream.subscriptions()).unwrap_or_default()
     }
 
     /// A publisher has ended.

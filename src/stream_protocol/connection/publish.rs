@@ -4,12 +4,13 @@ use super::Common;
 use super::input::Next;
 use super::open::Open;
 use crate::broker::access::permissions::Access;
-use crate::broker::queue::{QueueHandle, StreamPublisher};
-use crate::broker::routing::Route;
+use crate::broker::queue::{PublisherCounts, QueueHandle, StreamPublisher};
 use crate::message::{ConsumerId, LinkId, Message};
 use crate::stream_protocol::code::Code;
 use crate::stream_protocol::frame::{Fields, FrameWriter, Malformed, key};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What publishes to a stream, under a number of its own.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(super) struct Publisher {
     pub(super) stream: Arc<QueueHandle>,
     /// The name under which its publishing ids are remembered.
     pub(super) reference: Option<Arc<str>>,
-    route: Arc<Route>,
+    pub(super) counts: Arc<PublisherCounts>,
 }
 
 /// The longest reference, in bytes.
@@ -26,6 +27,9 @@ const REFERENCE_BYTES_MAX: usize = 255;
 
 /// Publishers have the links behind those of subscriptions.
 const FIRST_LINK: u32 = 256;
+
+/// The least bytes that an entry takes in a frame: its publishing id, and a length.
+const ENTRY_BYTES_MIN: usize = 12;
 
 /// What it takes to put an entry into a stream, in steps.
 const ENTRY_STEPS: usize = 3;
@@ -70,17 +74,19 @@ impl Open {
         }
         let stream = self.stream(stream, Access::Write, common)?;
         let id = common.protocol.broker.next_consumer_id();
+        let counts = Arc::<PublisherCounts>::default();
         let publisher = StreamPublisher {
             connection: common.id,
             link: LinkId(FIRST_LINK + u32::from(number)),
             reference: reference.clone(),
+            number,
+            counts: counts.clone(),
             outbox: common.outbox.clone(),
         };
         if !stream.add_publisher(id, publisher) {
             return Err(Code::StreamDoesNotExist);
         }
-        let route = Arc::new(Route { queues: vec![stream.clone()], ..Route::default() });
-        self.publishers.insert(number, Publisher { id, stream, reference, route });
+        self.publishers.insert(number, Publisher { id, stream, reference, counts });
         Ok(())
     }
 
@@ -101,13 +107,13 @@ impl Open {
         mut fields: Fields<'_>,
         common: &mut Common,
     ) -> Result<(), Malformed> {
-        let (_reference, stream) = (fields.text()?, fields.text()?);
-        let found = self.stream(stream, Access::Read, common);
-        let mut answer = FrameWriter::response(key::QUERY_PUBLISHER_SEQUENCE, correlation);
-        let (code, sequence) = match found {
-            Ok(_) => (Code::Ok, 0),
+        let (reference, stream) = (fields.text()?, fields.text()?);
+        // A reference that is not known has the sequence 0.
+        let (code, sequence) = match self.stream(stream, Access::Read, common) {
+            Ok(stream) => (Code::Ok, stream.publisher_sequence(reference).unwrap_or(0)),
             Err(code) => (code, 0),
         };
+        let mut answer = FrameWriter::response(key::QUERY_PUBLISHER_SEQUENCE, correlation);
         answer.u16(code.number()).u64(sequence).put(&mut common.out);
         Ok(())
     }
@@ -119,33 +125,42 @@ impl Open {
         common: &mut Common,
     ) -> Result<Next, Malformed> {
         let number = fields.u8()?;
-        let count = fields.count(12)?;
+        let count = fields.count(ENTRY_BYTES_MIN)?;
         let publisher = self.publishers.get(&number);
         let name = publisher.map(|publisher| publisher.stream.definition().name.clone());
         let mut ids = Vec::with_capacity(count);
         let mut messages = Vec::with_capacity(if name.is_some() { count } else { 0 });
         for _ in 0..count {
-            ids.push(fields.u64()?);
-            if version >= 2 {
-                fields.perhaps_text()?;
-            }
+            let id = fields.u64()?;
+            ids.push(id);
+            let filter_value = if version >= 2 { fields.perhaps_text()? } else { None };
             let entry = fields.bytes()?;
             if let Some(name) = &name {
-                messages.push(Message::new("", name.as_bytes(), &[0, 0], entry).map_err(|_| Malformed)?);
+                messages.push((id, Message::of_amqp10(name, filter_value.map(str::as_bytes), entry)));
             }
         }
         let Some(publisher) = publisher else {
             put_errors(number, &ids, Code::PublisherDoesNotExist, common);
             return Ok(Next::GoOn);
         };
-        common.turn.spend(ENTRY_STEPS * count);
-        self.stats.publish += count as u64;
-        self.stats.routed += count as u64;
-        messages.iter().for_each(|message| common.turn.sizes.count(message.body_bytes()));
-        let route = publisher.route.clone();
-        let mut refused = Vec::new();
-        let record = self.vhost.publish(&route, &mut messages, &mut common.turn, &mut refused);
-        self.waiting.note(record);
+        publisher.counts.published.fetch_add(messages.len() as u64, Ordering::Relaxed);
+        common.turn.spend(ENTRY_STEPS * messages.len());
+        self.stats.publish += messages.len() as u64;
+        self.stats.routed += messages.len() as u64;
+        messages.iter().for_each(|(_, message)| common.turn.sizes.count(message.body_bytes()));
+        let (stream, reference) = (publisher.stream.clone(), publisher.reference.clone());
+        let published =
+            self.vhost.publish_to_stream(&stream, reference.as_deref(), messages, &mut common.turn);
+        // What was there already may have been published by another connection just now.
+        let before = (published.dropped > 0).then(|| common.protocol.broker.journal().last_appended());
+        self.waiting.note(published.record.max(before));
+        if !published.refused.is_empty() {
+            let refused = published.refused.len() as u64;
+            publisher.counts.errored.fetch_add(refused, Ordering::Relaxed);
+            put_errors(number, &published.refused, Code::PreconditionFailed, common);
+            let refused: HashSet<u64> = published.refused.into_iter().collect();
+            ids.retain(|id| !refused.contains(id));
+        }
         self.waiting.confirm(number, ids);
         Ok(Next::GoOn)
     }

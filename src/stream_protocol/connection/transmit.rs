@@ -11,6 +11,7 @@ use crate::stream_protocol::chunk;
 use crate::stream_protocol::code::Code;
 use crate::stream_protocol::frame::{FrameWriter, key};
 use bytes::Bytes;
+use std::sync::atomic::Ordering;
 
 impl Connection {
     pub(super) fn transmit(&mut self, out: &mut Transmit, now: Millis) -> Flow {
@@ -47,7 +48,13 @@ impl Connection {
             Stage::Open(open) => open,
         };
         let journal = common.protocol.broker.journal().clone();
-        open.stats.confirm += open.waiting.put(journal.durable(), out) as u64;
+        let publishers = &open.publishers;
+        let confirmed = open.waiting.put(journal.durable(), out, |publisher, count| {
+            if let Some(publisher) = publishers.get(&publisher) {
+                publisher.counts.confirmed.fetch_add(count as u64, Ordering::Relaxed);
+            }
+        });
+        open.stats.confirm += confirmed as u64;
         if !open.waiting.is_empty() && journal.failure().is_some() {
             let reason = "the store has failed, nothing can be confirmed any more";
             self.take_next(Next::Close(Code::InternalError, reason), now);
@@ -151,7 +158,7 @@ impl Open {
         chunk::put(chunk, frame.bytes());
         out.put_shared(Bytes::from(frame.finish()));
         subscriber.sent = subscriber.sent.wrapping_add(1);
-        self.stats.deliver += chunk.messages.len() as u64;
+        self.stats.deliver_no_ack += chunk.messages.len() as u64;
         let stream = subscriber.stream.clone();
         stream.sent(id, 1, chunk.bytes, &mut common.turn);
     }

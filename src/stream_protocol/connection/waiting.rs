@@ -80,8 +80,13 @@ impl Waiting {
         self.all.is_empty()
     }
 
-    /// Puts what may be said now into `out`, and says how many publishes that confirms.
-    pub(super) fn put(&mut self, durable: Lsn, out: &mut Transmit) -> usize {
+    /// Puts what may be said now into `out`, and says how many publishes that confirms; `confirmed` hears of which publisher how many.
+    pub(super) fn put(
+        &mut self,
+        durable: Lsn,
+        out: &mut Transmit,
+        mut confirmed: impl FnMut(u8, usize),
+    ) -> usize {
         let before = self.unconfirmed;
         while let Some((_, saying)) = self.all.pop_front_if(|(record, _)| *record <= durable) {
             match saying {
@@ -99,6 +104,7 @@ impl Waiting {
                         ids.append(more);
                         self.all.pop_front();
                     }
+                    confirmed(publisher, ids.len());
                     put_confirm(publisher, &ids, out);
                 }
             }

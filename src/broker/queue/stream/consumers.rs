@@ -186,6 +186,8 @@ impl Readers {
             takes_chunks,
             awaits_place: false,
             passed_over: PassedOver::default(),
+            consumed: 0,
+            given_up_to: None,
             named: name.map(|name| Named { name, in_flight: VecDeque::new(), returned: BTreeMap::new() }),
             unacked: 0,
             unsent: 0,

@@ -30,7 +30,7 @@ pub use offset::{StreamFilter, StreamOffset};
 pub use publishers::{Sequenced, Verdict};
 pub use streams::Streams;
 use subscriptions::Question;
-pub use subscriptions::{StreamPublisher, Subscription};
+pub use subscriptions::{PublisherCounts, StreamPublisher, Subscription, SubscriptionState};
 pub(in crate::broker) use tracking::tracking_queue;
 
 use super::published::Published;

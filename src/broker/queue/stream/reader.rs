@@ -32,6 +32,9 @@ pub(super) struct Reader {
     pub(super) named: Option<Named>,
     /// It takes messages in chunks: its credit counts those, and nothing is acknowledged.
     pub(super) takes_chunks: bool,
+    /// Messages that it was given in chunks, and the offset behind the last of them.
+    pub(super) consumed: u64,
+    pub(super) given_up_to: Option<u64>,
     /// It has been told that it is the active one of its name, and has yet to say where it begins.
     pub(super) awaits_place: bool,
     /// What was passed over and is not noted yet.

@@ -9,9 +9,10 @@ use crate::broker::error::BrokerError;
 use crate::broker::observe::stats::MessageStats;
 use crate::broker::queue::{NewConsumer, Window};
 use crate::broker::turn::Turn;
-use crate::message::{ConnectionId, ConsumerId, LinkId};
+use crate::message::{ConnectionId, ConsumerId, EncodedTable, LinkId};
 use std::iter::Peekable;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What a consumer of chunks asks for.
 #[derive(Clone, Debug)]
@@ -35,8 +36,46 @@ pub struct StreamPublisher {
     pub link: LinkId,
     /// The name under which its publishing ids are remembered.
     pub reference: Option<Arc<str>>,
+    /// Its number on its connection.
+    pub number: u8,
+    /// What it has done so far.
+    pub counts: Arc<PublisherCounts>,
     /// Where it hears that the stream is gone.
     pub outbox: Arc<Outbox>,
+}
+
+/// What a publisher has done; its session counts.
+#[derive(Debug, Default)]
+pub struct PublisherCounts {
+    /// Messages that it has published.
+    pub published: AtomicU64,
+    /// Of those the ones that were confirmed, by their publishing ids.
+    pub confirmed: AtomicU64,
+    /// Of those the ones that were refused, by their publishing ids.
+    pub errored: AtomicU64,
+}
+
+/// How a consumer of chunks stands.
+#[derive(Clone, Debug)]
+pub struct SubscriptionState {
+    /// The connection that it is on.
+    pub connection: ConnectionId,
+    /// Where in its session it is.
+    pub link: LinkId,
+    /// Chunks that it may still be given.
+    pub credits: u32,
+    /// Messages that it was given.
+    pub consumed: u64,
+    /// The offset of the last one; 0 before the first.
+    pub offset: u64,
+    /// Messages that follow that one.
+    pub lag: u64,
+    /// Whether it is given messages; one of a name that has to be alone may wait.
+    pub active: bool,
+    /// Whether of those with its name one at a time is given messages.
+    pub single_active: bool,
+    /// As it was declared with.
+    pub arguments: EncodedTable,
 }
 
 impl StreamPublisher {
@@ -90,7 +129,9 @@ impl Reader {
             self.unsent += 1;
             self.unsent_bytes += chunk.bytes;
             self.new.credit.spend(1);
-            stats.deliver += chunk.messages.len() as u64;
+            stats.deliver_no_ack += chunk.messages.len() as u64;
+            self.consumed += chunk.messages.len() as u64;
+            self.given_up_to = next;
             let (link, consumer) = (self.new.link, self.new.id);
             let mut outbox = self.new.outbox.open(link);
             if outbox.is_empty() {
@@ -187,6 +228,33 @@ impl Stream {
             state.publishers.insert(id, publisher);
         }
         !state.closed
+    }
+
+    /// The publishers that have declared themselves, in the order in which they did.
+    pub(in crate::broker::queue) fn declared_publishers(&self) -> Vec<StreamPublisher> {
+        self.state.lock().publishers.values().cloned().collect()
+    }
+
+    /// The consumers that take chunks, the oldest first.
+    pub(in crate::broker::queue) fn subscriptions(&self) -> Vec<SubscriptionState> {
+        let state = self.state.lock();
+        let readable = state.tail.readable();
+        let readers = state.readers.iter().filter(|reader| reader.takes_chunks);
+        let states = readers.map(|reader| {
+            let next = reader.given_up_to.unwrap_or(0);
+            SubscriptionState {
+                connection: reader.new.connection,
+                link: reader.new.link,
+                credits: reader.new.credit.left(false, 0),
+                consumed: reader.consumed,
+                offset: next.saturating_sub(1),
+                lag: readable.saturating_sub(next.max(state.kept.first)),
+                active: !reader.is_standby,
+                single_active: reader.single_active,
+                arguments: reader.new.arguments.clone(),
+            }
+        });
+        states.collect()
     }
 
     /// A publisher has ended.
