@@ -50,6 +50,10 @@ enum Failure {
     /// What is looked for is not as it should be.
     #[error("{0}")]
     State(String),
+    /// What is asked over AMQP has failed.
+    #[cfg(feature = "perf")]
+    #[error("{0}")]
+    Reading(crate::perf::Failure),
     /// What there is to say can't be written.
     #[error("the output can't be written: {0}")]
     Output(#[from] io::Error),
@@ -65,7 +69,19 @@ impl Failure {
                 ClientError::NotFound(_) | ClientError::Refused { .. } => Exit::Refused as u8,
             },
             Failure::Typed(_) => 2,
+            #[cfg(feature = "perf")]
+            Failure::Reading(failure) => failure.exit_code(),
             Failure::State(_) | Failure::Output(_) => Exit::Refused as u8,
+        }
+    }
+}
+
+#[cfg(feature = "perf")]
+impl From<crate::perf::Failure> for Failure {
+    fn from(failure: crate::perf::Failure) -> Failure {
+        match failure {
+            crate::perf::Failure::Output { error, .. } => Failure::Output(error),
+            failure => Failure::Reading(failure),
         }
     }
 }

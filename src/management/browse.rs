@@ -78,7 +78,14 @@ impl HeadersFilter {
 
 fn browse(request: &Request) -> Result<Answer, ApiError> {
     let (vhost, queue) = queues::find(request)?;
-    request.check_access(Access::Read, &queue.definition().resource())?;
+    let resource = queue.definition().resource();
+    request.check_access(Access::Read, &resource)?;
+    if queue.stream_state().is_some() {
+        return Err(ApiError::bad_request(format!(
+            "{resource} is a stream, which is not browsed but consumed, from any offset on: leveret ctl stream read {} --from first",
+            queue.definition().name
+        )));
+    }
     let page = Page {
         count: number(request, "count")?.unwrap_or(COUNT_DEFAULT).clamp(1, COUNT_MAX),
         after: request.query("after").map(cursor).transpose()?,

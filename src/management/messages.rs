@@ -205,7 +205,7 @@ fn properties(sent: &Table, depth_max: usize) -> Result<Properties, ApiError> {
 }
 
 /// A message's properties; only those that it has.
-pub(super) fn shown_properties(properties: &Properties) -> api::Properties {
+pub fn shown_properties(properties: &Properties) -> api::Properties {
     let text = |text: &Option<ShortStr>| text.as_ref().map(|text| json::text_of(text.as_bytes()));
     api::Properties {
         kind: text(&properties.kind),

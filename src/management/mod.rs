@@ -45,6 +45,8 @@ mod told;
 mod users;
 mod vhosts;
 
+pub use messages::shown_properties;
+
 use body::Bodies;
 use routes::Route;
 

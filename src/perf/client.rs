@@ -217,7 +217,7 @@ impl Client {
     }
 
     /// Asks for deliveries, without waiting for the answer, which deliveries of another queue might precede.
-    pub(super) fn put_consume(&mut self, queue: &str, no_ack: bool) {
+    pub(super) fn put_consume(&mut self, queue: &str, no_ack: bool, arguments: FieldTable) {
         let consume = basic::Consume {
             queue: queue.into(),
             consumer_tag: format!("perf-{queue}").chars().take(60).collect::<String>().into(),
@@ -225,7 +225,7 @@ impl Client {
             no_ack,
             exclusive: false,
             nowait: true,
-            arguments: FieldTable::default(),
+            arguments,
         };
         self.put(1, AMQPClass::Basic(basic::AMQPMethod::Consume(consume)));
     }

@@ -32,7 +32,7 @@ impl Consumer {
             client.set_prefetch(plan.prefetch).await?;
         }
         for queue in plan.queues_of_consumer(number) {
-            client.put_consume(queue, plan.ack_every.is_none());
+            client.put_consume(queue, plan.ack_every.is_none(), plan.consumer_arguments.clone());
         }
         let acks = plan.ack_every.map(Acks::new);
         Ok(Consumer { client, deliveries: Deliveries::default(), acks, meter })

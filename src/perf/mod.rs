@@ -18,6 +18,7 @@ mod report;
 mod run;
 mod sizes;
 mod stomp;
+pub(crate) mod stream;
 mod target;
 mod tls;
 mod wire;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 /// Why a run has not come to its end.
 #[derive(Debug, thiserror::Error)]
-enum Failure {
+pub(crate) enum Failure {
     /// What was typed makes no sense.
     #[error("{0}")]
     Typed(String),
@@ -61,7 +62,7 @@ enum Failure {
 
 impl Failure {
     /// The exit status, as of the other commands: 2 for wrong options, 3 when no broker answers, 4 when the login fails, otherwise 1.
-    fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Failure::Typed(_) => 2,
             Failure::Unreachable { .. } | Failure::Garbled { .. } | Failure::Tls { .. } => 3,

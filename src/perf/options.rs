@@ -3,6 +3,7 @@
 use super::Failure;
 use super::plan::Plan;
 use super::sizes::Sizes;
+use super::stream;
 use super::target::{Target, TlsFiles};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use clap::{Args, ValueEnum};
@@ -25,6 +26,10 @@ Examples:
       consumes what is in a queue that is there
   leveret perf --protocol stomp --confirm 1000 --persistent --durable --time 10
       over STOMP on port 61613 of the same host, with a receipt for each message
+  leveret perf --stream --confirm 1000 --multi-ack 100 --consumers 3 --time 10
+      a stream, which each consumer reads whole
+  leveret perf --stream --queue visits --producers 0 --stream-offset first --time 10
+      reads a stream that is there from its beginning
   leveret perf --url amqps://app:secret@broker:5671 --ca-certificate ca.pem --time 10
       over TLS
 
@@ -91,6 +96,12 @@ pub(crate) struct Perf {
     /// An argument of the queues that are made, such as x-queue-type=quorum; may be given several times
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "queue")]
     queue_argument: Vec<String>,
+    /// Makes the queues streams, or says that those of --queue are; durable, and for consumers with acknowledgements
+    #[arg(long, conflicts_with = "auto_ack")]
+    stream: bool,
+    /// Where consumers of streams begin: first, last, next, an offset, an interval such as 2h, or a time [default: next]
+    #[arg(long, value_name = "PLACE", requires = "stream")]
+    stream_offset: Option<String>,
     /// Bytes of a body: 100, or several in turn: 100,16k,1M, or any of a range: 100-2000
     #[arg(short = 's', long, value_name = "BYTES", default_value = "100")]
     size: Sizes,
@@ -166,7 +177,12 @@ impl Perf {
                 false => self.queue.clone(),
             },
             own_queues,
-            queue_arguments: arguments(&self.queue_argument)?,
+            queue_arguments: self.queue_arguments()?,
+            consumer_arguments: match self.stream {
+                true => stream::consumer_arguments(self.stream_offset.as_deref().unwrap_or("next"), &[])?,
+                false => FieldTable::default(),
+            },
+            streams: self.stream,
             exchange: match &self.exchange_type {
                 Some(_) => run,
                 None => self.exchange.clone().unwrap_or_default(),
@@ -176,7 +192,7 @@ impl Perf {
             binding_keys: self.binding_key.clone(),
             sizes: self.size.clone(),
             persistent: self.persistent,
-            durable: self.durable,
+            durable: self.durable || self.stream,
             confirm: self.confirm.map(|window| window as usize),
             mandatory: self.mandatory,
             prefetch: self.prefetch,
@@ -203,6 +219,14 @@ impl Perf {
         (self.protocol == Protocol::Stomp).then(|| self.stomp_address.clone().unwrap_or_else(of_url))
     }
 
+    fn queue_arguments(&self) -> Result<FieldTable, Failure> {
+        let mut table = arguments(&self.queue_argument)?;
+        if self.stream {
+            table.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+        }
+        Ok(table)
+    }
+
     fn tls_files(&self) -> TlsFiles<'_> {
         TlsFiles {
             ca_certificate: self.ca_certificate.as_deref(),
@@ -227,6 +251,10 @@ impl Perf {
             "--mandatory is for AMQP: STOMP returns no messages".to_owned()
         } else if plan.stomp.is_some() && plan.target.tls.is_some() {
             "--protocol stomp is for amqp://: it speaks no TLS".to_owned()
+        } else if plan.stomp.is_some() && plan.streams {
+            "--stream is for AMQP".to_owned()
+        } else if plan.streams && plan.prefetch == 0 {
+            "consumers of a stream need a --prefetch".to_owned()
         } else if plan.count.is_some() && plan.producers == 0 {
             "--count counts what is published: without producers say --time".to_owned()
         } else if plan.prefetch > 0 && plan.ack_every.is_some_and(|every| every > u64::from(plan.prefetch)) {

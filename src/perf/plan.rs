@@ -18,6 +18,10 @@ pub(super) struct Plan {
     /// Whether the queues are made for the run, and go with it.
     pub(super) own_queues: bool,
     pub(super) queue_arguments: FieldTable,
+    /// Of the consumers.
+    pub(super) consumer_arguments: FieldTable,
+    /// Whether the queues are streams, from which nothing is taken by being consumed.
+    pub(super) streams: bool,
     /// Empty for the default exchange.
     pub(super) exchange: String,
     /// Of which type it is, if it is made for the run, and goes with it.
@@ -78,7 +82,7 @@ impl Plan {
         let mut parts = vec![
             counted(self.producers, "producer"),
             counted(self.consumers, "consumer"),
-            counted(self.queues.len(), "queue"),
+            counted(self.queues.len(), if self.streams { "stream" } else { "queue" }),
             format!("{} bytes", self.sizes),
         ];
         if self.stomp.is_some() {

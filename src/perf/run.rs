@@ -289,7 +289,7 @@ async fn watch_over(
             _ = looks.tick(), if publishing == 0 && plan.count.is_some() => {
                 let received = Some(received(workers, series));
                 quiet = if received_before == received { quiet + 1 } else { 0 };
-                if quiet >= QUIET_LOOKS && are_empty(setup, plan).await? {
+                if quiet >= QUIET_LOOKS && (plan.streams || are_empty(setup, plan).await?) {
                     return Ok(End::Done);
                 }
                 received_before = received;

@@ -222,3 +222,17 @@ fn what_was_measured_is_told_although_the_broker_stops() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn a_stream_is_read_whole_by_each_consumer() {
+    let broker = BrokerProcess::start("perf-stream");
+    let options = "--stream --producers 2 --consumers 2 --count 3000 --confirm 100 --multi-ack 50 --stream-offset first";
+    let found = figures(&broker.url, &options.split_whitespace().collect::<Vec<_>>());
+    for (name, count) in [("published", 6000), ("confirmed", 6000), ("received", 12_000), ("redelivered", 0)]
+    {
+        assert_eq!(found[name], count, "{name} of {found:#}");
+    }
+    let (status, text) = failure(&broker.url, &["--stream", "--stream-offset", "yesterday"]);
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("'yesterday' is no place in a stream"), "{text}");
+}

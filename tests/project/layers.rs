@@ -45,6 +45,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "config",
             "files",
             "management",
+            "perf",
             "rabbit",
             "server",
             "terminal",
@@ -55,7 +56,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("notify", &[]),
     ("terminal", &[]),
     // The load tool is a client of any broker.
-    ("perf", &["terminal", "trust"]),
+    ("perf", &["message", "terminal", "trust"]),
     ("trust", &[]),
     ("command_line", &["broker", "cli", "config", "perf", "serve", "server", "terminal"]),
     ("serve", &["broker", "config", "notify", "server", "terminal"]),

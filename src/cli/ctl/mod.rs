@@ -5,6 +5,8 @@ mod browse;
 mod list;
 mod losses;
 mod messages;
+#[cfg(feature = "perf")]
+mod read;
 mod settings;
 mod show;
 mod state;
@@ -30,6 +32,7 @@ Examples:
   leveret ctl publish --exchange amq.topic --routing-key order.new 'hello'
   leveret ctl browse orders --header retry=3
   leveret ctl redrive dead --dry-run
+  leveret ctl stream read visits --from 2h
   leveret ctl stream offsets visits
   echo secret | leveret ctl user add app --tags monitoring
   leveret ctl permission set app '^app\\.' '.*' '.*'

@@ -10,12 +10,13 @@ use leveret::api::{StreamReset, StreamResetOffset, StreamTracking};
 use serde_json::Value;
 use std::io::Write;
 
-/// Says how far consumers of streams have got by name, and sets where they go on
+/// Reads streams, says how far their consumers have got by name, and sets where those go on
 #[derive(Subcommand, Debug)]
 #[command(after_help = "\
 A consumer gets a name with the argument x-stream-consumer-name of basic.consume; its acknowledgements say how far it has got.
 
 Examples:
+  leveret ctl stream read visits --from 2h --follow
   leveret ctl stream offsets visits
   leveret ctl stream reset visits billing --to first
   leveret ctl stream reset visits billing --to 1200
@@ -29,6 +30,8 @@ pub(super) enum Stream {
         #[command(flatten)]
         vhost: Vhost,
     },
+    #[cfg(feature = "perf")]
+    Read(super::read::Read),
     Reset(Reset),
     /// Forgets how far a name has got. None of its consumers may be connected
     Forget {
@@ -62,6 +65,8 @@ impl Stream {
     pub(super) fn run(&self, client: &mut Client, out: &mut dyn Write) -> Result<(), Failure> {
         match self {
             Stream::Offsets { stream, vhost } => offsets(client, &vhost.name, stream, out),
+            #[cfg(feature = "perf")]
+            Stream::Read(read) => read.run(client, out),
             Stream::Reset(reset) => reset.run(client, out),
             Stream::Forget { stream, name, vhost } => {
                 client
