@@ -312,6 +312,8 @@ impl Player<'_> {
 
     fn connect(&mut self, client: char) -> Result<(), String> {
         let fields = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        self.send(client, 0x11, 1, &fields(&["u32=899", "n=0"]))?;
+        self.expect(client, 0x8011, 1, &fields(&["u32=899", "u16=1", "*"]))?;
         self.send(client, 0x12, 1, &fields(&["u32=900"]))?;
         self.expect(client, 0x8012, 1, &fields(&["u32=900", "u16=1", "*"]))?;
         self.send(client, 0x13, 1, &fields(&["u32=901", "s=PLAIN", "b=\\x00guest\\x00guest"]))?;

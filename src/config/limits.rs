@@ -134,6 +134,8 @@ settings! {
         stomp_subscriptions_max: u32 = 2047, optional_whole(1..=u32::MAX);
         /// Open transactions of a STOMP connection. `tx_messages_max` is of each, `tx_bytes_max` of all of them.
         stomp_transactions_max: u32 = 16, optional_whole(1..=u32::MAX);
+        /// Bytes that all sub-batches in a frame of the stream protocol may have together when they are unpacked: that is done in a turn.
+        stream_sub_batches_max_bytes: u32 = 16_777_216, optional_whole(1024..=67_108_864);
         /// Highest `x-max-priority` that a queue may be declared with, 1 to 255; each level costs memory.
         priority_max: u8 = 255, optional_whole(1..=u8::MAX);
         /// Publishers are blocked while the process takes more: a fraction of the memory that it may take (written

@@ -62,6 +62,7 @@ fn stream_settings(config: &Config) -> StreamSettings {
         initial_frame_max: limits.initial_frame_max_bytes as usize,
         heartbeat_s: stream.heartbeat,
         login_timeout_ms: limits.handshake_timeout_ms,
+        unpacked_bytes_max: limits.stream_sub_batches_max_bytes as usize,
         unconfirmed_max: stream.initial_credits as usize,
         transmit_bytes: limits.transmit_buffer_bytes,
         ..StreamSettings::default()

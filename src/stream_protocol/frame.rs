@@ -107,6 +107,11 @@ impl<'a> Fields<'a> {
         self.0.is_empty()
     }
 
+    /// The next byte, which stays there.
+    pub(super) fn first(&self) -> Result<u8, Malformed> {
+        self.0.first().copied().ok_or(Malformed)
+    }
+
     fn take(&mut self, bytes: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(bytes).ok_or(Malformed)?;
         self.0 = rest;

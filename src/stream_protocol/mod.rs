@@ -42,6 +42,8 @@ pub struct StreamSettings {
     pub request_timeout_ms: u64,
     /// Publishes that may be unconfirmed before nothing more is read.
     pub unconfirmed_max: usize,
+    /// Bytes that all sub-batches of a frame may have together when they are unpacked.
+    pub unpacked_bytes_max: usize,
     /// Bytes that are encoded ahead of the socket.
     pub transmit_bytes: usize,
 }
@@ -61,6 +63,7 @@ impl Default for StreamSettings {
             login_timeout_ms: 10_000,
             request_timeout_ms: 60_000,
             unconfirmed_max: 50_000,
+            unpacked_bytes_max: 16 << 20,
             transmit_bytes: 256 << 10,
         }
     }

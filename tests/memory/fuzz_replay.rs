@@ -136,6 +136,7 @@ changes! {
     session,
     stomp,
     stored,
+    stream_protocol,
     sub_batch,
     websocket,
 }

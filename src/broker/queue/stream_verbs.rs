@@ -42,6 +42,13 @@ impl QueueHandle {
         }
     }
 
+    /// A consumer that was to be active no longer has heard that: another one may be.
+    pub fn stepped_down(&self, consumer: ConsumerId, turn: &mut Turn) {
+        if let Kind::Stream(stream) = &self.kind {
+            stream.stepped_down(consumer, turn);
+        }
+    }
+
     /// The offset that a consumer would begin at. Where that has to be read first, `None`, and it comes as an
     /// [`Outgoing::Resolved`](crate::broker::delivery::Outgoing::Resolved) for the link, under the number that was given with it.
     ///

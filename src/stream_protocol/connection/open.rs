@@ -27,6 +27,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) subscription: u8,
+    /// Whether it was to be active from then on.
+    pub(super) active: bool,
     pub(super) until: Millis,
 }
 

@@ -5,9 +5,10 @@ use super::input::Next;
 use super::open::Open;
 use crate::broker::access::permissions::Access;
 use crate::broker::queue::{PublisherCounts, QueueHandle, StreamPublisher};
-use crate::message::{ConsumerId, LinkId, Message};
+use crate::message::{ConsumerId, LinkId, Message, sub_batch};
 use crate::stream_protocol::code::Code;
 use crate::stream_protocol::frame::{Fields, FrameWriter, Malformed, key};
+use bytes::Bytes;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -126,23 +127,27 @@ impl Open {
     ) -> Result<Next, Malformed> {
         let number = fields.u8()?;
         let count = fields.count(ENTRY_BYTES_MIN)?;
-        let publisher = self.publishers.get(&number);
-        let name = publisher.map(|publisher| publisher.stream.definition().name.clone());
-        let mut ids = Vec::with_capacity(count);
-        let mut messages = Vec::with_capacity(if name.is_some() { count } else { 0 });
-        for _ in 0..count {
-            let id = fields.u64()?;
-            ids.push(id);
-            let filter_value = if version >= 2 { fields.perhaps_text()? } else { None };
-            let entry = fields.bytes()?;
-            if let Some(name) = &name {
-                messages.push((id, Message::of_amqp10(name, filter_value.map(str::as_bytes), entry)));
-            }
-        }
-        let Some(publisher) = publisher else {
+        let Some(publisher) = self.publishers.get(&number) else {
+            let ids = publishing_ids(version, count, fields)?;
             put_errors(number, &ids, Code::PublisherDoesNotExist, common);
             return Ok(Next::GoOn);
         };
+        let name = publisher.stream.definition().name.clone();
+        let mut entries = Entries::new(&name, count, common.protocol.settings.unpacked_bytes_max);
+        let mut errored = Vec::new();
+        for done in 0..count {
+            let behind = fields;
+            if entries.read(version, &mut fields)?.is_none() {
+                // What comes behind it in the frame is refused with it.
+                errored = publishing_ids(version, count - done, behind)?;
+                break;
+            }
+        }
+        let Entries { mut ids, messages, .. } = entries;
+        if !errored.is_empty() {
+            publisher.counts.errored.fetch_add(errored.len() as u64, Ordering::Relaxed);
+            put_errors(number, &errored, Code::PreconditionFailed, common);
+        }
         publisher.counts.published.fetch_add(messages.len() as u64, Ordering::Relaxed);
         common.turn.spend(ENTRY_STEPS * messages.len());
         self.stats.publish += messages.len() as u64;
@@ -163,6 +168,77 @@ impl Open {
         }
         self.waiting.confirm(number, ids);
         Ok(Next::GoOn)
+    }
+}
+
+/// The entries of a frame, as messages of a stream.
+struct Entries<'a> {
+    stream: &'a str,
+    /// Of each entry; a sub-batch is one.
+    ids: Vec<u64>,
+    messages: Vec<(u64, Message)>,
+    /// Bytes that sub-batches may still have when they are unpacked.
+    unpacked_left: usize,
+}
+
+/// The bit of its first byte that says that an entry is a sub-batch.
+const SUB_BATCH: u8 = 0x80;
+
+/// Cuts the next entry off. Where it is a sub-batch that comes with its compression, and how many messages and bytes it announces.
+fn cut<'a>(version: u16, fields: &mut Fields<'a>) -> Result<Cut<'a>, Malformed> {
+    let id = fields.u64()?;
+    let filter_value = if version >= 2 { fields.perhaps_text()? } else { None };
+    // The second version has no sub-batches.
+    if version >= 2 || fields.first()? & SUB_BATCH == 0 {
+        return Ok(Cut { id, filter_value, sub_batch: None, data: fields.bytes()? });
+    }
+    let codec = (fields.u8()? & !SUB_BATCH) >> 4;
+    let sub_batch = Some((codec, fields.u16()?, fields.u32()?));
+    Ok(Cut { id, filter_value, sub_batch, data: fields.bytes()? })
+}
+
+struct Cut<'a> {
+    id: u64,
+    filter_value: Option<&'a str>,
+    sub_batch: Option<(u8, u16, u32)>,
+    data: &'a [u8],
+}
+
+fn publishing_ids(version: u16, count: usize, mut fields: Fields<'_>) -> Result<Vec<u64>, Malformed> {
+    (0..count).map(|_| cut(version, &mut fields).map(|cut| cut.id)).collect()
+}
+
+impl<'a> Entries<'a> {
+    fn new(stream: &'a str, count: usize, unpacked_max: usize) -> Entries<'a> {
+        let (ids, messages) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        Entries { stream, ids, messages, unpacked_left: unpacked_max }
+    }
+
+    /// Reads the next one; `None` when it is a sub-batch that can't be unpacked.
+    fn read(&mut self, version: u16, fields: &mut Fields<'_>) -> Result<Option<()>, Malformed> {
+        let Cut { id, filter_value, sub_batch, data } = cut(version, fields)?;
+        match sub_batch {
+            None => {
+                let filter_value = filter_value.map(str::as_bytes);
+                self.messages.push((id, Message::of_amqp10(self.stream, filter_value, data)));
+            }
+            Some((codec, records, bytes)) => {
+                let Some(left) = self.unpacked_left.checked_sub(bytes as usize) else { return Ok(None) };
+                self.unpacked_left = left;
+                let data = Bytes::copy_from_slice(data);
+                match sub_batch::unpack(codec, records, bytes, &data) {
+                    Ok(entries) => self.messages.extend(
+                        entries.iter().map(|entry| (id, Message::of_amqp10(self.stream, None, entry))),
+                    ),
+                    Err(error) => {
+                        tracing::debug!("a sub-batch for stream '{}' is refused: {error}", self.stream);
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        self.ids.push(id);
+        Ok(Some(()))
     }
 }
 

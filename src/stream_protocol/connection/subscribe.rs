@@ -85,6 +85,7 @@ impl Open {
             filter: StreamFilter::new(filters, property("match-unfiltered") == Some("true")),
             name: name.map(Into::into),
             single_active,
+            partition: None,
         };
         let id = common.protocol.broker.next_consumer_id();
         let subscriber = Subscriber {
@@ -158,7 +159,7 @@ impl Open {
         let correlation = self.next_correlation;
         self.next_correlation = correlation.wrapping_add(1);
         let until = common.turn.now + request_timeout_ms;
-        self.asked.insert(correlation, Asked { subscription: *number, until });
+        self.asked.insert(correlation, Asked { subscription: *number, active, until });
         let mut request = FrameWriter::new(key::CONSUMER_UPDATE, 1);
         request.u32(correlation).u8(*number).u8(active.into()).put(&mut common.out);
     }
@@ -175,8 +176,11 @@ impl Open {
             return Ok(Next::HangUp(format!("the client has refused a consumer update with code {code}")));
         }
         let offset = if fields.is_empty() { None } else { offset(&mut fields)? };
-        if let Some(subscriber) = self.subscribers.get(&asked.subscription).filter(|one| one.is_active) {
-            subscriber.stream.clone().place_subscriber(subscriber.id, offset, &mut common.turn);
+        if let Some(subscriber) = self.subscribers.get(&asked.subscription) {
+            match asked.active {
+                true => subscriber.stream.place_subscriber(subscriber.id, offset, &mut common.turn),
+                false => subscriber.stream.stepped_down(subscriber.id, &mut common.turn),
+            }
         }
         Ok(Next::GoOn)
     }

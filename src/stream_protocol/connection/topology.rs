@@ -4,7 +4,7 @@ use super::Common;
 use super::open::Open;
 use crate::broker::access::permissions::Access;
 use crate::broker::error::BrokerError;
-use crate::broker::queue::QueueDeclaration;
+use crate::broker::queue::{QueueDeclaration, QueueType};
 use crate::broker::topology::RESERVED_PREFIX;
 use crate::broker::{Actor, Done};
 use crate::message::{FieldTable, Value};
@@ -96,15 +96,23 @@ impl Open {
         mut fields: Fields<'_>,
         common: &mut Common,
     ) -> Result<(), Malformed> {
-        let names = fields.texts()?;
+        // Where a stream is may be asked by all: also who may only publish to it has to know.
+        let is_there = |name: &&str| {
+            let queue = self.vhost.accessible_queue(name, Actor::Connection(common.id));
+            queue.is_ok_and(|queue| queue.definition().queue_type == QueueType::Stream)
+        };
+        let names: Vec<(&str, bool)> =
+            fields.texts()?.into_iter().map(|name| (name, is_there(&name))).collect();
         let (host, port) = common.advertised();
         let mut answer = FrameWriter::response(key::METADATA, correlation);
-        answer.count(1).u16(0).text(&host).u32(port.into());
+        if names.iter().any(|(_, is_there)| *is_there) {
+            answer.count(1).u16(0).text(&host).u32(port.into());
+        } else {
+            answer.count(0);
+        }
         answer.count(names.len());
-        for name in names {
-            let is_there = self.stream(name, Access::Read, common);
-            let code = is_there.err().unwrap_or(Code::Ok);
-            let leader = if code == Code::Ok { 0 } else { NO_BROKER };
+        for (name, is_there) in names {
+            let (code, leader) = if is_there { (Code::Ok, 0) } else { (Code::StreamDoesNotExist, NO_BROKER) };
             answer.text(name).u16(code.number()).u16(leader).count(0);
         }
         answer.put(&mut common.out);

@@ -47,6 +47,9 @@ impl Waiting {
 
     /// Publishes are to be confirmed when all is durable that was done before.
     pub(super) fn confirm(&mut self, publisher: u8, ids: Vec<u64>) {
+        if ids.is_empty() {
+            return;
+        }
         self.unconfirmed += ids.len();
         if let Some(Saying::Confirm { publisher: last, ids: before }) = self.of_turn.last_mut()
             && *last == publisher

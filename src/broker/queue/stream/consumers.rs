@@ -27,6 +27,7 @@ pub(super) struct Begin {
     /// Of those with that name one at a time is given messages.
     single_active: bool,
     takes_chunks: bool,
+    partition: Option<usize>,
 }
 
 /// Tags that the broker has chosen begin so.
@@ -36,6 +37,11 @@ impl Begin {
     /// The name under which its acknowledgements are to be remembered.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// The name of which one consumer at a time is given messages, if it has to be so.
+    pub(super) fn single_active_name(&self) -> Option<Arc<str>> {
+        self.name.clone().filter(|_| self.single_active)
     }
 
     /// Reads a consumer's arguments.
@@ -75,13 +81,13 @@ impl Begin {
         }
         let offset = StreamOffset::of(arguments, now, resource)?;
         let filter = StreamFilter::of(arguments, resource)?;
-        Ok(Begin { offset, filter, name, single_active, takes_chunks: false })
+        Ok(Begin { offset, filter, name, single_active, takes_chunks: false, partition: None })
     }
 
     /// Of a consumer that takes chunks.
     pub(super) fn of_subscription(subscription: Subscription) -> Begin {
-        let Subscription { offset, filter, name, single_active } = subscription;
-        Begin { offset, filter, name, single_active, takes_chunks: true }
+        let Subscription { offset, filter, name, single_active, partition } = subscription;
+        Begin { offset, filter, name, single_active, takes_chunks: true, partition }
     }
 }
 
@@ -168,21 +174,25 @@ impl Readers {
         self.by_id.values()
     }
 
-    /// Adds one.
-    pub(super) fn add(&mut self, new: NewConsumer, begin: Begin, bounds: &Bounds<'_>, turn: &mut Turn) {
+    pub(super) fn get_mut(&mut self, id: ConsumerId) -> Option<&mut Reader> {
+        self.by_id.get_mut(&id)
+    }
+
+    /// Adds one. Of those with a name of which one at a time is given messages it is not the active one yet.
+    pub(super) fn add(&mut self, new: NewConsumer, begin: Begin, bounds: &Bounds<'_>) {
         if new.exclusive {
             self.exclusive = Some(new.id);
         }
-        let Begin { offset, filter, name, single_active, takes_chunks } = begin;
-        let is_other = |reader: &Reader| reader.single_active && reader.name() == name.as_deref();
-        let is_standby = single_active && self.by_id.values().any(is_other);
-        let mut reader = Reader {
+        let Begin { offset, filter, name, single_active, takes_chunks, partition } = begin;
+        let reader = Reader {
             filter,
             // Who takes chunks asks for what is remembered of its name, and says where it begins.
             at: bounds.place(offset, name.as_deref().filter(|_| !takes_chunks)),
             begin: offset,
             single_active,
-            is_standby,
+            is_standby: single_active,
+            partition,
+            is_stepping_down: false,
             takes_chunks,
             awaits_place: false,
             passed_over: PassedOver::default(),
@@ -195,20 +205,23 @@ impl Readers {
             waits: None,
             new,
         };
-        if single_active && !is_standby {
-            reader.tell_active(turn);
-        }
         self.by_id.insert(reader.new.id, reader);
     }
 
-    /// Removes one; returns the one of the same name that takes its place, if only one at a time is given messages.
-    pub(super) fn remove(&mut self, id: ConsumerId) -> Option<ConsumerId> {
+    /// Removes one; returns its name, if of those with it one at a time is given messages.
+    pub(super) fn remove(&mut self, id: ConsumerId) -> Option<Arc<str>> {
         self.exclusive.take_if(|exclusive| *exclusive == id);
         let mut gone = self.by_id.remove(&id)?;
         gone.stop_waiting();
-        let was_active = gone.single_active && !gone.is_standby;
-        let is_next = |reader: &&Reader| reader.is_standby && reader.name() == gone.name();
-        self.by_id.values().find(is_next).filter(|_| was_active).map(|reader| reader.new.id)
+        gone.named.map(|named| named.name).filter(|_| gone.single_active)
+    }
+
+    /// A consumer that was to step down has; returns its name.
+    pub(super) fn stepped_down(&mut self, id: ConsumerId) -> Option<Arc<str>> {
+        let reader = self.by_id.get_mut(&id).filter(|reader| reader.is_stepping_down)?;
+        reader.is_stepping_down = false;
+        reader.is_standby = true;
+        reader.named.as_ref().map(|named| named.name.clone())
     }
 
     /// A consumer is the active one of its name from now on, and goes on where that has got.

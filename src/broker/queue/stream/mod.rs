@@ -10,6 +10,7 @@
 //! Locks: the state's is for work in memory alone. The log's is taken before it, and only by the thread that does the streams' work
 //! (`work.rs`).
 
+mod active;
 mod consumers;
 mod groups;
 mod look;
@@ -265,8 +266,12 @@ impl Stream {
         let id = consumer.id;
         self.look_at_journal(&mut state);
         let State { readers, tracking, kept, tail, .. } = &mut *state;
-        readers.add(consumer, begin, &Bounds::of(kept, tail, tracking), turn);
-        self.serve(&mut state, id, turn);
+        let name = begin.single_active_name();
+        readers.add(consumer, begin, &Bounds::of(kept, tail, tracking));
+        match name {
+            Some(name) => self.choose_active(&mut state, &name, turn),
+            None => self.serve(&mut state, id, turn),
+        }
         Ok(())
     }
 
@@ -274,10 +279,8 @@ impl Stream {
     pub(super) fn cancel(self: &Arc<Self>, consumer: ConsumerId, turn: &mut Turn) {
         let mut state = self.state.lock();
         state.last_used = turn.now;
-        let State { readers, tracking, kept, tail, .. } = &mut *state;
-        if let Some(successor) = readers.remove(consumer) {
-            readers.activate(successor, &Bounds::of(kept, tail, tracking), turn);
-            self.serve(&mut state, successor, turn);
+        if let Some(name) = state.readers.remove(consumer) {
+            self.choose_active(&mut state, &name, turn);
         }
     }
 

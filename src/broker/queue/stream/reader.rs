@@ -30,6 +30,10 @@ pub(super) struct Reader {
     /// Another one of its name is given messages.
     pub(super) is_standby: bool,
     pub(super) named: Option<Named>,
+    /// Which partition of a super stream this is to it, where it shares those with others of its name.
+    pub(super) partition: Option<usize>,
+    /// It is to be active no longer, and has yet to say that it has heard.
+    pub(super) is_stepping_down: bool,
     /// It takes messages in chunks: its credit counts those, and nothing is acknowledged.
     pub(super) takes_chunks: bool,
     /// Messages that it was given in chunks, and the offset behind the last of them.
@@ -76,7 +80,8 @@ impl Reader {
 
     /// How many more messages it may be given, by its own limits.
     pub(super) fn credit(&self, window: Window) -> u32 {
-        if self.unsent_bytes >= window.bytes || self.waits.is_some() || self.is_standby || self.awaits_place {
+        let is_active = !(self.is_standby || self.is_stepping_down || self.awaits_place);
+        if self.unsent_bytes >= window.bytes || self.waits.is_some() || !is_active {
             return 0;
         }
         let unsent = window.messages.saturating_sub(self.unsent);

@@ -19,12 +19,14 @@ use std::sync::atomic::AtomicU64;
 pub struct Subscription {
     /// Where it begins.
     pub offset: StreamOffset,
-    /// Which messages it wants: it is given each chunk in which there is one.
+    /// Which messages it wants. What it does not want is in none of its chunks.
     pub filter: StreamFilter,
     /// The name under which it stores its offsets.
     pub name: Option<Arc<str>>,
     /// Of those with that name one at a time is given messages.
     pub single_active: bool,
+    /// Which partition of a super stream this is, from 0 on, where its consumers of a name share the partitions.
+    pub partition: Option<usize>,
 }
 
 /// Who publishes to a stream by having declared so.
@@ -119,12 +121,16 @@ impl Reader {
         turn: &mut Turn,
     ) -> Option<u64> {
         let mut next = None;
-        while credit > 0 && self.unsent_bytes < window.bytes && found.peek().is_some() {
-            let Some((chunk, passes)) = self.next_chunk(&mut found) else { break };
-            next = Some(chunk.first + chunk.messages.len() as u64);
-            if !passes {
+        while credit > 0
+            && self.unsent_bytes < window.bytes
+            && let Some(first) = found.next()
+        {
+            next = Some(first.offset + 1);
+            if !self.filter.passes(&first.message) {
                 continue;
             }
+            let chunk = self.chunk(first, &mut found);
+            next = Some(chunk.last_readable + 1);
             credit -= 1;
             self.unsent += 1;
             self.unsent_bytes += chunk.bytes;
@@ -142,34 +148,41 @@ impl Reader {
         next
     }
 
-    /// The messages that follow one another, and whether one of them passes the filter.
-    fn next_chunk(&self, found: &mut Peekable<impl Iterator<Item = Found>>) -> Option<(StreamChunk, bool)> {
-        let Found { offset, enqueued_at, message } = found.next()?;
-        let mut passes = self.filter.passes(&message);
-        let bytes = message.size_bytes();
-        let mut chunk =
-            StreamChunk { first: offset, enqueued_at, messages: vec![message], bytes, last_readable: offset };
-        while chunk.messages.len() < CHUNK_MESSAGES_MAX
-            && chunk.bytes < CHUNK_BYTES
+    /// A message with those that follow it and pass the filter, too.
+    fn chunk(&self, first: Found, found: &mut Peekable<impl Iterator<Item = Found>>) -> StreamChunk {
+        let Found { offset: first, enqueued_at, message } = first;
+        let mut bytes = message.size_bytes();
+        let (mut messages, mut next) = (vec![message], first + 1);
+        while messages.len() < CHUNK_MESSAGES_MAX
+            && bytes < CHUNK_BYTES
             && let Some(found) =
-                found.next_if(|found| found.offset == chunk.first + chunk.messages.len() as u64)
+                found.next_if(|found| found.offset == next && self.filter.passes(&found.message))
         {
-            passes = passes || self.filter.passes(&found.message);
-            chunk.bytes += found.message.size_bytes();
-            chunk.messages.push(found.message);
+            bytes += found.message.size_bytes();
+            messages.push(found.message);
+            next += 1;
         }
-        chunk.last_readable = chunk.first + chunk.messages.len() as u64 - 1;
-        Some((chunk, passes))
+        StreamChunk { first, enqueued_at, messages, bytes, last_readable: next - 1 }
     }
 
     /// It is the active one of its name; one that takes chunks hears that, and says where it begins.
     pub(super) fn tell_active(&mut self, turn: &mut Turn) {
         if self.takes_chunks {
             self.awaits_place = true;
-            let (link, consumer) = (self.new.link, self.new.id);
-            self.new.outbox.open(link).push_back(Outgoing::Activated { link, consumer, active: true });
-            turn.wake(&self.new.outbox);
+            self.tell(true, turn);
         }
+    }
+
+    /// It is to be active no longer, and says when it has heard.
+    pub(super) fn step_down(&mut self, turn: &mut Turn) {
+        self.is_stepping_down = true;
+        self.tell(false, turn);
+    }
+
+    fn tell(&self, active: bool, turn: &mut Turn) {
+        let (link, consumer) = (self.new.link, self.new.id);
+        self.new.outbox.open(link).push_back(Outgoing::Activated { link, consumer, active });
+        turn.wake(&self.new.outbox);
     }
 }
 
@@ -199,6 +212,22 @@ impl Stream {
         let State { readers, tracking, kept, tail, .. } = &mut *state;
         readers.place_subscriber(consumer, offset, &Bounds::of(kept, tail, tracking));
         self.serve(&mut state, consumer, turn);
+    }
+
+    /// A consumer that was to be active no longer has heard that: another one may be.
+    pub(in crate::broker::queue) fn stepped_down(self: &Arc<Self>, consumer: ConsumerId, turn: &mut Turn) {
+        let mut state = self.state.lock();
+        if let Some(name) = state.readers.stepped_down(consumer) {
+            self.choose_active(&mut state, &name, turn);
+        }
+    }
+
+    /// Sees that the right consumer of a name is active.
+    pub(super) fn choose_active(self: &Arc<Self>, state: &mut State, name: &str, turn: &mut Turn) {
+        let State { readers, tracking, kept, tail, .. } = &mut *state;
+        if let Some(active) = readers.choose_active(name, &Bounds::of(kept, tail, tracking), turn) {
+            self.serve(state, active, turn);
+        }
     }
 
     /// The offset that a consumer would begin at. Where only the log knows, `None`, and the answer comes into the outbox.

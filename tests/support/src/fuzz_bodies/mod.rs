@@ -8,6 +8,7 @@ mod http;
 mod input;
 mod json;
 mod stomp;
+mod stream_protocol;
 mod text;
 mod websocket;
 mod wire;
@@ -45,6 +46,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "session", body: wire::session, steps: (3_000, 50) },
     Target { name: "stomp", body: stomp::stomp, steps: (6_000, 200) },
     Target { name: "stored", body: codec::stored, steps: (50, 3) },
+    Target { name: "stream_protocol", body: stream_protocol::stream_protocol, steps: (6_000, 200) },
     // A batch may announce as many messages as it can count; they may all be empty, and compressed.
     Target { name: "sub_batch", body: codec::sub_batch, steps: (70_000, 3) },
     // Read twice, the second time in pieces of one byte at the least.
