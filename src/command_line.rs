@@ -97,6 +97,15 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Lists who speaks the stream protocol, and what streams remember; a link of that name does so too
+    ///
+    /// `leveret rabbitmq-streams help` lists the commands that are there.
+    #[command(disable_help_flag = true)]
+    RabbitmqStreams {
+        /// As RabbitMQ's command takes them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Writes a script that lets a shell complete commands: leveret completions bash > /etc/bash_completion.d/leveret
     Completions {
         /// The shell
@@ -124,6 +133,7 @@ pub(crate) fn run() -> ExitCode {
         Some(Command::Rabbitmqctl { arguments }) => cli::run_tool(Tool::Ctl, &arguments),
         Some(Command::RabbitmqDiagnostics { arguments }) => cli::run_tool(Tool::Diagnostics, &arguments),
         Some(Command::RabbitmqPlugins { arguments }) => cli::run_tool(Tool::Plugins, &arguments),
+        Some(Command::RabbitmqStreams { arguments }) => cli::run_tool(Tool::Streams, &arguments),
         Some(Command::Completions { shell }) => complete(shell),
         Some(Command::Check { file }) => {
             let name = file.display().to_string();

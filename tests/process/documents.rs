@@ -124,7 +124,8 @@ impl Place {
         let (folder, programs) = (root.join("work"), root.join("programs"));
         fs::create_dir_all(&folder).unwrap();
         fs::create_dir_all(&programs).unwrap();
-        for name in ["leveret", "rabbitmqctl", "rabbitmq-diagnostics", "rabbitmq-plugins"] {
+        for name in ["leveret", "rabbitmqctl", "rabbitmq-diagnostics", "rabbitmq-plugins", "rabbitmq-streams"]
+        {
             std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_leveret"), programs.join(name)).unwrap();
         }
         std::os::unix::fs::symlink(

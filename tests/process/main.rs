@@ -29,6 +29,7 @@ mod proxy_protocol;
 mod robustness;
 mod stomp_cases;
 mod stomp_receipts;
+mod stream_cases;
 mod stream_read;
 mod streams;
 mod tls;

@@ -625,6 +625,34 @@ fn stomp_goes_over_tls_and_a_certificate_logs_in() {
 }
 
 #[test]
+fn the_stream_protocol_goes_over_tls_and_a_certificate_logs_in() {
+    let files = Files::new("tls-stream");
+    let (broker, _) = files.start(
+        "client_certificates = 'optional'\nlogin_from = 'common_name'\n[listeners.stream_tls]\nbind = '127.0.0.1:0'\n\
+         [stream]\nadvertised_port = 1\nadvertised_tls_port = 2",
+    );
+    let address = broker.address_of_protocol("stream/ssl");
+    let worker = files.authority.sign(&named("worker"));
+    let mut transport = Tls::to(&address, client(&files.authority, Some(&worker), BOTH));
+    let id = transport.open().unwrap();
+    let frame = |key: u16, fields: &[u8]| {
+        let size = (fields.len() as u32 + 4).to_be_bytes();
+        [&size[..], &key.to_be_bytes(), &[0, 1], fields].concat()
+    };
+    transport.send(id, &frame(0x12, &[0, 0, 0, 1]));
+    transport.send(id, &frame(0x13, b"\0\0\0\x02\0\x08EXTERNAL\xff\xff\xff\xff"));
+    transport.send(id, &frame(0x14, &[0; 8]));
+    transport.send(id, &frame(0x15, b"\0\0\0\x03\0\x01/"));
+    transport.send(id, &frame(0x16, b"\0\0\0\x04\0\x01\0\0"));
+    let mut answer = Vec::new();
+    transport.stream(id).read_to_end(&mut answer).unwrap();
+    let says = |text: &[u8]| answer.windows(text.len()).any(|window| window == text);
+    assert!(says(b"\0\x08EXTERNAL"), "the certificate counts as a login");
+    assert!(says(&frame(0x8013, &[0, 0, 0, 2, 0, 1])) && says(b"advertised_port\0\x012"), "{answer:?}");
+    broker.wait_for_log("user=\"worker\"");
+}
+
+#[test]
 fn websocket_goes_over_tls() {
     let files = Files::new("tls-websocket");
     let (broker, _) = files.start("[listeners.websockets]\nbind = '127.0.0.1:0'");

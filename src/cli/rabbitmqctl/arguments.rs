@@ -51,11 +51,16 @@ const OPTIONS: &[(&str, &str)] = &[
     ("--queue-timeout", ""),
     ("--within", ""),
     ("--unit", ""),
+    ("--stream", ""),
+    ("--reference", ""),
 ];
 
 /// What stands alone in rabbitmq-plugins, where some letters mean something else.
 pub(super) const PLUGIN_SWITCHES: &[(&str, &str)] =
     &[("--enabled", "-E"), ("--implicitly-enabled", "-e"), ("--verbose", "-v"), ("--minimal", "-m")];
+
+/// What stands alone in rabbitmq-streams.
+pub(super) const STREAM_SWITCHES: &[(&str, &str)] = &[("--all", ""), ("--offset", ""), ("--writer", "")];
 
 /// A command with its arguments and options.
 #[derive(Debug)]

@@ -57,15 +57,15 @@ enum From {
     Fixed(&'static str),
 }
 
-const fn field(name: &'static str) -> Column {
+pub(super) const fn field(name: &'static str) -> Column {
     Column { name, from: From::Field(name) }
 }
 
-const fn at(name: &'static str, path: &'static str) -> Column {
+pub(super) const fn at(name: &'static str, path: &'static str) -> Column {
     Column { name, from: From::Field(path) }
 }
 
-const fn table(name: &'static str) -> Column {
+pub(super) const fn table(name: &'static str) -> Column {
     Column { name, from: From::Table(name) }
 }
 
@@ -281,7 +281,7 @@ pub(super) fn columns(command: &str) -> Option<Vec<&'static str>> {
         "list_consumers" => CONSUMER,
         "list_vhosts" => VHOST,
         "list_feature_flags" => FEATURE_FLAG,
-        _ => return None,
+        other => super::streams::columns(other)?,
     };
     Some(columns.iter().map(|column| column.name).collect())
 }
@@ -292,7 +292,7 @@ pub(super) fn write(call: &mut Call, segments: &[&str], columns: &[Column]) -> D
     write_items(call, &listed, columns)
 }
 
-fn write_items(call: &mut Call, listed: &Value, columns: &[Column]) -> Done {
+pub(super) fn write_items(call: &mut Call, listed: &Value, columns: &[Column]) -> Done {
     write_rows(call, listed, columns, call.typed.has_headers())
 }
 

@@ -1,4 +1,4 @@
-//! `leveret rabbitmqctl`, `leveret rabbitmq-diagnostics` and `leveret rabbitmq-plugins`: what RabbitMQ's commands of those names
+//! `leveret rabbitmqctl`, `leveret rabbitmq-diagnostics`, `leveret rabbitmq-plugins` and `leveret rabbitmq-streams`: what RabbitMQ's commands of those names
 //! do, by the same names, arguments, output and status, so that scripts and health checks go on working. A subset: what is about
 //! Erlang and clusters is not there. What is newer than RabbitMQ 3.10.8 is as in 4.3.6.
 
@@ -15,6 +15,7 @@ mod help;
 mod lists;
 mod plugins;
 mod settings;
+mod streams;
 mod wait;
 
 use super::client::{Client, ClientError};
@@ -138,12 +139,16 @@ pub(crate) enum Tool {
     Diagnostics,
     /// What is about plugins.
     Plugins,
+    /// What is about streams.
+    Streams,
 }
 
 impl Tool {
     /// The one of that name.
     pub(crate) fn by_name(name: &str) -> Option<Tool> {
-        [Tool::Ctl, Tool::Diagnostics, Tool::Plugins].into_iter().find(|tool| tool.name() == name)
+        [Tool::Ctl, Tool::Diagnostics, Tool::Plugins, Tool::Streams]
+            .into_iter()
+            .find(|tool| tool.name() == name)
     }
 
     fn name(self) -> &'static str {
@@ -151,6 +156,7 @@ impl Tool {
             Tool::Ctl => "rabbitmqctl",
             Tool::Diagnostics => "rabbitmq-diagnostics",
             Tool::Plugins => "rabbitmq-plugins",
+            Tool::Streams => "rabbitmq-streams",
         }
     }
 
@@ -178,6 +184,7 @@ impl Tool {
                 wait::COMMANDS,
             ],
             Tool::Plugins => &[plugins::COMMANDS],
+            Tool::Streams => &[streams::COMMANDS],
         };
         groups.iter().copied().flatten()
     }
@@ -186,6 +193,7 @@ impl Tool {
     fn switches(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Tool::Plugins => arguments::PLUGIN_SWITCHES,
+            Tool::Streams => arguments::STREAM_SWITCHES,
             Tool::Ctl | Tool::Diagnostics => &[],
         }
     }

@@ -62,8 +62,9 @@ impl Stream {
     }
 
     /// What it has that other queues don't.
-    pub(in crate::broker::queue) fn stream_state(&self) -> StreamState {
-        let state = self.state.lock();
+    pub(in crate::broker::queue) fn stream_state(self: &Arc<Self>) -> StreamState {
+        let mut state = self.state.lock();
+        self.look_at_journal(&mut state);
         let next_offset = state.tail.readable();
         let lags = state.readers.iter().map(|reader| match &reader.at {
             At::Offset(at) => next_offset.saturating_sub(at.next),
