@@ -208,8 +208,13 @@ pub(super) fn consumer_arguments(headers: &Headers<'_>) -> Result<FieldTable, St
         let filters = value.split(|byte| *byte == b',').map(|filter| Value::LongStr(filter.to_vec()));
         arguments.insert("x-stream-filter", Value::Array(filters.collect()));
     }
-    if let Some(flag) = headers.flag("x-stream-match-unfiltered") {
-        arguments.insert("x-stream-match-unfiltered", Value::Bool(flag));
+    if let Some(name) = headers.get("x-stream-consumer-name") {
+        arguments.insert("x-stream-consumer-name", Value::LongStr(name.to_vec()));
+    }
+    for name in ["x-stream-match-unfiltered", "x-single-active-consumer"] {
+        if let Some(flag) = headers.flag(name) {
+            arguments.insert(name, Value::Bool(flag));
+        }
     }
     if let Some(value) = headers.get("x-priority") {
         arguments.insert("x-priority", Value::I32(number("x-priority", value)?));
