@@ -1,7 +1,7 @@
 //! `leveret perf`: publishes and consumes on any broker of AMQP 0-9-1, or over STOMP, and says how fast that went.
 //!
 //! `options.rs` makes a [`plan::Plan`] of what was typed; `run.rs` carries it out with a task for each connection
-//! (`producer.rs`, `consumer.rs`), above a client of few words (`client.rs`, `wire.rs`). `meter.rs` counts, `report.rs` and
+//! (`producer.rs`, `consumer.rs`) on what `setup.rs` has made, above a client of few words (`client.rs`, `wire.rs`). `meter.rs` counts, `report.rs` and
 //! `chart.rs` show.
 
 mod chart;
@@ -16,6 +16,7 @@ mod plan;
 mod producer;
 mod report;
 mod run;
+mod setup;
 mod sizes;
 mod stomp;
 pub(crate) mod stream;

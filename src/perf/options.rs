@@ -63,7 +63,7 @@ pub(crate) struct Perf {
     #[arg(long, value_name = "URL", env = "AMQP_URL", hide_env_values = true)]
     #[arg(default_value = "amqp://guest:guest@127.0.0.1:5672")]
     url: String,
-    /// What is published and consumed over; queues and exchanges are made over AMQP all the same
+    /// What is published and consumed over; with stomp, exchanges, bindings and queues with arguments are made over AMQP all the same
     #[arg(long, value_name = "PROTOCOL", value_enum, default_value_t = Protocol::Amqp)]
     protocol: Protocol,
     /// Where STOMP is spoken [default: port 61613 of the host in --url]

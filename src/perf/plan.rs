@@ -63,6 +63,16 @@ impl Plan {
         share(&self.queues, consumer, self.consumers)
     }
 
+    /// Whether the run goes over STOMP alone. Exchanges, bindings and what queues are made with go over AMQP.
+    pub(super) fn needs_stomp_alone(&self) -> bool {
+        self.stomp.is_some() && self.exchange.is_empty() && self.queue_arguments.inner().is_empty()
+    }
+
+    /// Where the load goes, as `host:port`.
+    pub(super) fn address(&self) -> &str {
+        self.stomp.as_deref().unwrap_or(&self.target.address)
+    }
+
     /// Every binding of the run, as queue and key. What is there already on both sides stays as it is.
     pub(super) fn bindings(&self) -> Vec<(&str, &str)> {
         let is_theirs = !self.own_queues && self.own_exchange.is_none();

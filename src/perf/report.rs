@@ -34,7 +34,7 @@ impl Screen {
     /// Prints what the run consists of.
     pub(super) fn of(plan: &Plan, product: &str) -> Result<Screen, Failure> {
         let screen = Screen { quiet: plan.quiet, to_stderr: plan.json, lines: 0 };
-        screen.say(&format!("{product} at {}: {}", plan.target.address, plan.describe()))?;
+        screen.say(&format!("{product} at {}: {}", plan.address(), plan.describe()))?;
         Ok(screen)
     }
 
@@ -126,10 +126,8 @@ pub(super) fn tell(plan: &Plan, report: &Report) -> Result<(), Failure> {
     };
     io::stdout().write_all(text.as_bytes()).map_err(output)?;
     let Some(path) = &plan.chart else { return Ok(()) };
-    let head = chart::Head {
-        title: format!("{} at {}", report.product, plan.target.address),
-        subtitle: plan.describe(),
-    };
+    let head =
+        chart::Head { title: format!("{} at {}", report.product, plan.address()), subtitle: plan.describe() };
     let drawing = match path.extension().is_some_and(|ending| ending == "html") {
         true => chart::page(&head, &report.samples, &summary(report)),
         false => chart::svg(&head, &report.samples),
@@ -183,7 +181,7 @@ fn named(found: Percentiles) -> [(&'static str, u64); 7] {
 fn to_json(plan: &Plan, report: &Report) -> Value {
     let mut json = json!({
         "leveret_perf": env!("CARGO_PKG_VERSION"),
-        "broker": { "address": plan.target.address, "vhost": plan.target.vhost, "product": report.product },
+        "broker": { "address": plan.address(), "vhost": plan.target.vhost, "product": report.product },
         "load": {
             "producers": plan.producers,
             "consumers": plan.consumers,

@@ -1,14 +1,13 @@
 //! A run: declares what it needs, lets producers and consumers go, looks at them once a second, and tidies up.
 
 use super::Failure;
-use super::client::Client;
 use super::consumer::Consumer;
 use super::meter::{Meter, Sample};
 use super::plan::Plan;
 use super::producer::Producer;
 use super::report::{self, Report, Screen};
+use super::setup::Setup;
 use super::stomp;
-use amq_protocol::types::FieldTable;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// After this many of them without a delivery, and with the queues empty, nothing is on its way to a consumer any more.
 const QUIET_LOOKS: u32 = 3;
+
+/// The same where nobody says whether the queues are empty.
+const LONG_QUIET_LOOKS: u32 = 20;
 
 /// A shorter rest at the end of a run is no sample: its rates would be chance.
 const REST_S: f64 = 0.2;
@@ -64,46 +66,12 @@ pub(super) fn carry_out(plan: &Plan) -> Result<(), Failure> {
 type Measured = (Report, Option<Failure>);
 
 async fn measure(plan: &Plan) -> Result<Measured, Failure> {
-    let mut setup = Client::open(&plan.target).await?;
-    let declared = declare(&mut setup, plan).await;
-    let done = match declared {
-        Ok(()) => load(plan, &mut setup).await,
-        Err(failure) => Err(failure),
-    };
-    // By a connection of its own, since that one may be gone. What happened before is the more important news.
-    let tidied = tidy_up(plan).await;
+    let mut setup = Setup::open(plan).await?;
+    let done = load(plan, &mut setup).await;
+    // What happened before is the more important news.
+    let tidied = setup.close(plan).await;
     let (report, failure) = done?;
     Ok((report, failure.or(tidied.err())))
-}
-
-async fn declare(client: &mut Client, plan: &Plan) -> Result<(), Failure> {
-    if !plan.exchange.is_empty() {
-        client.declare_exchange(&plan.exchange, plan.own_exchange.as_deref(), plan.durable).await?;
-    }
-    for queue in &plan.queues {
-        client.declare_queue(queue, plan.queue_arguments.clone(), plan.durable, !plan.own_queues).await?;
-    }
-    for (queue, key) in plan.bindings() {
-        client.bind(queue, &plan.exchange, key).await?;
-    }
-    Ok(())
-}
-
-async fn tidy_up(plan: &Plan) -> Result<(), Failure> {
-    if !plan.own_queues && plan.own_exchange.is_none() {
-        return Ok(());
-    }
-    let mut client = Client::open(&plan.target).await?;
-    if plan.own_queues {
-        for queue in &plan.queues {
-            client.delete_queue(queue).await?;
-        }
-    }
-    if plan.own_exchange.is_some() {
-        client.delete_exchange(&plan.exchange).await?;
-    }
-    client.close().await;
-    Ok(())
 }
 
 /// The producers and consumers that are at work.
@@ -115,11 +83,11 @@ struct Workers {
 
 impl Workers {
     /// Connects all, and lets them go when all are connected.
-    async fn start(plan: &Plan, clock: Clock) -> Result<Workers, Failure> {
+    async fn start(plan: &Plan, setup: &mut Setup, clock: Clock) -> Result<Workers, Failure> {
         let mut workers =
             Workers { tasks: JoinSet::new(), meters: Vec::new(), stop: watch::Sender::new(false) };
         if let Some(address) = &plan.stomp {
-            workers.start_over_stomp(plan, address, clock).await?;
+            workers.start_over_stomp(plan, address, setup, clock).await?;
             return Ok(workers);
         }
         let mut producers = Vec::new();
@@ -136,14 +104,23 @@ impl Workers {
         Ok(workers)
     }
 
-    async fn start_over_stomp(&mut self, plan: &Plan, address: &str, clock: Clock) -> Result<(), Failure> {
+    async fn start_over_stomp(
+        &mut self,
+        plan: &Plan,
+        address: &str,
+        setup: &mut Setup,
+        clock: Clock,
+    ) -> Result<(), Failure> {
         let mut producers = Vec::new();
         for number in 0..plan.producers {
             producers.push(stomp::Producer::open(plan, address, number, self.meter()).await?);
         }
         for number in 0..plan.consumers {
-            let consumer = stomp::Consumer::open(plan, address, number, self.meter()).await?;
+            let consumer = stomp::Consumer::open(plan, address, number, self.meter(), clock).await?;
             self.tasks.spawn(consumer.run(clock, self.stop.subscribe()));
+        }
+        if plan.consumers > 0 {
+            setup.hand_over().await?;
         }
         for producer in producers {
             self.tasks.spawn(producer.run(clock, self.stop.subscribe()));
@@ -232,10 +209,10 @@ enum End {
     Stopped,
 }
 
-async fn load(plan: &Plan, setup: &mut Client) -> Result<Measured, Failure> {
+async fn load(plan: &Plan, setup: &mut Setup) -> Result<Measured, Failure> {
     let clock = Clock::start();
-    let mut screen = Screen::of(plan, &setup.product)?;
-    let mut workers = Workers::start(plan, clock).await?;
+    let mut screen = Screen::of(plan, setup.product())?;
+    let mut workers = Workers::start(plan, setup, clock).await?;
     let mut series = Series::start(clock);
     let watched = watch_over(plan, setup, &mut workers, &mut series, &mut screen).await;
     let counted = workers.take();
@@ -247,7 +224,7 @@ async fn load(plan: &Plan, setup: &mut Client) -> Result<Measured, Failure> {
         Err(failure) => Some(failure),
     };
     let report = Report {
-        product: setup.product.clone(),
+        product: setup.product().to_owned(),
         seconds: series.seen_until_s,
         whole: Sample::of(&series.total, 0.0, series.seen_until_s),
         samples: series.samples,
@@ -257,7 +234,7 @@ async fn load(plan: &Plan, setup: &mut Client) -> Result<Measured, Failure> {
 
 async fn watch_over(
     plan: &Plan,
-    setup: &mut Client,
+    setup: &mut Setup,
     workers: &mut Workers,
     series: &mut Series,
     screen: &mut Screen,
@@ -289,7 +266,7 @@ async fn watch_over(
             _ = looks.tick(), if publishing == 0 && plan.count.is_some() => {
                 let received = Some(received(workers, series));
                 quiet = if received_before == received { quiet + 1 } else { 0 };
-                if quiet >= QUIET_LOOKS && (plan.streams || are_empty(setup, plan).await?) {
+                if quiet >= QUIET_LOOKS && (plan.streams || is_through(setup, plan, quiet).await?) {
                     return Ok(End::Done);
                 }
                 received_before = received;
@@ -298,19 +275,14 @@ async fn watch_over(
     }
 }
 
+/// Whether consumers have all, when that many looks have brought nothing.
+async fn is_through(setup: &mut Setup, plan: &Plan, quiet: u32) -> Result<bool, Failure> {
+    Ok(setup.are_empty(plan).await?.unwrap_or(quiet >= LONG_QUIET_LOOKS))
+}
+
 fn received(workers: &Workers, series: &Series) -> u64 {
     let since: u64 = workers.meters.iter().map(|meter| meter.lock().counts.received).sum();
     series.total.counts.received + since
-}
-
-/// Whether all that was published is with consumers.
-async fn are_empty(setup: &mut Client, plan: &Plan) -> Result<bool, Failure> {
-    for queue in &plan.queues {
-        if setup.declare_queue(queue, FieldTable::default(), false, true).await? > 0 {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 #[cfg(test)]

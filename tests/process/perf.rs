@@ -60,6 +60,45 @@ fn a_fixed_count_is_published_confirmed_and_consumed() {
     fs::remove_dir_all(folder).expect("it is ours");
 }
 
+/// Nobody listens where AMQP would be, and nobody has to.
+#[test]
+fn a_load_over_stomp_needs_nothing_else() {
+    let settings = [("LEVERET__LISTENERS__STOMP__BIND", "127.0.0.1:0")];
+    let broker = BrokerProcess::start_with("perf-stomp", &settings, None);
+    let address = broker.address_of_protocol("stomp");
+    let over_stomp = |options: &str| {
+        let options = options.split_whitespace();
+        let options = ["--protocol", "stomp", "--stomp-address", &address].into_iter().chain(options);
+        figures("amqp://127.0.0.1:1", &options.collect::<Vec<_>>())
+    };
+    let found = over_stomp(
+        "--producers 2 --consumers 3 --queues 5 --count 2000 --confirm 100 --multi-ack 7 --prefetch 50",
+    );
+    for (name, count) in [("published", 4000), ("confirmed", 4000), ("received", 4000), ("redelivered", 0)] {
+        assert_eq!(found[name], count, "{name} of {found:#}");
+    }
+    assert_eq!(found["broker"]["address"], address.as_str());
+    let found = over_stomp("--consumers 0 --count 10 --confirm 1");
+    assert_eq!((&found["published"], &found["confirmed"]), (&10.into(), &10.into()));
+
+    let queues = Command::new(env!("CARGO_BIN_EXE_leveret"))
+        .args(["ctl", "list", "queues", "--json"])
+        .env("LEVERET_URL", format!("http://{}", broker.address_of_http()))
+        .output()
+        .expect("the built program can be run");
+    assert_eq!(
+        String::from_utf8_lossy(&queues.stdout).trim(),
+        "[]",
+        "they went with their consumers: {queues:?}"
+    );
+
+    // What a queue is made with goes over AMQP, as does what is bound.
+    let options = ["--protocol", "stomp", "--stomp-address", &address, "--queue-argument", "x-max-length=1"];
+    let (code, text) = failure("amqp://127.0.0.1:1", &options);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("no broker answers at 127.0.0.1:1"), "{text}");
+}
+
 #[test]
 fn routing_is_counted_and_what_was_made_is_gone() {
     let broker = BrokerProcess::start("perf-routing");

@@ -1,7 +1,7 @@
 //! A connection that subscribes.
 
 use super::frame;
-use super::{Client, destination};
+use super::{Client, READY, destination};
 use crate::perf::Failure;
 use crate::perf::content::stamp_of;
 use crate::perf::meter::Meter;
@@ -17,15 +17,18 @@ pub(in crate::perf) struct Consumer {
     client: Client,
     acks: Option<Acks>,
     meter: Arc<Mutex<Meter>>,
+    /// Whether the broker has taken all its subscriptions.
+    is_subscribed: bool,
 }
 
 impl Consumer {
-    /// Connects the consumer of that number.
+    /// Connects the consumer of that number, and waits until it is subscribed.
     pub(in crate::perf) async fn open(
         plan: &Plan,
         address: &str,
         number: usize,
         meter: Arc<Mutex<Meter>>,
+        clock: Clock,
     ) -> Result<Consumer, Failure> {
         let mut client = Client::open(address, &plan.target).await?;
         let ack = match plan.ack_every {
@@ -42,7 +45,14 @@ impl Consumer {
                 format!("SUBSCRIBE\nid:{id}\ndestination:{destination}\nack:{ack}\n{prefetch}\n\0");
             client.wire.output.extend_from_slice(subscribe.as_bytes());
         }
-        Ok(Consumer { client, acks: plan.ack_every.map(Acks::new), meter })
+        client.put_ready();
+        let acks = plan.ack_every.map(Acks::new);
+        let mut consumer = Consumer { client, acks, meter, is_subscribed: false };
+        while !consumer.is_subscribed {
+            consumer.client.wire.move_bytes(None).await?;
+            consumer.take_messages(clock.now_us())?;
+        }
+        Ok(consumer)
     }
 
     /// Takes what comes until it is stopped.
@@ -70,6 +80,7 @@ impl Consumer {
         while let Some(frame) = self.client.wire.input.next(frame::cut)? {
             frame.check()?;
             if frame.command != b"MESSAGE" {
+                self.is_subscribed |= frame.header(b"receipt-id") == Some(READY);
                 continue;
             }
             meter.last_us = now_us;

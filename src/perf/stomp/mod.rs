@@ -1,12 +1,14 @@
-//! The same load over STOMP 1.2: producers and consumers, above a client of few words. Queues and exchanges are still declared, looked
-//! at and deleted over AMQP.
+//! The same load over STOMP 1.2: producers and consumers, above a client of few words. Queues are made over STOMP as well, unless they
+//! have arguments or are bound.
 
 mod consumer;
 mod frame;
 mod producer;
+mod setup;
 
 pub(super) use consumer::Consumer;
 pub(super) use producer::Producer;
+pub(super) use setup::Setup;
 
 use super::Failure;
 use super::target::Target;
@@ -21,10 +23,15 @@ const BRIEF: Duration = Duration::from_secs(10);
 /// What the receipt of the last frame is called.
 const LAST: &[u8] = b"last";
 
+/// What the receipt is called that stands for all before it.
+const READY: &[u8] = b"ready";
+
 /// A connection that is logged in.
 #[derive(Debug)]
 struct Client {
     wire: Wire,
+    /// Name and version of the broker, as it shows them.
+    product: String,
 }
 
 impl Client {
@@ -35,7 +42,7 @@ impl Client {
             Ok(connected) => connected.map_err(|error| unreachable(error.to_string()))?,
             Err(_) => return Err(unreachable(format!("nothing came back in {} s", BRIEF.as_secs()))),
         };
-        let mut client = Client { wire };
+        let mut client = Client { wire, product: String::new() };
         // CONNECT has no escapes (STOMP 1.2, "Value Encoding").
         let connect = format!(
             "CONNECT\naccept-version:1.2\nhost:{}\nlogin:{}\npasscode:{}\nheart-beat:0,0\n\n\0",
@@ -57,10 +64,33 @@ impl Client {
         loop {
             if let Some(frame) = self.wire.input.next(frame::cut)? {
                 frame.check()?;
-                return match frame.command {
-                    b"CONNECTED" => Ok(()),
-                    _ => Err(Failure::Lost("it answers with another frame than CONNECTED".to_owned())),
-                };
+                if frame.command != b"CONNECTED" {
+                    return Err(Failure::Lost("it answers with another frame than CONNECTED".to_owned()));
+                }
+                let server = frame.header(b"server").unwrap_or(b"a broker without a name");
+                self.product = String::from_utf8_lossy(server).replacen('/', " ", 1);
+                return Ok(());
+            }
+            self.wire.move_bytes(None).await?;
+        }
+    }
+
+    /// Asks for a receipt, by a transaction with nothing in it: it comes when all that was put before is done.
+    fn put_ready(&mut self) {
+        self.wire.output.extend_from_slice(
+            b"BEGIN\ntransaction:ready\n\n\0ABORT\ntransaction:ready\nreceipt:ready\n\n\0",
+        );
+    }
+
+    /// Waits until all that was put before is done; of what comes meanwhile only an error counts.
+    async fn settle(&mut self) -> Result<(), Failure> {
+        self.put_ready();
+        loop {
+            while let Some(frame) = self.wire.input.next(frame::cut)? {
+                frame.check()?;
+                if frame.header(b"receipt-id") == Some(READY) {
+                    return Ok(());
+                }
             }
             self.wire.move_bytes(None).await?;
         }
