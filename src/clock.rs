@@ -48,7 +48,7 @@ fn millis(count: u128) -> Millis {
 pub struct TestClock(Arc<AtomicU64>);
 
 impl TestClock {
-    /// Starts at `now`.
+    /// A clock that stands at `now` until it is moved.
     pub fn at(now: Millis) -> TestClock {
         TestClock(Arc::new(AtomicU64::new(now)))
     }

@@ -33,7 +33,7 @@ pub trait Protocol: Send + Sync {
 
 /// A connection that was accepted, after its PROXY header and its TLS handshake.
 pub struct Accepted {
-    /// The client's end.
+    /// Who is at the other end.
     pub peer: Peer,
     /// Wakes the session, when something waits in its outbox.
     pub waker: Waker,
@@ -50,9 +50,9 @@ pub struct Accepted {
 pub struct Peer {
     /// The connection's name: `peer_ip:port -> local_ip:port`.
     pub name: String,
-    /// The client's address.
+    /// Address and port of the client, from the PROXY header if there was one.
     pub address: Endpoint,
-    /// The broker's address.
+    /// Address and port that the client connected to.
     pub local_address: Endpoint,
     /// Whether the peer is on this machine.
     pub is_loopback: bool,

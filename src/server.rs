@@ -158,7 +158,7 @@ impl Server {
         self.tls.as_ref()
     }
 
-    /// What ends [`Server::run`].
+    /// A handle, of which each clone can end [`Server::run`].
     pub fn shutdown(&self) -> Shutdown {
         self.shutdown.clone()
     }

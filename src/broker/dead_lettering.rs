@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct StagedLetter {
     /// The queues that it goes to.
     pub route: Arc<Route>,
-    /// The dead letter.
+    /// The dead letter, as the journal was given it.
     pub staged: Staged,
 }
 

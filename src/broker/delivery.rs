@@ -45,7 +45,7 @@ impl Entry {
         self.position.0.saturating_sub(1)
     }
 
-    /// Whether it expires.
+    /// Whether it has an expiration, by itself or by its queue's TTL.
     pub fn expires(&self) -> bool {
         self.expires_at != NEVER
     }

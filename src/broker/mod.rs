@@ -84,7 +84,7 @@ pub struct BrokerLimits {
     pub exchanges_per_vhost_max: usize,
     /// Bindings that start from one exchange; 0 is no limit.
     pub bindings_per_exchange_max: usize,
-    /// The greatest x-max-priority.
+    /// The greatest x-max-priority that a queue may be declared with.
     pub priority_max: u8,
     /// How large the arguments of a queue, an exchange, a binding or a consumer may be.
     pub arguments: TableLimits,
@@ -264,7 +264,7 @@ impl Broker {
         &self.losses
     }
 
-    /// The open connections.
+    /// The open connections of all protocols and vhosts.
     pub fn connections(&self) -> &Connections {
         &self.connections
     }

@@ -19,7 +19,7 @@ pub struct ReplyConsumer {
     pub outbox: Arc<Outbox>,
     /// The link that consumes.
     pub link: LinkId,
-    /// The consumer's id.
+    /// Which consumer of that link the reply is for.
     pub consumer: ConsumerId,
 }
 

@@ -10,9 +10,9 @@ use std::collections::{BTreeSet, HashMap};
 pub struct Deadline {
     /// The time of the deadline.
     pub at: Millis,
-    /// The queue's vhost.
+    /// Name of the queue's vhost.
     pub vhost: Name,
-    /// The queue's name.
+    /// Name of the queue that has something to do then.
     pub queue: Name,
 }
 

@@ -86,7 +86,7 @@ impl VirtualHost {
         vhost
     }
 
-    /// The vhost's name.
+    /// The vhost's name, `/` for the default one.
     pub fn name(&self) -> &Name {
         &self.name
     }

@@ -44,10 +44,10 @@ impl Shown for HashingAlgorithm {
     }
 }
 
-/// One of `[[users]]`.
+/// A user to declare at start: one of `[[users]]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Login name. Required.
+    /// The login name, which has to be there.
     pub name: String,
     /// `password` or `password_hash`, exactly one of them.
     pub credentials: Credentials,

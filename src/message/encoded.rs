@@ -82,7 +82,7 @@ impl fmt::Debug for EncodedTable {
 pub struct TableLimits {
     /// Fields, with those of the tables in it and the values of arrays.
     pub fields_max: usize,
-    /// Bytes, encoded.
+    /// Bytes of the table in its encoding, without its length.
     pub bytes_max: usize,
 }
 

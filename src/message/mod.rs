@@ -163,7 +163,7 @@ impl Message {
         &self.content[self.head.properties_start()..self.head.body_start()]
     }
 
-    /// The body's bytes.
+    /// The body, as it was published.
     pub fn body(&self) -> &[u8] {
         &self.content[self.head.body_start()..]
     }
@@ -293,7 +293,7 @@ pub struct StoredShape {
     pub routing_key_bytes: u16,
     /// Bytes of the property flags and list.
     pub properties_bytes: u32,
-    /// See [`Message::is_dead_lettered`].
+    /// Whether it has been dead-lettered: [`Message::is_dead_lettered`].
     pub dead_lettered: bool,
 }
 

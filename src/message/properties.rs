@@ -12,7 +12,7 @@ pub struct PropertyScan<'a> {
     pub has_copies: bool,
     /// Whether one of them is BCC, which is not passed on.
     pub has_blind_copies: bool,
-    /// 2 is persistent.
+    /// 1 is transient, 2 is persistent.
     pub delivery_mode: Option<u8>,
     /// 0 to 255, higher first.
     pub priority: Option<u8>,
@@ -181,7 +181,7 @@ impl<'a> RawProperties<'a> {
     }
 }
 
-/// All properties, decoded.
+/// All properties of AMQP 0-9-1's class basic, decoded.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Properties {
     /// MIME type of the body.

@@ -133,9 +133,9 @@ impl Operations {
 /// What the engine has done.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Io {
-    /// Reads of records.
+    /// Reads of single records from the log.
     pub reads: IoTotals,
-    /// Writes of records.
+    /// Writes of records, each with all that one commit gathered.
     pub writes: IoTotals,
     /// Syncs; they have no bytes.
     pub syncs: IoTotals,

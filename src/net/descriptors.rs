@@ -44,7 +44,7 @@ pub struct Wanted {
 pub struct Descriptors {
     /// How many there may be in all.
     pub limit: u64,
-    /// Connections for AMQP.
+    /// Connections of messaging protocols in all.
     pub connections: u32,
     /// Those of them that have not logged in.
     pub before_login: u32,

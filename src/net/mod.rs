@@ -59,7 +59,7 @@ impl Default for Shutdown {
 }
 
 impl Shutdown {
-    /// Begins the shutdown.
+    /// Begins the shutdown; further calls change nothing.
     pub fn begin(&self) {
         self.sender.send_replace(true);
     }

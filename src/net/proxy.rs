@@ -21,7 +21,7 @@ const V2_BYTES_MAX: usize = 4096;
 /// The two ends of a connection, as the header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
-    /// The client's address.
+    /// Address and port of the client, in front of the proxy.
     pub peer: SocketAddr,
     /// Where it connected to.
     pub local: SocketAddr,

@@ -40,7 +40,7 @@ impl StreamWorker {
         Ok(StreamWorker { stop, thread: Some(thread) })
     }
 
-    /// Ends the thread.
+    /// Ends the thread, and waits until it has.
     pub fn stop(mut self) {
         self.stop.store(true, Ordering::Release);
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {

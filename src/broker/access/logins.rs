@@ -29,7 +29,7 @@ pub struct Login {
     pub name: String,
     /// The proof of being that user.
     pub proof: Proof,
-    /// The client's address.
+    /// IP address that the client connects from, without its port.
     pub address: String,
     /// Whether that is this machine.
     pub is_loopback: bool,
@@ -79,7 +79,7 @@ pub struct Attempts {
 /// Where attempts came from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Source {
-    /// The client's address.
+    /// IP address that the client connects from, without its port.
     pub address: String,
     /// The user's name, which need not exist.
     pub user: String,

@@ -66,7 +66,7 @@ pub struct Newcomer {
 pub struct TooMany(pub usize);
 
 impl Newcomers {
-    /// Without connections yet.
+    /// An account without connections, under these limits.
     pub fn new(limits: NewcomerLimits) -> Newcomers {
         Newcomers { limits, state: Mutex::default() }
     }

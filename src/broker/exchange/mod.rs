@@ -177,7 +177,7 @@ impl Exchange {
         }
     }
 
-    /// What was declared.
+    /// Name, type, flags and arguments, as they were declared.
     pub fn definition(&self) -> &ExchangeDefinition {
         &self.definition
     }

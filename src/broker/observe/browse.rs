@@ -250,7 +250,7 @@ impl Inquiries {
         self.are_there.load(Ordering::Acquire)
     }
 
-    /// Takes them all.
+    /// Takes all inquiries that wait, in the order in which they were made.
     pub fn take(&self) -> Vec<Inquiry> {
         if !self.are_there() || !self.are_there.swap(false, Ordering::AcqRel) {
             return Vec::new();

@@ -169,7 +169,7 @@ impl Broker {
         self.shared.node_name.get_or_init(|| name.into());
     }
 
-    /// The node's name.
+    /// Name of the node, as events give it.
     pub fn node_name(&self) -> &str {
         self.shared.node_name()
     }
@@ -269,7 +269,7 @@ pub fn number(number: impl Into<i64>) -> Value {
     Value::I64(number.into())
 }
 
-/// A text.
+/// A text as a value of an event's headers.
 pub fn text(text: &str) -> Value {
     Value::from(text)
 }

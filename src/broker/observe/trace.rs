@@ -25,11 +25,11 @@ const KEY_BYTES_MAX: usize = 255;
 /// Who published a message, or was given it.
 #[derive(Clone, Copy, Debug)]
 pub struct Party<'a> {
-    /// The connection's name.
+    /// Name of the connection that published or consumes.
     pub connection: &'a str,
-    /// The channel.
+    /// Number of the channel on that connection.
     pub channel: ChannelNumber,
-    /// The user.
+    /// Name of the user that is logged in.
     pub user: &'a str,
 }
 
@@ -38,7 +38,7 @@ pub struct Party<'a> {
 pub struct Delivered<'a> {
     /// The queue's name; the reply address for a direct reply, which is in no queue.
     pub queue: &'a [u8],
-    /// The message.
+    /// The message as it was published.
     pub message: &'a Message,
     /// The properties that it is sent with: property flags and list.
     pub properties: &'a [u8],

@@ -10,7 +10,7 @@ pub use crate::vocabulary::QueueType;
 pub(super) const QUORUM_PRIORITY_MAX: u8 = 31;
 const QUORUM_PRIORITY_DEFAULT: u8 = 4;
 
-/// What x-overflow says.
+/// What a full queue does with the next message: x-overflow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overflow {
     /// The oldest messages make room.
@@ -37,7 +37,7 @@ impl Overflow {
     }
 }
 
-/// What x-dead-letter-strategy says.
+/// How surely a dead letter arrives: x-dead-letter-strategy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeadLetterStrategy {
     /// A message that has nowhere to go is dropped.

@@ -44,7 +44,7 @@ impl QueueDeclaration {
 /// What a consumer asks for, as far as it depends on the queue whether it may.
 #[derive(Clone, Copy, Debug)]
 pub struct ConsumeRequest<'a> {
-    /// Its arguments.
+    /// The arguments of basic.consume.
     pub arguments: &'a FieldTable,
     /// Whether deliveries count as acknowledged when they are sent.
     pub no_ack: bool,

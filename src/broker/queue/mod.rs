@@ -39,7 +39,7 @@ pub struct QueueCounts {
     pub consumers: usize,
 }
 
-/// What basic.get found.
+/// What basic.get found in the queue.
 #[derive(Debug)]
 pub enum Got {
     /// A message, and how many ready ones are left.

@@ -87,7 +87,7 @@ struct Files {
 /// When the certificates in a file end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFile {
-    /// Its path.
+    /// Path of the file, as it was configured.
     pub path: PathBuf,
     /// In seconds since the epoch, in the order of the file.
     pub expires_at_s: Vec<i64>,

@@ -72,7 +72,7 @@ pub enum End {
 pub struct Violation {
     /// What it is answered with (section 7.4.1).
     pub code: CloseCode,
-    /// What was wrong.
+    /// What the client did wrong, as the close frame says it.
     pub reason: &'static str,
 }
 

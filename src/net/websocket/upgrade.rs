@@ -48,7 +48,7 @@ pub struct WebSocket {
 /// A protocol as it is spoken over WebSocket.
 #[derive(Clone)]
 pub struct Subprotocol {
-    /// What is spoken.
+    /// The protocol that opens the session.
     pub protocol: Arc<dyn Protocol>,
     /// What clients call it in `Sec-WebSocket-Protocol`, the best one first.
     pub names: &'static [&'static str],

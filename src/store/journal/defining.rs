@@ -65,7 +65,7 @@ impl Journal {
     }
 }
 
-/// See [`Journal::hold`].
+/// Keeps changes of definitions together while it lives: [`Journal::hold`].
 #[must_use = "changes are one while it lives"]
 pub struct Hold<'a> {
     journal: &'a Journal,

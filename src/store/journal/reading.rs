@@ -13,7 +13,7 @@ use std::sync::Arc;
 pub struct StoredMessage {
     /// Its place in the queue.
     pub position: Position,
-    /// What [`crate::message::Message::stored`] gave.
+    /// Names, properties and body, as [`crate::message::Message::stored`] gave them.
     pub content: Bytes,
     /// The lengths that cut the content.
     pub shape: StoredShape,

@@ -39,7 +39,7 @@ pub struct Recovered {
 /// A queue as its records leave it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveredQueue {
-    /// The queue's id.
+    /// Id that the queue's definition has in the store.
     pub queue: QueueId,
     /// The highest position ever used, as far as records know: new ones have to be greater.
     pub highest: Position,

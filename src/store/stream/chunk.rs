@@ -37,7 +37,7 @@ pub struct StreamEntry {
     pub offset: u64,
     /// When it was published to the stream.
     pub enqueued_at: Millis,
-    /// What [`crate::message::Message::stored`] gave.
+    /// Names, properties and body, as [`crate::message::Message::stored`] gave them.
     pub content: Bytes,
     /// The lengths that cut the content.
     pub shape: StoredShape,

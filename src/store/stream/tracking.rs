@@ -21,7 +21,7 @@ use std::io;
 pub struct CommittedOffset {
     /// The last offset of which, and of all before it, it has acknowledged what it was given.
     pub offset: u64,
-    /// When it did.
+    /// When it acknowledged that one.
     pub at: Millis,
 }
 
@@ -58,7 +58,7 @@ const PUBLISHER_FORGOTTEN: u8 = 4;
 pub const NAME_BYTES_MAX: usize = 255;
 
 impl TrackingChange {
-    /// Appends it.
+    /// Appends its encoding, as a message of the tracking queue has it.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut numbers = Numbers::new();
         let (kind, name) = match self {
@@ -109,9 +109,9 @@ impl TrackingChange {
 /// All that is remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrackingNotes {
-    /// Consumers by name.
+    /// How far each consumer has got, by its name.
     pub committed: BTreeMap<String, CommittedOffset>,
-    /// Publishers by name.
+    /// How far each publisher has got, by its name.
     pub publishers: BTreeMap<String, PublisherSequence>,
 }
 
@@ -120,7 +120,7 @@ const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 7;
 
 impl TrackingNotes {
-    /// Makes a change.
+    /// Puts a change in the place of what was known of its name.
     pub fn apply(&mut self, change: TrackingChange) {
         match change {
             TrackingChange::Committed(name, committed) => {

@@ -25,13 +25,13 @@ impl fmt::Display for Endpoint {
 /// What was agreed on for a connection over TLS, in the names that RabbitMQ gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFacts {
-    /// Such as `tlsv1.3`.
+    /// Version of TLS in Erlang's words, such as `tlsv1.3`.
     pub protocol: String,
     /// Such as `any` in TLS 1.3.
     pub key_exchange: String,
-    /// Such as `aes_256_gcm`.
+    /// Cipher of the suite in Erlang's words, such as `aes_256_gcm`.
     pub cipher: String,
-    /// Such as `aead`.
+    /// MAC of the suite in Erlang's words, such as `aead`.
     pub hash: String,
     /// The certificate that the peer showed.
     pub peer_certificate: Option<CertificateFacts>,
@@ -57,9 +57,9 @@ pub struct ConnectionFacts {
     pub id: ConnectionId,
     /// Its name: `peer:port -> host:port`.
     pub name: String,
-    /// The client's end.
+    /// Address and port of the client.
     pub peer: Endpoint,
-    /// The broker's end.
+    /// Address and port of the broker that the client connected to.
     pub local: Endpoint,
     /// The user that has logged in.
     pub user: Name,
@@ -166,7 +166,7 @@ pub struct Progress {
     pub sent_bytes: u64,
     /// Pieces in which they were handed to the socket.
     pub sent_count: u64,
-    /// The open channels.
+    /// Its open channels, by their numbers.
     pub channels: BTreeMap<ChannelNumber, Box<LiveChannel>>,
     /// What was done with messages on all its channels, also on those that are closed.
     pub stats: MessageStats,

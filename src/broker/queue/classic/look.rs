@@ -57,7 +57,7 @@ pub struct QueueState {
 /// A consumer as others see it.
 #[derive(Clone, Debug)]
 pub struct ConsumerState {
-    /// Its consumer tag.
+    /// Consumer tag, unique on its channel.
     pub tag: Arc<str>,
     /// The connection that its channel is on.
     pub connection: ConnectionId,
@@ -78,7 +78,7 @@ pub struct ConsumerState {
 /// A ready message, as browsing shows it.
 #[derive(Clone, Debug)]
 pub struct SeenMessage {
-    /// The message itself.
+    /// The message with its properties and body.
     pub message: Message,
     /// Its place in the queue.
     pub position: Position,

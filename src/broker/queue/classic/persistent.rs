@@ -15,7 +15,7 @@ pub struct Persistent {
 }
 
 impl Persistent {
-    /// An entry's part.
+    /// What an entry adds: itself if it is persistent, otherwise nothing.
     #[inline]
     pub fn of(entry: &Entry) -> Persistent {
         match entry.persistent {

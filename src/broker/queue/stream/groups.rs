@@ -14,11 +14,11 @@ pub(super) const NAMES_MAX: usize = 10_000;
 /// Those who consume a stream under one name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StreamGroup {
-    /// The name.
+    /// Name that its consumers give in `x-stream-consumer-name`.
     pub name: String,
     /// The last offset that it has acknowledged, with all before it; `None` when it has none yet.
     pub committed: Option<u64>,
-    /// When it did.
+    /// When it acknowledged that one.
     pub committed_at: Option<Millis>,
     /// How many entries follow that one, or are there when there is none.
     pub lag: u64,

@@ -18,7 +18,7 @@ pub struct StreamState {
     pub next_offset: u64,
     /// How many segments its log has.
     pub segments: usize,
-    /// Bytes of those.
+    /// Bytes of those segments on the disk.
     pub log_bytes: u64,
     /// When the first entry was published.
     pub first_at: Option<Millis>,

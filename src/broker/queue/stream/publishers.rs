@@ -22,7 +22,7 @@ const PUBLISHER_EPOCH: &str = "x-stream-publisher-epoch";
 /// What a message says of its publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequenced {
-    /// The publisher's name.
+    /// The publisher's name, under which publishing ids only grow.
     pub name: Arc<str>,
     /// The message's publishing id.
     pub id: u64,

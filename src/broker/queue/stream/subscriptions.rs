@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicU64;
 /// What a consumer of chunks asks for.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    /// Where it begins.
+    /// Where in the stream it begins.
     pub offset: StreamOffset,
     /// Which messages it wants. What it does not want is in none of its chunks.
     pub filter: StreamFilter,
