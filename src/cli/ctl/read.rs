@@ -34,7 +34,7 @@ Examples:
   leveret ctl stream read visits --from 2h                     what was published in the last two hours
   leveret ctl stream read visits --from 2026-12-01T10:00:00Z --limit 10
   leveret ctl stream read visits --follow                      what is published from now on, until Ctrl-C
-  leveret ctl stream read visits --from 1200 --format json | jq .headers")]
+  leveret ctl stream read visits --from 1200 --format json")]
 pub(super) struct Read {
     /// The stream
     stream: String,
