@@ -69,6 +69,25 @@ fn a_receipt_comes_when_all_before_it_is_durable_and_not_before() {
 }
 
 #[test]
+fn more_receipts_than_may_wait_are_not_asked_for_before_the_journal_has_caught_up() {
+    let mut broker = broker(StompSettings { transmit_bytes: 100, ..StompSettings::default() });
+    let client = connected(&mut broker);
+    broker.send(client, b"SEND\ndestination:/queue/q\nreceipt:declared\n\n1\0");
+    assert_eq!(received(&mut broker, client), "RECEIPT\nreceipt-id:declared\n\n\0\n");
+    broker.commit_nothing();
+    for receipt in 1..=4 {
+        let send = format!("SEND\ndestination:/queue/q\npersistent:true\nreceipt:r{receipt}\n\n2\0");
+        broker.send(client, send.as_bytes());
+    }
+    let queue = broker.broker().vhost("/").unwrap().queue("q").unwrap();
+    assert_eq!(queue.stats().publish, 3, "two receipts take what may wait");
+    while queue.stats().publish < 5 {
+        broker.broker().journal().commit().unwrap();
+        assert_ne!(received(&mut broker, client), "", "there is room again");
+    }
+}
+
+#[test]
 fn an_error_comes_behind_the_receipts_of_what_was_sent_before_it_and_ahead_of_the_end() {
     let mut broker = broker(StompSettings::default());
     let client = connected(&mut broker);

@@ -69,7 +69,9 @@ impl Connection {
         let more = !self.must_deliveries_wait(now) && self.put_deliveries(out, now);
         // A cancelled subscription may have ended the connection.
         out.append(&mut self.out);
-        match (self.blocked, self.is_held_back(now), more) {
+        // What comes next waits for receipts, and those for the journal.
+        let must_wait = self.receipts.bytes() >= self.stomp.settings.transmit_bytes;
+        match (self.blocked, self.is_held_back(now) || must_wait, more) {
             (true, ..) => Flow::Paused,
             (_, true, _) => Flow::Slowed,
             (.., true) => Flow::More,
