@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-LISTENERS = ("AMQP", "AMQPS", "WEBSOCKET", "STOMP", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS")
+LISTENERS = ("AMQP", "AMQPS", "WEBSOCKET", "STOMP", "STREAM", "HTTP", "HTTPS", "PROMETHEUS", "PROMETHEUS_HTTPS")
 START_SECONDS, STOP_SECONDS = 180, 30
 USER = "guest:guest"
 
@@ -27,7 +27,8 @@ def leveret(binary, *options, scheme="amqp"):
         try:
             port = wait_for(process, directory, lambda: listening_port(directory, scheme))
             websocket = wait_for(process, directory, lambda: listening_port(directory, "ws"))
-            os.environ["STOMP_ADDRESS"] = f"127.0.0.1:{wait_for(process, directory, lambda: stomp_port(directory))}"
+            os.environ["STOMP_ADDRESS"] = f"127.0.0.1:{wait_for(process, directory, lambda: other_port(directory, 'stomp'))}"
+            os.environ["STREAM_ADDRESS"] = f"127.0.0.1:{wait_for(process, directory, lambda: other_port(directory, 'stream'))}"
             os.environ["WEBSOCKET_URL"] = f"ws://127.0.0.1:{websocket}/ws"
             yield f"{scheme}://{USER}@127.0.0.1:{port}/%2F"
         finally:
@@ -102,8 +103,8 @@ def listening_port(directory, scheme):
     return found and int(found[1])
 
 
-def stomp_port(directory):
-    found = re.search(r"listening (?:for stomp on |on stomp://)127\.0\.0\.1:(\d+)", (directory / "out.log").read_text(errors="replace"))
+def other_port(directory, protocol):
+    found = re.search(rf"listening (?:for {protocol} on |on {protocol}://)127\.0\.0\.1:(\d+)", (directory / "out.log").read_text(errors="replace"))
     return found and int(found[1])
 
 

@@ -19,6 +19,10 @@ JARS = ["amqp-client", "slf4j-api", "slf4j-nop"]
 CHECKS = ["login", "topology", "confirms", "returns", "prefetch", "requeue", "retry", "rpc", "priority", "transaction",
           "large", "order", "heartbeat", "reconnect", "exclusive", "missing", "cancelled", "blocked"]
 
+# What a client of the stream protocol is asked to do.
+STREAM_CHECKS = ["login", "confirms", "batches", "properties", "offsets", "timestamp", "deduplication", "tracking", "filters",
+                 "large", "single-active", "super-stream"]
+
 
 class NotInstalled(Exception):
     """The client can't be had here; says why."""
@@ -102,8 +106,10 @@ class Client:
     environment: dict = field(default_factory=dict)
     # Checks that the client can't do, with why; for programs whose output does not say so.
     without: dict = field(default_factory=dict)
-    # The only broker that it is run against.
+    # The only broker that is started for it.
     only: str = ""
+    # What it is asked to do; a program with checks of its own is asked for none.
+    checks: list = field(default_factory=lambda: CHECKS)
 
 
 CLIENT_TESTS = ["cargo", "test", "--quiet", "--manifest-path", WORKSPACE, "--test", "process", "--"]
@@ -114,7 +120,7 @@ CLIENTS = [
     Client("pika", "PyPI", pip("pika"), [PYTHON, "-m", "pytest", "-v", HERE / "pika"]),
     Client("aio-pika", "PyPI", pip("aio-pika"), [PYTHON, HERE / "python/aio_pika_client.py"]),
     Client("kombu", "PyPI", pip("kombu"), [PYTHON, HERE / "python/kombu_client.py"]),
-    Client("celery", "PyPI", pip("celery"), [PYTHON, HERE / "python/celery_client.py"]),
+    Client("celery", "PyPI", pip("celery"), [PYTHON, HERE / "python/celery_client.py"], checks=[]),
     Client("amqplib", "npm", npm("amqplib"), ["node", HERE / "node/amqplib.js"],
            {"NODE_PATH": INSTALLED / "node/node_modules"}),
     Client("amqp-connection-manager", "npm", npm("amqp-connection-manager"),
@@ -128,6 +134,11 @@ CLIENTS = [
            {"NODE_PATH": INSTALLED / "node/node_modules"}, only="Leveret"),
     Client("stompit", "npm", npm("stompit"), ["node", HERE / "node/stompit.js"],
            {"NODE_PATH": INSTALLED / "node/node_modules"}, only="Leveret"),
+    # Over the stream protocol, rstream beside pika.
+    Client("rstream", "PyPI", pip("rstream"), [PYTHON, "-m", "pytest", "-v", HERE / "stream"], only="Leveret", checks=[]),
+    Client("rbfly", "PyPI", pip("rbfly"), [PYTHON, HERE / "python/rbfly_client.py"], only="Leveret", checks=STREAM_CHECKS),
+    Client("rabbitmq-stream-js-client", "npm", npm("rabbitmq-stream-js-client"), ["node", HERE / "node/stream.js"],
+           {"NODE_PATH": INSTALLED / "node/node_modules"}, only="Leveret", checks=STREAM_CHECKS),
     Client("lapin", "crates.io", cargo(WORKSPACE, "lapin", "test", "--quiet", "--no-run", "--test", "process"),
            [*CLIENT_TESTS, "clients::lapin", *TESTS_OF]),
     Client("amqprs", "crates.io",
@@ -144,7 +155,8 @@ CLIENTS = [
     Client("amqp-client-java", "Debian", debian("librabbitmq-client-java", "default-jdk-headless"),
            ["java", "-cp", ":".join(f"/usr/share/java/{jar}.jar" for jar in JARS), HERE / "java/AmqpClient.java"]),
     # No clients: rabbitmqadmin and amqpstorm against the management API.
-    Client("management", "PyPI", pip("amqpstorm"), [PYTHON, "-m", "pytest", "-v", HERE / "management"], only="Leveret"),
+    Client("management", "PyPI", pip("amqpstorm"), [PYTHON, "-m", "pytest", "-v", HERE / "management"], only="Leveret",
+           checks=[]),
     # No client: our own examples, which are run the same way.
-    Client("examples", "this repository", own_examples, [PYTHON, HERE / "python/examples.py"]),
+    Client("examples", "this repository", own_examples, [PYTHON, HERE / "python/examples.py"], checks=[]),
 ]

@@ -38,7 +38,7 @@ class Result:
     """What one client did on one broker."""
 
     def __init__(self, client, output, problem):
-        wanted = dict.fromkeys([] if client.name in ("celery", "examples", "management") else CHECKS)
+        self.checks = client.checks
         self.ok, self.failed, self.without = set(), {}, dict(client.without)
         for check, outcome, why in outcomes(output):
             if outcome == "ok":
@@ -46,14 +46,14 @@ class Result:
             else:
                 (self.failed if outcome == "failed" else self.without)[check] = why
         self.ok -= set(self.failed)
-        for check in wanted:
+        for check in self.checks:
             if check not in self.ok | set(self.failed) | set(self.without):
                 self.failed[check] = "nothing was said of it"
         if problem or not self.ok:
             self.failed["program"] = problem or "it did nothing"
 
     def summary(self):
-        common = len(self.ok & set(CHECKS))
+        common = len(self.ok & set(self.checks))
         more = len(self.ok) - common
         return f"{common} + {more} more" if common and more else str(common or more)
 
@@ -114,5 +114,5 @@ def report(table, places):
     yield "|---|---|---|" + "---|" * (len(places) + 1)
     for client, version, row in table:
         cells = [cell(row.get(place)) for place in places]
-        without = sorted({check for result in row.values() for check in result.without}, key=CHECKS.index)
+        without = sorted({check for result in row.values() for check in result.without}, key=lambda check: [*client.checks, check].index(check))
         yield f"| {client.name} | {version} | {client.registry} | {' | '.join(cells)} | {', '.join(without)} |"

@@ -51,12 +51,12 @@ async function run(checks) {
   for (const check of checks) {
     try {
       await within(SECONDS, check());
-      console.log('ok', check.name);
+      console.log('ok', check.name.replaceAll('_', '-'));
     } catch (failure) {
       if (failure instanceof Without) console.log(`without ${check.name}: ${failure.message}`);
       else {
         console.error(failure);
-        console.log(`failed ${check.name}: ${failure.message}`);
+        console.log(`failed ${check.name.replaceAll('_', '-')}: ${failure.message}`);
       }
     }
   }
