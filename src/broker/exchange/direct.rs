@@ -3,19 +3,36 @@
 use super::binding::Binding;
 use super::binding_set::BindingSet;
 use super::key_hash::KeyMap;
+use super::partitions::Partitions;
 use super::types::{Envelope, ExchangeType, Matches};
-use crate::message::ShortStr;
+use crate::broker::error::Refusal;
+use crate::message::{FieldTable, ShortStr};
 use std::sync::Arc;
 
 /// The index of a direct exchange: one look-up per message.
 #[derive(Debug, Default)]
 pub struct Direct {
     by_key: KeyMap<ShortStr, BindingSet>,
+    /// Where keys lead that are not bound, if this is a super stream's.
+    partitions: Option<Box<Partitions>>,
+}
+
+impl Direct {
+    /// An exchange with these arguments.
+    ///
+    /// # Errors
+    /// When it is a super stream's, and they say how its keys are hashed in a way that there is not.
+    pub fn new(arguments: &FieldTable) -> Result<Direct, Refusal> {
+        Ok(Direct { by_key: KeyMap::default(), partitions: Partitions::of(arguments)?.map(Box::new) })
+    }
 }
 
 impl ExchangeType for Direct {
     fn bind(&mut self, binding: &Arc<Binding>) {
         self.by_key.entry(binding.routing_key.clone()).or_default().insert(binding, ());
+        if let Some(partitions) = &mut self.partitions {
+            partitions.bind(binding);
+        }
     }
 
     fn unbind(&mut self, binding: &Arc<Binding>) {
@@ -25,16 +42,23 @@ impl ExchangeType for Direct {
                 self.by_key.remove(&binding.routing_key);
             }
         }
+        if let Some(partitions) = &mut self.partitions {
+            partitions.unbind(binding);
+        }
     }
 
     fn route<'a>(&'a self, envelope: &Envelope<'_>, matches: &mut Matches<'a>) {
         if let Some(set) = self.by_key.get(envelope.routing_key) {
             matches.push_all(set);
+        } else if let Some(binding) =
+            self.partitions.as_ref().and_then(|partitions| partitions.find(envelope))
+        {
+            matches.push(binding);
         }
     }
 
     fn routes_by_key_alone(&self) -> bool {
-        true
+        self.partitions.as_ref().is_none_or(|partitions| partitions.is_by_key())
     }
 }
 

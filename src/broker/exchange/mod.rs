@@ -11,6 +11,8 @@ mod glob;
 mod headers;
 mod key_hash;
 mod modulus_hash;
+mod murmur3;
+mod partitions;
 pub(in crate::broker) mod predeclared;
 mod random;
 mod topic;

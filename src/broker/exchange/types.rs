@@ -162,7 +162,7 @@ impl ExchangeTypes {
     /// A registry of all types that Leveret brings along.
     pub fn standard() -> ExchangeTypes {
         let mut types = ExchangeTypes::empty();
-        types.register("direct", |_| Ok(Box::new(Direct::default())));
+        types.register("direct", |arguments| Ok(Box::new(Direct::new(arguments)?)));
         types.register("fanout", |_| Ok(Box::new(Fanout::default())));
         types.register("topic", |_| Ok(Box::new(Topic::default())));
         types.register("headers", |_| Ok(Box::new(Headers::default())));
