@@ -56,6 +56,8 @@ const KEYS: &[(&str, Kind, &str)] = &[
     ("queue-version", Kind::Between(1, 2), "queue-version value"),
     ("stream-filter-size-bytes", Kind::Between(16, 255), "stream filter size"),
     ("stream-max-segment-size-bytes", Kind::Between(0, 3_000_000_000), "segment size"),
+    ("stream-offset-expires", Kind::Age, "expiry of offsets"),
+    ("stream-publisher-expires", Kind::Age, "expiry of publishers"),
     ("target-group-size", Kind::Positive, "target group size"),
 ];
 

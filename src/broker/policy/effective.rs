@@ -68,6 +68,9 @@ pub(in crate::broker) fn settings(queue: &QueueDefinition, policy: &FieldTable) 
         // Of a stream's limits the policy's count, and of its other settings none can be changed.
         settings.max_length_bytes = count("max-length-bytes").or(settings.max_length_bytes);
         settings.max_age_ms = text("max-age").and_then(age_ms).or(settings.max_age_ms);
+        let age = |key: &str| text(key).and_then(age_ms);
+        settings.publisher_expires_ms = age("stream-publisher-expires").or(settings.publisher_expires_ms);
+        settings.offset_expires_ms = age("stream-offset-expires").or(settings.offset_expires_ms);
         return settings;
     }
     let is_declared = |argument: &str| queue.arguments.field(argument).is_some();

@@ -139,6 +139,8 @@ fn unsupported(queue_type: QueueType) -> &'static [&'static str] {
             "max-age",
             "stream-max-segment-size-bytes",
             "stream-filter-size-bytes",
+            "stream-publisher-expires",
+            "stream-offset-expires",
             "queue-leader-locator",
             "initial-cluster-size",
             "delivery-limit",
@@ -156,6 +158,8 @@ fn unsupported(queue_type: QueueType) -> &'static [&'static str] {
             "max-age",
             "stream-max-segment-size-bytes",
             "stream-filter-size-bytes",
+            "stream-publisher-expires",
+            "stream-offset-expires",
             "initial-cluster-size",
         ],
         // RabbitMQ takes all keys for a stream, and passes over those of other queues.

@@ -54,6 +54,8 @@ fn known(queue_type: QueueType) -> &'static [&'static str] {
             "x-max-age",
             "x-stream-max-segment-size-bytes",
             "x-stream-filter-size-bytes",
+            "x-stream-publisher-expires",
+            "x-stream-offset-expires",
             "x-initial-cluster-size",
             "x-queue-leader-locator",
         ],
@@ -92,8 +94,13 @@ const OF_SOME_TYPE: &[&str] = &[
     "x-queue-leader-locator",
     "x-max-age",
     "x-stream-max-segment-size-bytes",
+    "x-stream-publisher-expires",
+    "x-stream-offset-expires",
     "x-initial-cluster-size",
 ];
+
+/// Arguments that are ages.
+const AGES: [&str; 3] = ["x-max-age", "x-stream-publisher-expires", "x-stream-offset-expires"];
 
 /// The largest segment of a stream, in bytes.
 const SEGMENT_BYTES_MAX: u64 = 3_000_000_000;
@@ -151,6 +158,8 @@ pub(super) fn recognised(
     read.positive("x-initial-cluster-size")?;
     read.one_of("x-queue-leader-locator", locators(queue_type))?;
     settings.max_age_ms = read.age("x-max-age")?;
+    settings.publisher_expires_ms = read.age("x-stream-publisher-expires")?;
+    settings.offset_expires_ms = read.age("x-stream-offset-expires")?;
     let segment_bytes = read.count("x-stream-max-segment-size-bytes")?;
     read.integer("x-stream-filter-size-bytes")?;
     settings.delivery_limit = read.delivery_limit()?;
@@ -214,7 +223,7 @@ pub(super) fn check_equivalent(
 /// A value as it is compared and printed: an age in milliseconds.
 fn in_equal_form(name: &str, arguments: &FieldTable) -> Option<Value> {
     let value = arguments.field(name)?;
-    let age_ms = value.as_str().filter(|_| name == "x-max-age").and_then(age_ms);
+    let age_ms = value.as_str().filter(|_| AGES.contains(&name)).and_then(age_ms);
     Some(age_ms.map_or_else(|| value.clone(), |ms| Value::from(ms.to_string().as_str())))
 }
 

@@ -87,6 +87,10 @@ pub struct QueueSettings {
     pub consumer_timeout_ms: Option<u64>,
     /// How old the entries of a stream may get, in milliseconds.
     pub max_age_ms: Option<u64>,
+    /// How long a stream remembers a publisher's name that is not used, in milliseconds.
+    pub publisher_expires_ms: Option<u64>,
+    /// The same of a consumer's.
+    pub offset_expires_ms: Option<u64>,
 }
 
 impl QueueSettings {

@@ -230,6 +230,40 @@ fn sub_batches_are_taken_or_dropped_whole() {
     assert_eq!((queue.counts().ready, queue.publisher_sequence("p")), (9, Some(5)));
 }
 
+#[test]
+fn names_that_are_not_used_are_forgotten() {
+    let (store, clock) = store_and_clock();
+    let expires = [("x-stream-publisher-expires", string("10s")), ("x-stream-offset-expires", string("20s"))];
+    let (mut broker, mut client) = with_stream(&store, &clock, &expires);
+    send(&mut broker, &mut client, ("", "s"), "p", &[1], None);
+    send(&mut broker, &mut client, ("", "s"), "q", &[1], None);
+    commit(&mut broker);
+    let queue = broker.broker().vhost("/").unwrap().queue("s").unwrap();
+    let mut turn = Turn::at(1_700_000_000_000);
+    for name in ["reader", "gone"] {
+        queue.reset_stream_group(name, leveret::broker::queue::StreamOffset::Offset(1), &mut turn).unwrap();
+    }
+    broker.broker().end_turn(&mut turn);
+    let reader = super::named(&mut broker, "reader", 10, &[]);
+    broker.advance(Duration::from_secs(9));
+    send(&mut broker, &mut client, ("", "s"), "q", &[2], None);
+    commit(&mut broker);
+    broker.advance(Duration::from_secs(3));
+    assert_eq!((queue.publisher_sequence("p"), queue.publisher_sequence("q")), (None, Some(2)));
+    let names = || queue.stream_groups().into_iter().filter_map(|group| Some((group.name, group.committed?)));
+    assert_eq!(names().count(), 2);
+    broker.advance(Duration::from_secs(20));
+    assert_eq!(names().collect::<Vec<_>>(), [("reader".to_owned(), 0)], "a name in use stays");
+    assert_eq!(queue.publisher_sequence("q"), None);
+    let (_, tracking) = broker.call("GET", "/api/stream/%2F/s/tracking", "");
+    assert!(tracking.contains(r#""writers":{}"#), "{tracking}");
+    send(&mut broker, &mut client, ("", "s"), "q", &[7], Some(3));
+    commit(&mut broker);
+    let (_, tracking) = broker.call("GET", "/api/stream/%2F/s/tracking", "");
+    assert!(tracking.contains(r#""writers":{"q":7}"#) && tracking.contains(r#""epoch":3"#), "{tracking}");
+    drop(reader);
+}
+
 /// A publisher that sends again whatever was not confirmed, over losses of power, to a stream and a classic queue.
 fn live(
     random: &mut Random,

@@ -12,6 +12,7 @@
 
 mod active;
 mod consumers;
+mod expiry;
 mod groups;
 mod look;
 mod offset;
@@ -106,6 +107,8 @@ struct State {
     sync_at: Option<Millis>,
     /// When what is remembered of consumers is to be written; `None` while all is.
     track_at: Option<Millis>,
+    /// When the next of the names may have expired.
+    names_due: Millis,
     /// The earliest time for which it has asked to be looked at.
     wake_at: Option<Millis>,
     last_used: Millis,
@@ -159,6 +162,7 @@ impl Stream {
             questions: Vec::new(),
             sync_at: None,
             track_at: None,
+            names_due: 0,
             wake_at: None,
             last_used: now,
             closed: false,
@@ -388,6 +392,7 @@ impl Stream {
         }
         state.settings = Arc::new(policy::settings(&self.definition, &applied.definition()));
         state.applied = applied;
+        state.names_due = 0;
         drop(state);
         self.streams.ring(self);
         true

@@ -44,6 +44,7 @@ impl Stream {
         }
         let unwritten = self.show_durable(durable, turn);
         let outcome = self.write_and_sync(&mut log, unwritten, turn).and_then(|()| {
+            self.forget_expired(turn);
             self.write_tracking(durable, turn)?;
             self.find_resets(&mut log, turn)?;
             self.answer_questions(&mut log, turn)?;
@@ -190,6 +191,7 @@ impl Stream {
 
     /// Has the stream looked at when what is remembered is to be written.
     pub(super) fn look_soon(self: &Arc<Self>, state: &mut State, now: Millis) {
+        state.names_due = state.names_due.min(now + state.shortest_expiry_ms());
         if state.track_at.is_none() {
             let at = now + SYNC_AFTER_MS;
             state.track_at = Some(at);
@@ -286,7 +288,7 @@ impl Stream {
         let retention =
             Retention { bytes: state.settings.max_length_bytes, age_ms: state.settings.max_age_ms };
         let dues = [state.sync_at, state.track_at].into_iter().flatten();
-        let at = dues.chain([log.due_at(retention)]).min().unwrap_or(NEVER);
+        let at = dues.chain([log.due_at(retention), state.names_due]).min().unwrap_or(NEVER);
         self.wake_at(state, at, now);
     }
 
