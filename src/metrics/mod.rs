@@ -10,6 +10,7 @@
 
 mod exposition;
 mod objects;
+mod streams;
 mod totals;
 
 use crate::broker::Broker;
@@ -94,6 +95,7 @@ const FAMILIES: &[(&str, PutFamily)] = &[
     ("queue_coarse_metrics", |out, _, objects| out.each(objects::QUEUE_COARSE, &objects.queues)),
     ("queue_consumer_count", |out, _, objects| out.each(objects::QUEUE_CONSUMERS, &objects.queues)),
     ("queue_metrics", |out, _, objects| out.each(objects::QUEUES, &objects.queues)),
+    ("stream_consumer_metrics", |out, _, objects| out.each(streams::STREAM_LAGS, &objects.streams)),
     ("channel_metrics", |out, _, objects| out.each(objects::CHANNELS, &objects.channels)),
     ("channel_exchange_metrics", |out, _, objects| {
         out.each(objects::CHANNEL_PUBLISHED, &objects.sent);
@@ -133,6 +135,8 @@ const OWN_FAMILIES: &[(&str, PutFamily)] = &[
     ("queue_delivery_metrics", |out, _, objects| {
         out.each(objects::QUEUE_MESSAGES, &of_each(&objects.queues, objects::Queue::messages));
     }),
+    ("stream_publisher_metrics", |out, _, objects| out.each(streams::STREAM_PUBLISHERS, &objects.streams)),
+    ("stream_group_metrics", |out, _, objects| out.each(streams::STREAM_GROUPS, &objects.groups)),
     ("exchange_metrics", |out, _, objects| out.each(objects::EXCHANGES, &objects.exchanges)),
 ];
 
@@ -237,6 +241,7 @@ impl Metrics {
         out.set_prefix(OWN_PREFIX);
         out.each(objects::QUEUE_MESSAGES, &queued);
         put(&mut out, view, objects::QUEUE_AGES, &objects.queues);
+        put(&mut out, view, streams::STREAM_GROUPS, &objects.groups);
         out.each(objects::EXCHANGES, &exchanged);
         self.put_commits(&mut out);
         self.put_losses(&mut out);

@@ -4,7 +4,7 @@ use super::exposition::{Labels, Metric};
 use crate::broker::Broker;
 use crate::broker::observe::connections::{ChannelFacts, ConnectionState, LiveChannel};
 use crate::broker::observe::stats::{ExchangeStats, MessageStats, Traffic};
-use crate::broker::queue::QueueState;
+use crate::broker::queue::{QueueState, StreamGroup, StreamState};
 use crate::message::Millis;
 
 /// A queue, at one time.
@@ -35,6 +35,9 @@ impl Queue {
 /// All objects that have metrics of their own.
 pub(super) struct Objects {
     pub(super) queues: Vec<(Labels, Queue)>,
+    /// Streams, and those who consume them by name.
+    pub(super) streams: Vec<(Labels, StreamState)>,
+    pub(super) groups: Vec<(Labels, StreamGroup)>,
     /// What came into each queue through each exchange.
     pub(super) published: Vec<(Labels, MessageStats)>,
     pub(super) channels: Vec<(Labels, ChannelFacts)>,
@@ -67,6 +70,8 @@ impl Objects {
     pub(super) fn look(broker: &Broker, filter: &Filter, now: Millis) -> Objects {
         let mut objects = Objects {
             queues: Vec::new(),
+            streams: Vec::new(),
+            groups: Vec::new(),
             published: Vec::new(),
             channels: Vec::new(),
             consumed: Vec::new(),
@@ -91,6 +96,12 @@ impl Objects {
                     let through = [("exchange_vhost", &**vhost), ("exchange", &exchange)];
                     let labels = Labels::new(&[of_queue, through].concat());
                     objects.published.push((labels, MessageStats { publish, ..MessageStats::default() }));
+                }
+                let labels = [("vhost", &**vhost), ("queue", name)];
+                objects.streams.extend(queue.stream_state().map(|stream| (Labels::new(&labels), stream)));
+                for group in queue.stream_groups() {
+                    let labels = Labels::new(&[labels[0], labels[1], ("name", &group.name)]);
+                    objects.groups.push((labels, group));
                 }
                 objects
                     .queues
@@ -156,7 +167,7 @@ impl Objects {
 }
 
 /// A figure that Prometheus gets as floating point, which is exact up to 2^53.
-fn float(count: u64) -> f64 {
+pub(super) fn float(count: u64) -> f64 {
     count as f64
 }
 
