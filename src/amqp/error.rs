@@ -153,6 +153,7 @@ impl From<BrokerError> for AmqpError {
             | BrokerError::InvalidProperty { .. }
             | BrokerError::InUse(_)
             | BrokerError::NotEmpty(_)
+            | BrokerError::AlreadyThere(_)
             | BrokerError::UnknownExchangeType(_)
             | BrokerError::LimitReached { .. }
             | BrokerError::BrokerLimitReached { .. }

@@ -36,7 +36,7 @@ pub use queue::{Queue, QueueAction, QueueDefinition};
 pub use reading::{Fault, Form, fields, read};
 pub use stream::{
     StreamConsumer, StreamFields, StreamGroup, StreamPublisher, StreamReset, StreamResetOffset,
-    StreamTracking,
+    StreamTracking, StreamWriter, SuperStream, SuperStreamDefinition,
 };
 pub use tags::Tags;
 pub use vhost::{

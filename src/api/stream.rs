@@ -22,6 +22,10 @@ pub struct StreamFields {
     pub max_offset_lag: Option<u64>,
     /// Of a stream: how often a consumer over AMQP 0-9-1 or STOMP was not given an entry that is no message of AMQP 1.0
     pub entries_passed_over: u64,
+    /// Of a stream: how many messages of publishers with names were there already
+    pub duplicates: u64,
+    /// Of a stream: how many were refused, since a later epoch has taken over the publisher's name
+    pub refused: u64,
 }
 
 /// How far the consumers of a stream have got.
@@ -30,10 +34,54 @@ pub struct StreamFields {
 pub struct StreamTracking {
     /// By name, the last offset that it has acknowledged with all before it
     pub offsets: BTreeMap<String, u64>,
-    /// By name, the last sequence number of a publisher: none is kept yet
+    /// By name, the highest publishing id that was taken of a publisher
     pub writers: BTreeMap<String, u64>,
     /// The names with all that is known of them
     pub groups: Vec<StreamGroup>,
+    /// The publishers with all that is known of them
+    pub publishers: Vec<StreamWriter>,
+}
+
+/// A publisher of a stream that has a name.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct StreamWriter {
+    /// The name
+    pub name: String,
+    /// The highest publishing id that was taken of it
+    pub publishing_id: u64,
+    /// The highest epoch that it has published with; 0 without one
+    pub epoch: u64,
+    /// When it published last, in milliseconds
+    pub published_at: u64,
+}
+
+/// A super stream: an exchange that leads to streams, its partitions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct SuperStream {
+    /// The name, which is that of its exchange
+    pub name: String,
+    /// The vhost
+    pub vhost: String,
+    /// The partitions in their order
+    pub partitions: Vec<String>,
+}
+
+/// A super stream to be created.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, rename_all = "kebab-case")]
+pub struct SuperStreamDefinition {
+    /// How many partitions it has, which are bound by their numbers
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<u64>,
+    /// In the place of that: a key for each partition
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binding_keys: Option<Vec<String>>,
+    /// Arguments of the partitions, such as `max-age`; with `x-` before them or without
+    pub arguments: Table,
+    /// Arguments of the exchange, such as `x-algorithm`
+    pub exchange_arguments: Table,
 }
 
 /// Those who consume a stream under one name.

@@ -58,6 +58,8 @@ impl fmt::Display for Resource {
 pub enum BrokerError {
     /// A queue or exchange is not there.
     NotFound(Resource),
+    /// Part of what is to be made is there already.
+    AlreadyThere(Resource),
     /// A redeclaration differs from what exists.
     Inequivalent {
         /// The property or argument that differs.

@@ -41,6 +41,7 @@ mod routes;
 mod stats;
 mod stream_clients;
 mod streams;
+mod super_streams;
 mod told;
 mod users;
 mod vhosts;
@@ -69,6 +70,7 @@ const ROUTES: &[&[Route]] = &[
     queues::ROUTES,
     stream_clients::ROUTES,
     streams::ROUTES,
+    super_streams::ROUTES,
     bindings::ROUTES,
     messages::ROUTES,
     browse::ROUTES,

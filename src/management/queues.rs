@@ -317,6 +317,8 @@ fn stream_fields(stream: StreamState, node: &Name, consumers: u64) -> api::Strea
         next_offset: stream.next_offset,
         max_offset_lag: stream.max_lag,
         entries_passed_over: stream.passed_over,
+        duplicates: stream.duplicates,
+        refused: stream.refused,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Streams: how far those have got who consume them by name, and setting where they go on.
+//! Streams: how far those have got who consume them by name or publish to them, and setting where consumers go on.
 
 use super::answer::{Answer, ApiError};
 use super::request::Request;
@@ -6,7 +6,7 @@ use super::routes::{Needs, Route};
 use crate::api::{self, StreamReset, StreamResetOffset};
 use crate::broker::access::permissions::Access;
 use crate::broker::queue::{QueueHandle, StreamGroup, StreamOffset};
-use std::collections::BTreeMap;
+use crate::store::stream::PublisherSequence;
 use std::sync::Arc;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -14,7 +14,7 @@ pub(super) const ROUTES: &[Route] = &[
         "/api/stream/{vhost}/{stream}/tracking",
         Needs::SeeVhost,
         tracking,
-        "How far those have got who consume a stream by name",
+        "How far those have got who consume a stream by name, or publish to it",
     )
     .answers::<api::StreamTracking>(),
     Route::put(
@@ -45,10 +45,18 @@ fn shown(group: StreamGroup) -> api::StreamGroup {
     api::StreamGroup { name, offset: committed, committed_at, lag, members }
 }
 
+fn writer((name, sequence): (String, PublisherSequence)) -> api::StreamWriter {
+    let PublisherSequence { id, epoch, at } = sequence;
+    api::StreamWriter { name, publishing_id: id, epoch, published_at: at }
+}
+
 fn tracking(request: &Request) -> Result<Answer, ApiError> {
-    let groups: Vec<api::StreamGroup> = find(request)?.stream_groups().into_iter().map(shown).collect();
+    let queue = find(request)?;
+    let groups: Vec<api::StreamGroup> = queue.stream_groups().into_iter().map(shown).collect();
     let offsets = groups.iter().filter_map(|group| Some((group.name.clone(), group.offset?)));
-    Answer::of(&api::StreamTracking { offsets: offsets.collect(), writers: BTreeMap::new(), groups })
+    let publishers: Vec<api::StreamWriter> = queue.stream_publishers().into_iter().map(writer).collect();
+    let writers = publishers.iter().map(|writer| (writer.name.clone(), writer.publishing_id)).collect();
+    Answer::of(&api::StreamTracking { offsets: offsets.collect(), writers, groups, publishers })
 }
 
 fn wanted(reset: StreamReset) -> Result<StreamOffset, ApiError> {

@@ -55,6 +55,7 @@ impl Display for BrokerError {
             },
             BrokerError::ExclusiveUse(resource) => write!(f, "{resource} in exclusive use"),
             BrokerError::InUse(resource) => write!(f, "{resource} in use"),
+            BrokerError::AlreadyThere(resource) => write!(f, "{resource} already exists"),
             BrokerError::NotEmpty(resource) => write!(f, "{resource} not empty"),
             BrokerError::ReservedName { kind, name } => {
                 write!(f, "{kind} name '{name}' contains reserved prefix 'amq.*'")

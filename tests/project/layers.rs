@@ -163,6 +163,7 @@ const FLOORS: &[&[&str]] = &[
         "topology/capacity",
         "topology/declare",
         "topology/existing",
+        "topology/super_streams",
         "vhost",
     ],
     &[

@@ -7,6 +7,7 @@ pub mod definitions;
 mod existing;
 pub mod parameters;
 pub mod rehearsal;
+pub mod super_streams;
 pub(in crate::broker) mod unreadable;
 pub mod vhost_settings;
 

@@ -4,6 +4,7 @@
 mod entries;
 mod log;
 mod publishers;
+mod super_streams;
 
 use leveret::broker::queue::StreamOffset;
 use leveret::broker::{BrokerLimits, Turn};
