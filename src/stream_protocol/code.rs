@@ -38,6 +38,7 @@ impl From<&BrokerError> for Code {
     fn from(error: &BrokerError) -> Code {
         match error {
             BrokerError::NotFound(_) => Code::StreamDoesNotExist,
+            BrokerError::AlreadyThere(_) => Code::StreamExists,
             BrokerError::AccessRefused { .. } => Code::AccessRefused,
             BrokerError::Store(_) => Code::InternalError,
             _ => Code::PreconditionFailed,

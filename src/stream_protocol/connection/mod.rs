@@ -10,6 +10,7 @@ mod open;
 mod publish;
 mod renewal;
 mod subscribe;
+mod super_streams;
 mod topology;
 mod transmit;
 mod waiting;

@@ -149,6 +149,10 @@ impl Open {
             key::DELETE => self.delete(correlation, fields, common)?,
             key::METADATA => self.metadata(correlation, fields, common)?,
             key::STREAM_STATS => self.stream_stats(correlation, fields, common)?,
+            key::ROUTE => self.route(correlation, fields, common)?,
+            key::PARTITIONS => self.partitions(correlation, fields, common)?,
+            key::CREATE_SUPER_STREAM => self.create_super_stream(correlation, fields, common)?,
+            key::DELETE_SUPER_STREAM => self.delete_super_stream(correlation, fields, common)?,
             key::EXCHANGE_COMMAND_VERSIONS => self.command_versions(correlation, fields, common)?,
             key::CLOSE => {
                 let code = fields.u16()?;

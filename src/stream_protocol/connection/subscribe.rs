@@ -85,7 +85,7 @@ impl Open {
             filter: StreamFilter::new(filters, property("match-unfiltered") == Some("true")),
             name: name.map(Into::into),
             single_active,
-            partition: None,
+            partition: property("super-stream").and_then(|of| self.partition(of, &stream)),
         };
         let id = common.protocol.broker.next_consumer_id();
         let subscriber = Subscriber {
