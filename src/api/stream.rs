@@ -96,6 +96,10 @@ pub struct StreamGroup {
     pub committed_at: Option<u64>,
     /// How many messages follow that
     pub lag: u64,
+    /// How long the first of those has been there; 0 when none does, null while it is being looked up: ask again
+    pub lag_seconds: Option<u64>,
+    /// How many messages it has not had that are not kept any more
+    pub trimmed: u64,
     /// How many consumers of that name are connected
     pub members: u64,
 }

@@ -6,6 +6,7 @@ use super::routes::{Needs, Route};
 use crate::api::{self, StreamReset, StreamResetOffset};
 use crate::broker::access::permissions::Access;
 use crate::broker::queue::{QueueHandle, StreamGroup, StreamOffset};
+use crate::message::Millis;
 use crate::store::stream::PublisherSequence;
 use std::sync::Arc;
 
@@ -40,9 +41,11 @@ fn find(request: &Request) -> Result<Arc<QueueHandle>, ApiError> {
     Ok(queue)
 }
 
-fn shown(group: StreamGroup) -> api::StreamGroup {
-    let StreamGroup { name, committed, committed_at, lag, members } = group;
-    api::StreamGroup { name, offset: committed, committed_at, lag, members }
+fn shown(group: StreamGroup, now: Millis) -> api::StreamGroup {
+    let StreamGroup { name, committed, committed_at, lag, trimmed, unread_at, members } = group;
+    let seconds = |at| Millis::saturating_sub(now, at) / 1000;
+    let lag_seconds = if lag == 0 { Some(0) } else { unread_at.map(seconds) };
+    api::StreamGroup { name, offset: committed, committed_at, lag, lag_seconds, trimmed, members }
 }
 
 fn writer((name, sequence): (String, PublisherSequence)) -> api::StreamWriter {
@@ -52,7 +55,8 @@ fn writer((name, sequence): (String, PublisherSequence)) -> api::StreamWriter {
 
 fn tracking(request: &Request) -> Result<Answer, ApiError> {
     let queue = find(request)?;
-    let groups: Vec<api::StreamGroup> = queue.stream_groups().into_iter().map(shown).collect();
+    let groups: Vec<api::StreamGroup> =
+        queue.stream_groups().into_iter().map(|group| shown(group, request.now)).collect();
     let offsets = groups.iter().filter_map(|group| Some((group.name.clone(), group.offset?)));
     let publishers: Vec<api::StreamWriter> = queue.stream_publishers().into_iter().map(writer).collect();
     let writers = publishers.iter().map(|writer| (writer.name.clone(), writer.publishing_id)).collect();

@@ -1,10 +1,11 @@
 //! Metrics of queues, channels, connections and exchanges, one by one or together.
 
 use super::exposition::{Labels, Metric};
+use super::streams::Group;
 use crate::broker::Broker;
 use crate::broker::observe::connections::{ChannelFacts, ConnectionState, LiveChannel};
 use crate::broker::observe::stats::{ExchangeStats, MessageStats, Traffic};
-use crate::broker::queue::{QueueState, StreamGroup, StreamState};
+use crate::broker::queue::{QueueState, StreamState};
 use crate::message::Millis;
 
 /// A queue, at one time.
@@ -37,7 +38,7 @@ pub(super) struct Objects {
     pub(super) queues: Vec<(Labels, Queue)>,
     /// Streams, and those who consume them by name.
     pub(super) streams: Vec<(Labels, StreamState)>,
-    pub(super) groups: Vec<(Labels, StreamGroup)>,
+    pub(super) groups: Vec<(Labels, Group)>,
     /// What came into each queue through each exchange.
     pub(super) published: Vec<(Labels, MessageStats)>,
     pub(super) channels: Vec<(Labels, ChannelFacts)>,
@@ -101,7 +102,7 @@ impl Objects {
                 objects.streams.extend(queue.stream_state().map(|stream| (Labels::new(&labels), stream)));
                 for group in queue.stream_groups() {
                     let labels = Labels::new(&[labels[0], labels[1], ("name", &group.name)]);
-                    objects.groups.push((labels, group));
+                    objects.groups.push((labels, Group::at(now, group)));
                 }
                 objects
                     .queues

@@ -13,6 +13,7 @@ LAST_LINE = {
     "work_queue.py": "all tasks done",
     "stream_replay.py": "read again and again",
     "stream_exactly_once.py": "each order has one bill",
+    "stream_key_order.py": "each customer in order",
     "retry_dead_letter.py": "parked after 3 attempts: an order that can't be handled",
     "topics.py": "8 deliveries of 4 messages",
     "rpc_lapin.rs": "144 squared is 20736",

@@ -176,7 +176,7 @@ impl CreateSuperStream {
 
 fn offsets(client: &mut Client, vhost: &str, stream: &str, out: &mut dyn Write) -> Result<(), Failure> {
     let tracking = tracking(client, vhost, stream)?;
-    let columns = ["name", "offset", "lag", "members"].map(str::to_owned);
+    let columns = ["name", "offset", "lag", "lag_seconds", "members"].map(str::to_owned);
     let groups: Result<Vec<Value>, _> = tracking.groups.iter().map(serde_json::to_value).collect();
     Ok(write_table(out, &columns, &groups.map_err(std::io::Error::from)?, Look::of_output())?)
 }

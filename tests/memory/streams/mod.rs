@@ -321,6 +321,37 @@ fn a_transactions_offsets_are_in_the_record_of_its_publishes() {
 }
 
 #[test]
+fn how_far_behind_a_name_is_is_known_in_messages_and_in_time() {
+    let (store, clock) = (FaultyStore::default(), TestClock::at(1_700_000_000_000));
+    let (mut broker, mut client) = with_stream(&store, &clock, &[]);
+    publish(&mut broker, &mut client, 1, b"first");
+    broker.advance(Duration::from_secs(10));
+    publish(&mut broker, &mut client, 3, b"later");
+    let mut reader = named(&mut broker, "worker", 5, &[]);
+    assert_eq!(came(&mut reader, &mut broker).len(), 4);
+    let group = |broker: &InMemory| {
+        let vhost = broker.broker().vhost("/").unwrap();
+        vhost.queue("s").unwrap().stream_groups().remove(0)
+    };
+    assert_eq!((group(&broker).lag, group(&broker).unread_at), (4, Some(1_700_000_000_000)));
+    answer(&mut reader, &mut broker, "basic.ack", 1, &[]);
+    commit(&mut broker);
+    let later = Some(1_700_000_010_001);
+    assert_eq!((group(&broker).lag, group(&broker).unread_at), (3, later));
+    broker.advance(Duration::from_secs(3));
+    drop((broker, client, reader));
+    // What is not in memory is read when it has been asked for.
+    let mut broker = start(&store, &clock);
+    broker.settle();
+    assert_eq!(group(&broker).unread_at, None);
+    broker.settle();
+    assert_eq!((group(&broker).unread_at, group(&broker).lag), (later, 3));
+    broker.advance(Duration::from_secs(2));
+    let (_, tracking) = broker.call("GET", "/api/stream/%2F/s/tracking", "");
+    assert!(tracking.contains(r#""lag_seconds":5"#), "{tracking}");
+}
+
+#[test]
 fn names_that_a_stream_remembers_have_a_limit() {
     let (store, clock) = (FaultyStore::default(), TestClock::at(1_700_000_000_000));
     let (broker, _client) = with_stream(&store, &clock, &[]);

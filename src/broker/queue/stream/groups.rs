@@ -22,6 +22,10 @@ pub struct StreamGroup {
     pub committed_at: Option<Millis>,
     /// How many entries follow that one, or are there when there is none.
     pub lag: u64,
+    /// How many entries it has not had that are not kept any more.
+    pub trimmed: u64,
+    /// When the first of those that follow was published; `None` when none does, or that has to be read from the disk first.
+    pub unread_at: Option<Millis>,
     /// How many consumers of that name there are.
     pub members: u64,
 }
@@ -46,9 +50,18 @@ impl Stream {
         }
         let with_lag = |(name, group): (String, StreamGroup)| {
             let from = group.committed.map_or(first, |committed| (committed + 1).max(first));
-            StreamGroup { name, lag: next.saturating_sub(from), ..group }
+            let trimmed = group.committed.map_or(0, |committed| first.saturating_sub(committed + 1));
+            StreamGroup { name, lag: next.saturating_sub(from), trimmed, ..group }
         };
-        groups.into_iter().map(with_lag).collect()
+        let mut groups: Vec<StreamGroup> = groups.into_iter().map(with_lag).collect();
+        let State { unread, tail, .. } = &mut *state;
+        for group in groups.iter_mut().filter(|group| group.lag > 0) {
+            group.unread_at = unread.time_of(next - group.lag, tail);
+        }
+        if unread.is_any_wanted() {
+            self.streams.ring(self);
+        }
+        groups
     }
 
     /// Lets a name go on at an offset. With a time it does when the streams' thread has found what was published then.

@@ -23,6 +23,7 @@ mod streams;
 mod subscriptions;
 mod tail;
 mod tracking;
+mod unread;
 mod work;
 
 pub use groups::StreamGroup;
@@ -54,6 +55,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tail::Tail;
 use tracking::Tracking;
+use unread::Unread;
 
 /// A stream, behind its handle; see the module.
 #[derive(Debug)]
@@ -107,6 +109,7 @@ struct State {
     sync_at: Option<Millis>,
     /// When what is remembered of consumers is to be written; `None` while all is.
     track_at: Option<Millis>,
+    unread: Unread,
     /// When the next of the names may have expired.
     names_due: Millis,
     /// The earliest time for which it has asked to be looked at.
@@ -162,6 +165,7 @@ impl Stream {
             questions: Vec::new(),
             sync_at: None,
             track_at: None,
+            unread: Unread::default(),
             names_due: 0,
             wake_at: None,
             last_used: now,

@@ -49,6 +49,7 @@ impl Stream {
             self.find_resets(&mut log, turn)?;
             self.answer_questions(&mut log, turn)?;
             self.read_for_consumers(&mut log, turn)?;
+            self.read_times(&mut log)?;
             self.retain(&mut log, turn.now)
         });
         let mut state = self.state.lock();
@@ -279,7 +280,7 @@ impl Stream {
     fn ask_again(self: &Arc<Self>, state: &mut State, log: &mut StreamLog, now: Millis) {
         let is_more_to_read = !state.readers.wanting_log(&state.tail).is_empty();
         let is_more_to_write = !state.tail.unwritten(1).entries.is_empty();
-        if is_more_to_read || is_more_to_write {
+        if is_more_to_read || is_more_to_write || state.unread.is_any_wanted() {
             return self.streams.ring(self);
         }
         if state.sync_at.is_none() {
