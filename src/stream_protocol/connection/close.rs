@@ -18,7 +18,6 @@ impl Connection {
         if matches!(self.stage, Stage::Closed) {
             return;
         }
-        let end = self.end_of_handshake(end);
         let before = std::mem::replace(&mut self.stage, stage);
         match before {
             Stage::Open(mut open) => {

@@ -2,7 +2,7 @@
 
 use super::input::Next;
 use super::open::Open;
-use super::{Common, Connection, End, Stage};
+use super::{Common, Connection, Stage};
 use crate::broker::access::logins::{Login, LoginOutcome, Proof, WaitingLogin};
 use crate::broker::access::users::{LoginRefusal, User};
 use crate::client::{LoggingIn, amqplain, plain};
@@ -377,14 +377,6 @@ impl Connection {
         if let Step::Done(open) = std::mem::replace(&mut handshake.step, Step::Open) {
             self.common.heartbeat.start(handshake.heartbeat_s, now);
             self.stage = Stage::Open(open);
-        }
-    }
-
-    /// How the end of a handshake counts in the log: port checks come again and again.
-    pub(super) fn end_of_handshake(&self, end: End) -> End {
-        match &self.stage {
-            Stage::Handshake(handshake) if handshake.user.is_none() => End::Orderly,
-            _ => end,
         }
     }
 }

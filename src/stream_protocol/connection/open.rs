@@ -223,7 +223,7 @@ impl Open {
 
     /// Whether nothing more is read: too much waits to be confirmed, an alarm is up, or a login is looked at.
     pub(super) fn must_wait(&self, settings: &StreamSettings) -> bool {
-        self.is_blocked || self.renewal.is_some() || self.waiting.unconfirmed() >= settings.unconfirmed_max
+        self.is_blocked || self.renewal.is_some() || self.waiting.len() >= settings.unconfirmed_max
     }
 
     /// Does what queues asked for.

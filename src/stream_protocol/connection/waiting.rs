@@ -27,6 +27,8 @@ pub(super) struct Waiting {
     all: VecDeque<(Lsn, Saying)>,
     /// Publishes that are not confirmed.
     unconfirmed: usize,
+    /// Answers that wait.
+    frames: usize,
     /// The last record that the journal calls the session for.
     awaited: Lsn,
 }
@@ -42,6 +44,7 @@ impl Waiting {
 
     /// That frame is to be sent when all is durable that was done before.
     pub(super) fn say(&mut self, frame: Vec<u8>) {
+        self.frames += 1;
         self.of_turn.push(Saying::Frame(frame));
     }
 
@@ -60,9 +63,9 @@ impl Waiting {
         self.of_turn.push(Saying::Confirm { publisher, ids });
     }
 
-    /// Publishes that are not confirmed.
-    pub(super) fn unconfirmed(&self) -> usize {
-        self.unconfirmed
+    /// Publishes that are not confirmed, and answers that wait.
+    pub(super) fn len(&self) -> usize {
+        self.unconfirmed + self.frames
     }
 
     /// The turn is over, and all its records are noted: has the session woken when they are durable.
@@ -93,7 +96,10 @@ impl Waiting {
         let before = self.unconfirmed;
         while let Some((_, saying)) = self.all.pop_front_if(|(record, _)| *record <= durable) {
             match saying {
-                Saying::Frame(frame) => out.put(&frame),
+                Saying::Frame(frame) => {
+                    self.frames -= 1;
+                    out.put(&frame);
+                }
                 Saying::Confirm { publisher, mut ids } => {
                     self.unconfirmed -= ids.len();
                     // What follows for the same publisher goes with it.

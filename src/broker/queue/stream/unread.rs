@@ -1,5 +1,5 @@
 //! When the first entries were published that consumers have not acknowledged: how far behind they are in time. For entries that are not in
-//! memory the streams' thread reads that, once somebody has asked.
+//! memory the streams' thread reads that, once a client has asked.
 
 use super::tail::Tail;
 use super::{State, Stream};
